@@ -1,1 +1,1 @@
-//! x
+//! Benchmarks.

@@ -1,1 +1,1 @@
-//! x
+//! The web service: SQL over HTTP and the pages.

@@ -1,1 +1,1 @@
-//! x
+//! The operators, one file each.

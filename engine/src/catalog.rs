@@ -1,0 +1,205 @@
+//! The tables that a run serves: hot rows in memory and finished Parquet segments, read as one.
+//!
+//! A row is in exactly one of the two places. The node that writes segments calls [`Table::commit`], which adds a
+//! segment and forgets the hot rows that it holds in the same critical section; [`Table::snapshot`] sees either all
+//! of that or nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, SortField};
+
+use crate::batch::{Batch, EdgeClass, EdgeType, Time};
+
+/// Every served table of a run, by name.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    tables: Vec<Arc<Table>>,
+}
+
+impl Catalog {
+    /// A catalog of these tables.
+    pub fn new(tables: Vec<Arc<Table>>) -> Self {
+        Self { tables }
+    }
+
+    /// The tables in the order of the pipeline's `serve` section.
+    pub fn tables(&self) -> &[Arc<Table>] {
+        &self.tables
+    }
+
+    /// One table.
+    pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
+        self.tables.iter().find(|t| t.name == name)
+    }
+}
+
+/// One served table.
+#[derive(Debug)]
+pub struct Table {
+    /// Name in SQL.
+    pub name: String,
+    /// Columns.
+    pub schema: SchemaRef,
+    /// Key columns of a relation; empty for a stream.
+    pub key: Vec<String>,
+    hot_rows: usize,
+    state: Mutex<State>,
+}
+
+/// A Parquet file that is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// A table at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Rows in memory.
+    pub hot: Vec<RecordBatch>,
+    /// Rows on disk.
+    pub segments: Vec<Segment>,
+    /// Hot rows that were forgotten because the table's bound was reached and no sink keeps them.
+    pub forgotten: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    settled: VecDeque<(Time, RecordBatch)>,
+    settled_rows: usize,
+    /// Live rows of a relation by encoded key.
+    live: HashMap<Vec<u8>, (Arc<RecordBatch>, usize)>,
+    keys: Option<RowConverter>,
+    segments: Vec<Segment>,
+    committed: Time,
+    forgotten: u64,
+}
+
+impl Table {
+    /// An empty table that keeps at most about `hot_rows` settled rows, and as many live ones, in memory.
+    pub fn new(name: &str, ty: &EdgeType, hot_rows: usize) -> Self {
+        let key = match &ty.class {
+            EdgeClass::Stream => Vec::new(),
+            EdgeClass::Relation { key } => key.clone(),
+        };
+        Self { name: name.to_owned(), schema: Arc::clone(&ty.schema), key, hot_rows: hot_rows.max(1), state: Mutex::default() }
+    }
+
+    /// Takes in a batch that arrived at `time`.
+    ///
+    /// # Errors
+    /// If a key column cannot be encoded.
+    pub fn push(&self, time: Time, batch: &Batch) -> Result<(), arrow::error::ArrowError> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if !self.key.is_empty() && !(batch.settled && batch.diff > 0) {
+            return self.push_live(state, batch);
+        }
+        if time < state.committed || batch.rows.num_rows() == 0 {
+            return Ok(());
+        }
+        state.settled_rows += batch.rows.num_rows();
+        state.settled.push_back((time, batch.rows.clone()));
+        while state.settled_rows > self.hot_rows && state.settled.len() > 1 {
+            if let Some((_, gone)) = state.settled.pop_front() {
+                state.settled_rows -= gone.num_rows();
+                state.forgotten += gone.num_rows() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn push_live(&self, state: &mut State, batch: &Batch) -> Result<(), arrow::error::ArrowError> {
+        let mut columns = Vec::with_capacity(self.key.len());
+        for name in &self.key {
+            let column = batch.rows.column_by_name(name).ok_or_else(|| {
+                arrow::error::ArrowError::SchemaError(format!("key column {name} is missing"))
+            })?;
+            columns.push(Arc::clone(column));
+        }
+        if state.keys.is_none() {
+            let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
+            state.keys = Some(RowConverter::new(fields)?);
+        }
+        let Some(converter) = &state.keys else { return Ok(()) };
+        let keys = converter.convert_columns(&columns)?;
+        let rows = Arc::new(batch.rows.clone());
+        for (index, key) in keys.iter().enumerate() {
+            if batch.diff < 0 {
+                state.live.remove(key.as_ref());
+            } else if state.live.len() < self.hot_rows || state.live.contains_key(key.as_ref()) {
+                state.live.insert(key.as_ref().to_vec(), (Arc::clone(&rows), index));
+            } else {
+                state.forgotten += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Segments that an earlier run left.
+    pub fn adopt(&self, segments: Vec<Segment>) {
+        self.lock().segments.extend(segments);
+    }
+
+    /// Adds a segment and forgets the hot settled rows of every time before `upto`, all of which the segments now hold.
+    pub fn commit(&self, segment: Option<Segment>, upto: Time) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        state.segments.extend(segment);
+        state.committed = state.committed.max(upto);
+        let committed = state.committed;
+        let settled_rows = &mut state.settled_rows;
+        state.settled.retain(|(time, rows)| {
+            let keep = *time >= committed;
+            if !keep {
+                *settled_rows -= rows.num_rows();
+            }
+            keep
+        });
+    }
+
+    /// The table now.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        let mut hot: Vec<RecordBatch> = state.settled.iter().map(|(_, rows)| rows.clone()).collect();
+        hot.extend(live_rows(&state, &self.schema));
+        Snapshot { hot, segments: state.segments.clone(), forgotten: state.forgotten }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The live rows gathered into one batch; empty if there are none.
+fn live_rows(state: &State, schema: &SchemaRef) -> Option<RecordBatch> {
+    if state.live.is_empty() {
+        return None;
+    }
+    let mut batches: Vec<&RecordBatch> = Vec::new();
+    let mut position: HashMap<*const RecordBatch, usize> = HashMap::new();
+    let mut indices = Vec::with_capacity(state.live.len());
+    for (batch, row) in state.live.values() {
+        let at = *position.entry(Arc::as_ptr(batch)).or_insert_with(|| {
+            batches.push(batch);
+            batches.len() - 1
+        });
+        indices.push((at, *row));
+    }
+    match arrow::compute::interleave_record_batch(&batches, &indices) {
+        Ok(rows) => Some(rows),
+        Err(error) => {
+            tracing::error!(%error, "live rows could not be gathered");
+            Some(RecordBatch::new_empty(Arc::clone(schema)))
+        }
+    }
+}

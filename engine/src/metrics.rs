@@ -1,0 +1,100 @@
+//! Counters of one run: per node what came in, went out, was late, rejected or evicted, and what is held.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Counters of one node, shared by all workers.
+#[derive(Debug, Default)]
+pub struct NodeMetrics {
+    /// Rows that arrived.
+    pub rows_in: AtomicU64,
+    /// Rows that left through any port but `late` and `rejected`.
+    pub rows_out: AtomicU64,
+    /// Bytes that a source read or a sink wrote.
+    pub bytes: AtomicU64,
+    /// Rows whose event time was before the watermark.
+    pub late: AtomicU64,
+    /// Input that was not understood.
+    pub rejected: AtomicU64,
+    /// Rows that a bound pushed out of the node's state.
+    pub evicted: AtomicU64,
+    /// Rows or groups that the node holds now.
+    pub state_rows: AtomicI64,
+    /// The node's watermark in milliseconds since the epoch; 0 before the first.
+    pub watermark: AtomicU64,
+    named: Mutex<BTreeMap<&'static str, Arc<AtomicU64>>>,
+}
+
+impl NodeMetrics {
+    /// A counter that only this kind of node has, such as `kernel_dropped`. Made at the first call.
+    pub fn counter(&self, name: &'static str) -> Arc<AtomicU64> {
+        Arc::clone(self.named.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default())
+    }
+
+    /// The node's own counters by name.
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        named.iter().map(|(name, value)| (*name, value.load(Relaxed))).collect()
+    }
+
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, n: usize) {
+        counter.fetch_add(n as u64, Relaxed);
+    }
+}
+
+/// All counters of a run.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    nodes: Mutex<Vec<(String, String, Arc<NodeMetrics>)>>,
+}
+
+impl Metrics {
+    /// The counters of node `id`, made at the first call; the order of first calls is kept.
+    pub fn node(&self, id: &str, kind: &str) -> Arc<NodeMetrics> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, _, found)) = nodes.iter().find(|(name, _, _)| name == id) {
+            return Arc::clone(found);
+        }
+        let made = Arc::new(NodeMetrics::default());
+        nodes.push((id.to_owned(), kind.to_owned(), Arc::clone(&made)));
+        made
+    }
+
+    /// Every node's id, kind and counters, in the order of the pipeline.
+    pub fn nodes(&self) -> Vec<(String, String, Arc<NodeMetrics>)> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        type Read = fn(&NodeMetrics) -> i64;
+        let families: [(&str, &str, &str, Read); 8] = [
+            ("rows_in_total", "counter", "Rows that arrived at the node.", |m| m.rows_in.load(Relaxed) as i64),
+            ("rows_out_total", "counter", "Rows that left the node.", |m| m.rows_out.load(Relaxed) as i64),
+            ("bytes_total", "counter", "Bytes that a source read or a sink wrote.", |m| m.bytes.load(Relaxed) as i64),
+            ("late_total", "counter", "Rows older than the watermark.", |m| m.late.load(Relaxed) as i64),
+            ("rejected_total", "counter", "Input that was not understood.", |m| m.rejected.load(Relaxed) as i64),
+            ("evicted_total", "counter", "Rows that a bound pushed out of state.", |m| m.evicted.load(Relaxed) as i64),
+            ("state_rows", "gauge", "Rows or groups that the node holds.", |m| m.state_rows.load(Relaxed)),
+            ("watermark_ms", "gauge", "Watermark, ms since the epoch.", |m| m.watermark.load(Relaxed) as i64),
+        ];
+        let nodes = self.nodes();
+        let mut out = String::new();
+        for (name, kind, help, read) in families {
+            let _ = writeln!(out, "# HELP ja4_engine_node_{name} {help}\n# TYPE ja4_engine_node_{name} {kind}");
+            for (id, node_kind, m) in &nodes {
+                let _ = writeln!(out, "ja4_engine_node_{name}{{node=\"{id}\",kind=\"{node_kind}\"}} {}", read(m));
+            }
+        }
+        let _ = writeln!(out, "# HELP ja4_engine_node_events_total What only this kind of node counts.\n# TYPE ja4_engine_node_events_total counter");
+        for (id, node_kind, m) in &nodes {
+            for (event, value) in m.named() {
+                let _ = writeln!(out, "ja4_engine_node_events_total{{node=\"{id}\",kind=\"{node_kind}\",event=\"{event}\"}} {value}");
+            }
+        }
+        out
+    }
+}

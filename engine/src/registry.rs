@@ -1,0 +1,137 @@
+//! The contract between the engine and its operators.
+//!
+//! A kind of node is a type that implements [`Operator`]: its options struct, its ports, and how options and input
+//! types become a [`Node`], which is valid by construction and shared by all workers. The engine sees kinds only through
+//! a [`Registry`], a list in the order in which data flows.
+
+use serde::de::DeserializeOwned;
+
+use crate::batch::{Edge, EdgeType, Stream};
+use crate::plan::PlanContext;
+use crate::render::BuildContext;
+use crate::spec::{Diagnostic, Tree, options};
+
+/// A kind of node.
+pub trait Operator: 'static {
+    /// What a user can set. Its doc comments are the manual: each field with meaning, unit and default.
+    type Options: DeserializeOwned + schemars::JsonSchema;
+
+    /// The name in YAML: the path of the operator's file, such as `enrich.asn`.
+    const KIND: &'static str;
+
+    /// One sentence for `list`.
+    const SUMMARY: &'static str;
+
+    /// The input ports.
+    const INPUTS: Inputs;
+
+    /// The output ports; an input that names only the node means the first.
+    const OUTPUTS: &'static [Port];
+
+    /// Checks options against the inputs. Errors go to the context; `None` means that at least one was reported.
+    fn plan(options: Self::Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>>;
+}
+
+/// A node whose options and inputs have been checked.
+pub trait Node: Send + Sync {
+    /// The type of each output port, in the order of [`Operator::OUTPUTS`]. A port's type may not depend on anything
+    /// that is known only at run time.
+    fn outputs(&self) -> Vec<EdgeType>;
+
+    /// Builds the node into the dataflow of one worker; every worker builds the same. Returns one stream for each
+    /// output port. A node without output ports returns one stream, which never carries a batch: its frontier says
+    /// how far the node has got.
+    fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>>;
+
+    /// Whether the node reads a source that never ends by itself.
+    fn is_live(&self) -> bool {
+        false
+    }
+}
+
+/// The input ports of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// A source.
+    None,
+    /// `from: id`.
+    One,
+    /// `from: { port: id, … }` with exactly these ports.
+    Named(&'static [&'static str]),
+    /// `from: id` or `from: { name: id, … }` with names that the user chooses.
+    Any,
+}
+
+/// An output port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The name after the dot in `from: id.port`.
+    pub name: &'static str,
+    /// What leaves there.
+    pub summary: &'static str,
+}
+
+/// A kind without its type.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// [`Operator::KIND`].
+    pub name: &'static str,
+    /// [`Operator::SUMMARY`].
+    pub summary: &'static str,
+    /// [`Operator::INPUTS`].
+    pub inputs: Inputs,
+    /// [`Operator::OUTPUTS`].
+    pub outputs: &'static [Port],
+    /// JSON Schema of [`Operator::Options`].
+    pub schema: fn() -> schemars::Schema,
+    /// Reads the options from YAML and calls [`Operator::plan`].
+    pub plan: fn(&Tree, &mut PlanContext<'_>) -> Option<Box<dyn Node>>,
+}
+
+impl Kind {
+    /// The kind that `O` implements.
+    pub fn of<O: Operator>() -> Self {
+        fn plan<O: Operator>(tree: &Tree, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+            let mut problems: Vec<Diagnostic> = Vec::new();
+            let read = options::read::<O::Options>(tree, &mut problems);
+            let failed = !problems.is_empty();
+            for problem in problems {
+                context.report(problem);
+            }
+            match read {
+                Some(options) => O::plan(options, context).filter(|_| !failed),
+                None => None,
+            }
+        }
+        Self {
+            name: O::KIND,
+            summary: O::SUMMARY,
+            inputs: O::INPUTS,
+            outputs: O::OUTPUTS,
+            schema: || schemars::schema_for!(O::Options),
+            plan: plan::<O>,
+        }
+    }
+}
+
+/// The kinds that a pipeline can use, in the order in which data flows.
+pub struct Registry {
+    kinds: Vec<Kind>,
+}
+
+impl Registry {
+    /// A registry of these kinds.
+    pub fn new(kinds: Vec<Kind>) -> Self {
+        Self { kinds }
+    }
+
+    /// All kinds.
+    pub fn kinds(&self) -> &[Kind] {
+        &self.kinds
+    }
+
+    /// The kind of this name.
+    pub fn find(&self, name: &str) -> Option<&Kind> {
+        self.kinds.iter().find(|k| k.name == name)
+    }
+}

@@ -1,0 +1,136 @@
+//! Event time at the sources: watermarks, late rows, and when a source must wait.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use timely::dataflow::operators::probe::Handle;
+
+use crate::batch::Time;
+
+/// How far a source may run ahead of the dataflow, in rows whose time the dataflow has not passed yet.
+pub const MAX_IN_FLIGHT: usize = 64 * 1024;
+
+/// How far in the future of the wall clock a row's event time may be before it is refused: one day.
+pub const MAX_FUTURE: Duration = Duration::from_secs(24 * 3600);
+
+/// A source's watermark: the greatest event time seen, less the allowed lateness.
+///
+/// The judgement of a row depends only on the rows before it, so that it is the same for any batch size and any
+/// number of workers.
+#[derive(Clone, Debug)]
+pub struct Watermark {
+    lateness_ns: i64,
+    tick_ms: u64,
+    at_ns: i64,
+}
+
+/// What a watermark says of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Not before the watermark.
+    OnTime,
+    /// Before the watermark.
+    Late,
+}
+
+impl Watermark {
+    /// A watermark that trails the greatest event time by `lateness` and moves in steps of `tick`.
+    pub fn new(lateness: Duration, tick: Duration) -> Self {
+        Self { lateness_ns: nanos(lateness), tick_ms: (tick.as_millis() as u64).max(1), at_ns: i64::MIN }
+    }
+
+    /// Judges a row by its event time in ns since the epoch, then moves the watermark.
+    pub fn observe(&mut self, event_ns: i64) -> Arrival {
+        let arrival = if event_ns < self.at_ns { Arrival::Late } else { Arrival::OnTime };
+        self.at_ns = self.at_ns.max(event_ns.saturating_sub(self.lateness_ns));
+        arrival
+    }
+
+    /// Moves the watermark of a source that is idle: at `now_ns` nothing older than the lateness is waited for.
+    pub fn idle(&mut self, now_ns: i64) {
+        self.at_ns = self.at_ns.max(now_ns.saturating_sub(self.lateness_ns));
+    }
+
+    /// The watermark as a dataflow timestamp: rounded down to a tick. Every on-time row from now on is at or after it.
+    pub fn time(&self) -> Time {
+        let ms = u64::try_from(self.at_ns / 1_000_000).unwrap_or(0);
+        ms - ms % self.tick_ms
+    }
+}
+
+/// Back-pressure for a source: counts the rows that the dataflow has not passed yet.
+#[derive(Debug, Default)]
+pub struct Pacer {
+    sent: VecDeque<(Time, usize)>,
+    rows: usize,
+}
+
+impl Pacer {
+    /// Notes rows sent at `time`.
+    pub fn sent(&mut self, time: Time, rows: usize) {
+        match self.sent.back_mut() {
+            Some((last, count)) if *last == time => *count += rows,
+            _ => self.sent.push_back((time, rows)),
+        }
+        self.rows += rows;
+    }
+
+    /// Whether to wait. Rows at the source's own time `now` do not count: they can only pass once the source goes on,
+    /// so the source that is furthest behind never waits for itself.
+    pub fn must_wait(&mut self, probe: &Handle<Time>, now: Time) -> bool {
+        while let Some(&(time, rows)) = self.sent.front() {
+            if probe.less_equal(&time) {
+                break;
+            }
+            self.rows -= rows;
+            self.sent.pop_front();
+        }
+        let own = self.sent.back().filter(|(time, _)| *time >= now).map_or(0, |(_, rows)| *rows);
+        self.rows - own > MAX_IN_FLIGHT
+    }
+}
+
+/// The wall clock in ns since the epoch. Only sources may ask.
+pub fn wall_clock_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos)
+}
+
+/// A duration in ns, at most `i64::MAX`.
+pub fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    #[test]
+    fn a_row_is_late_when_it_is_older_than_the_greatest_less_the_lateness() {
+        let mut watermark = Watermark::new(Duration::from_millis(500), Duration::from_millis(100));
+        assert_eq!(watermark.time(), 0);
+        assert_eq!(watermark.observe(10_000 * MS), Arrival::OnTime);
+        assert_eq!(watermark.observe(9_500 * MS), Arrival::OnTime);
+        assert_eq!(watermark.observe(9_499 * MS), Arrival::Late);
+        assert_eq!(watermark.observe(10_630 * MS), Arrival::OnTime);
+        assert_eq!(watermark.time(), 10_100, "10,130 rounded down to a tick");
+    }
+
+    #[test]
+    fn the_watermark_never_goes_back() {
+        let mut watermark = Watermark::new(Duration::ZERO, Duration::from_millis(1));
+        watermark.idle(50 * MS);
+        watermark.observe(20 * MS);
+        watermark.idle(10 * MS);
+        assert_eq!(watermark.time(), 50);
+    }
+
+    #[test]
+    fn the_source_furthest_behind_never_waits_for_itself() {
+        let probe = Handle::new();
+        let mut pacer = Pacer::default();
+        pacer.sent(7, 10 * MAX_IN_FLIGHT);
+        assert!(!pacer.must_wait(&probe, 7));
+    }
+}
