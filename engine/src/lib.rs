@@ -3,4 +3,10 @@
 pub mod batch;
 pub mod catalog;
 pub mod metrics;
+pub mod expr;
+pub mod plan;
+pub mod registry;
+pub mod render;
+pub mod source;
+pub mod spec;
 pub mod time;

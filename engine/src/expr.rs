@@ -1,0 +1,265 @@
+//! SQL expressions over a node's columns, compiled by DataFusion when the pipeline is loaded.
+//!
+//! An expression is a pure function of a row: functions that ask the clock or a random source are refused, because
+//! the same input must give the same rows.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, SchemaError};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{AggregateUDF, Expr, Volatility};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::prelude::SessionContext;
+
+use crate::spec::nearest;
+
+/// Compiles expressions.
+pub struct Session {
+    context: SessionContext,
+}
+
+/// A compiled expression.
+#[derive(Clone, Debug)]
+pub struct Scalar {
+    expr: Arc<dyn PhysicalExpr>,
+    /// What it gives.
+    pub data_type: DataType,
+    /// Whether it can give null.
+    pub nullable: bool,
+}
+
+/// What is wrong with an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExprFault {
+    /// One lower-case sentence.
+    pub message: String,
+    /// The word of the expression that is wrong.
+    pub part: Option<String>,
+    /// What was probably meant.
+    pub help: Option<String>,
+}
+
+impl ExprFault {
+    /// A fault of a whole expression.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), part: None, help: None }
+    }
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Session {
+    /// A compiler that knows DataFusion's functions.
+    pub fn new() -> Self {
+        Self { context: SessionContext::new() }
+    }
+
+    /// Makes a further aggregate function known by name and types.
+    pub fn register_aggregate(&self, function: AggregateUDF) {
+        self.context.register_udaf(function);
+    }
+
+    /// Compiles an expression over one row.
+    ///
+    /// # Errors
+    /// If it is not SQL, names an unknown column or function, does not type-check, or is not a function of the row.
+    pub fn scalar(&self, sql: &str, schema: &Schema) -> Result<Scalar, ExprFault> {
+        let expr = self.parse(sql, schema)?;
+        self.compile(expr, schema)
+    }
+
+    /// Parses an expression, which may hold aggregate functions.
+    ///
+    /// # Errors
+    /// If it is not SQL, or names an unknown column or function.
+    pub fn parse(&self, sql: &str, schema: &Schema) -> Result<Expr, ExprFault> {
+        if sql.trim().is_empty() {
+            return Err(ExprFault::new("the expression is empty"));
+        }
+        let columns = df_schema(schema)?;
+        let expr = self.context.parse_sql_expr(sql, &columns).map_err(|error| fault(&error))?;
+        pure(&expr)?;
+        Ok(expr)
+    }
+
+    /// Type-checks and compiles an expression without aggregate functions.
+    ///
+    /// # Errors
+    /// If it does not type-check.
+    pub fn compile(&self, expr: Expr, schema: &Schema) -> Result<Scalar, ExprFault> {
+        if let Some(name) = aggregate_name(&expr) {
+            return Err(ExprFault {
+                part: Some(name.clone()),
+                ..ExprFault::new(format!("`{name}` is an aggregate function; this expression is over one row"))
+            });
+        }
+        let columns = df_schema(schema)?;
+        let expr = self.context.create_physical_expr(expr, &columns).map_err(|error| fault(&error))?;
+        let data_type = expr.data_type(schema).map_err(|error| fault(&error))?;
+        let nullable = expr.nullable(schema).map_err(|error| fault(&error))?;
+        Ok(Scalar { expr, data_type, nullable })
+    }
+}
+
+impl Scalar {
+    /// The value for each row.
+    ///
+    /// # Errors
+    /// If a value cannot be computed, such as a cast of text that is not a number.
+    pub fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
+        self.expr.evaluate(rows)?.into_array(rows.num_rows())
+    }
+
+    /// Which rows the expression is true for; null counts as false.
+    ///
+    /// # Errors
+    /// As [`Scalar::evaluate`], and if the expression is not a truth value.
+    pub fn mask(&self, rows: &RecordBatch) -> Result<BooleanArray, DataFusionError> {
+        let values = self.evaluate(rows)?;
+        match values.as_any().downcast_ref::<BooleanArray>() {
+            Some(mask) if mask.null_count() > 0 => Ok(arrow::compute::prep_null_mask_filter(mask)),
+            Some(mask) => Ok(mask.clone()),
+            None => Err(DataFusionError::Internal(format!("{} is not a truth value", self.data_type))),
+        }
+    }
+
+    /// Refuses an expression that is not a truth value.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn truth(self) -> Result<Self, ExprFault> {
+        match self.data_type {
+            DataType::Boolean => Ok(self),
+            ref other => Err(ExprFault::new(format!("a condition is true or false; this expression is {other}"))),
+        }
+    }
+}
+
+use arrow::array::Array;
+
+fn df_schema(schema: &Schema) -> Result<DFSchema, ExprFault> {
+    DFSchema::try_from(SchemaRef::new(schema.clone())).map_err(|error| fault(&error))
+}
+
+fn aggregate_name(expr: &Expr) -> Option<String> {
+    let mut name = None;
+    let _ = expr.apply(|part| {
+        if let Expr::AggregateFunction(function) = part {
+            name = Some(function.func.name().to_owned());
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    name
+}
+
+/// Refuses functions whose value is not determined by their arguments.
+fn pure(expr: &Expr) -> Result<(), ExprFault> {
+    let mut found = None;
+    let _ = expr.apply(|part| {
+        match part {
+            Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
+                found = Some(call.func.name().to_owned());
+            }
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::WindowFunction(_) => {
+                found = Some("a subquery or window function".to_owned());
+            }
+            _ => {}
+        }
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match found {
+        None => Ok(()),
+        Some(name) => Err(ExprFault {
+            part: Some(name.clone()),
+            help: Some("use the row's own columns, such as `time`".to_owned()),
+            ..ExprFault::new(format!("`{name}` cannot be used: its value does not depend on the row alone"))
+        }),
+    }
+}
+
+/// What DataFusion says, as a fault with the wrong word and the nearest right one.
+pub fn fault(error: &DataFusionError) -> ExprFault {
+    let root = error.find_root();
+    if let DataFusionError::SchemaError(schema, _) = root
+        && let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref()
+    {
+        let name = field.name.clone();
+        let names: Vec<&str> = valid_fields.iter().map(|c| c.name.as_str()).collect();
+        return ExprFault {
+            help: nearest(&name, names.iter().copied()).map(|n| format!("did you mean `{n}`?")),
+            part: Some(name.clone()),
+            ..ExprFault::new(format!("no column `{name}`"))
+        };
+    }
+    let text = root.strip_backtrace();
+    let text = ["Error during planning: ", "SQL error: ", "This feature is not implemented: ", "Schema error: "]
+        .iter()
+        .fold(text.as_str(), |text, prefix| text.strip_prefix(prefix).unwrap_or(text));
+    let text = text.strip_prefix("ParserError(\"").and_then(|t| t.strip_suffix("\")")).unwrap_or(text);
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("not a valid expression");
+    if let Some(name) = first.strip_prefix("Invalid function '").and_then(|rest| rest.split('\'').next()) {
+        let help = lines.next().map(|l| l.replace("Did you mean", "did you mean").replace('\'', "`"));
+        return ExprFault { part: Some(name.to_owned()), help, ..ExprFault::new(format!("no function `{name}`")) };
+    }
+    let help = lines.collect::<Vec<_>>().join(" ");
+    ExprFault { help: (!help.is_empty()).then_some(help), ..ExprFault::new(first.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    fn schema() -> Schema {
+        Schema::new(vec![Field::new("method", DataType::Utf8, true), Field::new("status", DataType::Int64, true)])
+    }
+
+    #[test]
+    fn an_expression_is_evaluated_over_a_batch() {
+        let scalar = Session::new().scalar("method = 'POST' and status >= 400", &schema()).expect("valid");
+        let method = StringArray::from(vec![Some("POST"), Some("GET"), None]);
+        let status = Int64Array::from(vec![401, 401, 500]);
+        let rows = RecordBatch::try_new(Arc::new(schema()), vec![Arc::new(method), Arc::new(status)]).expect("valid");
+        let mask = scalar.truth().expect("boolean").mask(&rows).expect("evaluates");
+        assert_eq!(mask.iter().collect::<Vec<_>>(), [Some(true), Some(false), Some(false)]);
+    }
+
+    #[test]
+    fn faults_name_the_wrong_word_and_the_nearest() {
+        let session = Session::new();
+        let fault = session.scalar("lower(metod) = 'post'", &schema()).expect_err("no such column");
+        assert_eq!((fault.part.as_deref(), fault.help.as_deref()), (Some("metod"), Some("did you mean `method`?")));
+        let fault = session.scalar("lowr(method)", &schema()).expect_err("no such function");
+        assert_eq!(fault.part.as_deref(), Some("lowr"), "{fault:?}");
+        assert!(fault.help.as_deref().is_some_and(|h| h.contains("lower")), "{fault:?}");
+        assert!(session.scalar("method =", &schema()).is_err());
+        assert!(session.scalar("", &schema()).is_err());
+        assert!(session.scalar("status + ", &schema()).is_err());
+    }
+
+    #[test]
+    fn clock_random_and_aggregates_are_refused() {
+        let session = Session::new();
+        for sql in ["now() is null", "random() > 0.5", "count(*) > 1"] {
+            assert!(session.scalar(sql, &schema()).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn types_are_checked() {
+        let session = Session::new();
+        assert!(session.scalar("method + status", &schema()).is_err());
+        assert!(session.scalar("status", &schema()).expect("valid").truth().is_err());
+    }
+}

@@ -1,0 +1,512 @@
+//! From a pipeline as written to a plan: typed, in the order of data flow, valid by construction.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::Schema;
+
+use crate::batch::EdgeType;
+use crate::expr::{ExprFault, Scalar, Session};
+use crate::registry::{Inputs, Kind, Node, Registry};
+use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Sources, Span, Tree};
+
+/// A pipeline that can be run.
+pub struct Plan {
+    /// The pipeline's name.
+    pub name: String,
+    /// Watermarks move in steps of this.
+    pub tick: Duration,
+    /// Where the embedded store lives.
+    pub data_dir: PathBuf,
+    /// The nodes; each stands behind those that it reads.
+    pub nodes: Vec<PlannedNode>,
+    /// What is served over HTTP.
+    pub serve: Option<Serve>,
+}
+
+/// A node of a plan.
+pub struct PlannedNode {
+    /// Its id.
+    pub id: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its inputs.
+    pub inputs: Vec<Input>,
+    /// The types of its output ports.
+    pub outputs: Vec<EdgeType>,
+    /// Whether anything reads each output port.
+    pub connected: Vec<bool>,
+    /// What builds it.
+    pub node: Box<dyn Node>,
+}
+
+/// An input of a planned node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The port's name; empty for `from: id`.
+    pub name: String,
+    /// Index of the node that is read.
+    pub node: usize,
+    /// Index of its output port.
+    pub port: usize,
+}
+
+/// What is served over HTTP.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// Address and port of the web service.
+    pub listen: String,
+    /// The most rows that a table keeps in memory.
+    pub hot_rows: usize,
+    /// Name, node and port of each table.
+    pub tables: Vec<(String, usize, usize)>,
+}
+
+impl Plan {
+    /// Reads and checks a pipeline file; all that is wrong with it comes back at once.
+    ///
+    /// # Errors
+    /// The faults, and the texts to show them with.
+    pub fn load(path: &Path, registry: &Registry) -> Result<Plan, (Vec<Diagnostic>, Sources)> {
+        Self::load_with(path, registry, &|name| std::env::var(name).ok())
+    }
+
+    /// [`Plan::load`] with the environment variables given.
+    ///
+    /// # Errors
+    /// As [`Plan::load`].
+    pub fn load_with(
+        path: &Path,
+        registry: &Registry,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Plan, (Vec<Diagnostic>, Sources)> {
+        let mut sources = Sources::default();
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let message = format!("the pipeline {} cannot be read: {error}", path.display());
+                return Err((vec![Diagnostic { message, span: None, help: None }], sources));
+            }
+        };
+        let tree = match Tree::parse(path, text, &mut sources, variable) {
+            Ok(tree) => tree,
+            Err(problems) => return Err((problems, sources)),
+        };
+        let mut problems = Vec::new();
+        let spec = Pipeline::read(&tree, &mut problems);
+        let base = path.parent().unwrap_or(Path::new("")).to_owned();
+        let mut planner = Planner { registry, base, sources, problems, variable, session: Session::new() };
+        let plan = spec.and_then(|spec| planner.plan(spec));
+        match plan {
+            Some(plan) if planner.problems.is_empty() => Ok(plan),
+            _ => Err((planner.problems, planner.sources)),
+        }
+    }
+
+    /// Whether every source ends by itself.
+    pub fn is_bounded(&self) -> bool {
+        !self.nodes.iter().any(|n| n.node.is_live())
+    }
+}
+
+/// What an operator sees while it is planned, and where it reports faults.
+pub struct PlanContext<'a> {
+    /// The node's id.
+    pub id: &'a str,
+    /// The place of the whole node.
+    pub span: Span,
+    /// Watermarks move in steps of this.
+    pub tick: Duration,
+    /// Where the embedded store lives.
+    pub data_dir: &'a Path,
+    inputs: &'a [(String, EdgeType, Span)],
+    base: &'a Path,
+    sources: &'a mut Sources,
+    problems: &'a mut Vec<Diagnostic>,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    session: &'a Session,
+}
+
+impl PlanContext<'_> {
+    /// The inputs' names and types, in the order of the kind's ports, or as written where the user chooses names.
+    pub fn inputs(&self) -> impl Iterator<Item = (&str, &EdgeType)> {
+        self.inputs.iter().map(|(name, ty, _)| (name.as_str(), ty))
+    }
+
+    /// The type of an input. An index that the kind has no port for is an empty stream type.
+    pub fn input(&self, index: usize) -> EdgeType {
+        match self.inputs.get(index) {
+            Some((_, ty, _)) => ty.clone(),
+            None => EdgeType::stream(Arc::new(Schema::empty())),
+        }
+    }
+
+    /// Where an input is named in the YAML.
+    pub fn input_span(&self, index: usize) -> Span {
+        self.inputs.get(index).map_or(self.span, |(_, _, span)| *span)
+    }
+
+    /// Reports a fault; the plan will be refused.
+    pub fn report(&mut self, problem: Diagnostic) {
+        self.problems.push(problem);
+    }
+
+    /// Reports a fault at a place.
+    pub fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.report(Diagnostic::new(span, message));
+    }
+
+    /// Refuses a relation where only a stream makes sense.
+    pub fn stream_input(&mut self, index: usize) -> Option<EdgeType> {
+        let ty = self.input(index);
+        if ty.is_relation() {
+            let span = self.input_span(index);
+            self.error(span, "this input is a relation, whose rows can be taken back; a stream is needed here");
+            return None;
+        }
+        Some(ty)
+    }
+
+    /// Checks that an input has a column; the fault is at `span` and names the nearest.
+    pub fn column(&mut self, schema: &Schema, name: &str, span: Span) -> Option<usize> {
+        let found = schema.index_of(name).ok();
+        if found.is_none() {
+            let names = schema.fields().iter().map(|f| f.name().as_str());
+            self.report(Diagnostic::new(span, format!("no column `{name}`")).nearest(name, names));
+        }
+        found
+    }
+
+    /// A path in the YAML: relative to the pipeline's file.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
+    }
+
+    /// Compiles an SQL expression over `schema`; faults are reported at their place in the text.
+    pub fn scalar(&mut self, sql: &Located<String>, schema: &Schema) -> Option<Scalar> {
+        match self.session.scalar(&sql.value, schema) {
+            Ok(scalar) => Some(scalar),
+            Err(fault) => {
+                self.expression_fault(sql, &fault);
+                None
+            }
+        }
+    }
+
+    /// The expression compiler, for operators that need more than [`PlanContext::scalar`].
+    pub fn session(&self) -> &Session {
+        self.session
+    }
+
+    /// Reports what is wrong with an expression, at the part of it that is wrong.
+    pub fn expression_fault(&mut self, sql: &Located<String>, fault: &ExprFault) {
+        let text = self.sources.text(sql.span.source);
+        let written = text.get(sql.span.start as usize..sql.span.end as usize).unwrap_or_default();
+        // The part is looked for in the text as written, which may be quoted or a block.
+        let span = match fault.part.as_deref().and_then(|part| find_word(written, part)) {
+            Some((at, len)) => Span { start: sql.span.start + at as u32, end: sql.span.start + (at + len) as u32, ..sql.span },
+            None => sql.span,
+        };
+        let mut problem = Diagnostic::new(span, fault.message.clone());
+        problem.help.clone_from(&fault.help);
+        self.report(problem);
+    }
+
+    /// Reads a further YAML file, such as a feature library; its faults show its own lines.
+    pub fn yaml(&mut self, path: &Located<PathBuf>) -> Option<Tree> {
+        let full = self.path(&path.value);
+        let text = match std::fs::read_to_string(&full) {
+            Ok(text) => text,
+            Err(error) => {
+                self.error(path.span, format!("{} cannot be read: {error}", full.display()));
+                return None;
+            }
+        };
+        match Tree::parse(&full, text, self.sources, self.variable) {
+            Ok(tree) => Some(tree),
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+}
+
+/// Finds `word` in `text` where it is not part of a longer name.
+fn find_word(text: &str, word: &str) -> Option<(usize, usize)> {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    text.match_indices(word)
+        .find(|(at, _)| !part(text[..*at].chars().next_back()) && !part(text[at + word.len()..].chars().next()))
+        .map(|(at, _)| (at, word.len()))
+}
+
+struct Planner<'a> {
+    registry: &'a Registry,
+    base: PathBuf,
+    sources: Sources,
+    problems: Vec<Diagnostic>,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    session: Session,
+}
+
+/// A node as written whose kind and inputs are known.
+struct Resolved {
+    spec: NodeSpec,
+    kind: Kind,
+    /// Port name, node as written, output port, place.
+    inputs: Vec<(String, usize, usize, Span)>,
+}
+
+impl Planner<'_> {
+    fn plan(&mut self, spec: Pipeline) -> Option<Plan> {
+        let data_dir = self.base.join(&spec.data_dir);
+        let resolved = self.resolve(&spec.nodes);
+        let order = self.order(&resolved)?;
+        let mut nodes: Vec<PlannedNode> = Vec::with_capacity(order.len());
+        let mut placed: HashMap<usize, usize> = HashMap::new();
+        let mut refused = resolved.len() < spec.nodes.len();
+        for index in order {
+            let Resolved { spec: node, kind, inputs } = &resolved[index];
+            let mut types = Vec::with_capacity(inputs.len());
+            let mut edges = Vec::with_capacity(inputs.len());
+            for (name, from, port, span) in inputs {
+                // A node behind a refused one cannot be checked.
+                let Some(&from) = placed.get(from) else { break };
+                types.push((name.clone(), nodes[from].outputs[*port].clone(), *span));
+                edges.push(Input { name: name.clone(), node: from, port: *port });
+            }
+            if edges.len() < inputs.len() {
+                refused = true;
+                continue;
+            }
+            let mut context = PlanContext {
+                id: &node.id.value,
+                span: node.span,
+                tick: spec.tick,
+                data_dir: &data_dir,
+                inputs: &types,
+                base: &self.base,
+                sources: &mut self.sources,
+                problems: &mut self.problems,
+                variable: self.variable,
+                session: &self.session,
+            };
+            let Some(built) = (kind.plan)(&node.options, &mut context) else {
+                refused = true;
+                continue;
+            };
+            for input in &edges {
+                nodes[input.node].connected[input.port] = true;
+            }
+            placed.insert(index, nodes.len());
+            nodes.push(PlannedNode {
+                id: node.id.value.clone(),
+                kind: *kind,
+                inputs: edges,
+                outputs: built.outputs(),
+                connected: vec![false; kind.outputs.len()],
+                node: built,
+            });
+        }
+        let mut serve = None;
+        if let Some(section) = &spec.serve {
+            if let Err(error) = section.listen.value.parse::<std::net::SocketAddr>() {
+                let problem = Diagnostic::new(section.listen.span, format!("`{}` is not an address and port: {error}", section.listen.value));
+                self.problems.push(problem.help("such as 127.0.0.1:8080 or [::1]:8080"));
+            }
+            let mut tables = Vec::new();
+            for (name, reference) in &section.tables {
+                let Some((node, port)) = self.reference(reference, &spec.nodes, &resolved) else { continue };
+                let Some(&node) = placed.get(&node) else { continue };
+                if nodes[node].kind.outputs.is_empty() {
+                    continue;
+                }
+                nodes[node].connected[port] = true;
+                tables.push((name.value.clone(), node, port));
+            }
+            serve = Some(Serve { listen: section.listen.value.clone(), hot_rows: section.hot_rows, tables });
+        }
+        (!refused).then_some(Plan { name: spec.name, tick: spec.tick, data_dir, nodes, serve })
+    }
+
+    /// Looks up kinds and inputs. Nodes with a fault are left out, their faults reported.
+    fn resolve(&mut self, nodes: &[NodeSpec]) -> Vec<Resolved> {
+        let mut first: HashMap<&str, &NodeSpec> = HashMap::new();
+        for node in nodes {
+            if let Some(other) = first.insert(&node.id.value, node) {
+                let (line, _) = self.sources.position(other.id.span);
+                let problem = Diagnostic::new(node.id.span, format!("the id `{}` is taken", node.id.value));
+                self.problems.push(problem.help(format!("by the node in line {line}")));
+            }
+        }
+        let mut kinds = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let kind = self.registry.find(&node.kind.value);
+            if kind.is_none() {
+                let names = self.registry.kinds().iter().map(|k| k.name);
+                let problem = Diagnostic::new(node.kind.span, format!("unknown kind `{}`", node.kind.value));
+                self.problems.push(problem.nearest(&node.kind.value, names));
+            }
+            kinds.push(kind.copied());
+        }
+        let ids: Vec<(&str, Option<Kind>)> = nodes.iter().zip(&kinds).map(|(n, k)| (n.id.value.as_str(), *k)).collect();
+        let mut found = Vec::with_capacity(nodes.len());
+        for (node, kind) in nodes.iter().zip(&kinds) {
+            let Some(kind) = kind else { continue };
+            if let Some(inputs) = self.inputs(node, kind, &ids) {
+                found.push((node, *kind, inputs));
+            }
+        }
+        // Indices so far count nodes as written; from here on they count resolved nodes.
+        let position: HashMap<usize, usize> = found
+            .iter()
+            .enumerate()
+            .filter_map(|(at, (node, _, _))| Some((nodes.iter().position(|n| std::ptr::eq(n, *node))?, at)))
+            .collect();
+        found
+            .into_iter()
+            .map(|(node, kind, inputs)| Resolved {
+                spec: node.clone(),
+                kind,
+                inputs: inputs
+                    .into_iter()
+                    .map(|(name, from, port, span)| (name, position.get(&from).copied().unwrap_or(usize::MAX), port, span))
+                    .collect(),
+            })
+            .collect()
+    }
+
+    fn inputs(
+        &mut self,
+        node: &NodeSpec,
+        kind: &Kind,
+        ids: &[(&str, Option<Kind>)],
+    ) -> Option<Vec<(String, usize, usize, Span)>> {
+        let (given, span) = match &node.from {
+            From::Nothing => (Vec::new(), node.span),
+            From::One(one) => (vec![(Located::new(String::new(), one.span), one.clone())], one.span),
+            From::Named(named, span) => (named.clone(), *span),
+        };
+        let is_named = matches!(node.from, From::Named(..));
+        let wrong = match kind.inputs {
+            Inputs::None if !given.is_empty() => Some(format!("`{}` is a source: it has no input", kind.name)),
+            Inputs::One | Inputs::Any if given.is_empty() => Some("`from` is missing".to_owned()),
+            Inputs::One if is_named => Some(format!("`{}` has one input: write `from: id`", kind.name)),
+            Inputs::Named(ports) if !is_named => {
+                let ports: Vec<String> = ports.iter().map(|p| format!("{p}: …")).collect();
+                Some(format!("`{}` needs `from: {{ {} }}`", kind.name, ports.join(", ")))
+            }
+            _ => None,
+        };
+        if let Some(message) = wrong {
+            self.problems.push(Diagnostic::new(span, message));
+            return None;
+        }
+        let mut complete = true;
+        let mut ordered = given.clone();
+        if let Inputs::Named(ports) = kind.inputs {
+            for (name, _) in &given {
+                if !ports.contains(&name.value.as_str()) {
+                    let problem = Diagnostic::new(name.span, format!("`{}` has no input `{}`", kind.name, name.value));
+                    self.problems.push(problem.nearest(&name.value, ports.iter().copied()));
+                    complete = false;
+                }
+            }
+            ordered.clear();
+            for port in ports {
+                match given.iter().find(|(name, _)| name.value == *port) {
+                    Some(entry) => ordered.push(entry.clone()),
+                    None => {
+                        self.problems.push(Diagnostic::new(span, format!("the input `{port}` is missing")));
+                        complete = false;
+                    }
+                }
+            }
+        }
+        let mut inputs = Vec::with_capacity(ordered.len());
+        for (name, reference) in ordered {
+            match self.reference_among(&reference, ids) {
+                Some((from, port)) => inputs.push((name.value, from, port, reference.span)),
+                None => complete = false,
+            }
+        }
+        complete.then_some(inputs)
+    }
+
+    /// `id` or `id.port` among the nodes as written.
+    fn reference_among(&mut self, reference: &Located<String>, ids: &[(&str, Option<Kind>)]) -> Option<(usize, usize)> {
+        let (id, port) = match reference.value.split_once('.') {
+            Some((id, port)) => (id, Some(port)),
+            None => (reference.value.as_str(), None),
+        };
+        let Some(index) = ids.iter().position(|(name, _)| *name == id) else {
+            let problem = Diagnostic::new(reference.span, format!("no node has the id `{id}`"));
+            self.problems.push(problem.nearest(id, ids.iter().map(|(name, _)| *name)));
+            return None;
+        };
+        // A node of unknown kind has been reported already.
+        let kind = ids[index].1?;
+        if kind.outputs.is_empty() {
+            self.problems.push(Diagnostic::new(reference.span, format!("`{id}` is a {}: nothing leaves it", kind.name)));
+            return None;
+        }
+        let Some(port) = port else { return Some((index, 0)) };
+        let found = kind.outputs.iter().position(|p| p.name == port);
+        if found.is_none() {
+            let problem = Diagnostic::new(reference.span, format!("`{id}` ({}) has no port `{port}`", kind.name));
+            self.problems.push(problem.nearest(port, kind.outputs.iter().map(|p| p.name)));
+        }
+        Some((index, found?))
+    }
+
+    /// `id` or `id.port` among the resolved nodes.
+    fn reference(&mut self, reference: &Located<String>, nodes: &[NodeSpec], resolved: &[Resolved]) -> Option<(usize, usize)> {
+        let ids: Vec<(&str, Option<Kind>)> =
+            nodes.iter().map(|n| (n.id.value.as_str(), self.registry.find(&n.kind.value).copied())).collect();
+        let (index, port) = self.reference_among(reference, &ids)?;
+        let at = resolved.iter().position(|r| r.spec.id.value == nodes[index].id.value)?;
+        Some((at, port))
+    }
+
+    /// An order in which every node stands behind its inputs; a cycle is a fault that names its nodes.
+    fn order(&mut self, nodes: &[Resolved]) -> Option<Vec<usize>> {
+        let mut order = Vec::with_capacity(nodes.len());
+        let mut done = vec![false; nodes.len()];
+        // The inputs of nodes that were refused are not waited for.
+        let ready = |done: &[bool], node: &Resolved| node.inputs.iter().all(|(_, from, _, _)| done.get(*from).copied().unwrap_or(true));
+        while order.len() < nodes.len() {
+            let Some(next) = (0..nodes.len()).find(|&at| !done[at] && ready(&done, &nodes[at])) else {
+                let at = (0..nodes.len()).find(|&at| !done[at])?;
+                let cycle = cycle(nodes, &done, at);
+                let names: Vec<&str> = cycle.iter().map(|&at| nodes[at].spec.id.value.as_str()).collect();
+                let first = &nodes[*cycle.first()?];
+                let message = format!("the nodes feed each other in a circle: {} -> {}", names.join(" -> "), names[0]);
+                self.problems.push(Diagnostic::new(first.spec.span, message));
+                return None;
+            };
+            done[next] = true;
+            order.push(next);
+        }
+        Some(order)
+    }
+}
+
+/// The nodes of a cycle that is upstream of `at`, in the direction of data flow.
+fn cycle(nodes: &[Resolved], done: &[bool], mut at: usize) -> Vec<usize> {
+    let mut path: Vec<usize> = Vec::new();
+    loop {
+        if let Some(start) = path.iter().position(|&seen| seen == at) {
+            let mut found = path.split_off(start);
+            found.reverse();
+            return found;
+        }
+        path.push(at);
+        let waiting = nodes[at].inputs.iter().map(|(_, from, _, _)| *from).find(|from| done.get(*from) == Some(&false));
+        match waiting {
+            Some(from) => at = from,
+            None => return path,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What all sources share: watermarks, late rows, back-pressure, pausing and stopping.
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use std::time::Duration;
+
+use crate::batch::{Batch, Stream, Time};
+use crate::render::BuildContext;
+use crate::time::Pacer;
+
+/// How long a source that has nothing to read, or that must wait, sleeps before it looks again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How many batches a source sends before the rest of the dataflow gets its turn.
+const BATCHES_PER_TURN: usize = 4;
+
+/// Something that yields batches.
+pub trait Reader {
+    /// Reads the next rows, up to about [`crate::batch::MAX_ROWS`], and puts them into `out` by output port.
+    /// On-time rows are at or after the watermark as it was when `next` was called.
+    ///
+    /// # Errors
+    /// If the source cannot go on. The run then ends with this message; rows read so far are processed.
+    fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String>;
+
+    /// The watermark after the rows read so far.
+    fn watermark(&self) -> Time;
+
+    /// Asked once when the run is to end: stop receiving. What has been received already is still read by `next`,
+    /// which then returns [`Poll::Done`].
+    fn stop(&mut self);
+}
+
+/// What a reader says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// There may be more at once.
+    Ready,
+    /// Nothing now.
+    Idle,
+    /// Nothing ever again.
+    Done,
+}
+
+/// Builds a source with `ports` output ports. `open` is called once, on the worker that owns the source.
+pub fn source<'s, R, F>(context: &BuildContext<'s>, ports: usize, open: F) -> Vec<Stream<'s>>
+where
+    R: Reader + 'static,
+    F: FnOnce() -> Result<R, String>,
+{
+    let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
+    let info = builder.operator_info();
+    let (mut outputs, mut streams) = (Vec::new(), Vec::new());
+    for _ in 0..ports {
+        let (output, stream) = builder.new_output::<Vec<Batch>>();
+        outputs.push(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output));
+        streams.push(stream);
+    }
+    let mut reader = None;
+    if context.is_home() {
+        match open() {
+            Ok(opened) => reader = Some(opened),
+            Err(message) => context.shared.fail(format!("{}: {message}", context.id)),
+        }
+    }
+    let activator = context.scope.activator_for(info.address);
+    let (probe, metrics, shared, id) =
+        (context.probe.clone(), context.metrics.clone(), context.shared.clone(), context.id.clone());
+    builder.build(move |capabilities| {
+        let mut capabilities: Vec<Capability<Time>> = capabilities;
+        if reader.is_none() {
+            capabilities.clear();
+        }
+        let mut pacer = Pacer::default();
+        let mut batches = Vec::new();
+        let mut stopped = false;
+        move |_frontiers| {
+            let Some(open) = reader.as_mut() else { return };
+            if shared.is_stopping() && !stopped {
+                stopped = true;
+                open.stop();
+            }
+            let mut poll = Poll::Ready;
+            for _ in 0..BATCHES_PER_TURN {
+                let Some(now) = capabilities.first().map(|c| *c.time()) else { return };
+                if pacer.must_wait(&probe, now) {
+                    poll = Poll::Idle;
+                    break;
+                }
+                poll = open.next(&mut batches).unwrap_or_else(|message| {
+                    shared.fail(format!("{id}: {message}"));
+                    Poll::Done
+                });
+                for (port, batch) in batches.drain(..) {
+                    pacer.sent(now, batch.rows.num_rows());
+                    outputs[port].activate().session(&capabilities[port]).give(batch);
+                }
+                let watermark = open.watermark();
+                if watermark > now {
+                    for capability in &mut capabilities {
+                        capability.downgrade(&watermark);
+                    }
+                    metrics.watermark.store(watermark, std::sync::atomic::Ordering::Relaxed);
+                }
+                if poll != Poll::Ready {
+                    break;
+                }
+            }
+            match poll {
+                Poll::Ready => activator.activate(),
+                Poll::Idle => activator.activate_after(PAUSE),
+                Poll::Done => {
+                    capabilities.clear();
+                    reader = None;
+                }
+            }
+        }
+    });
+    streams
+}

@@ -1,0 +1,391 @@
+//! From a YAML tree to an options struct: unknown and missing keys are collected, not only the first is reported.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
+
+use super::located::LOCATED;
+use super::{Diagnostic, Located, Span, Tree, Value};
+
+/// Reads `T` from a tree. What is wrong goes to `problems`; `None` only if something was.
+pub fn read<T: DeserializeOwned>(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<T> {
+    let shared = RefCell::new(Vec::new());
+    let result = T::deserialize(Reader { tree, problems: &shared });
+    let found = shared.into_inner();
+    let failed = !found.is_empty();
+    problems.extend(found);
+    match result {
+        Ok(value) if !failed => Some(value),
+        Ok(_) => None,
+        Err(fault) => {
+            problems.extend(fault.into_diagnostic(tree.span));
+            None
+        }
+    }
+}
+
+/// A fault that ends the reading of one node.
+#[derive(Debug)]
+enum Fault {
+    Plain(String),
+    Placed(Diagnostic),
+    /// Already among the problems.
+    Reported,
+}
+
+impl Fault {
+    fn at(self, span: Span) -> Self {
+        match self {
+            Self::Plain(message) => Self::Placed(Diagnostic::new(span, message)),
+            placed => placed,
+        }
+    }
+
+    fn into_diagnostic(self, span: Span) -> Option<Diagnostic> {
+        match self.at(span) {
+            Self::Placed(diagnostic) => Some(diagnostic),
+            Self::Plain(_) | Self::Reported => None,
+        }
+    }
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plain(message) => f.write_str(message),
+            Self::Placed(diagnostic) => f.write_str(&diagnostic.message),
+            Self::Reported => f.write_str("already reported"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl de::Error for Fault {
+    fn custom<T: Display>(message: T) -> Self {
+        Self::Plain(message.to_string())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    tree: &'a Tree,
+    problems: &'a RefCell<Vec<Diagnostic>>,
+}
+
+impl Reader<'_> {
+    fn fault(&self, message: String) -> Fault {
+        Fault::Placed(Diagnostic::new(self.tree.span, message))
+    }
+
+    fn scalar(&self, wanted: &str) -> Result<&str, Fault> {
+        match &self.tree.value {
+            Value::Scalar { text, .. } => Ok(text),
+            _ => Err(self.fault(format!("expected {wanted}, found {}", self.tree.kind()))),
+        }
+    }
+
+    fn number<T: std::str::FromStr>(&self, wanted: &str) -> Result<T, Fault> {
+        let text = self.scalar(wanted)?;
+        let digits = text.replace('_', "");
+        digits.parse().map_err(|_| self.fault(format!("expected {wanted}, found `{text}`")))
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident $visit:ident $ty:ty, $wanted:literal;)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+            let number = self.number::<$ty>($wanted)?;
+            visitor.$visit(number).map_err(|fault: Fault| fault.at(self.tree.span))
+        })*
+    };
+}
+
+impl<'de> de::Deserializer<'de> for Reader<'_> {
+    type Error = Fault;
+
+    numbers! {
+        deserialize_i8 visit_i8 i8, "a whole number from -128 to 127";
+        deserialize_i16 visit_i16 i16, "a whole number from -32768 to 32767";
+        deserialize_i32 visit_i32 i32, "a whole number";
+        deserialize_i64 visit_i64 i64, "a whole number";
+        deserialize_u8 visit_u8 u8, "a whole number from 0 to 255";
+        deserialize_u16 visit_u16 u16, "a whole number from 0 to 65535";
+        deserialize_u32 visit_u32 u32, "a whole number, 0 or more";
+        deserialize_u64 visit_u64 u64, "a whole number, 0 or more";
+        deserialize_f32 visit_f32 f32, "a number";
+        deserialize_f64 visit_f64 f64, "a number";
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.tree.value {
+            Value::Null => visitor.visit_unit(),
+            Value::List(_) => self.deserialize_seq(visitor),
+            Value::Map(_) => self.deserialize_map(visitor),
+            Value::Scalar { text, plain } => {
+                let result = match text.as_str() {
+                    "true" if *plain => visitor.visit_bool(true),
+                    "false" if *plain => visitor.visit_bool(false),
+                    text if *plain && text.parse::<i64>().is_ok() => visitor.visit_i64(text.parse().unwrap_or_default()),
+                    text if *plain && text.parse::<f64>().is_ok() => visitor.visit_f64(text.parse().unwrap_or_default()),
+                    text => visitor.visit_str(text),
+                };
+                result.map_err(|fault: Fault| fault.at(self.tree.span))
+            }
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.scalar("true or false")? {
+            "true" => visitor.visit_bool(true),
+            "false" => visitor.visit_bool(false),
+            other => Err(self.fault(format!("expected true or false, found `{other}`"))),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_str(self.scalar("text")?).map_err(|fault: Fault| fault.at(self.tree.span))
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.tree.value {
+            Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.tree.value {
+            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), problems: self.problems }),
+            _ => Err(self.fault(format!("expected a list, found {}", self.tree.kind()))),
+        }
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        if name == LOCATED {
+            return visitor.visit_seq(Place { reader: self, part: 0 });
+        }
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.tree.value {
+            Value::Map(entries) => visitor.visit_map(Entries {
+                entries: entries.iter(),
+                fields: None,
+                value: None,
+                problems: self.problems,
+            }),
+            _ => Err(self.fault(format!("expected a mapping, found {}", self.tree.kind()))),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let entries = match &self.tree.value {
+            Value::Map(entries) => entries.as_slice(),
+            // A node that sets no option at all.
+            Value::Null => &[],
+            _ => return Err(self.fault(format!("expected a mapping, found {}", self.tree.kind()))),
+        };
+        let access = Entries { entries: entries.iter(), fields: Some(fields), value: None, problems: self.problems };
+        visitor.visit_map(access).map_err(|fault: Fault| fault.at(self.tree.span))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match &self.tree.value {
+            Value::Scalar { text, .. } if variants.contains(&text.as_str()) => {
+                let name: StrDeserializer<'_, Fault> = text.as_str().into_deserializer();
+                visitor.visit_enum(name)
+            }
+            Value::Scalar { text, .. } => Err(Fault::Placed(
+                Diagnostic::new(self.tree.span, format!("`{text}` is not one of the values allowed here"))
+                    .nearest(text, variants.iter().copied()),
+            )),
+            Value::Map(entries) if entries.len() == 1 => visitor.visit_enum(MapAccessDeserializer::new(Entries {
+                entries: entries.iter(),
+                fields: None,
+                value: None,
+                problems: self.problems,
+            })),
+            _ => Err(self.fault(format!("expected one of {}, found {}", variants.join(", "), self.tree.kind()))),
+        }
+    }
+
+    serde::forward_to_deserialize_any! { i128 u128 bytes byte_buf unit_struct }
+}
+
+/// Answers [`Located`]: source, start, end, then the value.
+struct Place<'a> {
+    reader: Reader<'a>,
+    part: u8,
+}
+
+impl<'de> de::SeqAccess<'de> for Place<'_> {
+    type Error = Fault;
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+        let span = self.reader.tree.span;
+        self.part += 1;
+        match self.part {
+            1 => seed.deserialize(span.source.into_deserializer()).map(Some),
+            2 => seed.deserialize(span.start.into_deserializer()).map(Some),
+            3 => seed.deserialize(span.end.into_deserializer()).map(Some),
+            4 => seed.deserialize(self.reader).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+struct Items<'a> {
+    items: std::slice::Iter<'a, Tree>,
+    problems: &'a RefCell<Vec<Diagnostic>>,
+}
+
+impl<'de> de::SeqAccess<'de> for Items<'_> {
+    type Error = Fault;
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+        // A broken item does not hide the faults of those behind it.
+        let Some(tree) = self.items.next() else { return Ok(None) };
+        let result = seed.deserialize(Reader { tree, problems: self.problems });
+        result.map(Some).map_err(|fault| fault.at(tree.span))
+    }
+}
+
+struct Entries<'a> {
+    entries: std::slice::Iter<'a, (Located<String>, Tree)>,
+    fields: Option<&'static [&'static str]>,
+    value: Option<&'a Tree>,
+    problems: &'a RefCell<Vec<Diagnostic>>,
+}
+
+impl<'de> de::MapAccess<'de> for Entries<'_> {
+    type Error = Fault;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+        for (key, tree) in self.entries.by_ref() {
+            if let Some(fields) = self.fields
+                && !fields.contains(&key.value.as_str())
+            {
+                let fault = Diagnostic::new(key.span, format!("unknown option `{}`", key.value))
+                    .nearest(&key.value, fields.iter().copied());
+                self.problems.borrow_mut().push(fault);
+                continue;
+            }
+            self.value = Some(tree);
+            let name: StrDeserializer<'_, Fault> = key.value.as_str().into_deserializer();
+            return seed.deserialize(name).map(Some).map_err(|fault| fault.at(key.span));
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
+        let Some(tree) = self.value.take() else { return Err(Fault::Reported) };
+        seed.deserialize(Reader { tree, problems: self.problems }).map_err(|fault| fault.at(tree.span))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde::Deserialize;
+
+    use super::super::Sources;
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Options {
+        ports: Vec<u16>,
+        #[serde(default)]
+        mode: Mode,
+        filter: Option<Located<String>>,
+        #[serde(default)]
+        live: bool,
+    }
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(rename_all = "snake_case")]
+    enum Mode {
+        #[default]
+        OneToMany,
+        OneToOne,
+    }
+
+    fn options(text: &str) -> Result<Options, String> {
+        let mut sources = Sources::default();
+        let tree = Tree::parse(Path::new("p.yaml"), text.to_owned(), &mut sources, &|_| None).expect("valid YAML");
+        let mut problems = Vec::new();
+        read(&tree, &mut problems).ok_or_else(|| sources.render(&problems, false))
+    }
+
+    #[test]
+    fn a_value_brings_its_place() {
+        let read = options("ports: [443, 8443]\nmode: one_to_one\nfilter: tcp\n").expect("valid");
+        assert_eq!((read.ports, read.mode), (vec![443, 8443], Mode::OneToOne));
+        let filter = read.filter.expect("there");
+        assert_eq!((filter.value.as_str(), filter.span.start), ("tcp", 44));
+    }
+
+    #[test]
+    fn all_unknown_keys_are_reported_with_the_nearest_name() {
+        let shown = options("prots: [1]\nports: [443]\nmod: one_to_one\n").expect_err("unknown keys");
+        assert!(shown.contains("unknown option `prots`") && shown.contains("did you mean `ports`?"), "{shown}");
+        assert!(shown.contains("p.yaml:3:1") && shown.contains("did you mean `mode`?"), "{shown}");
+    }
+
+    #[test]
+    fn wrong_types_and_values_are_placed() {
+        let shown = options("ports: [443, 70000]\n").expect_err("too large");
+        assert!(shown.contains("p.yaml:1:14") && shown.contains("0 to 65535"), "{shown}");
+        let shown = options("ports: [1]\nmode: one_to_on\n").expect_err("unknown value");
+        assert!(shown.contains("did you mean `one_to_one`?"), "{shown}");
+        let shown = options("live: maybe\nports: []\n").expect_err("not a truth value");
+        assert!(shown.contains("expected true or false, found `maybe`"), "{shown}");
+        let shown = options("live: true\n").expect_err("missing");
+        assert!(shown.contains("missing field `ports`"), "{shown}");
+    }
+}

@@ -1,0 +1,271 @@
+//! The sections of a pipeline file: name, settings, nodes, what is served.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Diagnostic, Located, Span, Tree, Value, options};
+
+/// A pipeline as written.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// What the pipeline is called in logs, metrics and pages.
+    pub name: String,
+    /// Watermarks move in steps of this.
+    pub tick: Duration,
+    /// Where the embedded store lives, relative to the pipeline's file.
+    pub data_dir: PathBuf,
+    /// The nodes in the order as written.
+    pub nodes: Vec<NodeSpec>,
+    /// What is served over HTTP.
+    pub serve: Option<ServeSpec>,
+}
+
+/// A node as written.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    /// The name by which other nodes refer to it.
+    pub id: Located<String>,
+    /// The name of its kind.
+    pub kind: Located<String>,
+    /// Where its rows come from.
+    pub from: From,
+    /// Everything else: the kind's own options, a mapping.
+    pub options: Tree,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// A node's inputs as written.
+#[derive(Clone, Debug)]
+pub enum From {
+    /// No `from` at all.
+    Nothing,
+    /// `from: id` or `from: id.port`.
+    One(Located<String>),
+    /// `from: { name: id, … }`.
+    Named(Vec<(Located<String>, Located<String>)>, Span),
+}
+
+/// The `serve` section as written.
+#[derive(Clone, Debug)]
+pub struct ServeSpec {
+    /// Address and port of the web service.
+    pub listen: Located<String>,
+    /// The most rows that a table keeps in memory.
+    pub hot_rows: usize,
+    /// Table name to node, or node and port.
+    pub tables: Vec<(Located<String>, Located<String>)>,
+}
+
+/// Settings of a pipeline.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Settings {
+    /// What the pipeline is called in logs, metrics and pages.
+    name: String,
+    /// Watermarks move in steps of this. Default 100ms.
+    #[serde(default = "default_tick", deserialize_with = "humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    tick: Duration,
+    /// Where the embedded store lives, relative to this file. Default `data`.
+    #[serde(default = "default_data_dir")]
+    data_dir: PathBuf,
+}
+
+/// What is served over HTTP.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Serve {
+    /// Address and port of the web service. Default 127.0.0.1:8080.
+    #[serde(default = "default_listen")]
+    listen: Option<Located<String>>,
+    /// The most rows that a table keeps in memory. Default 200000.
+    #[serde(default = "default_hot_rows")]
+    hot_rows: usize,
+    /// Table name to node, or node and port: `requests: labelled`, `late: correlated.late`.
+    tables: BTreeMap<String, Located<String>>,
+}
+
+fn default_tick() -> Duration {
+    Duration::from_millis(100)
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("data")
+}
+
+fn default_listen() -> Option<Located<String>> {
+    None
+}
+
+fn default_hot_rows() -> usize {
+    200_000
+}
+
+/// Durations as `10s`, `500ms`, `1h 30m`, for `#[serde(deserialize_with)]`.
+pub mod humantime_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer};
+
+    /// Reads a duration.
+    ///
+    /// # Errors
+    /// If the text is not a number with a unit.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            serde::de::Error::custom(format!("`{text}` is not a duration such as 500ms, 10s or 1h: {error}"))
+        })
+    }
+}
+
+impl Pipeline {
+    /// Reads the sections; what is wrong goes to `problems`, and what can still be read is returned.
+    pub fn read(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<Pipeline> {
+        let Some(entries) = tree.entries() else {
+            problems.push(Diagnostic::new(tree.span, format!("a pipeline is a mapping, not {}", tree.kind())));
+            return None;
+        };
+        let (mut settings, mut nodes, mut serve) = (Vec::new(), None, None);
+        for (key, value) in entries {
+            match key.value.as_str() {
+                "nodes" => nodes = Some(read_nodes(value, problems)),
+                "serve" => serve = read_serve(value, problems),
+                "name" | "tick" | "data_dir" => settings.push((key.clone(), value.clone())),
+                other => problems.push(
+                    Diagnostic::new(key.span, format!("unknown section `{other}`"))
+                        .nearest(other, ["name", "tick", "data_dir", "nodes", "serve"]),
+                ),
+            }
+        }
+        if nodes.is_none() {
+            problems.push(Diagnostic::new(tree.span, "the section `nodes` is missing"));
+        }
+        let settings = Tree { value: Value::Map(settings), span: tree.span };
+        let settings: Settings = options::read(&settings, problems)?;
+        Some(Pipeline {
+            name: settings.name,
+            tick: settings.tick,
+            data_dir: settings.data_dir,
+            nodes: nodes?,
+            serve,
+        })
+    }
+
+    /// JSON Schemas of the settings and of the section `serve`.
+    pub fn schemas() -> (schemars::Schema, schemars::Schema) {
+        (schemars::schema_for!(Settings), schemars::schema_for!(Serve))
+    }
+}
+
+fn read_serve(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<ServeSpec> {
+    let serve: Serve = options::read(tree, problems)?;
+    let listen = serve.listen.unwrap_or_else(|| Located::new("127.0.0.1:8080".to_owned(), tree.span));
+    // The order as written; the map behind `Serve` has sorted the names.
+    let written = tree.get("tables").and_then(Tree::entries).unwrap_or_default();
+    let tables = written
+        .iter()
+        .filter_map(|(name, _)| Some((name.clone(), serve.tables.get(&name.value)?.clone())))
+        .collect();
+    Some(ServeSpec { listen, hot_rows: serve.hot_rows, tables })
+}
+
+fn read_nodes(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Vec<NodeSpec> {
+    let Value::List(items) = &tree.value else {
+        problems.push(Diagnostic::new(tree.span, format!("`nodes` is a list, not {}", tree.kind())));
+        return Vec::new();
+    };
+    if items.is_empty() {
+        problems.push(Diagnostic::new(tree.span, "a pipeline needs at least one node"));
+    }
+    items.iter().filter_map(|item| read_node(item, problems)).collect()
+}
+
+fn read_node(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<NodeSpec> {
+    let Some(entries) = tree.entries() else {
+        problems.push(Diagnostic::new(tree.span, format!("a node is a mapping, not {}", tree.kind())));
+        return None;
+    };
+    let (mut id, mut kind, mut from, mut rest) = (None, None, From::Nothing, Vec::new());
+    for (key, value) in entries {
+        match key.value.as_str() {
+            "id" => id = read_name(value, "id", problems),
+            "kind" => kind = read_name(value, "kind", problems),
+            "from" => from = read_from(value, problems),
+            _ => rest.push((key.clone(), value.clone())),
+        }
+    }
+    for (name, found) in [("id", entries.iter().any(|(k, _)| k.value == "id")), ("kind", entries.iter().any(|(k, _)| k.value == "kind"))] {
+        if !found {
+            problems.push(Diagnostic::new(tree.span, format!("a node needs `{name}`")));
+        }
+    }
+    let id = id?;
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if id.value.is_empty() || !id.value.chars().all(valid) {
+        problems.push(Diagnostic::new(id.span, format!("`{}` is not a name: use letters, digits, _ and -", id.value)));
+    }
+    let span = tree.span;
+    Some(NodeSpec { id, kind: kind?, from, options: Tree { value: Value::Map(rest), span }, span })
+}
+
+fn read_name(tree: &Tree, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Located<String>> {
+    let text = tree.text();
+    if text.is_none() {
+        problems.push(Diagnostic::new(tree.span, format!("`{what}` is a name, not {}", tree.kind())));
+    }
+    text
+}
+
+fn read_from(tree: &Tree, problems: &mut Vec<Diagnostic>) -> From {
+    match &tree.value {
+        Value::Map(entries) => From::Named(
+            entries
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), read_name(value, "from", problems)?)))
+                .collect(),
+            tree.span,
+        ),
+        _ => read_name(tree, "from", problems).map_or(From::Nothing, From::One),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Sources;
+    use super::*;
+
+    fn read(text: &str) -> (Option<Pipeline>, String) {
+        let mut sources = Sources::default();
+        let tree = Tree::parse(Path::new("p.yaml"), text.to_owned(), &mut sources, &|_| None).expect("valid YAML");
+        let mut problems = Vec::new();
+        let pipeline = Pipeline::read(&tree, &mut problems);
+        (pipeline, sources.render(&problems, false))
+    }
+
+    #[test]
+    fn a_pipeline_is_read_in_the_order_as_written() {
+        let (pipeline, problems) = read(
+            "name: x\ntick: 1s\nnodes:\n  - { id: b, kind: k, path: q }\n  - { id: a, kind: l, from: { z: b, y: b.late } }\n\
+             serve: { tables: { t2: a, t1: b } }\n",
+        );
+        assert_eq!(problems, "");
+        let pipeline = pipeline.expect("valid");
+        assert_eq!(pipeline.tick, Duration::from_secs(1));
+        assert_eq!(pipeline.nodes[0].options.get("path").and_then(Tree::text).map(|t| t.value).as_deref(), Some("q"));
+        let From::Named(from, _) = &pipeline.nodes[1].from else { panic!("named") };
+        assert_eq!((from[0].0.as_str(), from[1].1.as_str()), ("z", "b.late"));
+        let serve = pipeline.serve.expect("there");
+        assert_eq!(serve.tables.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["t2", "t1"]);
+    }
+
+    #[test]
+    fn every_fault_of_the_outline_is_reported_at_once() {
+        let (_, problems) = read("name: x\nticks: 1s\ntick: soon\nnodes:\n  - { kind: k }\n  - 5\n");
+        for part in ["unknown section `ticks`", "not a duration", "a node needs `id`", "a node is a mapping"] {
+            assert!(problems.contains(part), "{part}: {problems}");
+        }
+    }
+}
