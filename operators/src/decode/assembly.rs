@@ -29,8 +29,10 @@ struct Piece {
 /// What a segment brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Brought {
-    /// Nothing that was not known, or nothing inside the window.
+    /// Nothing that was not known.
     Nothing,
+    /// Nothing, because all of it lies beyond the window.
+    Beyond,
     /// Bytes ahead of a gap.
     Ahead,
     /// More bytes in order.
@@ -46,6 +48,9 @@ impl Assembly {
     /// Adds the part of `payload` that lies in the `window` bytes after `base`.
     pub(super) fn insert(&mut self, base: u32, seq: u32, payload: &[u8], window: usize) -> Brought {
         let known = self.data.len();
+        if distance(base, seq) >= window as i64 {
+            return Brought::Beyond;
+        }
         let Some((start, fresh)) = clip(distance(base, seq), payload, known as i64, window as i64) else {
             return Brought::Nothing;
         };
@@ -197,7 +202,7 @@ mod tests {
     #[test]
     fn the_window_bounds_what_is_kept() {
         let mut assembly = Assembly::default();
-        assert_eq!(insert(&mut assembly, 20, b"x"), Brought::Nothing);
+        assert_eq!(insert(&mut assembly, 20, b"x"), Brought::Beyond);
         assert_eq!(insert(&mut assembly, -1, b"x"), Brought::Nothing);
         insert(&mut assembly, 18, b"xyz");
         assert_eq!(assembly.held(), 2 + PIECE_OVERHEAD);

@@ -250,6 +250,18 @@ fn the_second_hello_of_a_connection() {
 }
 
 #[test]
+fn data_after_a_gap_behind_the_first_hello_is_not_kept_for_long() {
+    let record = sample::chrome().record();
+    let mut capture = Capture::new(Limits::default());
+    capture.stream(7, &[(0, &record)]);
+    for n in 0..20 {
+        capture.data(8 + record.len() as u32 + 50 + n * 1000, &[9; 1000]);
+        assert!(capture.extractor.buffered_bytes() < 20_000);
+    }
+    assert_eq!((capture.extractor.buffered_bytes(), capture.counters().segment_exceeded_count), (0, 0));
+}
+
+#[test]
 fn early_data_before_the_second_hello() {
     let record = sample::chrome().record();
     let data = sample::record(23, &[9; 500]);
@@ -354,6 +366,36 @@ fn the_servers_side_is_not_tracked() {
         capture.tcp(&Tcp { seq: seq * 100, payload: &[0x55; 100], ..back });
     }
     assert_eq!((capture.hellos.len(), capture.extractor.flows()), (1, 1));
+}
+
+#[test]
+fn connections_older_than_the_capture_are_soon_left_alone() {
+    let mut capture = Capture::new(Limits::default());
+    for n in 0..20 {
+        capture.data(1000 * n, &[0x55; 1000]);
+    }
+    capture.tcp(&Tcp { from: (1, 40_001), payload: &sample::record(23, &[9; 100]), ..Tcp::default() });
+    assert_eq!((capture.counters().not_tls, capture.extractor.flows()), (2, 2));
+    assert_eq!(capture.extractor.buffered_bytes(), 0);
+}
+
+#[test]
+fn two_runs_give_equal_hellos() {
+    let record = sample::chrome().record();
+    let run = || {
+        let mut capture = Capture::new(Limits { max_flows: 3, ..Limits::default() });
+        for port in [1, 2, 3, 4, 5, 1, 2] {
+            capture.tcp(&Tcp { from: (1, port), seq: 7, flags: SYN, ..Tcp::default() });
+            capture.tcp(&Tcp { from: (1, port), seq: 108, payload: &record[100..], ..Tcp::default() });
+        }
+        for port in 1..=5 {
+            capture.tcp(&Tcp { from: (1, port), seq: 8, payload: &record[..100], ..Tcp::default() });
+        }
+        (capture.hellos, capture.extractor.counters().clone())
+    };
+    let (hellos, counters) = run();
+    assert_eq!(hellos.iter().map(|hello| hello.src_port).collect::<Vec<_>>(), [1, 2, 5]);
+    assert_eq!(run(), (hellos, counters));
 }
 
 #[test]

@@ -11,8 +11,9 @@ use super::tls::{self, Outcome, Reason, Sequel};
 /// out of order; few, because every connection older than the capture looks like this.
 const MAX_UNANCHORED_SEGMENTS: usize = 8;
 
-/// Bytes after a first hello in which a second one is looked for: the early data that servers commonly allow.
-const MAX_SKIPPED: usize = 16 << 10;
+/// Bytes after a first hello in which a second one is looked for: the early data that servers commonly allow. It bounds
+/// what is kept when a segment after the first hello is missing from the capture.
+const MAX_SEQUEL: usize = 16 << 10;
 
 /// A flow together with what is needed to give it data.
 pub(super) struct Connection<'a> {
@@ -35,7 +36,6 @@ enum Step {
 impl Connection<'_> {
     /// Takes the payload of a segment.
     pub(super) fn data(&mut self, seq: u32, payload: &[u8], emit: &mut impl FnMut(Hello)) {
-        let window = self.limits.max_hello_bytes;
         match self.flow.stage {
             Stage::Done => {
                 // What lies far away may belong to a new connection on the same ports.
@@ -51,6 +51,10 @@ impl Connection<'_> {
             Stage::First | Stage::Second => {}
         }
         let base = self.flow.base;
+        let window = match self.flow.stage {
+            Stage::Second => MAX_SEQUEL.min(self.limits.max_hello_bytes),
+            _ => self.limits.max_hello_bytes,
+        };
         let Some(assembly) = &mut self.flow.assembly else {
             // Nothing is buffered: bytes in order are parsed where they are.
             let known = -distance(base, seq);
@@ -61,23 +65,36 @@ impl Connection<'_> {
                 }
                 Some(_) => self.counters.retransmit_count += 1,
                 None => {
-                    let mut assembly = Assembly::default();
-                    if assembly.insert(base, seq, payload, window) == Brought::Ahead {
-                        self.counters.gap_detected_count += 1;
-                        self.flow.assembly = Some(Box::new(assembly));
+                    let mut assembly = Box::new(Assembly::default());
+                    let brought = assembly.insert(base, seq, payload, window);
+                    if brought == Brought::Ahead {
+                        self.flow.assembly = Some(assembly);
                     }
+                    self.out_of_order(brought);
                 }
             }
             return;
         };
         let overlaps = distance(base, seq) < assembly.in_order() as i64;
         match assembly.insert(base, seq, payload, window) {
-            Brought::Nothing => self.counters.retransmit_count += 1,
-            Brought::Ahead => self.counters.gap_detected_count += 1,
             Brought::InOrder => {
                 self.counters.overlaps += u64::from(overlaps);
-                return self.buffered(emit);
+                self.buffered(emit);
             }
+            brought => self.out_of_order(brought),
+        }
+    }
+
+    /// A segment that did not add to the bytes in order.
+    fn out_of_order(&mut self, brought: Brought) {
+        match brought {
+            Brought::Nothing => self.counters.retransmit_count += 1,
+            Brought::Ahead | Brought::Beyond => self.counters.gap_detected_count += 1,
+            Brought::InOrder => {}
+        }
+        // Ahead of a first hello anyone can send such a segment; after it, it shows that the client has gone on.
+        if brought == Brought::Beyond && self.flow.stage == Stage::Second {
+            return self.finish();
         }
         self.check_segments();
     }
@@ -127,7 +144,7 @@ impl Connection<'_> {
         }
         match assembly.hold(self.flow.base, seq, payload, self.limits.max_hello_bytes) {
             Brought::Nothing => self.counters.retransmit_count += 1,
-            Brought::Ahead | Brought::InOrder => {}
+            Brought::Ahead | Brought::InOrder | Brought::Beyond => {}
         }
     }
 
@@ -155,7 +172,7 @@ impl Connection<'_> {
                 match tls::sequel(rest, self.flow.early_data) {
                     Sequel::Hello => {}
                     Sequel::NeedMore(need) => return Step::Wait { consumed: at, need },
-                    Sequel::Skip(len) if self.flow.skipped + len <= MAX_SKIPPED => {
+                    Sequel::Skip(len) if self.flow.skipped + len <= MAX_SEQUEL => {
                         self.flow.skipped += len;
                         at += len;
                         continue;

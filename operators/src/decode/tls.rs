@@ -151,10 +151,12 @@ struct Frame {
 fn frame(stream: &[u8], max: usize) -> Result<Frame, Outcome<'static>> {
     let mut header = [0; HANDSHAKE_HEADER];
     let mut have = 0; // bytes of the message so far, header included
+    let mut whole = None; // bytes of the message, header included, once known
     let mut at = 0;
+    // Asking for all the bytes that must still come keeps a hello in tiny records from being walked for each of them.
     loop {
         let Some(len) = u16_at(stream, at + 3).map(usize::from) else {
-            return Err(Outcome::NeedMore(at + RECORD_HEADER + 1));
+            return Err(Outcome::NeedMore(at + RECORD_HEADER + whole.map_or(1, |whole: usize| whole - have)));
         };
         if stream[at] != HANDSHAKE {
             return Err(Outcome::Broken(Reason::Interrupted));
@@ -174,6 +176,7 @@ fn frame(stream: &[u8], max: usize) -> Result<Frame, Outcome<'static>> {
             if message > max {
                 return Err(Outcome::Broken(Reason::TooLong));
             }
+            whole = Some(message);
             if have + content.len() >= message {
                 return Ok(Frame { body_len, end: start + len, in_one_record: at == 0 });
             }
@@ -184,7 +187,8 @@ fn frame(stream: &[u8], max: usize) -> Result<Frame, Outcome<'static>> {
             return Err(Outcome::NeedMore(start + HANDSHAKE_HEADER - have));
         }
         if content.len() < len {
-            return Err(Outcome::NeedMore(start + len + RECORD_HEADER + 1));
+            let left = whole.map_or(1, |whole| whole - have - len);
+            return Err(Outcome::NeedMore(start + len + RECORD_HEADER + left));
         }
         have += len;
         at = start + len;

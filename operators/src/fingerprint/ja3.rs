@@ -1,8 +1,6 @@
 //! JA3, the older fingerprint of a TLS client (<https://github.com/salesforce/ja3>, BSD-3-Clause): wire order, so it
 //! changes with every connection of a browser that shuffles its extensions.
 
-use std::fmt::Write;
-
 use md5::{Digest, Md5};
 
 use super::{is_grease, push_hex};
@@ -31,10 +29,11 @@ pub fn hash(ja3: &str) -> String {
 }
 
 fn push_list(out: &mut String, values: impl IntoIterator<Item = u16>) {
+    let mut digits = itoa::Buffer::new();
     let mut separator = "";
     for value in values.into_iter().filter(|value| !is_grease(*value)) {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{separator}{value}");
+        out.push_str(separator);
+        out.push_str(digits.format(value));
         separator = "-";
     }
 }
