@@ -1,7 +1,7 @@
 """Writes the benchmark's input: hellos.jsonl, requests.jsonl and asn.csv, the same bytes for the same seed.
 
 At scale 1: 195,965 ClientHellos (ja4sentinel's records) and 647,518 requests (mod_reqin_log's lines) of four hours,
-together about 478 MB, from 60,000 addresses of the ranges that RFC 2544 and RFC 3849 keep for such use. Browsers keep
+together about 487 MB, from 60,000 addresses of the ranges that RFC 2544 and RFC 3849 keep for such use. Browsers keep
 their connections, bots open many; one request in ten has no hello; lines are up to 2 s out of order; paths, hosts and
 clients are as uneven as on a real site. Lines are made in order of time and never held longer than the disorder asks.
 
