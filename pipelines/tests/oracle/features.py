@@ -105,8 +105,7 @@ select window_start, host, src_ip, ja4,
   avg((dst_port not in (80, 443))::int) as non_standard_port_ratio,
   ln(1 + avg(gap)) as iat_mean_log,
   case when avg(gap) > 0 then stddev_pop(gap) / avg(gap) end as iat_cv,
-  entropy(gap_bin) filter (gap is not null) as iat_entropy_raw,
-  count(gap) as gaps,
+  case when count(gap) > 0 then entropy(gap_bin) filter (gap is not null) end as iat_entropy,
   avg((gap < 100)::int) as iat_burst_ratio,
   avg((gap > 5000)::int) as pause_ratio,
   case when count(gap) < 4 then null when var_pop(gap) <= 1e-4 * any_value(m) ** 2 then 0
@@ -171,6 +170,7 @@ select window_start, host, src_ip, ja4,
     then stddev_pop(syn_ms) filter (keepalives = 1) / avg(syn_ms) filter (keepalives = 1) end as syn_to_ch_cv
 from centred
 group by window_start, host, src_ip, ja4
+order by window_start, host, src_ip, ja4
 """
 
 
@@ -189,11 +189,7 @@ def features(joined: Iterable[Joined]) -> list[dict]:
     database.execute(ROWS)
     result = database.execute(GROUPS)
     names = [column[0] for column in result.description]
-    rows = [dict(zip(names, values)) for values in result.fetchall()]
-    for row in rows:
-        # Entropy over no gaps is no number, not zero.
-        row["iat_entropy"] = row.pop("iat_entropy_raw") if row.pop("gaps") else None
-    return rows
+    return [dict(zip(names, values)) for values in result.fetchall()]
 
 
 def flat(row: Joined) -> dict:
