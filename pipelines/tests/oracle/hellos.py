@@ -39,7 +39,11 @@ class Fields:
 
 @dataclass
 class Hello:
-    """One ClientHello; times in nanoseconds since 1970, `time` that of the packet that completed it."""
+    """One ClientHello; `time` in nanoseconds since 1970 is that of the packet that completed it.
+
+    IP and TCP fields are those of the connection's SYN; without a SYN, those of the IP header are of the packet that
+    completed the hello, and those of TCP are unknown.
+    """
 
     time: int
     index: int
@@ -55,6 +59,17 @@ class Hello:
     tcp_meta_window_size: int | None
     tcp_meta_mss: int | None
     syn_to_clienthello_ms: float | None
+
+
+@dataclass
+class Syn:
+    """A client's first packet."""
+
+    time: int
+    window: int
+    mss: int | None
+    ttl: int
+    ip_id: int
 
 
 def hellos(capture: Path, ports: tuple[int, ...] = (443, 8443)) -> list[Hello]:
@@ -85,11 +100,11 @@ def hellos(capture: Path, ports: tuple[int, ...] = (443, 8443)) -> list[Hello]:
                 ja4=ja4(read),
                 tls_sni=read.server_name,
                 tls_alpn=read.alpn[0].decode("latin-1") if read.alpn else None,
-                ip_meta_ttl=int(shown(ip, "ip.ttl" if family == "ip" else "ipv6.hlim")),
-                ip_meta_id=int(shown(ip, "ip.id"), 16) if family == "ip" else 0,
-                tcp_meta_window_size=syn and syn["window"],
-                tcp_meta_mss=syn and syn["mss"],
-                syn_to_clienthello_ms=(time - syn["time"]) / 1e6 if syn else None,
+                ip_meta_ttl=syn.ttl if syn else int(shown(ip, "ip.ttl" if family == "ip" else "ipv6.hlim")),
+                ip_meta_id=syn.ip_id if syn else int(shown(ip, "ip.id"), 16) if family == "ip" else 0,
+                tcp_meta_window_size=syn.window if syn else None,
+                tcp_meta_mss=syn.mss if syn else None,
+                syn_to_clienthello_ms=(time - syn.time) / 1e6 if syn else None,
             ))
             seen[stream] += 1
     return found
@@ -153,18 +168,21 @@ def fields(handshake: ElementTree.Element) -> Fields:
     return hello
 
 
-def syns(capture: Path) -> dict[str, dict]:
-    """The last SYN of a client (its first one unless it was sent again) of each TCP stream."""
-    names = ("tcp.stream", "frame.time_epoch", "tcp.window_size_value", "tcp.options.mss_val")
-    command = [*tshark(capture), "-Y", "tcp.flags.syn == 1 && tcp.flags.ack == 0", "-T", "fields"]
+def syns(capture: Path) -> dict[str, Syn]:
+    """The first SYN of each TCP stream, by tshark's number of the stream."""
+    names = ("tcp.stream", "frame.time_epoch", "tcp.window_size_value", "tcp.options.mss_val", "ip.ttl", "ipv6.hlim",
+             "ip.id")
+    # The last occurrence: inside a tunnel there are several IP headers.
+    command = [*tshark(capture), "-Y", "tcp.flags.syn == 1 && tcp.flags.ack == 0", "-T", "fields", "-E", "occurrence=l"]
     for name in names:
         command += ["-e", name]
-    opened: dict[str, dict] = {}
+    opened: dict[str, Syn] = {}
     for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
-        stream, time, window, mss = line.split("\t")
-        opened.setdefault(stream, {
-            "time": nanoseconds(time), "window": int(window), "mss": int(mss) if mss else None,
-        })
+        stream, time, window, mss, ttl, hop_limit, ip_id = line.split("\t")
+        opened.setdefault(stream, Syn(
+            time=nanoseconds(time), window=int(window), mss=int(mss) if mss else None, ttl=int(ttl or hop_limit),
+            ip_id=int(ip_id, 16) if ip_id else 0,
+        ))
     return opened
 
 
