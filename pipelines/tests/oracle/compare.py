@@ -27,7 +27,8 @@ KEY = ("window_start", "host", "src_ip", "ja4")
 NO_FEATURE = {*KEY, "window_end", "final", "revision", "time", "seq"}
 COPIED = ("src_port", "dst_ip", "dst_port", "method", "scheme", "host", "path", "query", "http_version", "status_code",
           "response_size", "duration_ms", "has_cookie")
-FROM_HELLO = ("ja4", "tls_sni", "ip_meta_ttl", "tcp_meta_window_size", "tcp_meta_mss", "syn_to_clienthello_ms")
+FROM_HELLO = ("ja4", "tls_sni", "tls_alpn", "ip_meta_ttl", "ip_meta_id", "tcp_meta_window_size", "tcp_meta_mss",
+              "syn_to_clienthello_ms")
 EXAMPLES = 5
 
 

@@ -99,7 +99,7 @@ def hellos(capture: Path, ports: tuple[int, ...] = (443, 8443)) -> list[Hello]:
                 dst_port=int(shown(tcp, "tcp.dstport")),
                 ja4=ja4(read),
                 tls_sni=read.server_name,
-                tls_alpn=read.alpn[0].decode("latin-1") if read.alpn else None,
+                tls_alpn=read.alpn[0].decode("utf-8", "replace") if read.alpn else None,
                 ip_meta_ttl=syn.ttl if syn else int(shown(ip, "ip.ttl" if family == "ip" else "ipv6.hlim")),
                 ip_meta_id=syn.ip_id if syn else int(shown(ip, "ip.id"), 16) if family == "ip" else 0,
                 tcp_meta_window_size=syn.window if syn else None,
