@@ -146,7 +146,7 @@ class Client:
         # Spread over the range, so that neighbours in popularity are not neighbours in a prefix.
         place = number * 40_503 % 131_072
         self.ip = f"198.{18 + (place >> 16)}.{place >> 8 & 255}.{place & 255}" if version == 4 \
-            else f"2001:db8:{place >> 4:x}:{place & 15:x}::{rng.randrange(1, 65536):x}"
+            else f"2001:db8:{place >> 4:x}:{(place & 15) + 1:x}::{rng.randrange(1, 65536):x}"
         self.server = SERVERS[version]
         self.page, self.asset, self.fingerprint = parts[kind.name]
         ttl, window, scale, options = kind.stack
