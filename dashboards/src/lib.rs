@@ -17,6 +17,7 @@ mod error;
 mod functions;
 mod guard;
 mod http_metrics;
+mod interrupt;
 mod query;
 mod routes;
 mod status;

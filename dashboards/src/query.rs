@@ -27,6 +27,7 @@ use crate::encode::Format;
 use crate::error::Error;
 use crate::functions::{self, BoundedConcat};
 use crate::guard;
+use crate::interrupt::{Interruptible, Stop};
 use crate::table::ServedTable;
 use crate::Limits;
 
@@ -90,7 +91,8 @@ impl Queries {
         let place = tokio::time::timeout(self.limits.queue, Arc::clone(&self.places).acquire_owned()).await;
         let Ok(Ok(place)) = place else { return Err(Error::Busy(self.limits.concurrent)) };
         let Some(threads) = &self.threads else { return Err(Error::Internal) };
-        let state = self.session();
+        let stop = Stop::default();
+        let state = self.session(stop.clone());
         let limits = self.limits.clone();
         let catalog = Arc::clone(&self.catalog);
         let task = threads.spawn(async move {
@@ -99,8 +101,8 @@ impl Queries {
             let body = format.encode(&answer).map_err(DataFusionError::from)?;
             Ok(Encoded { body, rows: answer.rows, truncated: answer.truncated })
         });
-        let mut task = AbortOnDrop(task);
-        match tokio::time::timeout(self.limits.timeout, &mut task.0).await {
+        let mut task = AbortOnDrop { task, stop };
+        match tokio::time::timeout(self.limits.timeout, &mut task.task).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
                 tracing::error!(%error, "a query's task failed");
@@ -111,7 +113,7 @@ impl Queries {
     }
 
     /// A session that sees the served tables, reads, and does nothing else.
-    fn session(&self) -> SessionState {
+    fn session(&self, stop: Stop) -> SessionState {
         let mut config = SessionConfig::new()
             .with_information_schema(true)
             .with_batch_size(BATCH_ROWS)
@@ -127,6 +129,7 @@ impl Queries {
             .with_scalar_functions(functions::scalar())
             .with_aggregate_functions(functions::aggregate())
             .with_window_functions(SessionStateDefaults::default_window_functions())
+            .with_physical_optimizer_rule(Arc::new(Interruptible(stop)))
             .build();
         let defaults = &state.config_options().catalog;
         let public = state
@@ -154,11 +157,16 @@ impl Drop for Queries {
     }
 }
 
-struct AbortOnDrop<T>(JoinHandle<T>);
+/// Stops the query when nobody waits for it any more: by abortion where it yields, by failure where it does not.
+struct AbortOnDrop<T> {
+    task: JoinHandle<T>,
+    stop: Stop,
+}
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        self.stop.stop();
+        self.task.abort();
     }
 }
 
