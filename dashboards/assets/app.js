@@ -14,7 +14,7 @@ const $ = (id) => document.getElementById(id);
 const foreign = (text, extra = "") => (text ? el("span", { class: `foreign ${extra}` }, visible(text)) : el("span", { class: "dim" }, "–"));
 
 const LEVELS = ["CRITICAL", "HIGH", "MEDIUM", "LOW"];
-const levelRank = (row) => (LEVELS.indexOf(row.threat_level) + 5) % 5 || 5;
+const levelRank = (row) => (LEVELS.indexOf(row.threat_level) + 1) || LEVELS.length + 1;
 const requestsChart = new StackedBars($("panel-requests"), [{ key: "correlated", label: "correlated" }, { key: "orphan", label: "orphan" }]);
 const levelsChart = new StackedBars($("panel-levels"), [...LEVELS].reverse().map((l) => ({ key: l.toLowerCase(), label: l.toLowerCase() })));
 
@@ -27,10 +27,10 @@ const detections = new List($("panel-detections").querySelector(".body"), {
     { key: "threat_level", label: "Level", class: "bare", order: levelRank, show: (r) => el("span", { class: `level s-${String(r.threat_level).toLowerCase()}` }, visible(r.threat_level ?? "–")) },
     { key: "last_seen", label: "Last seen", class: "time", show: (r) => moment(r.last_seen) },
     { key: "host", label: "Host", class: "short", show: (r) => foreign(r.host) },
-    { key: "src_ip", label: "Client", class: "mono", show: (r) => foreign(r.src_ip) },
+    { key: "src_ip", label: "Client", class: "mono client", show: (r) => foreign(r.src_ip) },
     { key: "ja4", label: "JA4", class: "mono ja4", show: (r) => foreign(r.ja4) },
     { key: "hits", label: "Hits", number: true, show: (r) => count(r.hits) },
-    { key: "rules", label: "Rules", class: "short", show: rules },
+    { key: "rules", label: "Rules", class: "rules", show: rules },
     { key: "reason", label: "Reason", class: "long bare", show: (r) => foreign(r.reason) },
   ],
 });
@@ -69,7 +69,7 @@ function watermark(row) {
 
 function rules(row) {
   const names = String(row.rules ?? "").split(",").map((name) => name.trim()).filter(Boolean);
-  return el("span", {}, ...names.map((name) => el("span", { class: "rule foreign" }, visible(name))));
+  return el("span", {}, ...names.map((name) => el("span", { class: "rule" }, visible(name))));
 }
 
 function agent(row) {
@@ -142,7 +142,8 @@ async function refresh() {
   const first = latest === null ? null : range ? Math.max(latest - range, seconds(extent.lo)) : seconds(extent.lo);
   const from = range && latest !== null ? `TIMESTAMP '${new Date((latest - range) * 1000).toISOString()}'` : null;
   $("span").textContent = latest === null ? (known ? "No requests yet." : " ") : `${moment(first * 1000)} to ${moment(latest * 1000)} UTC, ${span(latest - first)}`;
-  const step = latest === null ? 60 : bucket(latest - first);
+  const step = latest === null ? 60 : bucket(latest - first, 80);
+  const wide = latest === null ? 60 : bucket(latest - first, 40);
 
   const shown = {};
   await Promise.all([
@@ -153,11 +154,11 @@ async function refresh() {
       chart("panel-requests", requestsChart, rows, step, first, latest, "No requests yet.");
     }),
     panel("panel-levels", async () => {
-      const rows = (await query(sql.levels(from, step))).rows;
+      const rows = (await query(sql.levels(from, wide))).rows;
       if (!current()) return;
       shown.levels = Object.fromEntries(LEVELS.map((l) => [l, rows.reduce((sum, row) => sum + row[l.toLowerCase()], 0)]));
       const last = rows.length ? Math.max(latest ?? 0, seconds(rows.at(-1).t)) : null;
-      chart("panel-levels", levelsChart, rows, step, first ?? (rows.length ? seconds(rows[0].t) : 0), last, "No detections in this range.");
+      chart("panel-levels", levelsChart, rows, wide, first ?? (rows.length ? seconds(rows[0].t) : 0), last, "No detections in this range.");
     }),
     panel("panel-detections", async () => {
       const answer = await query(sql.detections(from, MOST_DETECTIONS));

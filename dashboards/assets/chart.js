@@ -4,8 +4,8 @@ import { count, el, moment, short } from "./dom.js";
 
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800, 2592000];
 
-/** Seconds of a bucket so that `seconds` are at most 80 buckets. */
-export const bucket = (seconds) => STEPS.find((step) => seconds / step <= 80) ?? STEPS.at(-1);
+/** Seconds of a bucket so that `seconds` are at most `most` buckets. */
+export const bucket = (seconds, most) => STEPS.find((step) => seconds / step <= most) ?? STEPS.at(-1);
 
 /** A chart in `panel`. `series` are { key, label }; the key names a colour of the style sheet. */
 export class StackedBars {
@@ -68,7 +68,7 @@ export class StackedBars {
         y: { range: (_, __, max) => [0, Math.max(1, max * 1.08)] },
       },
       axes: [
-        { ...axis, grid: { show: false }, space: 70, values: (_, splits) => splits.map((t) => this.tick(t)) },
+        { ...axis, grid: { show: false }, size: 30, space: 70, values: (_, splits) => splits.map((t) => this.tick(t)) },
         { ...axis, size: 46, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 1e7, 1e8], values: (_, splits) => splits.map(short) },
       ],
       series: [{}, ...[...this.series].reverse().map((s) => ({ label: s.label, fill: colour(s.key), stroke: colour(s.key), width: 0, paths: bars, points: { show: false } }))],

@@ -44,12 +44,12 @@ export const fingerprints = (from) => `
     SELECT ja4, header_user_agent AS agent, count(*) AS n FROM requests ${where("time", from, "ja4 <> ''")} GROUP BY 1, 2
   ), named AS (
     SELECT ja4, first_value(agent ORDER BY n DESC, agent) AS agent, count(agent) AS agents FROM agents GROUP BY ja4
-  ), top AS (
+  ), busiest AS (
     SELECT ja4, count(*) AS requests, count(DISTINCT src_ip) AS clients, count(DISTINCT host) AS hosts
     FROM requests ${where("time", from, "ja4 <> ''")} GROUP BY ja4 ORDER BY requests DESC, ja4 LIMIT 12
   )
-  SELECT top.ja4, requests, clients, hosts, agent, agents FROM top JOIN named ON top.ja4 = named.ja4
-  ORDER BY requests DESC, top.ja4`;
+  SELECT busiest.ja4, requests, clients, hosts, agent, agents FROM busiest JOIN named ON busiest.ja4 = named.ja4
+  ORDER BY requests DESC, busiest.ja4`;
 
 /** What the SQL box starts with. */
 export const example = `SELECT src_ip, count(*) AS requests,
