@@ -31,7 +31,7 @@ const detections = new List($("panel-detections").querySelector(".body"), {
     { key: "ja4", label: "JA4", class: "mono ja4", show: (r) => foreign(r.ja4) },
     { key: "hits", label: "Hits", number: true, show: (r) => count(r.hits) },
     { key: "rules", label: "Rules", class: "rules", show: rules },
-    { key: "reason", label: "Reason", class: "long bare", show: (r) => foreign(r.reason) },
+    { key: "reason", label: "Reason", class: "long reason bare", show: (r) => foreign(r.reason) },
   ],
 });
 
@@ -49,6 +49,7 @@ const fingerprints = new List($("panel-ja4").querySelector(".body"), {
 const nodes = new List($("panel-nodes").querySelector(".body"), {
   empty: "The pipeline has no nodes.",
   page: 100,
+  cards: false,
   columns: [
     { key: "id", label: "Node", show: (r) => el("strong", {}, visible(r.id)) },
     { key: "kind", label: "Kind", class: "mono" },
@@ -74,7 +75,8 @@ function rules(row) {
 
 function agent(row) {
   if (!row.agent) return el("span", { class: "dim" }, "none sent");
-  const name = agentName(row.agent);
+  // The name helps where the text is long.
+  const name = row.agent.length > 40 ? agentName(row.agent) : "";
   const others = row.agents > 1 ? el("span", { class: "dim" }, ` and ${count(row.agents - 1)} more`) : null;
   return el("span", {}, name ? el("strong", {}, visible(name), " ") : null, foreign(row.agent, "dim"), others);
 }

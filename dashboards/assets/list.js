@@ -4,11 +4,12 @@ import { el, value } from "./dom.js";
 
 /**
  * `columns` are { key, label, class?, show?(row), order?(row), number? }. `more(row)` makes what a row opens into.
- * `id(row)` names a row, so that an open one stays open when the rows are read again.
+ * `id(row)` names a row, so that an open one stays open when the rows are read again. `cards`: on a narrow screen a
+ * row becomes a card.
  */
 export class List {
-  constructor(place, { columns, page = 20, sort, more, id, empty }) {
-    Object.assign(this, { place, columns, page, sort, more, id, empty, at: 0, words: [], rows: [], open: new Set() });
+  constructor(place, { columns, page = 20, sort, more, id, empty, cards = true }) {
+    Object.assign(this, { place, columns, page, sort, more, id, empty, cards, at: 0, words: [], rows: [], open: new Set() });
   }
 
   show(rows) {
@@ -54,7 +55,7 @@ export class List {
     this.at = Math.min(this.at, pages - 1);
     const part = rows.slice(this.at * this.page, (this.at + 1) * this.page);
     const body = el("tbody", {}, ...part.flatMap((row) => this.row(row)));
-    const table = el("table", { class: "cards" }, el("thead", {}, this.head()), body);
+    const table = el("table", { class: this.cards && "cards" }, el("thead", {}, this.head()), body);
     this.place.replaceChildren(el("div", { class: "scroll" }, table), ...(pages > 1 ? [this.pager(rows.length, pages)] : []));
     if (focused) this.place.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   }
@@ -70,7 +71,7 @@ export class List {
       const button = el("button", { type: "button", onclick: turn, "data-focus": `sort-${c.key}` }, c.label);
       return el("th", { scope: "col", class: c.number && "number", "aria-sort": sorted ? (this.sort.down ? "descending" : "ascending") : "none" }, button);
     });
-    if (this.more) cells.push(el("th", { scope: "col" }, el("span", { class: "sr" }, "Details")));
+    if (this.more) cells.unshift(el("th", { scope: "col", class: "lead" }, el("span", { class: "sr" }, "Details")));
     return el("tr", {}, ...cells);
   }
 
@@ -86,8 +87,8 @@ export class List {
       if (!this.open.delete(id)) this.open.add(id);
       this.draw();
     };
-    const button = el("button", { type: "button", class: "expand", "aria-expanded": open, "aria-label": "All values of this row", onclick: turn, "data-focus": `row-${id}` });
-    const main = el("tr", { class: open && "open" }, ...cells, el("td", { class: "tail" }, button));
+    const button = el("button", { type: "button", class: "expand", "aria-expanded": String(open), "aria-label": "All values of this row", onclick: turn, "data-focus": `row-${id}` });
+    const main = el("tr", { class: open && "open" }, el("td", { class: "lead" }, button), ...cells);
     return open ? [main, el("tr", { class: "more" }, el("td", { colspan: this.columns.length + 1 }, this.more(row)))] : [main];
   }
 
