@@ -5,10 +5,15 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, ObjectName, Query, Statement as SqlStatement, TableFactor, Visit, Visitor,
 };
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::error::Error;
 use crate::functions::GROWING;
@@ -21,6 +26,23 @@ const MAX_CTES: usize = 8;
 
 /// Calls of functions whose result grows with their arguments.
 const MAX_GROWING: usize = 32;
+
+/// Operators, parentheses and keywords in one statement, which bound how deep anything in it nests.
+const MAX_OPERATORS: usize = 1000;
+
+/// Refuses a text that could nest too deep to be parsed. A text that is no SQL passes: the parser says what is wrong.
+pub(crate) fn check_text(sql: &str) -> Result<(), Error> {
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return Ok(()) };
+    let flat = |token: &Token| match token {
+        Token::Word(word) => word.keyword == Keyword::NoKeyword,
+        Token::Number(..) | Token::SingleQuotedString(_) | Token::Whitespace(_) | Token::Comma | Token::Period => true,
+        _ => false,
+    };
+    if tokens.iter().filter(|token| !flat(token)).count() > MAX_OPERATORS {
+        return Err(Error::query(format!("the statement has more than {MAX_OPERATORS} operators and keywords")));
+    }
+    Ok(())
+}
 
 /// Refuses whatever is not a bounded, reading statement.
 pub(crate) fn check(statement: &Statement) -> Result<(), Error> {
@@ -50,6 +72,21 @@ fn check_sql(statement: &SqlStatement) -> Result<(), Error> {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
     }
+}
+
+/// Refuses grouping sets: every batch is repeated for each of them, which no pool accounts for.
+pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<(), Error> {
+    let mut grouping_sets = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Aggregate(aggregate) = node {
+            grouping_sets |= aggregate.group_expr.iter().any(|e| matches!(e, datafusion::logical_expr::Expr::GroupingSet(_)));
+        }
+        Ok(if grouping_sets { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    if grouping_sets {
+        return Err(Error::Forbidden("GROUPING SETS, CUBE and ROLLUP are not served".to_owned()));
+    }
+    Ok(())
 }
 
 fn refused(what: &str) -> Error {

@@ -35,6 +35,9 @@ use crate::Limits;
 /// not accounted for.
 const BATCH_ROWS: usize = 2048;
 
+/// Stack of a thread that runs queries. Most of it is never touched; planning recurses as deep as expressions nest.
+const STACK_BYTES: usize = 64 << 20;
+
 /// Runs queries on threads of its own, so that a busy query never keeps the service from answering.
 #[derive(Debug)]
 pub(crate) struct Queries {
@@ -75,6 +78,7 @@ impl Queries {
         let threads = Builder::new_multi_thread()
             .worker_threads(limits.concurrent.clamp(1, 4))
             .thread_name("sql")
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()?;
         let places = Arc::new(Semaphore::new(limits.concurrent.max(1)));
@@ -172,11 +176,13 @@ impl<T> Drop for AbortOnDrop<T> {
 
 async fn collect(state: SessionState, sql: &str, limits: &Limits) -> Result<Answer, Error> {
     let started = Instant::now();
+    guard::check_text(sql)?;
     let statement = state.sql_to_statement(sql, &Dialect::Generic)?;
     guard::check(&statement)?;
     let plan = state.statement_to_plan(statement).await?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|error| Error::Forbidden(error.strip_backtrace()))?;
+    guard::check_plan(&plan)?;
     let frame = SessionContext::new_with_state(state).execute_logical_plan(plan).await?;
     let mut stream = frame.execute_stream().await?;
     let mut answer =

@@ -37,6 +37,9 @@ async fn statements_that_write_or_configure_are_forbidden() {
         "SELECT * INTO t FROM requests",
         "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
         "SELECT * FROM (WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT i FROM n)",
+        "SELECT count(*) FROM requests GROUP BY CUBE(seq, host, path)",
+        "SELECT count(*) FROM requests GROUP BY ROLLUP(host, path)",
+        "SELECT 1 WHERE 1 IN (SELECT count(*) FROM requests GROUP BY GROUPING SETS ((host), (path)))",
         "SELECT * FROM generate_series(1, 200000000)",
         "SELECT * FROM range(1, 200000000)",
         "SELECT * FROM parquet_metadata('/etc/passwd')",
@@ -106,6 +109,16 @@ async fn statements_of_exponential_plans_are_refused_before_they_are_planned() {
     assert_eq!(refusal(&format!("SELECT 1 FROM {joins}")).await.0, StatusCode::BAD_REQUEST);
     let concats = vec!["path"; 60].join(" || ");
     assert_eq!(refusal(&format!("SELECT {concats} FROM requests")).await.0, StatusCode::BAD_REQUEST);
+    for separator in ["+", " AND ", " UNION ALL SELECT ", " || ", "=", "::INT::", " - -"] {
+        let chain = format!("SELECT {}", vec!["1"; 64_000 / (1 + separator.len())].join(separator));
+        assert_eq!(refusal(&chain).await.0, StatusCode::BAD_REQUEST, "{separator}");
+    }
+    let many: Vec<String> = (0..9000).map(|n| n.to_string()).collect();
+    let app = with_rows(100, Limits::default());
+    let list = format!("SELECT count(*) AS n FROM requests WHERE seq IN ({})", many.join(","));
+    assert_eq!(query(&app, &list).await, [serde_json::json!({"n": 100})]);
+    let near_limit = format!("SELECT {} AS n", vec!["1"; 900].join("+"));
+    assert_eq!(query(&app, &near_limit).await, [serde_json::json!({"n": 900})]);
     let deep = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
     assert_eq!(refusal(&deep).await.0, StatusCode::BAD_REQUEST);
 }
