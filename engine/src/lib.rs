@@ -7,6 +7,7 @@ pub mod expr;
 pub mod plan;
 pub mod registry;
 pub mod render;
+pub mod run;
 pub mod source;
 pub mod spec;
 pub mod time;
