@@ -42,7 +42,7 @@ const fingerprints = new List($("panel-ja4").querySelector(".body"), {
     { key: "requests", label: "Requests", number: true, show: (r) => el("span", {}, short(r.requests), el("meter", { class: "bar", min: 0, max: r.most, value: r.requests, "aria-hidden": "true" })) },
     { key: "clients", label: "Clients", number: true, show: (r) => count(r.clients) },
     { key: "hosts", label: "Hosts", number: true, show: (r) => count(r.hosts) },
-    { key: "agent", label: "Most frequent user agent", class: "long", show: agent },
+    { key: "agent", label: "Most frequent user agent", class: "long bare", show: agent },
   ],
 });
 

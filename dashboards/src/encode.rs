@@ -130,12 +130,11 @@ fn json(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
 }
 
 fn csv(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
-    let fields: Vec<Field> = answer
-        .schema
-        .fields()
-        .iter()
-        .map(|f| Field::new(harmless(f.name()), if is_text(f.data_type()) { DataType::Utf8 } else { f.data_type().clone() }, true))
-        .collect();
+    let field = |f: &Arc<Field>| {
+        let ty = if is_text(f.data_type()) { DataType::Utf8 } else { f.data_type().clone() };
+        Field::new(harmless(f.name()), ty, true)
+    };
+    let fields: Vec<Field> = answer.schema.fields().iter().map(field).collect();
     let schema = Arc::new(Schema::new(fields));
     let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(Vec::new());
     writer.write(&RecordBatch::new_empty(Arc::clone(&schema)))?;
