@@ -50,3 +50,19 @@ pub(super) fn hashes(array: &ArrayRef) -> Result<UInt64Array, ArrowError> {
     };
     Ok(UInt64Array::new(values.into(), nulls))
 }
+
+/// One hash for each row of key columns, the same on every worker.
+pub(super) fn key_hashes(columns: &[ArrayRef], into: &mut Vec<u64>) -> Result<(), ArrowError> {
+    into.clear();
+    for column in columns {
+        let hashes = hashes(column)?;
+        if into.is_empty() {
+            into.resize(column.len(), 0);
+        }
+        for (row, whole) in into.iter_mut().enumerate() {
+            let part = if hashes.is_null(row) { u64::MAX } else { hashes.value(row) };
+            *whole = mix(whole.rotate_left(5) ^ part);
+        }
+    }
+    Ok(())
+}
