@@ -320,7 +320,7 @@ fn faults_are_shown_at_their_place() {
         ("- { name: a, expr: count(*) }\n- { name: b, expr: max(a) }", &["f.yaml:2", "`a` is a value of the group"]),
         ("- { name: a, expr: count(*) filter (where status) }", &["a condition is true or false"]),
         ("- { name: a, expr: count(*) / 'x' + path }", &["varies within a group"]),
-        ("- { name: a, exp: count(*) }", &["unknown field `exp`"]),
+        ("- { name: a, exp: count(*) }", &["unknown option `exp`"]),
     ];
     for (feature, parts) in cases {
         let text = shown(feature);
