@@ -1,4 +1,6 @@
 //! The crate's integration tests: nodes as a pipeline runs them.
 
+mod aggregate;
+mod aggregate_speed;
 mod correlate;
 mod replay;

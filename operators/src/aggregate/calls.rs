@@ -1,0 +1,124 @@
+//! From an aggregate function call, as SQL has it, to the state that computes it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{AggregateUDF, Expr, Volatility, create_udaf, expr::AggregateFunction};
+
+use engine::expr::{ExprFault, Session};
+
+use super::accumulate::{Finish, Form, Shape};
+
+/// The functions that a feature can use.
+const SUPPORTED: &str = "avg, bool_and, bool_or, count, entropy, max, mean, min, stddev, stddev_pop, sum, var, var_pop";
+
+/// A session that knows `entropy`.
+pub(super) fn session() -> Session {
+    let session = Session::new();
+    session.register_aggregate(entropy());
+    session
+}
+
+/// `entropy(x)` by name and result; the operator computes it itself. An argument of any type is declared as text,
+/// which matters to nobody: the call is taken out of the expression before DataFusion checks types.
+fn entropy() -> AggregateUDF {
+    create_udaf(
+        "entropy",
+        vec![DataType::Utf8],
+        Arc::new(DataType::Float64),
+        Volatility::Immutable,
+        Arc::new(|_| Err(DataFusionError::NotImplemented("entropy is computed by the aggregate node".to_owned()))),
+        Arc::new(vec![DataType::Float64]),
+    )
+}
+
+/// What a call needs.
+#[derive(Debug, PartialEq)]
+pub(super) struct Call {
+    pub(super) shape: Shape,
+    pub(super) finish: Finish,
+    /// The form of the argument; without one rows are counted.
+    pub(super) form: Option<Form>,
+    /// The type of the result.
+    pub(super) data_type: DataType,
+    pub(super) nullable: bool,
+}
+
+/// Checks a call. `argument` gives the type of its argument.
+pub(super) fn resolve(
+    call: &AggregateFunction,
+    argument: impl FnOnce(&Expr) -> Result<DataType, ExprFault>,
+) -> Result<Call, ExprFault> {
+    let name = call.func.name();
+    let refuse = |message: String| ExprFault { part: Some(name.to_owned()), ..ExprFault::new(message) };
+    let params = &call.params;
+    if !params.order_by.is_empty() || params.null_treatment.is_some() {
+        return Err(refuse(format!("`{name}` cannot have ORDER BY or a treatment of nulls here")));
+    }
+    if params.distinct && name != "count" {
+        return Err(refuse(format!("DISTINCT is possible with count only, not with `{name}`")));
+    }
+    let [expr] = params.args.as_slice() else {
+        return Err(refuse(format!("`{name}` takes one argument here, not {}", params.args.len())));
+    };
+    let (shape, finish) = match name {
+        "count" if params.distinct => (Shape::Distinct, Finish::Plain),
+        "count" => (Shape::Count, Finish::Plain),
+        "sum" => (Shape::Sum, Finish::Plain),
+        "avg" | "mean" => (Shape::Mean, Finish::Plain),
+        "min" => (Shape::Min, Finish::Plain),
+        "max" => (Shape::Max, Finish::Plain),
+        "stddev" | "stddev_samp" => (Shape::Moments, Finish::Spread { sample: true, root: true }),
+        "stddev_pop" => (Shape::Moments, Finish::Spread { sample: false, root: true }),
+        "var" | "var_samp" | "var_sample" => (Shape::Moments, Finish::Spread { sample: true, root: false }),
+        "var_pop" | "var_population" => (Shape::Moments, Finish::Spread { sample: false, root: false }),
+        "bool_and" => (Shape::And, Finish::Plain),
+        "bool_or" => (Shape::Or, Finish::Plain),
+        "entropy" => (Shape::Tally, Finish::Plain),
+        _ => {
+            return Err(ExprFault {
+                help: Some(format!("known here: {SUPPORTED}")),
+                ..refuse(format!("the aggregate function `{name}` cannot be used here"))
+            });
+        }
+    };
+    if shape == Shape::Count && counts_rows(expr) {
+        return Ok(Call { shape, finish, form: None, data_type: DataType::Int64, nullable: false });
+    }
+    let ty = argument(expr)?;
+    let unfit = || refuse(format!("`{name}` of {ty} is not possible"));
+    let (form, data_type) = match shape {
+        Shape::Count => (Form::Raw, DataType::Int64),
+        Shape::Distinct => (Form::Hash, DataType::Int64),
+        Shape::Tally => (Form::Hash, DataType::Float64),
+        Shape::And | Shape::Or if ty == DataType::Boolean => (Form::Truth, DataType::Boolean),
+        Shape::And | Shape::Or => return Err(unfit()),
+        Shape::Mean | Shape::Moments if ty.is_numeric() => (Form::Real, DataType::Float64),
+        Shape::Mean | Shape::Moments => return Err(unfit()),
+        Shape::Sum => match &ty {
+            ty if ty.is_signed_integer() => (Form::Int, DataType::Int64),
+            ty if ty.is_unsigned_integer() => (Form::UInt, DataType::UInt64),
+            ty if ty.is_numeric() => (Form::Real, DataType::Float64),
+            _ => return Err(unfit()),
+        },
+        Shape::Min | Shape::Max => match &ty {
+            DataType::Boolean => (Form::Truth, ty),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => (Form::Text, DataType::Utf8),
+            DataType::Timestamp(_, _) | DataType::Duration(TimeUnit::Nanosecond) => (Form::Int, ty),
+            number if number.is_signed_integer() => (Form::Int, ty),
+            number if number.is_unsigned_integer() => (Form::UInt, ty),
+            number if number.is_floating() => (Form::Real, ty),
+            _ => return Err(unfit()),
+        },
+    };
+    Ok(Call { shape, finish, form: Some(form), data_type, nullable: !matches!(shape, Shape::Count | Shape::Distinct) })
+}
+
+/// Whether `count(expr)` is `count(*)`.
+fn counts_rows(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => !value.is_null(),
+        other => other.to_string() == "*",
+    }
+}

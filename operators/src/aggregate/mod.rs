@@ -1,0 +1,230 @@
+//! `aggregate`: features of groups of rows in windows of event time.
+//!
+//! The window is tumbling and aligned to the Unix epoch. Features are SQL over aggregates; [`program`] compiles them,
+//! [`window`] computes them. The node has two operators: `arrivals` sets late rows aside and drops columns that no
+//! feature needs, before rows are exchanged by group; `aggregate` holds the groups.
+
+mod accumulate;
+mod arrivals;
+mod calls;
+mod distinct;
+mod groups;
+mod hash;
+mod pending;
+mod program;
+mod run;
+mod window;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, time_type};
+use engine::plan::PlanContext;
+use engine::registry::{Inputs, Node, Operator, Port};
+use engine::render::BuildContext;
+use engine::spec::options::read;
+use engine::spec::{Located, humantime_duration};
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor, value::SeqAccessDeserializer};
+
+use program::Program;
+
+/// Features of groups in windows.
+pub struct Aggregate {
+    program: Arc<Program>,
+    input: EdgeType,
+    by: Vec<String>,
+    /// Length of a window in ns.
+    window: i64,
+    max_groups: usize,
+    distinct_limit: usize,
+}
+
+/// Options of `aggregate`.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// The columns whose values make a group.
+    by: Vec<Located<String>>,
+    /// Length of the window, a whole number of milliseconds. Windows follow each other without gap or overlap, and
+    /// start at multiples of their length since 1970-01-01 UTC. Default 1h.
+    #[serde(default = "hour", deserialize_with = "humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    window: Duration,
+    /// The features: a list, or a YAML file that is such a list, relative to the pipeline's file. An expression is SQL
+    /// over aggregates (avg, bool_and, bool_or, count, entropy, max, min, stddev, stddev_pop, sum, var, var_pop, each
+    /// also with FILTER; count also with DISTINCT) of the input's columns and of `gap_ms` (time since the group's
+    /// previous row in ms, null for the first), `prev_gap_ms` (the gap before that) and `nth` (number of the row in its
+    /// group, from 1). Outside of aggregates it can use the group's columns, `window_start`, and the features above it.
+    features: Located<Source>,
+    /// The most groups of a window, all workers together; each worker has its share. When a worker has no room left,
+    /// the groups that started first are ended early, 1/64 of the bound at once: they leave as final rows, and the
+    /// counter `evicted` counts them. A row of such a group that comes later starts it anew. Default 1000000.
+    #[serde(default = "million")]
+    max_groups: usize,
+    /// Up to how many values of a group `count(distinct …)` and `entropy` are exact. Beyond it a count is estimated
+    /// (HyperLogLog, standard error 1.6 %), and for an entropy all further values count as one. The counter
+    /// `distinct_estimated` says how often this happened. Default 4096.
+    #[serde(default = "exact")]
+    distinct_limit: usize,
+}
+
+/// Where features stand.
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged)]
+enum Source {
+    /// In a file.
+    File(PathBuf),
+    /// In the pipeline.
+    Inline(Vec<Feature>),
+}
+
+/// A feature.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Feature {
+    /// The column's name.
+    name: Located<String>,
+    /// SQL over aggregates.
+    expr: Located<String>,
+    /// What it says, for people.
+    #[serde(default, rename = "about")]
+    _about: Option<String>,
+}
+
+fn hour() -> Duration {
+    Duration::from_secs(3600)
+}
+
+fn million() -> usize {
+    1_000_000
+}
+
+fn exact() -> usize {
+    4096
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FileOrList;
+        impl<'de> Visitor<'de> for FileOrList {
+            type Value = Source;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a file's path or a list of features")
+            }
+            fn visit_str<E: serde::de::Error>(self, path: &str) -> Result<Source, E> {
+                Ok(Source::File(path.into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Source, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(Source::Inline)
+            }
+        }
+        deserializer.deserialize_any(FileOrList)
+    }
+}
+
+impl Operator for Aggregate {
+    type Options = Options;
+    const KIND: &'static str = "aggregate";
+    const SUMMARY: &'static str = "Features of groups of rows in tumbling windows: live, and final when the window ends.";
+    const INPUTS: Inputs = Inputs::One;
+    const OUTPUTS: &'static [Port] = &[
+        Port { name: "out", summary: "One row for each group and window, replaced while the window is open." },
+        Port { name: "final", summary: "The last row of each group and window, as an event at the window's end." },
+        Port { name: "late", summary: "Rows older than the watermark; no feature has them." },
+    ];
+
+    fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+        let input = context.stream_input(0)?;
+        let features = features(options.features, context)?;
+        let mut by = Vec::new();
+        for name in &options.by {
+            let index = context.column(&input.schema, &name.value, name.span)?;
+            if by.contains(&index) {
+                context.error(name.span, format!("`{}` is there already", name.value));
+                return None;
+            }
+            by.push(index);
+        }
+        let window = options.window.as_nanos();
+        let window = i64::try_from(window).ok().filter(|ns| *ns > 0 && *ns % 1_000_000 == 0);
+        let bounds = [("max_groups", options.max_groups), ("distinct_limit", options.distinct_limit)];
+        let zero = bounds.iter().find(|(_, bound)| *bound == 0);
+        match (window, zero) {
+            _ if by.is_empty() => context.error(context.span, "`by` names no column"),
+            (None, _) => context.error(context.span, "`window` is not a whole number of milliseconds, at least one"),
+            (_, Some((name, _))) => context.error(context.span, format!("`{name}` is at least 1")),
+            _ => {}
+        }
+        let (false, Some(window), None) = (by.is_empty(), window, zero) else { return None };
+        let has_order = [(TIME, time_type()), (SEQ, arrow::datatypes::DataType::UInt64)];
+        if has_order.iter().any(|(name, ty)| input.schema.field_with_name(name).is_ok_and(|f| f.data_type() != ty)) {
+            context.error(context.input_span(0), "the input's `time` or `seq` is not that of a stream");
+            return None;
+        }
+        let written: Vec<(&str, &str)> =
+            features.iter().map(|f| (f.name.value.as_str(), f.expr.value.as_str())).collect();
+        match Program::compile(&calls::session(), &input.schema, &by, &written) {
+            Ok(program) => Some(Box::new(Self {
+                program: Arc::new(program),
+                by: options.by.into_iter().map(|name| name.value).collect(),
+                input,
+                window,
+                max_groups: options.max_groups,
+                distinct_limit: options.distinct_limit,
+            })),
+            Err(faults) => {
+                for (index, fault) in faults {
+                    context.expression_fault(&features[index].expr, &fault);
+                }
+                None
+            }
+        }
+    }
+}
+
+fn features(source: Located<Source>, context: &mut PlanContext<'_>) -> Option<Vec<Feature>> {
+    let span = source.span;
+    let features = match source.value {
+        Source::Inline(features) => features,
+        Source::File(path) => {
+            let tree = context.yaml(&Located::new(path, span))?;
+            let mut problems = Vec::new();
+            let features = read::<Vec<Feature>>(&tree, &mut problems);
+            problems.into_iter().for_each(|problem| context.report(problem));
+            features?
+        }
+    };
+    if features.is_empty() {
+        context.error(span, "there is no feature");
+        return None;
+    }
+    Some(features)
+}
+
+impl Node for Aggregate {
+    fn outputs(&self) -> Vec<EdgeType> {
+        let key = std::iter::once(program::WINDOW_START.to_owned()).chain(self.by.iter().cloned()).collect();
+        vec![
+            EdgeType { schema: self.program.relation.clone(), class: EdgeClass::Relation { key } },
+            EdgeType::stream(self.program.stream.clone()),
+            self.input.clone(),
+        ]
+    }
+
+    fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+        let Some(input) = inputs.into_iter().next() else { return Vec::new() };
+        let (rows, late) = arrivals::arrivals(input.stream, context, &self.program);
+        let settings = window::Settings {
+            program: self.program.clone(),
+            window: self.window,
+            max_groups: (self.max_groups / context.peers).max(1),
+            distinct_limit: self.distinct_limit,
+            live: context.connected.first() == Some(&true),
+            finals: context.connected.get(1) == Some(&true),
+        };
+        let [out, last] = run::run(rows, context, settings);
+        vec![out, last, late]
+    }
+}
