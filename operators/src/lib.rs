@@ -1,14 +1,17 @@
 //! The operators, one file each; [`registry`] lists them in the order in which data flows.
 
-pub mod decode;
-pub mod fingerprint;
 pub mod correlate;
+pub mod decode;
+pub mod derive;
 mod exchange;
+pub mod filter;
+pub mod fingerprint;
+mod linear;
 
 use engine::registry::{Kind, Registry};
 
 /// Every kind of node, from sources to sinks.
 pub fn registry() -> Registry {
-    let kinds = vec![Kind::of::<correlate::Correlate>()];
+    let kinds = vec![Kind::of::<correlate::Correlate>(), Kind::of::<filter::Filter>(), Kind::of::<derive::Derive>()];
     Registry::new(kinds)
 }

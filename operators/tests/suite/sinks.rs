@@ -1,0 +1,4 @@
+//! `filter`, `derive`, `enrich.asn`, `detect.rules`, `sink.jsonl`, `sink.parquet` in whole pipelines.
+
+mod rows;
+mod samples;
