@@ -7,11 +7,18 @@ mod exchange;
 pub mod filter;
 pub mod fingerprint;
 mod linear;
+pub mod sink;
+mod value;
 
 use engine::registry::{Kind, Registry};
 
 /// Every kind of node, from sources to sinks.
 pub fn registry() -> Registry {
-    let kinds = vec![Kind::of::<correlate::Correlate>(), Kind::of::<filter::Filter>(), Kind::of::<derive::Derive>()];
+    let kinds = vec![
+        Kind::of::<correlate::Correlate>(),
+        Kind::of::<filter::Filter>(),
+        Kind::of::<derive::Derive>(),
+        Kind::of::<sink::jsonl::Jsonl>(),
+    ];
     Registry::new(kinds)
 }

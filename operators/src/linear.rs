@@ -120,6 +120,7 @@ where
 /// An evaluation error as one short line.
 pub(crate) fn reason(error: &DataFusionError) -> String {
     let text = error.find_root().strip_backtrace();
+    let text = text.strip_prefix("Arrow error: ").unwrap_or(&text);
     let line = text.lines().next().unwrap_or("the expression could not be computed");
     let end = (0..=MAX_REASON.min(line.len())).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
     line[..end].to_owned()

@@ -50,7 +50,7 @@ fn batch_is_final(all: &[Batch], batch: &Batch) -> bool {
 fn derived_columns_build_on_each_other_and_replace() {
     let dir = tempfile::tempdir().expect("a directory");
     let derive = "  - id: d\n    kind: derive\n    from: in\n    columns:\n      - { name: value, expr: cast(text as bigint) }\n      \
-        - { name: number, expr: value * 2 + number }\n      - { name: upper, expr: \"upper(coalesce(text, 'none'))\" }\n    drop: [text]\n";
+        - { name: number, expr: value * 2 + number }\n      - { name: upper, expr: \"upper(case when text is null then 'none' else text end)\" }\n    drop: [text]\n";
     let nodes = format!("{CHAIN}{derive}  - {{ id: out, kind: test.collect, from: d, name: OUT }}\n");
     let ty = EdgeType::stream(schema());
     let got = through(dir.path(), &nodes, ty.clone(), marked(), 1);

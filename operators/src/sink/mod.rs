@@ -1,0 +1,3 @@
+//! Where rows leave the dataflow.
+
+pub mod jsonl;
