@@ -3,6 +3,8 @@
 pub mod correlate;
 pub mod decode;
 pub mod derive;
+pub mod detect;
+pub mod enrich;
 mod exchange;
 pub mod filter;
 pub mod fingerprint;
@@ -18,6 +20,8 @@ pub fn registry() -> Registry {
         Kind::of::<correlate::Correlate>(),
         Kind::of::<filter::Filter>(),
         Kind::of::<derive::Derive>(),
+        Kind::of::<enrich::asn::Asn>(),
+        Kind::of::<detect::rules::Rules>(),
         Kind::of::<sink::jsonl::Jsonl>(),
     ];
     Registry::new(kinds)

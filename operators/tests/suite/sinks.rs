@@ -1,5 +1,7 @@
 //! `filter`, `derive`, `enrich.asn`, `detect.rules`, `sink.jsonl`, `sink.parquet` in whole pipelines.
 
+mod asn;
 mod jsonl;
 mod rows;
+mod rules;
 mod samples;
