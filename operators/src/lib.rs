@@ -23,6 +23,7 @@ pub fn registry() -> Registry {
         Kind::of::<enrich::asn::Asn>(),
         Kind::of::<detect::rules::Rules>(),
         Kind::of::<sink::jsonl::Jsonl>(),
+        Kind::of::<sink::parquet::Parquet>(),
     ];
     Registry::new(kinds)
 }

@@ -1,3 +1,4 @@
 //! Where rows leave the dataflow.
 
 pub mod jsonl;
+pub mod parquet;

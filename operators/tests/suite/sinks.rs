@@ -2,6 +2,7 @@
 
 mod asn;
 mod jsonl;
+mod parquet;
 mod rows;
 mod rules;
 mod samples;
