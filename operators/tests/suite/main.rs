@@ -1,4 +1,4 @@
 //! Whole pipelines: operators as they are built from YAML and run by timely.
 
-mod replay;
+mod recording;
 mod sinks;
