@@ -1,6 +1,8 @@
-//! The crate's integration tests: nodes as a pipeline runs them.
+//! Whole pipelines: operators as they are built from YAML and run by timely.
 
 mod aggregate;
 mod aggregate_speed;
 mod correlate;
+mod recording;
 mod replay;
+mod sinks;
