@@ -1,0 +1,30 @@
+//! Where rows come from.
+
+pub mod file;
+mod intake;
+mod lines;
+mod tail;
+
+use std::time::Duration;
+
+use engine::spec::humantime_duration;
+use serde::Deserializer;
+
+/// The output ports of a source of lines.
+const PORTS: &[engine::registry::Port] = &[
+    engine::registry::Port { name: "out", summary: "A row for each line that was understood." },
+    engine::registry::Port {
+        name: "rejected",
+        summary: "Lines that were not understood: `line` (its first 4 KiB) and `reason`; `time` is the watermark.",
+    },
+];
+
+/// For options that are a duration or absent.
+fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    humantime_duration::deserialize(deserializer).map(Some)
+}
+
+/// The default of options `max_line`.
+fn default_max_line() -> usize {
+    crate::format::MAX_LINE
+}
