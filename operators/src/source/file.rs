@@ -67,7 +67,7 @@ enum Input {
 impl Operator for FileSource {
     type Options = Options;
     const KIND: &'static str = "source.file";
-    const SUMMARY: &'static str = "Reads JSON lines from a file, once or as it grows.";
+    const SUMMARY: &'static str = "Reads JSON lines from a file, once or as it grows";
     const INPUTS: Inputs = Inputs::None;
     const OUTPUTS: &'static [Port] = super::PORTS;
 

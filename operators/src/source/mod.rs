@@ -1,9 +1,16 @@
 //! Where rows come from.
 
+mod bpf;
+mod capture;
 pub mod file;
 mod intake;
 mod lines;
+mod packets;
+pub mod pcap;
 mod tail;
+pub mod unix_socket;
+
+pub use packets::packet_schema;
 
 use std::time::Duration;
 
@@ -12,10 +19,10 @@ use serde::Deserializer;
 
 /// The output ports of a source of lines.
 const PORTS: &[engine::registry::Port] = &[
-    engine::registry::Port { name: "out", summary: "A row for each line that was understood." },
+    engine::registry::Port { name: "out", summary: "a row for each line that was understood" },
     engine::registry::Port {
         name: "rejected",
-        summary: "Lines that were not understood: `line` (its first 4 KiB) and `reason`; `time` is the watermark.",
+        summary: "lines that were not understood: `line` (its first 4 KiB) and `reason`; `time` is the watermark",
     },
 ];
 
