@@ -1,4 +1,7 @@
 //! The crate's integration tests: nodes as a pipeline runs them.
 
 mod correlate;
+mod live;
+mod packets;
 mod replay;
+mod sources;
