@@ -3,6 +3,9 @@
 mod aggregate;
 mod aggregate_speed;
 mod correlate;
+mod live;
+mod packets;
 mod recording;
 mod replay;
 mod sinks;
+mod sources;
