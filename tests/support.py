@@ -1,5 +1,6 @@
 """What the tests share: running the engine, asking its web service, small captures and pipelines."""
 
+import atexit
 import json
 import os
 import socket
@@ -144,7 +145,7 @@ def run_demo(directory: Path, *arguments: object) -> subprocess.CompletedProcess
 def demo() -> Path:
     """The directory of one run of the demo pipeline, shared by all tests that only read it."""
     directory = tempfile.TemporaryDirectory(prefix="ja4-demo-")
-    unittest.addModuleCleanup(directory.cleanup)
+    atexit.register(directory.cleanup)
     run = run_demo(Path(directory.name))
     if run.returncode != OK:
         raise AssertionError(f"the demo ended with {run.returncode}:\n{run.stderr}")
