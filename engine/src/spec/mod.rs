@@ -8,5 +8,5 @@ mod tree;
 
 pub use diagnostic::{Diagnostic, Sources, nearest};
 pub use located::{Located, Span};
-pub use pipeline::{From, NodeSpec, Pipeline, ServeSpec};
+pub use pipeline::{From, NodeSpec, Pipeline, ServeSpec, humantime_duration};
 pub use tree::{Tree, Value};

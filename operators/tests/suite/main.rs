@@ -1,0 +1,4 @@
+//! The crate's integration tests: nodes as a pipeline runs them.
+
+mod correlate;
+mod replay;
