@@ -11,6 +11,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 ENGINE := $(TARGET)/debug/ja4-engine
 VENV := $(TARGET)/venv
+LISTEN ?= 127.0.0.1:8080
 ORACLE_REQUIREMENTS := pipelines/tests/oracle/requirements.txt
 
 BUILD_PACKAGES := build-essential libpcap-dev python3
@@ -27,9 +28,9 @@ help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 .PHONY: demo
-demo: build ## run the recorded traffic through pipelines/demo.yaml; SERVE=1 keeps the dashboards up
+demo: build ## run the recorded traffic through pipelines/demo.yaml; SERVE=1 keeps the dashboards up, at LISTEN
 	$(call say,Running pipelines/demo.yaml on the recording in pipelines/recording/demo)
-	@$(ENGINE) run $(if $(SERVE),--serve) pipelines/demo.yaml
+	@$(ENGINE) run $(if $(SERVE),--serve --listen $(LISTEN),--listen 127.0.0.1:0) pipelines/demo.yaml
 	@$(if $(SERVE),true,python3 scripts/detections.py data/demo/detections.jsonl pipelines/recording/demo/truth.jsonl)
 	@$(if $(SERVE),true,printf '\nTables and files: data/demo. To look at them: make demo SERVE=1, then http://127.0.0.1:8080 (ends with Ctrl-C)\n')
 
@@ -48,6 +49,7 @@ test-rust: ## unit and integration tests of the crates
 .PHONY: test-end-to-end
 test-end-to-end: build test-tools ## the binary on recorded, live and bad input; ONLY=tests.cli.test_input for a part
 	$(call say,End-to-end tests)
+	@cd pipelines/tests/oracle && $(VENV)/bin/python -m unittest --quiet
 	@JA4_ENGINE=$(ENGINE) ORACLE_PYTHON=$(VENV)/bin/python \
 		python3 -W error::ResourceWarning -m unittest $(or $(ONLY),discover --top-level-directory . --start-directory tests) --verbose
 

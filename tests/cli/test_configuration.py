@@ -4,13 +4,11 @@ import json
 import signal
 import socket
 
-from tests.support import (
-    NO_ADDRESS, OK, PIPELINES, RECORDING, REFUSED, Case, free_port, get, lines, running, wait_for,
-)
+from tests.support import NO_ADDRESS, OK, PIPELINES, RECORDING, REFUSED, Case, lines, running, served, wait_for
 
-# What the pipelines need to be valid anywhere.
+# What the pipelines need to be valid anywhere. What HELLOS holds is not read.
 VARIABLES = {
-    "ASN_CSV": RECORDING / "asn.csv", "CAPTURE": RECORDING / "capture.pcap", "HELLOS": "/dev/null",
+    "ASN_CSV": RECORDING / "asn.csv", "CAPTURE": RECORDING / "capture.pcap", "HELLOS": RECORDING / "truth.jsonl",
     "REQUESTS": RECORDING / "requests.jsonl", "OUT": "/tmp", "INTERFACE": "lo",
 }
 
@@ -120,7 +118,7 @@ class Describe(Case):
 class Service(Case):
     """The web service's address, and how a run ends."""
 
-    def socket_pipeline(self, port):
+    def socket_pipeline(self, port=0):
         """A live pipeline that needs no rights."""
         return self.write("socket.yaml", f"""\
 name: socket
@@ -145,18 +143,17 @@ serve: {{ listen: "127.0.0.1:{port}", tables: {{ requests: requests }} }}
         sent = (RECORDING / "requests.jsonl").read_bytes().splitlines()[:50]
         for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(number.name):
-                port = free_port()
-                pipeline = self.socket_pipeline(port)
-                with running("run", pipeline, log=self.directory / "log") as process:
+                log = self.directory / "log"
+                with running("run", self.socket_pipeline(), log=log) as process:
                     path = self.directory / "http.socket"
                     wait_for("the socket", path.exists)
-                    wait_for("the web service", lambda: get(f"http://127.0.0.1:{port}/ready")[0] == 200)
+                    served(log)
                     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
                         client.connect(str(path))
                         for line in sent:
                             client.send(line)
                     process.send_signal(number)
-                    self.assertEqual(process.wait(60), OK, (self.directory / "log").read_text())
+                    self.assertEqual(process.wait(60), OK, log.read_text())
                 self.assertEqual(len(lines(self.directory / "requests.out")), len(sent))
                 self.assertFalse(path.exists())
 

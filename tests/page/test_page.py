@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import unittest
 
-from tests.support import PIPELINES, RECORDING, Case, free_port, get, lines, running, sql, wait_for
+from tests.support import PIPELINES, Case, running, served, sql, wait_for
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -17,16 +17,11 @@ class Page(Case):
 
     def setUp(self) -> None:
         super().setUp()
-        port = free_port()
-        self.base = f"http://127.0.0.1:{port}"
-        variables = {"DATA_DIR": self.directory / "data", "LISTEN": f"127.0.0.1:{port}"}
-        process = running("run", "--serve", PIPELINES / "demo.yaml", environment=variables, log=self.directory / "log")
-        self.enterContext(process)
-        count = len(lines(RECORDING / "requests.jsonl"))
-        wait_for("all requests", lambda: get(f"{self.base}/ready")[0] == 200
-                 and sql(self.base, "select count(*) as n from requests")[0]["n"] == count)
-        # The run's end: every group is final.
-        wait_for("the detections", lambda: sql(self.base, "select count(*) as n from detections where final")[0]["n"] > 0)
+        log = self.directory / "log"
+        self.enterContext(running("run", "--serve", "--listen", "127.0.0.1:0", PIPELINES / "demo.yaml",
+                                  environment={"DATA_DIR": self.directory / "data"}, log=log))
+        self.base = served(log)
+        wait_for("the run's end", lambda: "all sources have ended" in log.read_text())
 
     def browse(self, path: str) -> tuple[str, str]:
         """The document as the browser leaves it, and what its console and its network said."""
