@@ -1,7 +1,6 @@
 //! Whole pipelines: operators as they are built from YAML and run by timely.
 
 mod aggregate;
-mod aggregate_speed;
 mod correlate;
 mod live;
 mod packets;
