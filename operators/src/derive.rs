@@ -111,7 +111,10 @@ impl Projection {
         }
         let expr = context.scalar(&column.expr, &Schema::new(self.fields.clone()))?;
         if expr.data_type == DataType::Null {
-            context.error(column.expr.span, "the expression is always null, so it has no type: cast it, as in `cast(null as varchar)`");
+            context.error(
+                column.expr.span,
+                "the expression is always null, so it has no type: cast it, as in `cast(null as varchar)`",
+            );
             return None;
         }
         // DataFusion's own statement about nulls is not relied on: a batch that contradicts its schema ends the run.
@@ -158,13 +161,16 @@ impl Node for DeriveNode {
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        inputs.into_iter().flat_map(|input| {
-            let (steps, kept) = (Arc::clone(&self.steps), Arc::clone(&self.kept));
-            let rejected = self.rejected.clone();
-            linear(context, input, PORTS.len(), move |rows| {
-                evaluate_rows(rows, &rejected, |rows| project(rows, &steps, &kept))
+        inputs
+            .into_iter()
+            .flat_map(|input| {
+                let (steps, kept) = (Arc::clone(&self.steps), Arc::clone(&self.kept));
+                let rejected = self.rejected.clone();
+                linear(context, input, PORTS.len(), move |rows| {
+                    evaluate_rows(rows, &rejected, |rows| project(rows, &steps, &kept))
+                })
             })
-        }).collect()
+            .collect()
     }
 }
 

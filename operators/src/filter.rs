@@ -59,19 +59,22 @@ impl Node for FilterNode {
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let (condition, rejected) = (self.condition.clone(), self.rejected.clone());
-        inputs.into_iter().flat_map(|input| {
-            let (condition, rejected) = (condition.clone(), rejected.clone());
-            linear(context, input, PORTS.len(), move |rows| {
-                evaluate_rows(rows, &rejected, |rows| {
-                    let mask = condition.mask(rows)?;
-                    // Most conditions on a batch are all true or all false: neither copies a row.
-                    Ok(match mask.true_count() {
-                        0 => rows.slice(0, 0),
-                        all if all == rows.num_rows() => rows.clone(),
-                        _ => filter_record_batch(rows, &mask)?,
+        inputs
+            .into_iter()
+            .flat_map(|input| {
+                let (condition, rejected) = (condition.clone(), rejected.clone());
+                linear(context, input, PORTS.len(), move |rows| {
+                    evaluate_rows(rows, &rejected, |rows| {
+                        let mask = condition.mask(rows)?;
+                        // Most conditions on a batch are all true or all false: neither copies a row.
+                        Ok(match mask.true_count() {
+                            0 => rows.slice(0, 0),
+                            all if all == rows.num_rows() => rows.clone(),
+                            _ => filter_record_batch(rows, &mask)?,
+                        })
                     })
                 })
             })
-        }).collect()
+            .collect()
     }
 }

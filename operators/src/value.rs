@@ -1,12 +1,12 @@
 //! A column's values as text: JSON for lines, plain for reasons. Nothing is allocated per value.
 
+use arrow::array::PrimitiveArray;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, LargeStringArray, StringArray, StringViewArray};
 use arrow::datatypes::{
     DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow::array::PrimitiveArray;
 
 /// A column of a batch with its type known.
 pub(crate) enum Values<'a> {
@@ -52,7 +52,8 @@ pub(crate) enum Value<'a> {
 /// Whether values of this type have a text.
 pub(crate) fn has_text(data_type: &DataType) -> bool {
     use DataType::{Boolean, Date32, Float32, Float64, LargeUtf8, Timestamp, Utf8, Utf8View};
-    data_type.is_integer() || matches!(data_type, Boolean | Date32 | Float32 | Float64 | LargeUtf8 | Timestamp(..) | Utf8 | Utf8View)
+    data_type.is_integer()
+        || matches!(data_type, Boolean | Date32 | Float32 | Float64 | LargeUtf8 | Timestamp(..) | Utf8 | Utf8View)
 }
 
 impl<'a> Values<'a> {

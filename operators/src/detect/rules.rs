@@ -36,11 +36,15 @@ const ADDED: [&str; 3] = ["threat_level", "rules", "reason"];
 impl Operator for Rules {
     type Options = RulesOptions;
     const KIND: &'static str = "detect.rules";
-    const SUMMARY: &'static str = "Keeps the rows that match a rule, with the highest level, the rules' names and the reasons.";
+    const SUMMARY: &'static str =
+        "Keeps the rows that match a rule, with the highest level, the rules' names and the reasons.";
     const INPUTS: Inputs = Inputs::One;
     const OUTPUTS: &'static [Port] = &[
         Port { name: "out", summary: "rows that match, with `threat_level`, `rules` and `reason`" },
-        Port { name: "rejected", summary: "rows for which a rule could not be computed; the other rules are applied to them" },
+        Port {
+            name: "rejected",
+            summary: "rows for which a rule could not be computed; the other rules are applied to them",
+        },
     ];
 
     fn plan(options: RulesOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
@@ -100,7 +104,12 @@ impl Judge {
         Ok([matching, self.reject(rows, failed)?])
     }
 
-    fn explain(&self, rows: &RecordBatch, masks: &[BooleanArray], hit: &UInt32Array) -> Result<RecordBatch, ArrowError> {
+    fn explain(
+        &self,
+        rows: &RecordBatch,
+        masks: &[BooleanArray],
+        hit: &UInt32Array,
+    ) -> Result<RecordBatch, ArrowError> {
         let columns: Vec<_> = rows.columns().iter().map(Values::new).collect();
         let mut format = Format::default();
         let (mut levels, mut names) = (StringBuilder::new(), StringBuilder::new());

@@ -113,9 +113,8 @@ fn label(rows: &RecordBatch, table: &Table, at: usize, schema: &SchemaRef) -> Re
     // A batch has far fewer addresses than rows: each is parsed and looked up once.
     let mut known: HashMap<&str, Option<u32>, ahash::RandomState> = HashMap::default();
     let mut look_up = |text| *known.entry(text).or_insert_with(|| table.get(text.parse::<IpAddr>().ok()?));
-    let found: UInt32Array = (0..texts.len())
-        .map(|row| if texts.is_null(row) { None } else { look_up(texts.value(row)) })
-        .collect();
+    let found: UInt32Array =
+        (0..texts.len()).map(|row| if texts.is_null(row) { None } else { look_up(texts.value(row)) }).collect();
     let columns = rows.columns().iter().cloned().chain(table.take(&found)?).collect();
     RecordBatch::try_new(Arc::clone(schema), columns)
 }

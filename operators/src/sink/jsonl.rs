@@ -66,7 +66,8 @@ impl Operator for Jsonl {
         let columns: Vec<(usize, _)> = match &options.columns {
             None => (0..input.schema.fields().len()).map(|at| (at, context.input_span(0))).collect(),
             Some(names) => {
-                let found = names.iter().map(|name| Some((context.column(&input.schema, &name.value, name.span)?, name.span)));
+                let found =
+                    names.iter().map(|name| Some((context.column(&input.schema, &name.value, name.span)?, name.span)));
                 // Collected twice, so that every fault is reported and not the first alone.
                 found.collect::<Vec<Option<_>>>().into_iter().collect::<Option<Vec<_>>>()?
             }
@@ -76,7 +77,11 @@ impl Operator for Jsonl {
         for (nth, &(at, span)) in columns.iter().enumerate() {
             let field = input.schema.field(at);
             let problem = if !has_text(field.data_type()) {
-                format!("the column `{}` is {}, which cannot be written: select `columns`, or cast it", field.name(), field.data_type())
+                format!(
+                    "the column `{}` is {}, which cannot be written: select `columns`, or cast it",
+                    field.name(),
+                    field.data_type()
+                )
             } else if columns[..nth].iter().any(|(other, _)| *other == at) {
                 format!("the column `{}` is listed twice", field.name())
             } else if changes && field.name() == "diff" {

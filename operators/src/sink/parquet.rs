@@ -5,8 +5,8 @@ mod store;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -77,10 +77,16 @@ impl Operator for Parquet {
         let mut names = HashSet::new();
         let mut complete = true;
         for (nth, (name, ty)) in given.iter().enumerate() {
-            let order = table(name, ty)
-                .and_then(|order| names.insert(name).then_some(order).ok_or(format!("there is another table `{name}`")));
+            let order = table(name, ty).and_then(|order| {
+                names.insert(name).then_some(order).ok_or(format!("there is another table `{name}`"))
+            });
             match order {
-                Ok(order) => tables.push(TableSpec { dir: context.data_dir.join(name), name: name.clone(), ty: ty.clone(), order }),
+                Ok(order) => tables.push(TableSpec {
+                    dir: context.data_dir.join(name),
+                    name: name.clone(),
+                    ty: ty.clone(),
+                    order,
+                }),
                 Err(message) => {
                     context.error(context.input_span(nth), message);
                     complete = false;
@@ -106,7 +112,11 @@ fn table(name: &str, ty: &EdgeType) -> Result<Vec<usize>, String> {
     let time = [TIME, WINDOW_START].into_iter().find_map(|name| ty.schema.index_of(name).ok());
     let time = time.ok_or_else(|| format!("the table `{name}` has neither a column `{TIME}` nor `{WINDOW_START}`"))?;
     if *ty.schema.field(time).data_type() != time_type() {
-        return Err(format!("the column `{}` is {}, not a time", ty.schema.field(time).name(), ty.schema.field(time).data_type()));
+        return Err(format!(
+            "the column `{}` is {}, not a time",
+            ty.schema.field(time).name(),
+            ty.schema.field(time).data_type()
+        ));
     }
     let key: &[String] = match &ty.class {
         EdgeClass::Stream => &[],
@@ -258,7 +268,8 @@ mod tests {
     use super::*;
 
     fn one_row(tick: Time, seq: u64) -> Batch {
-        let columns: Vec<ArrayRef> = vec![time_array(vec![tick as i64 * 1_000_000]), Arc::new(UInt64Array::from(vec![seq]))];
+        let columns: Vec<ArrayRef> =
+            vec![time_array(vec![tick as i64 * 1_000_000]), Arc::new(UInt64Array::from(vec![seq]))];
         Batch::new(RecordBatch::try_new(stream_schema([]), columns).expect("valid"))
     }
 

@@ -53,7 +53,9 @@ impl Template {
                 }
                 '{' => {
                     let rest = &text[at + 1..];
-                    let end = rest.find('}').ok_or_else(|| Fault::other("a placeholder has no `}`: write `{{` for a brace", None))?;
+                    let end = rest
+                        .find('}')
+                        .ok_or_else(|| Fault::other("a placeholder has no `}`: write `{{` for a brace", None))?;
                     if !plain.is_empty() {
                         parts.push(Part::Text(std::mem::take(&mut plain)));
                     }
@@ -111,7 +113,10 @@ fn placeholder(text: &str, schema: &Schema) -> Result<Part, Fault> {
         return Err(Fault::other(format!("`{name}` is {data_type}, which has no text"), Some(name)));
     }
     if shown != Shown::Plain && !data_type.is_numeric() {
-        return Err(Fault::other(format!("`{name}` is {data_type}; only a number can be shown in this way"), Some(name)));
+        return Err(Fault::other(
+            format!("`{name}` is {data_type}; only a number can be shown in this way"),
+            Some(name),
+        ));
     }
     Ok(Part::Column(at, shown))
 }
@@ -195,7 +200,10 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_in() {
-        assert_eq!(filled("{hits} hits, {share:%} or {share:.2} or {share}", 0), "18446744073709551615 hits, 88% or 0.88 or 0.876");
+        assert_eq!(
+            filled("{hits} hits, {share:%} or {share:.2} or {share}", 0),
+            "18446744073709551615 hits, 88% or 0.88 or 0.876"
+        );
         assert_eq!(filled("{{{hits}}} {{x}}", 1), "{7} {x}");
         assert_eq!(filled("{host} {share:%} {hits:.1} {time}", 1), "null NaN% 7.0 1970-01-01T00:00:00.000000001Z");
         assert_eq!(filled("é{hits}é", 1), "é7é");

@@ -95,7 +95,11 @@ fn parse(bytes: &[u8]) -> Result<Table, Vec<(u64, String)>> {
             break;
         }
     }
-    if faults.is_empty() { Ok(Table { ranges: Ranges::new(&networks), columns: records.finish() }) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(Table { ranges: Ranges::new(&networks), columns: records.finish() })
+    } else {
+        Err(faults)
+    }
 }
 
 /// The line of a row. The reader's place is the end of the row before; empty lines in between are not rows.
@@ -118,7 +122,8 @@ fn csv_reason(error: &csv::Error) -> String {
 /// A network; one of IPv4-mapped IPv6 addresses is the IPv4 network.
 fn network(text: &str) -> Result<IpNet, String> {
     let network: IpNet = text.parse().map_err(|_| {
-        let single = if text.parse::<IpAddr>().is_ok() { ": an address needs a prefix length, such as /32" } else { "" };
+        let single =
+            if text.parse::<IpAddr>().is_ok() { ": an address needs a prefix length, such as /32" } else { "" };
         format!("`{text}` is not a network{single}")
     })?;
     if network.trunc() != network {
@@ -194,7 +199,8 @@ mod tests {
         let rows = "10.0.0.0/8,AS64500,FR,EX,\"Example, \"\"Inc\"\"\",example.test\n::ffff:192.0.2.0/120,as7,,,,\n";
         let table = parse(format!("{HEADER}{rows}").as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}"));
         let of = |address: &str| table.get(address.parse().expect("an address"));
-        let columns = table.take(&UInt32Array::from(vec![of("10.1.2.3"), of("192.0.2.9"), of("11.0.0.1")])).expect("rows");
+        let columns =
+            table.take(&UInt32Array::from(vec![of("10.1.2.3"), of("192.0.2.9"), of("11.0.0.1")])).expect("rows");
         assert_eq!(columns[0].as_primitive::<UInt32Type>().iter().collect::<Vec<_>>(), [Some(64500), Some(7), None]);
         assert_eq!(columns[3].as_string::<i32>().value(0), "Example, \"Inc\"");
         assert_eq!((columns[3].is_null(1), columns[4].null_count()), (true, 2));
@@ -202,7 +208,9 @@ mod tests {
 
     #[test]
     fn bad_rows_are_named_by_line() {
-        let found = faults("10.0.0.0/8,1,,,,\n10.0.0.1/8,1,,,,\n10.0.0.1,1,,,,\n\n11.0.0.0/8,+5,,,,\n12.0.0.0/8,1\n10.0.0.0/8,2,,,,\nx,1,,,,\n");
+        let found = faults(
+            "10.0.0.0/8,1,,,,\n10.0.0.1/8,1,,,,\n10.0.0.1,1,,,,\n\n11.0.0.0/8,+5,,,,\n12.0.0.0/8,1\n10.0.0.0/8,2,,,,\nx,1,,,,\n",
+        );
         let expected = [
             (3, "`10.0.0.1/8` has bits behind its prefix; the network is 10.0.0.0/8"),
             (4, "`10.0.0.1` is not a network: an address needs a prefix length, such as /32"),

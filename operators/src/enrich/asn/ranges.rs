@@ -166,8 +166,10 @@ mod tests {
     }
 
     fn networks() -> impl Strategy<Value = Vec<(IpNet, u32)>> {
-        let four = (v4(), 0u8..=32).prop_filter_map("valid", |(a, len)| Some(IpNet::V4(Ipv4Net::new(a, len).ok()?.trunc())));
-        let six = (v6(), 0u8..=128).prop_filter_map("valid", |(a, len)| Some(IpNet::V6(Ipv6Net::new(a, len).ok()?.trunc())));
+        let four =
+            (v4(), 0u8..=32).prop_filter_map("valid", |(a, len)| Some(IpNet::V4(Ipv4Net::new(a, len).ok()?.trunc())));
+        let six =
+            (v6(), 0u8..=128).prop_filter_map("valid", |(a, len)| Some(IpNet::V6(Ipv6Net::new(a, len).ok()?.trunc())));
         prop::collection::vec((prop_oneof![four, six], 0u32..6), 0..60)
     }
 

@@ -63,7 +63,8 @@ impl Store {
     /// # Errors
     /// If a directory cannot be made or read, or a file not removed; the message names it.
     pub fn open(&self, rebuild: bool) -> Result<Found, String> {
-        let cannot = |what: &str, path: &Path, error: io::Error| format!("{} cannot be {what}: {error}", path.display());
+        let cannot =
+            |what: &str, path: &Path, error: io::Error| format!("{} cannot be {what}: {error}", path.display());
         fs::create_dir_all(&self.dir).map_err(|error| cannot("created", &self.dir, error))?;
         let own = format!("-{}.parquet", self.lineage);
         let mut found = Found::default();

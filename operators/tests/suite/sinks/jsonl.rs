@@ -48,14 +48,16 @@ fn settled_rows_or_every_change_are_written() {
 fn every_row_is_one_whole_line_at_any_number_of_workers() {
     let text = "x\n\"\u{1}".repeat(40);
     let batch = |nth: u64| {
-        let given: Vec<_> = (0..100).map(|row| ((nth * 100 + row) as i64, nth * 100 + row, Some(text.as_str()))).collect();
+        let given: Vec<_> =
+            (0..100).map(|row| ((nth * 100 + row) as i64, nth * 100 + row, Some(text.as_str()))).collect();
         (nth / 10 * 100, Batch::new(rows(&given)))
     };
     let batches: Vec<_> = (0..60).map(batch).collect();
     for workers in [1, 2, 4] {
         let lines = written("", EdgeType::stream(schema()), batches.clone(), workers);
         let read = lines.iter().map(|line| serde_json::from_str::<BTreeMap<String, Value>>(line).expect("JSON"));
-        let mut seqs: Vec<u64> = read.inspect(|row| assert_eq!(row["text"], text)).filter_map(|row| row["seq"].as_u64()).collect();
+        let mut seqs: Vec<u64> =
+            read.inspect(|row| assert_eq!(row["text"], text)).filter_map(|row| row["seq"].as_u64()).collect();
         seqs.sort_unstable();
         assert!(seqs.into_iter().eq(0..6000));
     }
@@ -67,7 +69,8 @@ fn a_file_that_cannot_be_made_ends_the_run() {
     std::fs::write(dir.path().join("file"), "").expect("written");
     let name = crate::recording::unique();
     crate::recording::record(&name, crate::recording::Recording { ty: relation(), batches: changing(), live: false });
-    let yaml = format!("name: t\nnodes:\n{IN}  - {{ id: out, kind: sink.jsonl, from: in, path: file/out.jsonl }}\n").replace("NAME", &name);
+    let yaml = format!("name: t\nnodes:\n{IN}  - {{ id: out, kind: sink.jsonl, from: in, path: file/out.jsonl }}\n")
+        .replace("NAME", &name);
     let shared = crate::recording::run(crate::recording::load(&dir.path().join("p.yaml"), &yaml).expect("valid"), 2);
     let failure = shared.failure().expect("the run fails");
     assert!(failure.starts_with("out: ") && failure.contains("file/out.jsonl cannot be created"), "{failure}");
@@ -79,7 +82,8 @@ fn a_full_disk_ends_the_run() {
     let dir = tempfile::tempdir().expect("a directory");
     let name = crate::recording::unique();
     crate::recording::record(&name, crate::recording::Recording { ty: relation(), batches: changing(), live: false });
-    let yaml = format!("name: t\nnodes:\n{IN}  - {{ id: out, kind: sink.jsonl, from: in, path: /dev/full }}\n").replace("NAME", &name);
+    let yaml = format!("name: t\nnodes:\n{IN}  - {{ id: out, kind: sink.jsonl, from: in, path: /dev/full }}\n")
+        .replace("NAME", &name);
     let shared = crate::recording::run(crate::recording::load(&dir.path().join("p.yaml"), &yaml).expect("valid"), 1);
     let failure = shared.failure().expect("the run fails");
     assert!(failure.contains("/dev/full cannot be written: No space left"), "{failure}");
@@ -88,7 +92,8 @@ fn a_full_disk_ends_the_run() {
 #[test]
 fn wrong_columns_are_shown() {
     let dir = tempfile::tempdir().expect("a directory");
-    let nodes = format!("{IN}  - {{ id: out, kind: sink.jsonl, from: in, path: a, columns: [txt, seq, seq, nmber] }}\n");
+    let nodes =
+        format!("{IN}  - {{ id: out, kind: sink.jsonl, from: in, path: a, columns: [txt, seq, seq, nmber] }}\n");
     let shown = faults(dir.path(), &nodes, relation());
     assert!(shown.contains("did you mean `text`?") && shown.contains("did you mean `number`?"), "{shown}");
     let shown = faults(dir.path(), &nodes.replace("txt", "text").replace(", nmber", ""), relation());

@@ -20,7 +20,13 @@ const DAY_MS: i64 = 86_400_000;
 fn two_days() -> Vec<(u64, Batch)> {
     let start = (DAY_NS / 1_000_000) as u64;
     let batch = |nth: u64| {
-        let row = |k: u64| ((nth * 50 + (7 * k) % 5) as i64 - if (nth * 5 + k).is_multiple_of(8) { DAY_MS } else { 0 }, nth * 5 + k, Some("x"));
+        let row = |k: u64| {
+            (
+                (nth * 50 + (7 * k) % 5) as i64 - if (nth * 5 + k).is_multiple_of(8) { DAY_MS } else { 0 },
+                nth * 5 + k,
+                Some("x"),
+            )
+        };
         (start + nth / 2 * 100, Batch::new(rows(&(0..5).map(row).collect::<Vec<_>>())))
     };
     (0..40).map(batch).collect()
@@ -60,7 +66,10 @@ fn read(path: &Path) -> Vec<RecordBatch> {
 }
 
 fn seqs(batches: &[RecordBatch]) -> Vec<u64> {
-    batches.iter().flat_map(|rows| (0..rows.num_rows()).map(|row| cells(rows, row)[SEQ].parse().expect("a number"))).collect()
+    batches
+        .iter()
+        .flat_map(|rows| (0..rows.num_rows()).map(|row| cells(rows, row)[SEQ].parse().expect("a number")))
+        .collect()
 }
 
 /// The rows that a table shows, in memory and on disk.
@@ -97,7 +106,8 @@ fn files_are_the_same_for_any_number_of_workers_and_when_run_again() {
     }
     let files = first.expect("files");
     assert!(files.keys().all(|path| !path.to_string_lossy().contains("tmp")));
-    let days: std::collections::BTreeSet<_> = files.keys().map(|path| path.parent().expect("a day").to_owned()).collect();
+    let days: std::collections::BTreeSet<_> =
+        files.keys().map(|path| path.parent().expect("a day").to_owned()).collect();
     assert_eq!(days, ["facts/2026-11-22", "facts/2026-11-23"].map(PathBuf::from).into());
 }
 
@@ -170,7 +180,8 @@ fn a_live_run_adopts_what_earlier_runs_left_and_skips_what_it_cannot_read() {
     assert!(!left.keys().any(|path| path.to_string_lossy().ends_with(".tmp")));
     // Other columns: left alone too.
     let other = engine::batch::stream_schema([]);
-    let shared = run(pipeline(dir.path(), Recording { ty: EdgeType::stream(other), batches: Vec::new(), live: true }, ""), 1);
+    let shared =
+        run(pipeline(dir.path(), Recording { ty: EdgeType::stream(other), batches: Vec::new(), live: true }, ""), 1);
     assert_eq!(shared.metrics.node("store", "").named(), [("segments", 0), ("skipped_segments", 3)]);
     assert_eq!(files(&day), left);
 }
@@ -200,7 +211,12 @@ fn a_disk_error_ends_the_run_and_names_the_path() {
     let recording = Recording { ty: EdgeType::stream(schema()), batches: two_days(), live: false };
     let shared = run(pipeline(dir.path(), recording, ""), 2);
     let failure = shared.failure().expect("the run fails");
-    assert!(failure.starts_with("store: ") && failure.contains("data/facts/2026-11-23/") && failure.contains("cannot be written"), "{failure}");
+    assert!(
+        failure.starts_with("store: ")
+            && failure.contains("data/facts/2026-11-23/")
+            && failure.contains("cannot be written"),
+        "{failure}"
+    );
     let snapshot = shared.catalog.table("facts").expect("served").snapshot();
     assert_eq!(seqs(&snapshot.hot).len(), 200, "what is not stored is still shown from memory");
 }
@@ -211,8 +227,13 @@ fn tables_need_a_time_and_a_plain_name() {
     let name = unique();
     let untimed = EdgeType { schema: Arc::new(arrow::datatypes::Schema::empty()), ..relation() };
     record(&name, Recording { ty: untimed, batches: Vec::new(), live: false });
-    let yaml = |from: &str, options: &str| format!("name: t\nnodes:\n  - {{ id: in, kind: test.replay, name: {name} }}\n  - {{ id: store, kind: sink.parquet, from: {from}{options} }}\n");
-    let faults = |from: &str, options: &str| load(&dir.path().join("p.yaml"), &yaml(from, options)).err().expect("refused");
+    let yaml = |from: &str, options: &str| {
+        format!(
+            "name: t\nnodes:\n  - {{ id: in, kind: test.replay, name: {name} }}\n  - {{ id: store, kind: sink.parquet, from: {from}{options} }}\n"
+        )
+    };
+    let faults =
+        |from: &str, options: &str| load(&dir.path().join("p.yaml"), &yaml(from, options)).err().expect("refused");
     assert!(faults("in", "").contains("the table `store` has neither a column `time` nor `window_start`"));
     assert!(faults("{ ../x: in }", "").contains("`../x` is not a table's name"));
     assert!(faults("in", ", rotate: 0s").contains("greater than 0"));

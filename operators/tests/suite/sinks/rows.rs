@@ -23,7 +23,10 @@ fn marked() -> Vec<(u64, Batch)> {
 fn a_filter_keeps_marks_and_rejects_the_rows_that_cannot_be_judged() {
     let dir = tempfile::tempdir().expect("a directory");
     let filter = "  - { id: f, kind: filter, from: in, where: \"cast(text as bigint) >= 40\" }\n";
-    for (port, expected) in [("f", vec![(1, 4), (1, 5), (1, 7), (-1, 5), (-1, 7), (1, 5), (1, 7)]), ("f.rejected", vec![(1, 2), (1, 6), (-1, 6), (1, 6)])] {
+    for (port, expected) in [
+        ("f", vec![(1, 4), (1, 5), (1, 7), (-1, 5), (-1, 7), (1, 5), (1, 7)]),
+        ("f.rejected", vec![(1, 2), (1, 6), (-1, 6), (1, 6)]),
+    ] {
         let nodes = format!("{CHAIN}{filter}  - {{ id: out, kind: test.collect, from: {port}, name: OUT }}\n");
         let got = through(dir.path(), &nodes, relation(), marked(), 1);
         let mut seen: Vec<(i8, u64)> = Vec::new();
@@ -56,7 +59,9 @@ fn derived_columns_build_on_each_other_and_replace() {
     let got = through(dir.path(), &nodes, ty.clone(), marked(), 1);
     let names: Vec<String> = got[0].rows.schema().fields().iter().map(|f| f.name().clone()).collect();
     assert_eq!(names, ["time", "seq", "number", "value", "upper"]);
-    let of = |seq: &str| got.iter().flat_map(|b| (0..b.rows.num_rows()).map(|r| cells(&b.rows, r))).find(|c| c["seq"] == seq);
+    let of = |seq: &str| {
+        got.iter().flat_map(|b| (0..b.rows.num_rows()).map(|r| cells(&b.rows, r))).find(|c| c["seq"] == seq)
+    };
     let four = of("4").expect("kept");
     assert_eq!((four["value"].as_str(), four["number"].as_str(), four["upper"].as_str()), ("40", "84", "40"));
     let three = of("3").expect("kept");
@@ -76,7 +81,11 @@ fn wrong_options_are_shown_where_they_stand() {
     let cases = [
         ("  - { id: n, kind: filter, from: in, where: number }\n", "true or false", 4),
         ("  - { id: n, kind: filter, from: in, where: \"txt = 'a'\" }\n", "did you mean `text`?", 4),
-        ("  - { id: n, kind: derive, from: in, columns: [{ name: text, expr: \"'a'\" }] }\n", "`text` cannot be replaced", 4),
+        (
+            "  - { id: n, kind: derive, from: in, columns: [{ name: text, expr: \"'a'\" }] }\n",
+            "`text` cannot be replaced",
+            4,
+        ),
         ("  - { id: n, kind: derive, from: in, drop: [seq] }\n", "`seq` cannot be dropped", 4),
         ("  - { id: n, kind: derive, from: in, drop: [nmber] }\n", "did you mean `number`?", 4),
         ("  - { id: n, kind: derive, from: in, columns: [{ name: a, expr: \"null\" }] }\n", "has no type", 4),
@@ -84,5 +93,16 @@ fn wrong_options_are_shown_where_they_stand() {
     for (node, wanted, line) in cases {
         let text = shown(node);
         assert!(text.contains(wanted) && text.contains(&format!(".yaml:{line}:")), "{text}");
+    }
+}
+
+#[test]
+fn every_option_is_described() {
+    for kind in operators::registry().kinds() {
+        let schema = serde_json::Value::from((kind.schema)());
+        let options = schema["properties"].as_object().expect("options");
+        for (name, option) in options {
+            assert!(option["description"].is_string(), "{} {name}: {option}", kind.name);
+        }
     }
 }

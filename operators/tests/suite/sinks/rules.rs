@@ -31,7 +31,10 @@ fn rows_that_match_get_level_names_and_reasons() {
     let dir = tempfile::tempdir().expect("a directory");
     let nodes = inline(RULES);
     let got = through(dir.path(), &nodes, relation(), given(), 1);
-    assert_eq!(got.iter().map(|b| (b.diff, b.settled, b.rows.num_rows())).collect::<Vec<_>>(), [(1, true, 3), (-1, false, 3)]);
+    assert_eq!(
+        got.iter().map(|b| (b.diff, b.settled, b.rows.num_rows())).collect::<Vec<_>>(),
+        [(1, true, 3), (-1, false, 3)]
+    );
     let row = |nth: usize| {
         let cells = cells(&got[0].rows, nth);
         ["threat_level", "rules", "reason"].map(|name| cells[name].clone())
@@ -53,7 +56,10 @@ fn a_file_gives_the_same_as_a_list() {
     std::fs::write(dir.path().join("rules.yaml"), RULES).expect("written");
     let nodes = format!("{IN}  - {{ id: n, kind: detect.rules, from: in, rules: rules.yaml }}\n{OUT}");
     let stream = || EdgeType::stream(schema());
-    assert_eq!(listed(&through(dir.path(), &nodes, stream(), given(), 1)), listed(&through(dir.path(), &inline(RULES), stream(), given(), 1)));
+    assert_eq!(
+        listed(&through(dir.path(), &nodes, stream(), given(), 1)),
+        listed(&through(dir.path(), &inline(RULES), stream(), given(), 1))
+    );
 }
 
 #[test]
