@@ -145,6 +145,9 @@ struct FileReader {
 
 impl Reader for FileReader {
     fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
+        if let Bytes::Tail(_) = self.bytes {
+            self.intake.look_at_clock();
+        }
         let result = self.read();
         self.intake.flush(out)?;
         result
@@ -182,7 +185,6 @@ impl FileReader {
                 Got::Restarted => self.last_line(),
                 Got::Nothing => {
                     if let Bytes::Tail(_) = self.bytes {
-                        self.intake.look_at_clock();
                         self.intake.idle();
                     }
                     return Ok(Poll::Idle);

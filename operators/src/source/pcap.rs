@@ -42,7 +42,8 @@ pub struct Options {
     #[serde(default = "default_buffer_size")]
     buffer_size: u32,
     /// How far a packet's time may be before the greatest time seen without being late. On an interface where nothing
-    /// comes, the same distance to the wall clock. Default 60s for a file, 500ms for an interface.
+    /// comes, the same distance to the wall clock; the kernel hands packets over up to 100ms after their time.
+    /// Default 60s for a file, 500ms for an interface.
     #[serde(default, deserialize_with = "super::optional_duration")]
     #[schemars(with = "Option<String>")]
     lateness: Option<Duration>,
