@@ -27,7 +27,8 @@ def main() -> None:
         reason = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in row["reason"])
         reason = reason if len(reason) <= WIDTH else reason[: WIDTH - 1] + "…"
         print(f"{row['threat_level']:9} {client:22} {row['src_ip']:18} {row['hits']:5}  {reason}")
-    quiet = sorted({c["client"] for c in clients.values()} - {clients[r["src_ip"]]["client"] for r in detections if r["src_ip"] in clients})
+    detected = {row["src_ip"] for row in detections}
+    quiet = [client["client"] for client in rows(sys.argv[2]) if not detected.intersection(client["src_ips"])]
     print(f"not detected: {', '.join(quiet)}")
 
 

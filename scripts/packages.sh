@@ -33,7 +33,8 @@ echo "installing: ${missing[*]}"
 # Some packages start a service (apache2): none is wanted here.
 environment=(env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1)
 install() {
-    "${root[@]}" "${environment[@]}" apt-get install --yes --quiet --quiet --no-install-recommends --no-remove "${missing[@]}" >/dev/null
+    "${root[@]}" "${environment[@]}" apt-get install --yes --quiet --quiet --no-install-recommends --no-remove \
+        "${missing[@]}" >/dev/null
 }
 "${root[@]}" apt-get update --quiet --quiet || echo "apt-get update failed; trying with the package lists that are there" >&2
 if ! install; then

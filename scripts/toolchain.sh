@@ -36,11 +36,11 @@ if [ -z "$found" ] || ! at_least "$found" "$wanted"; then
     if [ -n "$packaged" ] && at_least "$packaged" "$wanted"; then
         scripts/packages.sh cargo-web rustc-web rust-web-clippy rustfmt-web || advise
     elif [ -n "$(candidate rustup)" ]; then
-        scripts/packages.sh rustup && rustup default stable || advise
+        { scripts/packages.sh rustup && rustup default stable; } || advise
     fi
     hash -r
     found=$(cargo_version)
-    [ -n "$found" ] && at_least "$found" "$wanted" || advise
+    if [ -z "$found" ] || ! at_least "$found" "$wanted"; then advise; fi
 fi
 
 if [ "${1:-}" = --components ] && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then

@@ -57,16 +57,18 @@ class Case(unittest.TestCase):
             self.assertIn(text.lower(), run.stderr.lower())
 
 
-def engine(*arguments: object, environment: dict | None = None, prefix: tuple = (), **options) -> subprocess.CompletedProcess:
+def engine(*arguments: object, environment: dict | None = None, prefix: tuple = ()) -> subprocess.CompletedProcess:
     """Runs the engine to its end, both outputs as text. Nothing is left to the caller's environment but the basics."""
     return subprocess.run(
         [*prefix, ENGINE, *map(str, arguments)], env=_environment(environment), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False, **options,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False,
     )
 
 
 @contextmanager
-def running(*arguments: object, environment: dict | None = None, prefix: tuple = (), log: Path) -> Iterator[subprocess.Popen]:
+def running(
+    *arguments: object, environment: dict | None = None, prefix: tuple = (), log: Path,
+) -> Iterator[subprocess.Popen]:
     """The engine as a process of its own, ended with SIGTERM unless it has ended; its standard error goes to `log`."""
     with log.open("wb") as stderr:
         process = subprocess.Popen(

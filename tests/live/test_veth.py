@@ -105,13 +105,14 @@ class Veth(Case):
             except (TimeoutError, AssertionError) as error:
                 self.fail(f"{error}\n{log.read_text()}")
             delays.sort()
-            print(f"\n    {PROBES} requests: row in /sql after {delays[PROBES // 2]:.2f} s (median), {delays[-1]:.2f} s (most) ", end="")
-            self.assertLess(delays[-1], LIMIT_S)
+            median, most = delays[PROBES // 2], delays[-1]
+            print(f"\n    {PROBES} times: rows in /sql {median:.2f} s after the answer (median), {most:.2f} s (most) ", end="")
+            self.assertLess(most, LIMIT_S)
             rows = self.sql("select keepalives, ja4 from requests where path like '/probe-%' order by keepalives")
             self.assertEqual([row["keepalives"] for row in rows], sorted([1, 2] * PROBES))
             self.assertEqual(len({row["ja4"] for row in rows}), 1)
-            features = wait_for("live features", lambda: self.sql(f"select hits, final from features where host = '{HOST}' and hits > {2 * PROBES}"))
-            self.assertFalse(features[0]["final"])
+            group = f"select final from features where host = '{HOST}' and hits > {2 * PROBES}"
+            self.assertEqual(wait_for("live features", lambda: self.sql(group)), [{"final": False}])
             process.terminate()
             self.assertEqual(process.wait(60), OK, log.read_text())
         self.assertTrue(list((self.directory / "data").rglob("*.parquet")), "what was served is stored at the end")

@@ -27,9 +27,9 @@ class Page(Case):
         """The document as the browser leaves it, and what its console and its network said."""
         done = subprocess.run(
             [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", f"--user-data-dir={self.directory / 'profile'}",
-             "--enable-logging=stderr", "--window-size=1400,1000", "--virtual-time-budget=10000", "--dump-dom",
-             f"{self.base}{path}"],
+             "--disable-background-networking", "--disable-component-update",
+             f"--user-data-dir={self.directory / 'profile'}", "--enable-logging=stderr", "--window-size=1400,1000",
+             "--virtual-time-budget=10000", "--dump-dom", f"{self.base}{path}"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, check=True,
         )
         console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -43,7 +43,7 @@ class Page(Case):
         for row in sql(self.base, "select src_ip, reason from detections where threat_level in ('CRITICAL', 'HIGH')"):
             self.assertIn(row["src_ip"], text)
             self.assertIn(row["reason"], text)
-        top = sql(self.base, "select ja4, count(*) as n from requests where ja4 is not null group by ja4 order by n desc limit 1")
+        top = sql(self.base, "select ja4 from requests where ja4 is not null group by ja4 order by count(*) desc limit 1")
         self.assertIn(top[0]["ja4"], text)
         self.assertIn("<canvas", document)
 
