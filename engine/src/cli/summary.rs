@@ -8,7 +8,8 @@ use crate::run::Summary;
 pub(super) fn text(summary: &Summary) -> String {
     let mut rows = vec![["node", "kind", "rows in", "rows out", "late", "rejected", "evicted", ""].map(str::to_owned)];
     for node in &summary.nodes {
-        let own: Vec<String> = node.named.iter().filter(|(_, n)| *n > 0).map(|(name, n)| counter(name, *n, node.rows_out)).collect();
+        let own: Vec<String> =
+            node.named.iter().filter(|(_, n)| *n > 0).map(|(name, n)| counter(name, *n, node.rows_out)).collect();
         let [rows_in, rows_out, late, rejected, evicted] =
             [node.rows_in, node.rows_out, node.late, node.rejected, node.evicted].map(number);
         let kind = node.kind.to_owned();
@@ -84,7 +85,8 @@ mod tests {
             evicted: 0,
             named,
         };
-        let nodes = vec![node("a", true, 1_234_567, vec![]), node("join", false, 10, vec![("correlated", 9), ("orphans", 1)])];
+        let nodes =
+            vec![node("a", true, 1_234_567, vec![]), node("join", false, 10, vec![("correlated", 9), ("orphans", 1)])];
         let shown = text(&Summary { wall: Duration::from_secs(2), nodes });
         assert_eq!(
             shown,
