@@ -298,7 +298,8 @@ impl Planner<'_> {
             };
             let Some(built) = (kind.plan)(&node.options, &mut context) else {
                 if self.problems.len() == faults {
-                    self.problems.push(Diagnostic::new(node.span, format!("`{}` refused the node without a reason", kind.name)));
+                    self.problems
+                        .push(Diagnostic::new(node.span, format!("`{}` refused the node without a reason", kind.name)));
                 }
                 refused = true;
                 continue;
@@ -349,7 +350,10 @@ impl Planner<'_> {
     /// A table's name is an SQL identifier that needs no quotes; SQL without quotes does not tell cases apart.
     fn table_name(&mut self, name: &Located<String>, before: &[(Located<String>, Located<String>)]) {
         let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if !name.value.chars().all(valid) || name.value.starts_with(|c: char| !c.is_ascii_alphabetic() && c != '_') || name.value.is_empty() {
+        if !name.value.chars().all(valid)
+            || name.value.starts_with(|c: char| !c.is_ascii_alphabetic() && c != '_')
+            || name.value.is_empty()
+        {
             let problem = Diagnostic::new(name.span, format!("`{}` is not a table name", name.value));
             self.problems.push(problem.help("use letters, digits and _, and a letter first"));
         }

@@ -63,7 +63,8 @@ fn file(body: &str) -> (tempfile::TempDir, String) {
 }
 
 const GOOD: &str = "  - { id: a, kind: test.numbers, rows: 3 }\n  - { id: s, kind: test.collect, from: a, into: x }\n";
-const LIVE: &str = "  - { id: a, kind: test.numbers, rows: 3, live: true }\n  - { id: s, kind: test.collect, from: a, into: x }\n";
+const LIVE: &str =
+    "  - { id: a, kind: test.numbers, rows: 3, live: true }\n  - { id: s, kind: test.collect, from: a, into: x }\n";
 const SERVE: &str = "serve: { listen: 127.0.0.1:0, tables: { numbers: a } }\n";
 
 #[test]
@@ -177,7 +178,8 @@ fn a_signal_ends_a_live_run_with_its_summary() {
 #[test]
 fn with_serve_a_finished_run_stays_until_a_signal() {
     let (_dir, good) = file(&format!("{GOOD}{SERVE}"));
-    let (mut child, _stderr) = until(&["run", &good, "--serve"], "all sources have ended; serving on http://127.0.0.1:");
+    let (mut child, _stderr) =
+        until(&["run", &good, "--serve"], "all sources have ended; serving on http://127.0.0.1:");
     assert_eq!(child.try_wait().expect("asked"), None);
     signal(&child, "INT");
     assert_eq!(child.wait().expect("ends").code(), Some(0));
