@@ -7,8 +7,8 @@
 
 use std::collections::HashSet;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Column as Name;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -16,10 +16,11 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 use engine::batch::{SEQ, TIME, stream_schema, time_type};
 use engine::expr::{ExprFault, Scalar, Session};
+use hashbrown::HashTable;
 
 use super::accumulate::{Finish, Form, Shape, State};
 use super::calls;
-use super::hash::hashes;
+use super::hash::{hashes, seeded};
 
 /// The time since the group's previous row, in ms; null for the first.
 pub(super) const GAP: &str = "gap_ms";
@@ -43,7 +44,11 @@ pub(super) struct Program {
     pub(super) time: usize,
     /// Which of them is [`SEQ`].
     pub(super) seq: usize,
-    /// Computed for each row as it comes, over the needed columns.
+    /// Computed for the distinct values of a text column as rows come.
+    lookups: Vec<Lookups>,
+    /// The needed columns, then the results of the lookups.
+    early_schema: SchemaRef,
+    /// Computed for each row as it comes, over `early_schema`.
     pub(super) early: Vec<Column>,
     /// Computed over [`ordered_fields`] and the early columns `operands`.
     pub(super) ordered: Vec<Column>,
@@ -92,6 +97,57 @@ struct Slot {
     state: usize,
     finish: Finish,
     data_type: DataType,
+}
+
+/// Expressions over one text column.
+#[derive(Debug)]
+struct Lookups {
+    /// Index among the needed columns.
+    column: usize,
+    schema: SchemaRef,
+    scalars: Vec<Scalar>,
+}
+
+impl Lookups {
+    /// The results for each row.
+    fn evaluate(&self, texts: &ArrayRef) -> Result<Vec<ArrayRef>, DataFusionError> {
+        let (first, codes) = distinct_rows(texts.as_string::<i32>());
+        let distinct = RecordBatch::try_new(self.schema.clone(), vec![take(texts, &first, None)?])?;
+        let spread = |scalar: &Scalar| Ok(take(&scalar.evaluate(&distinct)?, &codes, None)?);
+        self.scalars.iter().map(spread).collect()
+    }
+}
+
+/// The first row of each distinct text, null among them, and for each row which of these it equals.
+fn distinct_rows(texts: &StringArray) -> (UInt32Array, UInt32Array) {
+    let state = seeded();
+    let mut table: HashTable<(u64, u32)> = HashTable::with_capacity(256);
+    let mut first: Vec<u32> = Vec::new();
+    let mut null = None;
+    let mut codes = Vec::with_capacity(texts.len());
+    for (row, text) in (0..).zip(texts) {
+        let hash = text.map_or(0, |text| state.hash_one(text));
+        let known = match text {
+            None => null,
+            // Texts are compared as well: whoever sends them must not be able to exchange one for another.
+            Some(text) => {
+                let same = |(h, code): &(u64, u32)| *h == hash && texts.value(first[*code as usize] as usize) == text;
+                table.find(hash, same).map(|(_, code)| *code)
+            }
+        };
+        let code = known.unwrap_or(first.len() as u32);
+        if known.is_none() {
+            first.push(row);
+            match text {
+                None => null = Some(code),
+                Some(_) => {
+                    table.insert_unique(hash, (hash, code), |(h, _)| *h);
+                }
+            }
+        }
+        codes.push(code);
+    }
+    (first.into(), codes.into())
 }
 
 impl Kept {
@@ -144,7 +200,12 @@ impl Program {
 
     /// The early columns of rows that have the needed columns.
     pub(super) fn early(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>, DataFusionError> {
-        self.early.iter().map(|column| column.evaluate(rows)).collect()
+        let mut columns = rows.columns().to_vec();
+        for lookups in &self.lookups {
+            columns.extend(lookups.evaluate(rows.column(lookups.column))?);
+        }
+        let rows = RecordBatch::try_new(self.early_schema.clone(), columns)?;
+        self.early.iter().map(|column| column.evaluate(&rows)).collect()
     }
 
     /// The ordered columns, from the three columns of the order and the early columns of the same rows.
@@ -198,6 +259,8 @@ struct Compiler<'a> {
     by: &'a [usize],
     /// The input's columns and the ordered ones: what an aggregate's argument sees.
     row_schema: Schema,
+    /// Expressions over one text column, by the name of the column of their results.
+    lookups: Vec<(Expr, String, Field)>,
     early: Vec<(Expr, Form)>,
     ordered: Vec<(Expr, Form)>,
     operands: Vec<usize>,
@@ -227,6 +290,7 @@ impl<'a> Compiler<'a> {
             input,
             by,
             row_schema,
+            lookups: Vec::new(),
             early: Vec::new(),
             ordered: Vec::new(),
             operands: Vec::new(),
@@ -344,10 +408,48 @@ impl<'a> Compiler<'a> {
     /// The column of the rows that holds `expr`.
     fn place(&mut self, expr: &Expr, form: Form) -> Result<Place, ExprFault> {
         if !depends_on_order(expr) {
-            return Ok(Place::Early(add(&mut self.early, expr, form)));
+            return Ok(Place::Early(self.early(expr, form)?));
         }
         let hoisted = self.hoist(expr.clone())?;
         Ok(Place::Ordered(add(&mut self.ordered, &hoisted, form)))
+    }
+
+    /// The early column that holds `expr`. Its parts that take time and depend on one text column alone, such as a
+    /// regular expression over the path, are computed once for each distinct value.
+    fn early(&mut self, expr: &Expr, form: Form) -> Result<usize, ExprFault> {
+        let mut fault = None;
+        let rewritten = expr.clone().transform_down(|part| {
+            if fault.is_some() || !is_costly(&part) || can_fail(&part) {
+                return Ok(Transformed::no(part));
+            }
+            let names = columns(&part);
+            let [name] = names.as_slice() else { return Ok(Transformed::no(part)) };
+            let Ok(field) = self.input.field_with_name(name) else { return Ok(Transformed::no(part)) };
+            if *field.data_type() != DataType::Utf8 {
+                return Ok(Transformed::no(part));
+            }
+            if let Some((_, _, found)) = self.lookups.iter().find(|(other, ..)| *other == part) {
+                let column = Expr::Column(Name::from_name(found.name()));
+                return Ok(Transformed::new(column, true, TreeNodeRecursion::Jump));
+            }
+            match self.session.compile(part.clone(), &Schema::new(vec![field.clone()])) {
+                Ok(scalar) => {
+                    let result = Field::new(format!("__t{}", self.lookups.len()), scalar.data_type, true);
+                    let column = Expr::Column(Name::from_name(result.name()));
+                    self.lookups.push((part, name.clone(), result));
+                    Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
+                }
+                Err(found) => {
+                    fault = Some(found);
+                    Ok(Transformed::no(part))
+                }
+            }
+        });
+        match (fault, rewritten) {
+            (Some(fault), _) => Err(fault),
+            (None, Ok(rewritten)) => Ok(add(&mut self.early, &rewritten.data, form)),
+            (None, Err(error)) => Err(engine::expr::fault(&error)),
+        }
     }
 
     /// Replaces the parts that do not depend on the order by columns that are computed early. A branch of a CASE is
@@ -381,7 +483,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn operand(&mut self, part: &Expr) -> Result<String, ExprFault> {
-        let early = add(&mut self.early, part, Form::Raw);
+        let early = self.early(part, Form::Raw)?;
         let name = format!("__r{early}");
         if !self.operands.contains(&early) {
             let ty = self.session.compile(part.clone(), &self.row_schema)?;
@@ -417,13 +519,28 @@ impl<'a> Compiler<'a> {
         need(TIME);
         need(SEQ);
         self.early.iter().flat_map(|(expr, _)| columns(expr)).for_each(|name| need(&name));
+        self.lookups.iter().for_each(|(_, name, _)| need(name));
         let projected = Schema::new(needed.iter().map(|index| self.input.field(*index).clone()).collect::<Vec<_>>());
         let operand_schema = Schema::new(self.operand_fields);
         let compile = |columns: Vec<(Expr, Form)>, schema: &Schema| {
             let column = |(expr, form)| Ok(Column { scalar: self.session.compile(expr, schema)?, form });
             columns.into_iter().map(column).collect::<Result<Vec<_>, ExprFault>>()
         };
-        let early = compile(self.early, &projected)?;
+        let mut early_fields: Vec<Field> = projected.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let mut lookups: Vec<Lookups> = Vec::new();
+        for (column, field) in projected.fields().iter().enumerate() {
+            let mut scalars = Vec::new();
+            let schema = SchemaRef::new(Schema::new(vec![field.clone()]));
+            for (expr, _, result) in self.lookups.iter().filter(|(_, name, _)| name == field.name()) {
+                scalars.push(self.session.compile(expr.clone(), &schema)?);
+                early_fields.push(result.clone());
+            }
+            if !scalars.is_empty() {
+                lookups.push(Lookups { column, schema, scalars });
+            }
+        }
+        let early_schema = Schema::new(early_fields);
+        let early = compile(self.early, &early_schema)?;
         let ordered = compile(self.ordered, &operand_schema)?;
         let slot_schema = Schema::new(self.keys.iter().chain(&self.slot_fields).cloned().collect::<Vec<_>>());
         let mut visible: Vec<Field> = slot_schema.fields().iter().map(|f| f.as_ref().clone()).collect();
@@ -446,6 +563,8 @@ impl<'a> Compiler<'a> {
             time: place(TIME)?,
             seq: place(SEQ)?,
             needed,
+            lookups,
+            early_schema: early_schema.into(),
             early,
             ordered,
             operands: self.operands,
@@ -482,13 +601,25 @@ fn depends_on_order(expr: &Expr) -> bool {
     columns(expr).iter().any(|name| ordered_fields().iter().any(|f| f.name() == name))
 }
 
+/// Whether it pays to compute an expression for distinct values only.
+fn is_costly(expr: &Expr) -> bool {
+    expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(_) | Expr::Like(_) | Expr::SimilarTo(_)))).unwrap_or(false)
+}
+
+/// Functions of text that have a value for any text.
+const TOTAL: [&str; 16] = [
+    "btrim", "character_length", "coalesce", "concat", "contains", "ends_with", "lower", "ltrim", "regexp_like",
+    "replace", "reverse", "rtrim", "split_part", "starts_with", "strpos", "substr",
+];
+
 /// Whether an expression holds something that can fail for a value, so that it must not be computed for rows that a
 /// condition beside it excludes.
 fn can_fail(expr: &Expr) -> bool {
     use datafusion::logical_expr::Operator::{Divide, Modulo};
     expr.exists(|part| {
         Ok(match part {
-            Expr::Cast(_) | Expr::ScalarFunction(_) => true,
+            Expr::Cast(_) => true,
+            Expr::ScalarFunction(call) => !TOTAL.contains(&call.func.name()),
             Expr::BinaryExpr(binary) => matches!(binary.op, Divide | Modulo),
             _ => false,
         })
