@@ -1,1 +1,119 @@
-//! The web service: SQL over HTTP and the pages.
+//! The web service of a run: SQL over HTTP, state and counters, and the overview page.
+//!
+//! [`app`] builds the whole service as one [`Router`], so that it can be tested without a socket:
+//!
+//! | route | what |
+//! |---|---|
+//! | `POST /sql` | the body is one read-only statement; the answer's format follows `Accept` |
+//! | `GET /tables` | the served tables: columns, key, rows in memory and on disk |
+//! | `GET /status` | the pipeline: state, graph, counters of every node |
+//! | `GET /health`, `GET /ready` | alive; ready to answer |
+//! | `GET /metrics` | Prometheus text |
+//! | `GET /`, `GET /assets/*` | the page; every file of it is part of the binary |
+
+mod assets;
+mod encode;
+mod error;
+mod functions;
+mod guard;
+mod http_metrics;
+mod interrupt;
+mod query;
+mod routes;
+mod status;
+mod table;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use engine::catalog::Catalog;
+use engine::metrics::Metrics;
+use tokio::net::TcpListener;
+
+pub use error::Error;
+pub use status::{State, Status};
+
+/// What the service shows.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The tables.
+    pub catalog: Arc<Catalog>,
+    /// Counters of the nodes.
+    pub metrics: Arc<Metrics>,
+    /// How far the run is.
+    pub status: Arc<Status>,
+    /// What one client may ask for.
+    pub limits: Limits,
+    /// The pipeline's name.
+    pub name: String,
+    /// The pipeline as Mermaid text.
+    pub graph: String,
+}
+
+/// Bounds on what SQL over HTTP may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of an answer; more are cut off and the answer says so.
+    pub max_rows: usize,
+    /// How long a query may run, and how long its text may take to arrive.
+    pub timeout: Duration,
+    /// Bytes that all queries together may hold in joins, sorts and groups, and bytes of one answer before it is
+    /// encoded. It bounds what DataFusion accounts for, not the process.
+    pub memory: usize,
+    /// Bytes of a query's text.
+    pub max_sql_bytes: usize,
+    /// Queries that run at the same time.
+    pub concurrent: usize,
+    /// How long a query waits for its turn before it is turned away.
+    pub queue: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_rows: 100_000,
+            timeout: Duration::from_secs(10),
+            memory: 256 << 20,
+            max_sql_bytes: 64 << 10,
+            concurrent: 4,
+            queue: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The service as a router.
+///
+/// # Errors
+/// If the threads that run queries cannot be started.
+pub fn app(service: Service) -> io::Result<Router> {
+    let state = routes::Shared::new(service)?;
+    let router = Router::new()
+        .route("/sql", post(routes::sql))
+        .route("/tables", get(routes::tables))
+        .route("/status", get(routes::status))
+        .route("/health", get(routes::health))
+        .route("/ready", get(routes::ready))
+        .route("/metrics", get(routes::metrics))
+        .route("/", get(assets::index))
+        .route("/assets/{*path}", get(assets::asset))
+        .fallback(routes::not_found)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), routes::observe))
+        .with_state(state);
+    Ok(router)
+}
+
+/// Serves `app` until `shutdown` is done and the requests under way are answered.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn listen(
+    listener: TcpListener,
+    app: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, app).with_graceful_shutdown(shutdown).await
+}

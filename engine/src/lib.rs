@@ -2,11 +2,15 @@
 
 pub mod batch;
 pub mod catalog;
-pub mod metrics;
+pub mod cli;
 pub mod expr;
+pub mod graph;
+pub mod metrics;
 pub mod plan;
 pub mod registry;
 pub mod render;
+pub mod run;
 pub mod source;
 pub mod spec;
+pub mod text;
 pub mod time;

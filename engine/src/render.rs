@@ -19,13 +19,32 @@ use crate::plan::Plan;
 #[derive(Debug, Default)]
 pub struct Shared {
     /// Counters.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Served tables.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// Bytes that bounded sources have to read, and have read.
     pub progress: Progress,
     stopping: AtomicBool,
-    failure: Mutex<Option<String>>,
+    aborted: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// Why a node ended the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What sort of failure it is; decides the exit code.
+    pub class: FailureClass,
+    /// Node and cause, lower-case. May quote what came from the network: escape it before it goes to a terminal.
+    pub message: String,
+}
+
+/// Sorts of failures that a caller may want to tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Any other: a file cannot be read, a sink refuses, a value cannot be computed.
+    Node,
+    /// The process lacks a right, such as CAP_NET_RAW for a capture.
+    Permission,
 }
 
 /// How far bounded sources are.
@@ -46,7 +65,7 @@ impl Shared {
                 Arc::new(Table::new(name, &plan.nodes[*node].outputs[*port], serve.hot_rows))
             })
         });
-        let shared = Self { catalog: Catalog::new(tables.collect()), ..Self::default() };
+        let shared = Self { catalog: Arc::new(Catalog::new(tables.collect())), ..Self::default() };
         for node in &plan.nodes {
             shared.metrics.node(&node.id, node.kind.name);
         }
@@ -63,15 +82,31 @@ impl Shared {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    /// Ends the run where it stands: workers drop the dataflow, what is in flight is lost.
+    pub fn abort(&self) {
+        self.aborted.store(true, Ordering::Relaxed);
+        self.stop();
+    }
+
+    /// Whether the workers are to drop the dataflow.
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Relaxed)
+    }
+
     /// Ends the run with an error; the first one counts.
     pub fn fail(&self, message: String) {
-        tracing::error!("{message}");
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+        self.fail_as(FailureClass::Node, message);
+    }
+
+    /// [`Shared::fail`] with the sort of failure.
+    pub fn fail_as(&self, class: FailureClass, message: String) {
+        tracing::debug!(message, "a node ended the run");
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Failure { class, message });
         self.stop();
     }
 
     /// The first error.
-    pub fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<Failure> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -1,15 +1,38 @@
 //! The operators, one file each; [`registry`] lists them in the order in which data flows.
 
-pub mod decode;
-pub mod fingerprint;
-pub mod correlate;
 pub mod aggregate;
+pub mod correlate;
+pub mod decode;
+pub mod derive;
+pub mod detect;
+pub mod enrich;
 mod exchange;
+pub mod filter;
+pub mod fingerprint;
+pub mod format;
+mod linear;
+pub mod sink;
+pub mod source;
+pub mod tls;
+mod value;
 
 use engine::registry::{Kind, Registry};
 
 /// Every kind of node, from sources to sinks.
 pub fn registry() -> Registry {
-    let kinds = vec![Kind::of::<correlate::Correlate>(), Kind::of::<aggregate::Aggregate>()];
+    let kinds = vec![
+        Kind::of::<source::pcap::PcapSource>(),
+        Kind::of::<source::file::FileSource>(),
+        Kind::of::<source::unix_socket::UnixSocket>(),
+        Kind::of::<tls::client_hello::ClientHello>(),
+        Kind::of::<correlate::Correlate>(),
+        Kind::of::<filter::Filter>(),
+        Kind::of::<derive::Derive>(),
+        Kind::of::<enrich::asn::Asn>(),
+        Kind::of::<aggregate::Aggregate>(),
+        Kind::of::<detect::rules::Rules>(),
+        Kind::of::<sink::jsonl::Jsonl>(),
+        Kind::of::<sink::parquet::Parquet>(),
+    ];
     Registry::new(kinds)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::Span;
+use crate::text::printable;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,13 +90,13 @@ impl Sources {
     }
 
     fn render_one(&self, diagnostic: &Diagnostic, renderer: &Renderer) -> String {
-        let mut group = Level::ERROR.primary_title(diagnostic.message.as_str());
+        let mut group = Level::ERROR.primary_title(printable(&diagnostic.message));
         let located = diagnostic.span.and_then(|span| Some((span, self.files.get(span.source as usize)?)));
         let path;
         let mut elements = match located {
             None => annotate_snippets::Group::with_title(group),
             Some((span, (file, text))) => {
-                path = file.display().to_string();
+                path = printable(&file.display().to_string()).into_owned();
                 let end = (span.end as usize).min(text.len());
                 let start = (span.start as usize).min(end);
                 group = group.id("config").clone();
@@ -104,7 +105,7 @@ impl Sources {
             }
         };
         if let Some(help) = &diagnostic.help {
-            elements = elements.element(Level::HELP.message(help.as_str()));
+            elements = elements.element(Level::HELP.message(printable(help)));
         }
         renderer.render(&[elements])
     }

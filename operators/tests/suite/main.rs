@@ -1,5 +1,10 @@
-//! The crate's integration tests: nodes as a pipeline runs them.
+//! Whole pipelines: operators as they are built from YAML and run by timely.
 
 mod aggregate;
 mod correlate;
+mod live;
+mod packets;
+mod recording;
 mod replay;
+mod sinks;
+mod sources;

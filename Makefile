@@ -1,0 +1,109 @@
+# `make demo` and `make test` are enough on a fresh Debian 12 clone: both install what is missing. `make` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# A toolchain of rustup goes before an older one of the distribution.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+ENGINE := $(TARGET)/debug/ja4-engine
+VENV := $(TARGET)/venv
+LISTEN ?= 127.0.0.1:8080
+ORACLE_REQUIREMENTS := pipelines/tests/oracle/requirements.txt
+
+BUILD_PACKAGES := build-essential libpcap-dev python3
+TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux
+RECORD_PACKAGES := apache2 chromium curl ethtool iproute2 libnss3-tools mawk nodejs npm openssl python3-requests tcpdump tshark wget
+
+# One selection of packages and features for demo, test and lint: with another one Cargo would build DataFusion twice.
+SELECTION := --locked --workspace
+
+say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+.PHONY: demo
+demo: build ## run the recorded traffic through pipelines/demo.yaml; SERVE=1 keeps the dashboards up, at LISTEN
+	$(call say,Running pipelines/demo.yaml on the recording in pipelines/recording/demo)
+	@$(ENGINE) run $(if $(SERVE),--serve --listen $(LISTEN),--listen 127.0.0.1:0) pipelines/demo.yaml
+	@$(if $(SERVE),true,python3 scripts/detections.py data/demo/detections.jsonl pipelines/recording/demo/truth.jsonl)
+	@$(if $(SERVE),true,printf '\nTables and files: data/demo. To look at them: make demo SERVE=1, then http://127.0.0.1:8080 (ends with Ctrl-C)\n')
+
+.PHONY: test
+test: build test-tools ## everything that CI checks: format, lints, docs, licences, Rust tests, end-to-end tests
+	@$(MAKE) lint
+	@$(MAKE) licences
+	@$(MAKE) test-rust
+	@$(MAKE) test-end-to-end
+
+.PHONY: test-rust
+test-rust: ## unit and integration tests of the crates
+	$(call say,Rust tests)
+	@cargo test $(SELECTION)
+
+.PHONY: test-end-to-end
+test-end-to-end: build test-tools ## the binary on recorded, live and bad input; ONLY=tests.cli.test_input for a part
+	$(call say,End-to-end tests)
+	@cd pipelines/tests/oracle && $(VENV)/bin/python -m unittest --quiet
+	@JA4_ENGINE=$(ENGINE) ORACLE_PYTHON=$(VENV)/bin/python \
+		python3 -W error::ResourceWarning -m unittest $(or $(ONLY),discover --top-level-directory . --start-directory tests) --verbose
+
+.PHONY: lint
+lint: ## formatting, clippy and rustdoc, without a warning
+	$(call say,Formatting)
+	@cargo fmt --all --check
+	$(call say,Clippy)
+	@cargo clippy $(SELECTION) --all-targets -- -D warnings
+	$(call say,Rustdoc)
+	@RUSTDOCFLAGS="-D warnings" cargo doc $(SELECTION) --no-deps
+
+.PHONY: fmt
+fmt: ## format the Rust code
+	@cargo fmt --all
+
+.PHONY: licences
+licences: ## licences, sources and duplicates of all dependencies, by deny.toml; needs no network
+	$(call say,Licences and sources of the dependencies)
+	@python3 scripts/licences.py deny.toml
+
+.PHONY: audit
+audit: ## cargo-deny with the advisory database; needs the network and `cargo install --locked cargo-deny`
+	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
+	@cargo deny --locked --all-features check
+
+.PHONY: record
+record: ## make the demo recording anew: network namespaces, Apache, real clients (root, about 5 minutes)
+	@scripts/packages.sh $(RECORD_PACKAGES)
+	@$(if $(filter 0,$(shell id -u)),,sudo) python3 pipelines/recording/record.py
+
+.PHONY: bench
+bench: ## generate the benchmark's input and measure the whole job with the release profile (see benches/README.md)
+	@scripts/packages.sh $(BUILD_PACKAGES) time
+	@scripts/toolchain.sh
+	@benches/run.sh
+
+.PHONY: build
+build: ## the binary and the tests, development profile
+	$(call say,Packages and toolchain)
+	@scripts/packages.sh $(BUILD_PACKAGES)
+	@scripts/toolchain.sh
+	$(call say,Building (the first time takes 10 to 20 minutes on 2 cores))
+	@cargo build $(SELECTION) --bins --tests
+
+.PHONY: test-tools
+test-tools:
+	$(call say,Tools for the tests)
+	@scripts/packages.sh $(TEST_PACKAGES)
+	@scripts/packages.sh --optional chromium
+	@scripts/toolchain.sh --components
+	@scripts/venv.sh $(VENV) $(ORACLE_REQUIREMENTS)
+
+.PHONY: clean
+clean: ## remove what was built and what the demo wrote
+	@cargo clean
+	@rm -rf data

@@ -1,0 +1,200 @@
+//! The formats of an answer.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
+use arrow::ipc::writer::StreamWriter;
+use arrow::json::writer::{JsonArray, LineDelimited, WriterBuilder};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::query::Answer;
+
+/// A format of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One object: columns, rows as objects, counts.
+    Json,
+    /// One object a line.
+    JsonLines,
+    /// A header and rows (RFC 4180), safe to open in a spreadsheet.
+    Csv,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+/// In the order in which they are preferred where a client has no preference.
+const FORMATS: [(Format, &[&str]); 4] = [
+    (Format::Json, &["application/json"]),
+    (Format::JsonLines, &["application/x-ndjson", "application/jsonl"]),
+    (Format::Csv, &["text/csv"]),
+    (Format::Arrow, &["application/vnd.apache.arrow.stream"]),
+];
+
+impl Format {
+    /// The format that an `Accept` header asks for (RFC 9110, 12.5.1): the highest weight, then the first named.
+    pub(crate) fn accepted(header: Option<&str>) -> Result<Self, Error> {
+        let header = header.map(str::trim).filter(|h| !h.is_empty()).unwrap_or("*/*");
+        let mut best: Option<(f32, Self)> = None;
+        for range in header.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let weight = parts
+                .find_map(|p| p.strip_prefix("q=").or_else(|| p.strip_prefix("Q=")))
+                .map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            let found = FORMATS.iter().find(|(_, names)| names.iter().any(|n| matches(&name, n)));
+            if let Some((format, _)) = found
+                && weight > 0.0
+                && best.is_none_or(|(highest, _)| weight > highest)
+            {
+                best = Some((weight, *format));
+            }
+        }
+        best.map(|(_, format)| format).ok_or(Error::NotAcceptable)
+    }
+
+    /// The media type.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::JsonLines => "application/x-ndjson",
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+
+    /// The answer in this format.
+    pub(crate) fn encode(self, answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+        match self {
+            Self::Json => json(answer),
+            Self::JsonLines => {
+                let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+                for batch in &answer.batches {
+                    writer.write(batch)?;
+                }
+                writer.finish()?;
+                Ok(writer.into_inner())
+            }
+            Self::Csv => csv(answer),
+            Self::Arrow => {
+                let mut writer = StreamWriter::try_new(Vec::new(), &answer.schema)?;
+                for batch in &answer.batches {
+                    writer.write(batch)?;
+                }
+                writer.into_inner()
+            }
+        }
+    }
+}
+
+fn matches(range: &str, name: &str) -> bool {
+    range == "*/*" || range == name || range.strip_suffix('*').is_some_and(|kind| kind.ends_with('/') && name.starts_with(kind))
+}
+
+#[derive(Serialize)]
+struct Column<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    ty: String,
+}
+
+#[derive(Serialize)]
+struct Totals {
+    row_count: usize,
+    truncated: bool,
+    elapsed_ms: f64,
+}
+
+fn json(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+    let external = |error: serde_json::Error| ArrowError::ExternalError(Box::new(error));
+    let columns: Vec<Column<'_>> =
+        answer.schema.fields().iter().map(|f| Column { name: f.name(), ty: f.data_type().to_string() }).collect();
+    let mut out = b"{\"columns\":".to_vec();
+    serde_json::to_writer(&mut out, &columns).map_err(external)?;
+    out.extend_from_slice(b",\"rows\":");
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(out);
+    for batch in &answer.batches {
+        writer.write(batch)?;
+    }
+    writer.finish()?;
+    let mut out = writer.into_inner();
+    let elapsed_ms = answer.started.elapsed().as_secs_f64() * 1000.0;
+    let totals = Totals { row_count: answer.rows, truncated: answer.truncated, elapsed_ms };
+    let totals = serde_json::to_vec(&totals).map_err(external)?;
+    out.push(b',');
+    out.extend_from_slice(&totals[1..]);
+    Ok(out)
+}
+
+fn csv(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+    let field = |f: &Arc<Field>| {
+        let ty = if is_text(f.data_type()) { DataType::Utf8 } else { f.data_type().clone() };
+        Field::new(harmless(f.name()), ty, true)
+    };
+    let fields: Vec<Field> = answer.schema.fields().iter().map(field).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(Vec::new());
+    writer.write(&RecordBatch::new_empty(Arc::clone(&schema)))?;
+    for batch in &answer.batches {
+        let columns = batch.columns().iter().map(harmless_column).collect::<Result<Vec<_>, _>>()?;
+        writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
+    }
+    Ok(writer.into_inner())
+}
+
+fn is_text(ty: &DataType) -> bool {
+    match ty {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, value) => is_text(value),
+        _ => false,
+    }
+}
+
+fn harmless_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    if !is_text(column.data_type()) {
+        return Ok(Arc::clone(column));
+    }
+    let text = cast(column, &DataType::Utf8)?;
+    let text = text.as_string::<i32>();
+    if !text.iter().flatten().any(is_formula) {
+        return Ok(Arc::new(text.clone()));
+    }
+    Ok(Arc::new(text.iter().map(|cell| cell.map(harmless)).collect::<StringArray>()))
+}
+
+/// Spreadsheets take cells that start like this for formulas (OWASP, CSV injection).
+fn is_formula(cell: &str) -> bool {
+    cell.starts_with(['=', '+', '-', '@', '\t', '\r'])
+}
+
+fn harmless(cell: &str) -> String {
+    if is_formula(cell) { format!("'{cell}") } else { cell.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_chooses_by_weight_then_order() {
+        let accepted = |header| Format::accepted(header).ok();
+        assert_eq!(accepted(None), Some(Format::Json));
+        assert_eq!(accepted(Some("*/*")), Some(Format::Json));
+        assert_eq!(accepted(Some("text/html, text/csv;q=0.5, */*;q=0.1")), Some(Format::Csv));
+        assert_eq!(accepted(Some("text/*")), Some(Format::Csv));
+        assert_eq!(accepted(Some("application/json;q=0.2, application/x-ndjson")), Some(Format::JsonLines));
+        assert_eq!(accepted(Some("APPLICATION/VND.APACHE.ARROW.STREAM")), Some(Format::Arrow));
+        assert_eq!(accepted(Some("image/png")), None);
+        assert_eq!(accepted(Some("text/csv;q=0")), None);
+    }
+
+    #[test]
+    fn formulas_are_defused() {
+        assert_eq!(harmless("=1+1"), "'=1+1");
+        assert_eq!(harmless("@SUM"), "'@SUM");
+        assert_eq!(harmless("a=1"), "a=1");
+    }
+}

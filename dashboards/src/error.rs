@@ -1,0 +1,136 @@
+//! Why a request is not answered, and how that is said over HTTP.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use datafusion::error::DataFusionError;
+use serde::Serialize;
+
+/// A request that is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The statement has no meaning over the served tables, or its evaluation failed.
+    #[error("{message}")]
+    Query {
+        /// What is wrong.
+        message: String,
+        /// What may help.
+        help: Option<String>,
+    },
+    /// The statement is not one that reads.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The statement's text did not arrive in time.
+    #[error("the request took longer than {0:?} to arrive")]
+    Slow(Duration),
+    /// The query ran for too long and was stopped.
+    #[error("the query ran longer than {0:?} and was stopped")]
+    Timeout(Duration),
+    /// The statement's text is too long.
+    #[error("the statement is longer than {0} bytes")]
+    TooLong(usize),
+    /// The query needs more memory than it may have.
+    #[error("the query needs more memory than it may have")]
+    Memory,
+    /// Other queries hold every place.
+    #[error("{0} queries are running; try again in a moment")]
+    Busy(usize),
+    /// None of the formats that the client accepts is served.
+    #[error("none of the accepted formats is served")]
+    NotAcceptable,
+    /// The body is not UTF-8.
+    #[error("the statement is not UTF-8")]
+    Encoding,
+    /// There is nothing under this address.
+    #[error("there is nothing here")]
+    NotFound,
+    /// A fault of this program or its disk; the cause is in its log.
+    #[error("the query failed inside the server; its log says why")]
+    Internal,
+}
+
+#[derive(Serialize)]
+struct Body {
+    error: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+}
+
+impl Error {
+    /// A statement that is wrong, with nothing to suggest.
+    pub(crate) fn query(message: impl Into<String>) -> Self {
+        Self::Query { message: message.into(), help: None }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Query { .. } | Self::Memory | Self::Encoding => StatusCode::BAD_REQUEST,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        let text = match self {
+            Self::Query { help, .. } => return help.clone(),
+            Self::Forbidden(_) => "served are SELECT, WITH, VALUES, EXPLAIN, DESCRIBE and SHOW TABLES",
+            Self::Timeout(_) => "narrow the time range, add LIMIT or aggregate earlier",
+            Self::Memory => "group by fewer columns, select fewer rows or sort with LIMIT",
+            Self::NotAcceptable => {
+                "application/json, application/x-ndjson, text/csv, application/vnd.apache.arrow.stream"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Self::Memory,
+            DataFusionError::Internal(_)
+            | DataFusionError::IoError(_)
+            | DataFusionError::ObjectStore(_)
+            | DataFusionError::ParquetError(_)
+            | DataFusionError::ExecutionJoin(_)
+            | DataFusionError::External(_) => {
+                tracing::error!(%error, "a query failed");
+                Self::Internal
+            }
+            _ => Self::query(plain(&error.strip_backtrace())),
+        }
+    }
+}
+
+/// DataFusion's message without its class names.
+fn plain(message: &str) -> String {
+    let mut rest = message.trim();
+    for prefix in [
+        "Error during planning: ",
+        "SQL error: ",
+        "Schema error: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "This feature is not implemented: ",
+    ] {
+        rest = rest.strip_prefix(prefix).unwrap_or(rest);
+    }
+    let rest = rest.strip_prefix("ParserError(\"").and_then(|r| r.strip_suffix("\")")).unwrap_or(rest);
+    rest.replace("datafusion.public.", "")
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let body = Body { error: self.to_string(), help: self.help() };
+        (self.status(), Json(body)).into_response()
+    }
+}

@@ -1,0 +1,218 @@
+//! The routes that answer with data.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Instant, UNIX_EPOCH};
+use std::{io, str};
+
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use engine::catalog::Table;
+use serde::Serialize;
+
+use crate::Service;
+use crate::assets::SECURITY_HEADERS;
+use crate::encode::Format;
+use crate::error::Error;
+use crate::http_metrics::HttpMetrics;
+use crate::query::Queries;
+use crate::status::State as RunState;
+
+const X_ROW_COUNT: HeaderName = HeaderName::from_static("x-row-count");
+const X_TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What the routes share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    service: Service,
+    queries: Queries,
+    http: HttpMetrics,
+}
+
+impl Shared {
+    pub(crate) fn new(service: Service) -> io::Result<Self> {
+        let queries = Queries::new(Arc::clone(&service.catalog), service.limits.clone())?;
+        Ok(Self(Arc::new(Inner { service, queries, http: HttpMetrics::default() })))
+    }
+}
+
+/// Counts every request and adds the headers that every answer has.
+pub(crate) async fn observe(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    shared.0.http.requests.fetch_add(1, Relaxed);
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// `POST /sql`
+pub(crate) async fn sql(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
+    let started = Instant::now();
+    let answer = answer(&shared.0, &headers, body).await;
+    shared.0.http.query(started.elapsed(), answer.is_err());
+    answer.unwrap_or_else(Error::into_response)
+}
+
+async fn answer(shared: &Inner, headers: &HeaderMap, body: Body) -> Result<Response, Error> {
+    // Browsers say where a request comes from; another site must not make this one work.
+    if headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site") {
+        return Err(Error::Forbidden("queries from another site's page are refused".to_owned()));
+    }
+    let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()))?;
+    let limits = &shared.service.limits;
+    let body = tokio::time::timeout(limits.timeout, to_bytes(body, limits.max_sql_bytes))
+        .await
+        .map_err(|_| Error::Slow(limits.timeout))?
+        .map_err(|_| Error::TooLong(limits.max_sql_bytes))?;
+    let sql = str::from_utf8(&body).map_err(|_| Error::Encoding)?.to_owned();
+    let encoded = shared.queries.run(sql, format).await?;
+    let mut response = encoded.body.into_response();
+    let out = response.headers_mut();
+    out.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    out.insert(VARY, HeaderValue::from_static("accept"));
+    out.insert(X_ROW_COUNT, HeaderValue::from(encoded.rows));
+    if encoded.truncated {
+        out.insert(X_TRUNCATED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct TableInfo {
+    name: String,
+    columns: Vec<ColumnInfo>,
+    key: Vec<String>,
+    hot_rows: usize,
+    stored_rows: u64,
+    segments: usize,
+    stored_bytes: u64,
+    forgotten_rows: u64,
+}
+
+#[derive(Serialize)]
+struct ColumnInfo {
+    name: String,
+    #[serde(rename = "type")]
+    ty: String,
+    nullable: bool,
+}
+
+/// `GET /tables`
+pub(crate) async fn tables(State(shared): State<Shared>) -> impl IntoResponse {
+    Json(shared.0.service.catalog.tables().iter().map(|table| table_info(table)).collect::<Vec<_>>())
+}
+
+fn table_info(table: &Table) -> TableInfo {
+    let snapshot = table.snapshot();
+    let column = |f: &Arc<arrow::datatypes::Field>| ColumnInfo {
+        name: f.name().clone(),
+        ty: f.data_type().to_string(),
+        nullable: f.is_nullable(),
+    };
+    TableInfo {
+        name: table.name.clone(),
+        columns: table.schema.fields().iter().map(column).collect(),
+        key: table.key.clone(),
+        hot_rows: snapshot.hot.iter().map(|batch| batch.num_rows()).sum(),
+        stored_rows: snapshot.segments.iter().map(|s| s.rows).sum(),
+        segments: snapshot.segments.len(),
+        stored_bytes: snapshot.segments.iter().map(|s| s.bytes).sum(),
+        forgotten_rows: snapshot.forgotten,
+    }
+}
+
+#[derive(Serialize)]
+struct StatusInfo {
+    pipeline: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    started_at_ms: u64,
+    uptime_seconds: f64,
+    graph: String,
+    nodes: Vec<NodeInfo>,
+}
+
+#[derive(Serialize)]
+struct NodeInfo {
+    id: String,
+    kind: String,
+    rows_in: u64,
+    rows_out: u64,
+    bytes: u64,
+    late: u64,
+    rejected: u64,
+    evicted: u64,
+    state_rows: i64,
+    watermark_ms: u64,
+    events: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `GET /status`
+pub(crate) async fn status(State(shared): State<Shared>) -> impl IntoResponse {
+    let service = &shared.0.service;
+    let state = service.status.state();
+    let started = service.status.started_at().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let nodes = service.metrics.nodes().into_iter().map(|(id, kind, m)| NodeInfo {
+        id,
+        kind,
+        rows_in: m.rows_in.load(Relaxed),
+        rows_out: m.rows_out.load(Relaxed),
+        bytes: m.bytes.load(Relaxed),
+        late: m.late.load(Relaxed),
+        rejected: m.rejected.load(Relaxed),
+        evicted: m.evicted.load(Relaxed),
+        state_rows: m.state_rows.load(Relaxed),
+        watermark_ms: m.watermark.load(Relaxed),
+        events: m.named().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
+    });
+    Json(StatusInfo {
+        pipeline: service.name.clone(),
+        state: state.name(),
+        message: match &state {
+            RunState::Failed(message) => Some(message.clone()),
+            _ => None,
+        },
+        started_at_ms: u64::try_from(started.as_millis()).unwrap_or_default(),
+        uptime_seconds: service.status.uptime().as_secs_f64(),
+        graph: service.graph.clone(),
+        nodes: nodes.collect(),
+    })
+}
+
+/// `GET /health`: the process answers.
+pub(crate) async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /ready`: the tables can be asked.
+pub(crate) async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
+    let status = &shared.0.service.status;
+    let code = if status.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, format!("{}\n", status.state().name()))
+}
+
+/// `GET /metrics`
+pub(crate) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
+    let mut text = shared.0.service.metrics.render();
+    text.push_str(&shared.0.http.render(shared.0.queries.running()));
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Any other address.
+pub(crate) async fn not_found() -> Error {
+    Error::NotFound
+}

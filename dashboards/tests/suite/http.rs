@@ -1,0 +1,133 @@
+//! Formats, headers, and the routes without SQL.
+
+use arrow::ipc::reader::StreamReader;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use dashboards::{Limits, State, app};
+use serde_json::{Value, json};
+
+use crate::common::{get, post, send, service, table, with_rows};
+
+const FOUR: &str = "SELECT seq, host, path, score, time FROM requests ORDER BY seq LIMIT 4";
+
+#[tokio::test]
+async fn every_format_has_the_same_rows() {
+    let app = with_rows(10, Limits::default());
+    let reply = post(&app, "application/json", FOUR).await;
+    assert_eq!(reply.header("content-type"), "application/json");
+    let body = reply.json();
+    assert_eq!(body["columns"][0], json!({"name": "seq", "type": "UInt64"}));
+    let second = json!({"seq": 1, "host": "h1.example", "path": "/p/1", "score": 0.25, "time": "2026-03-01T00:00:01Z"});
+    assert_eq!(body["rows"][1], second);
+    assert_eq!(body["rows"][0]["host"], Value::Null);
+    assert!(body["elapsed_ms"].as_f64().is_some_and(|ms| ms >= 0.0));
+
+    let reply = post(&app, "application/x-ndjson", FOUR).await;
+    let lines: Vec<Value> = reply.text().lines().map(|l| serde_json::from_str(l).expect("json")).collect();
+    assert_eq!(Value::from(lines), body["rows"]);
+
+    let reply = post(&app, "text/csv", FOUR).await;
+    assert!(reply.header("content-type").starts_with("text/csv"));
+    let lines: Vec<&str> = reply.text().lines().collect();
+    assert_eq!(lines[..3], ["seq,host,path,score,time", "0,,/p/0,,2026-03-01T00:00:00Z", "1,h1.example,/p/1,0.25,2026-03-01T00:00:01Z"]);
+
+    let reply = post(&app, "application/vnd.apache.arrow.stream", FOUR).await;
+    let batches: Vec<_> = StreamReader::try_new(reply.body.as_slice(), None).expect("stream").map(|b| b.expect("batch")).collect();
+    assert_eq!(batches.iter().map(|b| b.num_rows()).sum::<usize>(), 4);
+
+    assert_eq!(post(&app, "image/png", FOUR).await.status, StatusCode::NOT_ACCEPTABLE);
+    let empty = "SELECT host FROM requests WHERE seq < 0";
+    assert_eq!(post(&app, "application/json", empty).await.json()["rows"], json!([]));
+    assert_eq!(post(&app, "text/csv", empty).await.text(), "host\n");
+}
+
+#[tokio::test]
+async fn cells_of_a_csv_are_no_formulas() {
+    let app = with_rows(1, Limits::default());
+    let sql = "SELECT * FROM (VALUES ('=1+1', -1, 'a\"b,c'), ('+x', 2, '@y'), ('-z', 3, chr(9) || 'tab'), (NULL, 4, 'a=b')) AS t(\"=a\", n, s)";
+    let reply = post(&app, "text/csv", sql).await;
+    assert_eq!(reply.text(), "'=a,n,s\n'=1+1,-1,\"a\"\"b,c\"\n'+x,2,'@y\n'-z,3,'\ttab\n,4,a=b\n");
+}
+
+#[tokio::test]
+async fn every_answer_has_the_security_headers() {
+    let app = with_rows(1, Limits::default());
+    for path in ["/", "/assets/app.js", "/tables", "/health", "/nowhere", "/assets/../Cargo.toml"] {
+        let reply = get(&app, path).await;
+        assert!(reply.header("content-security-policy").starts_with("default-src 'self';"), "{path}");
+        assert!(!reply.header("content-security-policy").contains("unsafe"), "{path}");
+        assert_eq!(reply.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(reply.header("x-frame-options"), "DENY", "{path}");
+        assert_eq!(reply.header("referrer-policy"), "no-referrer", "{path}");
+    }
+    assert_eq!(get(&app, "/nowhere").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(get(&app, "/assets/../Cargo.toml").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(get(&app, "/sql").await.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn the_page_loads_nothing_from_elsewhere_and_has_nothing_inline() {
+    let app = with_rows(1, Limits::default());
+    let page = get(&app, "/").await;
+    let html = page.text();
+    assert!(page.header("content-type").starts_with("text/html"));
+    for inline in ["<style", "style=", "onclick=", "onload=", "javascript:", "http://", "https://"] {
+        assert!(!html.contains(inline), "{inline}");
+    }
+    let attribute = |name: &str| html.split(&format!("{name}=\"")).skip(1).filter_map(|s| s.split('"').next()).collect::<Vec<_>>();
+    let links: Vec<&str> = attribute("src").into_iter().chain(attribute("href")).filter(|l| l.starts_with("/assets/")).collect();
+    assert!(links.len() >= 4, "{links:?}");
+    for link in links {
+        let file = get(&app, link).await;
+        assert_eq!(file.status, StatusCode::OK, "{link}");
+        let again = Request::get(link).header("if-none-match", file.header("etag")).body(Body::empty()).expect("request");
+        assert_eq!(send(&app, again).await.status, StatusCode::NOT_MODIFIED, "{link}");
+    }
+    assert!(!html.contains("<script>"), "scripts are files");
+}
+
+#[tokio::test]
+async fn another_sites_page_cannot_send_queries() {
+    let app = with_rows(1, Limits::default());
+    let request = Request::post("/sql").header("sec-fetch-site", "cross-site").body(Body::from("SELECT 1")).expect("request");
+    assert_eq!(send(&app, request).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn readiness_follows_the_run_and_health_does_not() {
+    let service = service(vec![table("requests")], Limits::default());
+    let status = service.status.clone();
+    let app = app(service).expect("app");
+    for (state, ready) in [
+        (State::Starting, StatusCode::SERVICE_UNAVAILABLE),
+        (State::Running, StatusCode::OK),
+        (State::Finished, StatusCode::OK),
+        (State::Failed("disk full".to_owned()), StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        status.set(state.clone());
+        let reply = get(&app, "/ready").await;
+        assert_eq!((reply.status, reply.text().trim()), (ready, state.name()));
+        assert_eq!(get(&app, "/health").await.status, StatusCode::OK);
+    }
+    let info = get(&app, "/status").await.json();
+    assert_eq!((&info["pipeline"], &info["state"], &info["message"]), (&"test".into(), &"failed".into(), &"disk full".into()));
+    assert_eq!(info["nodes"][0]["id"], "packets");
+}
+
+#[tokio::test]
+async fn metrics_count_requests_and_queries() {
+    let app = with_rows(1, Limits::default());
+    post(&app, "*/*", "SELECT 1").await;
+    post(&app, "*/*", "SELEC 1").await;
+    let reply = get(&app, "/metrics").await;
+    for line in [
+        "ja4_engine_http_requests_total 3",
+        "ja4_engine_sql_queries_total 2",
+        "ja4_engine_sql_errors_total 1",
+        "ja4_engine_sql_running 0",
+        "ja4_engine_node_rows_in_total{node=\"packets\",kind=\"source.pcap\"} 0",
+    ] {
+        assert!(reply.text().lines().any(|l| l == line), "{line}\n{}", reply.text());
+    }
+    assert_eq!(reply.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+}

@@ -1,0 +1,196 @@
+//! The command line: one file a command. The root binary calls [`main`] with its operators and its web service.
+
+mod graph;
+pub mod list;
+mod logging;
+mod progress;
+mod run;
+pub mod schema;
+mod signals;
+mod summary;
+mod validate;
+mod web;
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::plan::Plan;
+use crate::registry::Registry;
+use crate::text::printable;
+
+pub use web::{RunState, Web, WebContext, WebService};
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// The run failed: a source could not be read, a sink refused, a worker panicked.
+    Failed = 1,
+    /// The pipeline or the command line was refused; nothing was started.
+    Refused = 2,
+    /// The web service could not start, such as when its address is in use.
+    Web = 3,
+    /// The process lacks a right, such as CAP_NET_RAW for a capture.
+    Permission = 4,
+    /// A second signal ended the run at once: 128 + SIGINT.
+    Aborted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    the run failed: an input could not be read, a sink refused, a worker panicked
+  2    the pipeline or the command line was refused; nothing was started
+  3    the web service could not start, such as when its address is in use
+  4    no permission, such as to capture from an interface
+  130  ended at once by a second SIGINT or SIGTERM";
+
+/// TLS and HTTP bot detection: runs a YAML pipeline as one dataflow.
+#[derive(Debug, Parser)]
+#[command(name = "ja4-engine", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a pipeline until its files are read, or until SIGINT or SIGTERM
+    #[command(after_help = EXIT_CODES)]
+    Run(RunArgs),
+    /// Check pipelines without running them; every fault is shown with its place
+    Validate {
+        /// Pipelines
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Draw a pipeline as text
+    Graph {
+        /// Pipeline
+        file: PathBuf,
+        /// Language of the drawing
+        #[arg(long, value_enum, default_value_t)]
+        format: GraphFormat,
+    },
+    /// List the kinds of nodes in the order of data flow, or one kind with its options
+    List {
+        /// Kind of node, such as `filter`
+        kind: Option<String>,
+        /// Format of the list
+        #[arg(long, value_enum, default_value_t)]
+        format: ListFormat,
+    },
+    /// Print the JSON Schema of pipeline files, for editors
+    Schema,
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// Pipeline
+    file: PathBuf,
+    /// Number of workers; the result does not depend on it [default: the number of cores, at most 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
+    /// Keep the web service running when all files are read, until SIGINT or SIGTERM
+    #[arg(long)]
+    serve: bool,
+    /// Address and port of the web service, in place of the pipeline's
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Format of log lines on stderr; RUST_LOG selects them [default: warn; json: warn,engine=info]
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// No progress and no summary
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum GraphFormat {
+    /// Mermaid, for Markdown and web pages
+    #[default]
+    Mermaid,
+    /// DOT, for Graphviz
+    Dot,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum ListFormat {
+    /// For a terminal
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// The operator reference
+    Markdown,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// One line each, for people
+    #[default]
+    Text,
+    /// One JSON object each
+    Json,
+}
+
+/// Runs the command that the process was started with.
+pub fn main(registry: Registry, web: Web) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" too; clap knows which stream each belongs to.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Refused } else { Exit::Ok }.into();
+        }
+    };
+    std::panic::set_hook(Box::new(|info| complain(&format!("defect: {info}"))));
+    let exit = match cli.command {
+        Command::Run(args) => run::run(&args, &registry, web),
+        Command::Validate { files } => validate::validate(&files, &registry),
+        Command::Graph { file, format } => graph::graph(&file, format, &registry),
+        Command::List { kind, format } => list::list(kind.as_deref(), format, &registry),
+        Command::Schema => print(&schema::text(&registry)),
+    };
+    exit.into()
+}
+
+/// Loads a pipeline; what is wrong with it is shown on stderr.
+fn load(file: &Path, registry: &Registry) -> Result<Plan, usize> {
+    Plan::load(file, registry).map_err(|(problems, sources)| {
+        let _ = writeln!(std::io::stderr(), "{}\n", sources.render(&problems, colour()));
+        problems.len()
+    })
+}
+
+/// Whether stderr wants colour (<https://no-color.org>).
+fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes a command's result to stdout. A reader that has gone away, such as `head`, has what it wanted.
+fn print(text: &str) -> Exit {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(&format!("stdout cannot be written: {error}"));
+            Exit::Failed
+        }
+        _ => Exit::Ok,
+    }
+}
+
+/// Says on stderr why a command does not succeed.
+fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "ja4-engine: {}", printable(message));
+}

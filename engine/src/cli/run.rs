@@ -1,0 +1,147 @@
+//! `run`: loads a pipeline, starts its web service, runs it, and says how it went.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use super::progress::Progress;
+use super::{Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
+use super::{complain, load, logging, progress, signals, summary};
+use crate::graph::mermaid;
+use crate::plan::Plan;
+use crate::registry::Registry;
+use crate::render::{FailureClass, Shared};
+use crate::run::{RunError, Summary, execute};
+
+/// More workers than this are only used if asked for: a pipeline's sources are often what limits it.
+const DEFAULT_WORKERS: usize = 2;
+
+pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
+    let Ok(plan) = load(&args.file, registry) else { return Exit::Refused };
+    if plan.serve.is_none() && (args.serve || args.listen.is_some()) {
+        complain(&format!("{} has no section `serve`, so there is nothing to serve", args.file.display()));
+        return Exit::Refused;
+    }
+    let bar = progress::bar(args.quiet, args.log_format);
+    logging::start(args.log_format, bar.clone());
+    let shared = Arc::new(Shared::new(&plan));
+    let plan = Arc::new(plan);
+    let service = match start_web(&plan, &shared, args.listen, web) {
+        Ok(service) => service,
+        Err(message) => {
+            complain(&message);
+            return Exit::Web;
+        }
+    };
+    let signalled = match signals::handle(&shared) {
+        Ok(signalled) => signalled,
+        Err(error) => {
+            complain(&format!("signals cannot be handled: {error}"));
+            return Exit::Failed;
+        }
+    };
+    if let Some(service) = &service {
+        service.set_state(RunState::Running);
+        if !args.quiet {
+            say(&format!("serving on http://{}", service.address()));
+        }
+    }
+
+    let start = Instant::now();
+    let workers = args.workers.map_or_else(default_workers, usize::from);
+    let shown = (!args.quiet).then(|| Progress::start(&plan, &shared, &bar, args.log_format));
+    let outcome = execute(Arc::clone(&plan), workers, &shared);
+    drop(shown);
+    if !args.quiet {
+        report(&Summary::new(&plan, &shared, start.elapsed()), args.log_format);
+    }
+
+    if let Err(error) = outcome {
+        if let Some(service) = &service {
+            service.set_state(RunState::Failed(error.to_string()));
+        }
+        match args.log_format {
+            LogFormat::Text => complain(&error.to_string()),
+            LogFormat::Json => tracing::error!(%error, "the run failed"),
+        }
+        return exit_of(&error);
+    }
+    if let Some(service) = &service {
+        service.set_state(RunState::Finished);
+        if args.serve && signalled.try_recv().is_err() {
+            say(&format!("all sources have ended; serving on http://{} until SIGINT or SIGTERM", service.address()));
+            // An error means that the signal thread is gone, and nothing could end the wait.
+            let _ = signalled.recv();
+        }
+    }
+    Exit::Ok
+}
+
+fn default_workers() -> usize {
+    available_parallelism().map_or(1, |cores| cores.get().min(DEFAULT_WORKERS))
+}
+
+fn exit_of(error: &RunError) -> Exit {
+    match error {
+        RunError::Failed(failure) if failure.class == FailureClass::Permission => Exit::Permission,
+        RunError::Failed(_) | RunError::Panicked { .. } | RunError::NotStarted(_) => Exit::Failed,
+    }
+}
+
+/// Starts the web service before the dataflow, so that a port in use costs nothing.
+fn start_web(
+    plan: &Plan,
+    shared: &Shared,
+    listen: Option<SocketAddr>,
+    web: Web,
+) -> Result<Option<Box<dyn WebService>>, String> {
+    let Some(serve) = &plan.serve else { return Ok(None) };
+    let listen = match listen {
+        Some(listen) => listen,
+        None => serve.listen.parse().map_err(|error| format!("`{}` is not an address and port: {error}", serve.listen))?,
+    };
+    let context = WebContext {
+        name: plan.name.clone(),
+        graph: mermaid(plan),
+        listen,
+        catalog: Arc::clone(&shared.catalog),
+        metrics: Arc::clone(&shared.metrics),
+    };
+    web(context).map(Some).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => format!("the address {listen} is in use: choose another with --listen"),
+        io::ErrorKind::PermissionDenied => format!("no permission to listen on {listen}: choose a port from 1024 on with --listen"),
+        io::ErrorKind::AddrNotAvailable => format!("no interface of this machine has the address {}", listen.ip()),
+        _ => format!("the web service cannot start on {listen}: {error}"),
+    })
+}
+
+fn report(summary: &Summary, format: LogFormat) {
+    if format == LogFormat::Text {
+        let _ = io::stderr().write_all(summary::text(summary).as_bytes());
+        return;
+    }
+    for node in &summary.nodes {
+        let own: serde_json::Map<String, serde_json::Value> =
+            node.named.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        tracing::info!(
+            node = node.id,
+            kind = node.kind,
+            rows_in = node.rows_in,
+            rows_out = node.rows_out,
+            bytes = node.bytes,
+            late = node.late,
+            rejected = node.rejected,
+            evicted = node.evicted,
+            counters = %serde_json::Value::Object(own),
+            "node summary"
+        );
+    }
+    let (seconds, rows) = (summary.wall.as_secs_f64(), summary.source_rows());
+    tracing::info!(seconds, rows, rows_per_second = summary.rows_per_second(), "summary");
+}
+
+fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
+}

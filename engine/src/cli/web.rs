@@ -1,0 +1,48 @@
+//! The seam to the web service, which the engine does not know.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::catalog::Catalog;
+use crate::metrics::Metrics;
+
+/// Starts a web service: binds the address, then answers on threads of its own.
+///
+/// An error of kind `AddrInUse` or `PermissionDenied` gets a message of its own.
+pub type Web = fn(WebContext) -> io::Result<Box<dyn WebService>>;
+
+/// What a web service shows.
+#[derive(Clone, Debug)]
+pub struct WebContext {
+    /// The pipeline's name.
+    pub name: String,
+    /// The pipeline as Mermaid text.
+    pub graph: String,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The served tables.
+    pub catalog: Arc<Catalog>,
+    /// Counters of the nodes.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A web service that runs. Dropping it stops it: requests under way are answered first, for a bounded time.
+pub trait WebService: Send {
+    /// Where it listens: the port is the real one if port 0 was asked for.
+    fn address(&self) -> SocketAddr;
+
+    /// Notes how far the run is.
+    fn set_state(&self, state: RunState);
+}
+
+/// How far a run is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// Sources are read.
+    Running,
+    /// Every source has ended; the tables are complete.
+    Finished,
+    /// The run has stopped with an error, which is the text.
+    Failed(String),
+}

@@ -1,0 +1,186 @@
+//! Runs a plan on a number of workers until its sources have ended, and says how it went.
+//!
+//! Every worker is a thread that renders the whole graph and then steps it. A run ends in one of three ways: the sources
+//! have ended and everything has been processed; [`Shared::stop`] or [`Shared::fail`] has made the sources end, and what
+//! they had received has been processed; or a worker has panicked, and all workers drop the dataflow where it stands.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use timely::WorkerConfig;
+use timely::worker::Worker;
+use timely::{CommunicationConfig, Config};
+
+use crate::batch::Time;
+use crate::metrics::NodeMetrics;
+use crate::plan::Plan;
+use crate::registry::Inputs;
+use crate::render::{Failure, Shared, render};
+
+/// The longest that a worker sleeps. Messages, and timers set with `activate_after`, wake it earlier; this is only how
+/// often it looks whether the run was aborted.
+const LONGEST_PARK: Duration = Duration::from_millis(50);
+
+/// Why a run did not end well.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// A node ended the run.
+    #[error("{}", .0.message)]
+    Failed(Failure),
+    /// A worker panicked: a defect of the program.
+    #[error("worker {worker} panicked: {message}")]
+    Panicked {
+        /// Its number, from 0.
+        worker: usize,
+        /// The panic's message.
+        message: String,
+    },
+    /// The workers could not be started.
+    #[error("the workers could not be started: {0}")]
+    NotStarted(String),
+}
+
+/// Runs `plan` on `workers` threads (at least one) and returns when all of them have ended.
+///
+/// # Errors
+/// If a node reported a failure, a worker panicked, or the threads could not be started.
+pub fn execute(plan: Arc<Plan>, workers: usize, shared: &Arc<Shared>) -> Result<(), RunError> {
+    let communication = match workers {
+        0 | 1 => CommunicationConfig::Thread,
+        n => CommunicationConfig::Process(n),
+    };
+    let panicked: Arc<Mutex<Option<RunError>>> = Arc::default();
+    let (run, noted) = (Arc::clone(shared), Arc::clone(&panicked));
+    let guards = timely::execute(Config { communication, worker: WorkerConfig::default() }, move |worker| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(worker, &plan, &run)));
+        if let Err(payload) = outcome {
+            let message = panic_message(payload.as_ref());
+            let error = RunError::Panicked { worker: worker.index(), message };
+            noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            run.abort();
+        }
+        // Of the workers' peers one is gone for good: what is left of the dataflow would wait for it for ever.
+        if run.is_aborted() {
+            let dropped = catch_unwind(AssertUnwindSafe(|| {
+                for dataflow in worker.installed_dataflows() {
+                    worker.drop_dataflow(dataflow);
+                }
+            }));
+            if dropped.is_err() {
+                tracing::error!(worker = worker.index(), "operators panicked while they were dropped");
+            }
+        }
+    })
+    .map_err(RunError::NotStarted)?;
+    for outcome in guards.join() {
+        if let Err(message) = outcome {
+            tracing::error!(message, "a worker ended out of order");
+            shared.abort();
+        }
+    }
+    // A panic is a defect; a failure that another worker reported because of it explains less.
+    if let Some(error) = panicked.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(error);
+    }
+    match shared.failure() {
+        Some(failure) => Err(RunError::Failed(failure)),
+        None => Ok(()),
+    }
+}
+
+fn work(worker: &mut Worker, plan: &Plan, shared: &Arc<Shared>) {
+    let (index, peers) = (worker.index(), worker.peers());
+    worker.dataflow::<Time, _, _>(|scope| render(plan, scope, index, peers, shared));
+    while worker.has_dataflows() && !shared.is_aborted() {
+        worker.step_or_park(Some(LONGEST_PARK));
+    }
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
+}
+
+/// What a run has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// How long it took by the wall clock.
+    pub wall: Duration,
+    /// Counters of the nodes, in the order of the plan.
+    pub nodes: Vec<NodeSummary>,
+}
+
+/// Counters of one node at the end; see [`NodeMetrics`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSummary {
+    /// The node's id.
+    pub id: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Whether it has no input.
+    pub is_source: bool,
+    /// Rows that arrived.
+    pub rows_in: u64,
+    /// Rows that left.
+    pub rows_out: u64,
+    /// Bytes read or written.
+    pub bytes: u64,
+    /// Rows older than the watermark.
+    pub late: u64,
+    /// Input that was not understood.
+    pub rejected: u64,
+    /// Rows that a bound pushed out of state.
+    pub evicted: u64,
+    /// What only this kind counts.
+    pub named: Vec<(&'static str, u64)>,
+}
+
+impl Summary {
+    /// The counters as they are now.
+    pub fn new(plan: &Plan, shared: &Shared, wall: Duration) -> Self {
+        let nodes = plan
+            .nodes
+            .iter()
+            .map(|node| {
+                let metrics: Arc<NodeMetrics> = shared.metrics.node(&node.id, node.kind.name);
+                NodeSummary {
+                    id: node.id.clone(),
+                    kind: node.kind.name,
+                    is_source: node.kind.inputs == Inputs::None,
+                    rows_in: metrics.rows_in.load(Relaxed),
+                    rows_out: metrics.rows_out.load(Relaxed),
+                    bytes: metrics.bytes.load(Relaxed),
+                    late: metrics.late.load(Relaxed),
+                    rejected: metrics.rejected.load(Relaxed),
+                    evicted: metrics.evicted.load(Relaxed),
+                    named: metrics.named(),
+                }
+            })
+            .collect();
+        Self { wall, nodes }
+    }
+
+    /// Rows that left the sources.
+    pub fn source_rows(&self) -> u64 {
+        self.nodes.iter().filter(|n| n.is_source).map(|n| n.rows_out).sum()
+    }
+
+    /// Rows that left the sources per second of wall clock.
+    pub fn rows_per_second(&self) -> f64 {
+        let seconds = self.wall.as_secs_f64();
+        if seconds > 0.0 { self.source_rows() as f64 / seconds } else { 0.0 }
+    }
+
+    /// Rows that were late anywhere.
+    pub fn late(&self) -> u64 {
+        self.nodes.iter().map(|n| n.late).sum()
+    }
+
+    /// Input that was not understood anywhere.
+    pub fn rejected(&self) -> u64 {
+        self.nodes.iter().map(|n| n.rejected).sum()
+    }
+}

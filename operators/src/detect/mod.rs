@@ -1,0 +1,3 @@
+//! What rows are judged by.
+
+pub mod rules;

@@ -1,0 +1,3 @@
+//! Look-ups in reference data.
+
+pub mod asn;

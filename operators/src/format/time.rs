@@ -1,0 +1,64 @@
+//! Moments as text and as numbers.
+
+use chrono::DateTime;
+
+/// The latest moment that a nanosecond timestamp can hold, 2262-04-11T23:47:16Z, in ns since the epoch.
+pub const LATEST_NS: i64 = i64::MAX;
+
+/// Reads RFC 3339 (a zone without colon, as strftime's `%z` writes it, is accepted too), or nanoseconds since the
+/// epoch in digits. `None` if it is neither, or not in 1970..2262.
+pub fn parse(text: &str) -> Option<i64> {
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return from_ns(text.parse().ok()?);
+    }
+    let moment = DateTime::parse_from_rfc3339(text)
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"))
+        .ok()?;
+    moment.timestamp_nanos_opt().filter(|ns| *ns >= 0)
+}
+
+/// Checks that nanoseconds since the epoch are in 1970..2262.
+pub(super) fn from_ns(ns: u64) -> Option<i64> {
+    i64::try_from(ns).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_spellings_are_one_moment() {
+        let ns = Some(1_795_448_127_143_731_000);
+        for text in [
+            "1795448127143731000",
+            "2026-11-23T15:35:27.143731Z",
+            "2026-11-23t15:35:27.143731z",
+            "2026-11-23 15:35:27.143731+00:00",
+            "2026-11-23T17:35:27.143731+0200",
+            "2026-11-23T10:05:27.143731-05:30",
+        ] {
+            assert_eq!(parse(text), ns, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_moment_or_out_of_range_is_refused() {
+        for text in [
+            "",
+            "now",
+            "-1",
+            "1.5",
+            "2026-11-23",
+            "2026-11-23T15:35:27",
+            "2026-13-01T00:00:00Z",
+            "1969-12-31T23:59:59.999Z",
+            "2262-04-12T00:00:00Z",
+            "9999-12-31T23:59:59Z",
+            "18446744073709551615",
+            "9223372036854775808",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+        assert_eq!(parse("9223372036854775807"), Some(LATEST_NS));
+    }
+}

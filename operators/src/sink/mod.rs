@@ -1,0 +1,4 @@
+//! Where rows leave the dataflow.
+
+pub mod jsonl;
+pub mod parquet;

@@ -1,0 +1,339 @@
+//! The embedded store: tables as Parquet files by day.
+
+mod cuts;
+mod store;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use engine::batch::{Batch, Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_type};
+use engine::catalog::Table;
+use engine::metrics::NodeMetrics;
+use engine::plan::PlanContext;
+use engine::registry::{Inputs, Node, Operator, Port};
+use engine::render::BuildContext;
+use engine::time::wall_clock_ns;
+use sha2::{Digest, Sha256};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Concatenate;
+use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::dataflow::operators::vec::Filter;
+
+use cuts::{Cut, Cuts};
+use store::Store;
+
+/// See [`Operator::SUMMARY`].
+pub struct Parquet;
+
+/// The column by which rows without event time are kept.
+const WINDOW_START: &str = "window_start";
+
+/// What can be set.
+///
+/// The tables are those of `from: { table: id, … }`; a plain `from: id` is one table with the name of this node. Files
+/// are `<data_dir>/<table>/<day>/<first tick in ms>-<part>-<run>.parquet`, by the UTC day of the rows' `time` or
+/// `window_start`. Of a relation only rows that will never be taken back are written.
+///
+/// A live run only adds files. A run whose sources all end replaces the files of the run before it that had such
+/// sources, because it makes them anew: a table belongs to one pipeline.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+pub struct ParquetOptions {
+    /// How much event time goes into a file, from multiples of this to the next. Until then rows are in memory alone:
+    /// after a crash they are made again from the sources. Default: 60s.
+    #[serde(default = "minute", deserialize_with = "engine::spec::humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    rotate: Duration,
+    /// Rows after which a file is written earlier, at the next closed tick; also the most rows of a file. Default: 500000.
+    #[serde(default = "half_a_million")]
+    max_rows: usize,
+}
+
+fn minute() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn half_a_million() -> usize {
+    500_000
+}
+
+impl Operator for Parquet {
+    type Options = ParquetOptions;
+    const KIND: &'static str = "sink.parquet";
+    const SUMMARY: &'static str = "Keeps tables as Parquet files by day, beneath `data_dir`.";
+    const INPUTS: Inputs = Inputs::Any;
+    const OUTPUTS: &'static [Port] = &[];
+
+    fn plan(options: ParquetOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+        let given: Vec<(String, EdgeType)> = context
+            .inputs()
+            .map(|(name, ty)| (if name.is_empty() { context.id } else { name }.to_owned(), ty.clone()))
+            .collect();
+        let mut tables = Vec::with_capacity(given.len());
+        let mut names = HashSet::new();
+        let mut complete = true;
+        for (nth, (name, ty)) in given.iter().enumerate() {
+            let order = table(name, ty).and_then(|order| {
+                names.insert(name).then_some(order).ok_or(format!("there is another table `{name}`"))
+            });
+            match order {
+                Ok(order) => tables.push(TableSpec {
+                    dir: context.data_dir.join(name),
+                    name: name.clone(),
+                    ty: ty.clone(),
+                    order,
+                }),
+                Err(message) => {
+                    context.error(context.input_span(nth), message);
+                    complete = false;
+                }
+            }
+        }
+        if options.max_rows == 0 || options.rotate.is_zero() {
+            context.error(context.span, "`rotate` and `max_rows` must be greater than 0");
+            complete = false;
+        }
+        let rotate = u64::try_from(options.rotate.as_millis()).unwrap_or(u64::MAX).max(1);
+        let node = ParquetNode { tables, rotate, max_rows: options.max_rows, started: OnceLock::new() };
+        complete.then(|| Box::new(node) as Box<dyn Node>)
+    }
+}
+
+/// Checks a table's name and columns; the columns by which its rows are sorted.
+fn table(name: &str, ty: &EdgeType) -> Result<Vec<usize>, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err(format!("`{name}` is not a table's name: letters, digits, `_` and `-`"));
+    }
+    let time = [TIME, WINDOW_START].into_iter().find_map(|name| ty.schema.index_of(name).ok());
+    let time = time.ok_or_else(|| format!("the table `{name}` has neither a column `{TIME}` nor `{WINDOW_START}`"))?;
+    if *ty.schema.field(time).data_type() != time_type() {
+        return Err(format!(
+            "the column `{}` is {}, not a time",
+            ty.schema.field(time).name(),
+            ty.schema.field(time).data_type()
+        ));
+    }
+    let key: &[String] = match &ty.class {
+        EdgeClass::Stream => &[],
+        EdgeClass::Relation { key } => key,
+    };
+    let mut order = vec![time];
+    for name in [SEQ].into_iter().chain(key.iter().map(String::as_str)) {
+        order.extend(ty.schema.index_of(name).ok().filter(|at| !order.contains(at)));
+    }
+    Ok(order)
+}
+
+struct TableSpec {
+    name: String,
+    dir: PathBuf,
+    ty: EdgeType,
+    order: Vec<usize>,
+}
+
+struct ParquetNode {
+    tables: Vec<TableSpec>,
+    rotate: Time,
+    max_rows: usize,
+    /// The lineage of a live run, in ms since the epoch; a name, which no row depends on.
+    started: OnceLock<i64>,
+}
+
+impl ParquetNode {
+    fn store(&self, table: &TableSpec, bounded: bool) -> Store {
+        let lineage = if bounded {
+            let digest = Sha256::digest(format!("{}\0bounded", table.name));
+            digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        } else {
+            format!("{:x}", self.started.get_or_init(|| wall_clock_ns() / 1_000_000))
+        };
+        let (dir, schema, order) = (table.dir.clone(), table.ty.schema.clone(), table.order.clone());
+        Store { dir, schema, order, lineage, max_rows: self.max_rows }
+    }
+}
+
+impl Node for ParquetNode {
+    fn outputs(&self) -> Vec<EdgeType> {
+        Vec::new()
+    }
+
+    fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+        let mut written = Vec::with_capacity(inputs.len());
+        for (nth, (input, table)) in inputs.into_iter().zip(&self.tables).enumerate() {
+            let owner = (context.home() + nth as u64) % context.peers as u64;
+            let mut writer = None;
+            if context.worker as u64 == owner {
+                let store = self.store(table, context.bounded);
+                match Writer::open(store, context, nth) {
+                    Ok(open) => writer = Some(open),
+                    Err(message) => context.failure()(message),
+                }
+            }
+            let mut cuts = Cuts::new(self.rotate, self.max_rows);
+            let fail = context.failure();
+            let kept = input.stream.filter(|batch: &Batch| batch.settled && batch.diff > 0);
+            written.push(kept.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
+                Exchange::new(move |_: &Batch| owner),
+                &format!("{} {}", context.id, table.name),
+                move |_capability, _info| {
+                    move |(input, frontier), _output| {
+                        input.for_each_stamp(|time, data| {
+                            let tick = time.least().copied().unwrap_or_default();
+                            for batch in data.flat_map(|batches| batches.drain(..)) {
+                                if let Some(writer) = writer.as_mut().filter(|_| batch.rows.num_rows() > 0) {
+                                    writer.hold(batch.rows.num_rows());
+                                    cuts.push(tick, batch.rows);
+                                }
+                            }
+                        });
+                        let Some(open) = &writer else { return };
+                        for cut in cuts.close(frontier.frontier().first().copied()) {
+                            if let Err(message) = open.write(cut) {
+                                fail(message);
+                                writer = None;
+                                return;
+                            }
+                        }
+                    }
+                },
+            ));
+        }
+        vec![context.scope.concatenate(written)]
+    }
+}
+
+/// What a worker needs to write a table.
+struct Writer {
+    store: Store,
+    /// The served table that shows the same rows.
+    table: Option<Arc<Table>>,
+    metrics: Arc<NodeMetrics>,
+    segments: Arc<AtomicU64>,
+}
+
+impl Writer {
+    fn open(store: Store, context: &BuildContext<'_>, input: usize) -> Result<Self, String> {
+        let found = store.open(context.bounded)?;
+        let skipped = context.metrics.counter("skipped_segments");
+        for reason in &found.skipped {
+            tracing::warn!(node = context.id, "{reason}");
+            skipped.fetch_add(1, Relaxed);
+        }
+        let table = context.tables.get(input).cloned().flatten();
+        if let Some(table) = &table {
+            table.adopt(found.segments);
+        }
+        let segments = context.metrics.counter("segments");
+        Ok(Self { store, table, metrics: Arc::clone(&context.metrics), segments })
+    }
+
+    fn hold(&self, rows: usize) {
+        self.metrics.state_rows.fetch_add(rows as i64, Relaxed);
+    }
+
+    /// Writes a cut; the served table changes over to the files once all of them are there.
+    fn write(&self, cut: Cut) -> Result<(), String> {
+        let mut segments = Vec::new();
+        if !cut.batches.is_empty() {
+            segments = self.store.write(cut.first, &cut.batches)?;
+            let rows: usize = cut.batches.iter().map(RecordBatch::num_rows).sum();
+            self.metrics.state_rows.fetch_sub(rows as i64, Relaxed);
+            self.segments.fetch_add(segments.len() as u64, Relaxed);
+            let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+            self.metrics.bytes.fetch_add(bytes, Relaxed);
+        }
+        let Some(table) = &self.table else { return Ok(()) };
+        if segments.is_empty() {
+            table.commit(None, cut.upto);
+        }
+        for segment in segments {
+            table.commit(Some(segment), cut.upto);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, UInt64Array};
+    use engine::batch::{stream_schema, time_array};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one_row(tick: Time, seq: u64) -> Batch {
+        let columns: Vec<ArrayRef> =
+            vec![time_array(vec![tick as i64 * 1_000_000]), Arc::new(UInt64Array::from(vec![seq]))];
+        Batch::new(RecordBatch::try_new(stream_schema([]), columns).expect("valid"))
+    }
+
+    /// The rows that a table shows, sorted.
+    fn shown(table: &Table) -> Vec<u64> {
+        let snapshot = table.snapshot();
+        let mut batches = snapshot.hot;
+        for segment in snapshot.segments {
+            let file = std::fs::File::open(segment.path).expect("there");
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("readable");
+            batches.extend(reader.map(|rows| rows.expect("readable")));
+        }
+        let mut seqs: Vec<u64> = batches
+            .into_iter()
+            .flat_map(|rows| Batch::new(rows).seqs().map(|seqs| seqs.values().to_vec()).unwrap_or_default())
+            .collect();
+        seqs.sort_unstable();
+        seqs
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, rng_seed: proptest::test_runner::RngSeed::Fixed(13), ..ProptestConfig::default() })]
+
+        /// The served table and the sink hear of a row in either order and at any distance: whichever is first, the
+        /// row is shown from then on, once.
+        #[test]
+        fn a_row_is_shown_once_from_the_first_that_hears_of_it(
+            rows in prop::collection::vec((0u64..1000, 0usize..40, 0usize..40), 1..30),
+            frontiers in prop::collection::vec(0u64..1100, 40),
+        ) {
+            let dir = tempfile::tempdir().expect("a directory");
+            let schema = stream_schema([]);
+            let table = Arc::new(Table::new("t", &EdgeType::stream(schema.clone()), 1000));
+            let store = Store { dir: dir.path().join("t"), schema, order: vec![0, 1], lineage: "x".to_owned(), max_rows: 7 };
+            store.open(false).expect("opens");
+            let writer = Writer { store, table: Some(Arc::clone(&table)), metrics: Arc::default(), segments: Arc::default() };
+            let mut cuts = Cuts::new(100, 1000);
+            let mut expected = std::collections::BTreeSet::new();
+            let mut frontier = 0;
+            for (step, wanted) in frontiers.iter().enumerate() {
+                for (seq, (tick, to_table, to_sink)) in rows.iter().enumerate() {
+                    let batch = one_row(*tick, seq as u64);
+                    if *to_table == step {
+                        table.push(*tick, &batch).expect("kept");
+                        expected.insert(seq as u64);
+                    }
+                    if *to_sink == step {
+                        cuts.push(*tick, batch.rows);
+                    }
+                }
+                // A tick is not closed while the sink has not heard of all its rows.
+                let coming = rows.iter().filter(|(_, _, to_sink)| *to_sink > step).map(|(tick, _, _)| *tick).min();
+                frontier = frontier.max((*wanted).min(coming.unwrap_or(*wanted)));
+                for cut in cuts.close(Some(frontier)) {
+                    let end = cut.upto;
+                    writer.write(cut).expect("written");
+                    expected.extend(rows.iter().enumerate().filter(|(_, row)| row.0 < end && row.2 <= step).map(|(seq, _)| seq as u64));
+                }
+                prop_assert_eq!(shown(&table), expected.iter().copied().collect::<Vec<_>>());
+            }
+            for cut in cuts.close(None) {
+                writer.write(cut).expect("written");
+            }
+            prop_assert_eq!(shown(&table), (0..rows.len() as u64).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! When buffered rows are written: at the close of ticks, at places that depend on the rows alone.
+//!
+//! Workers learn of closed ticks in steps of any size. A cut therefore never depends on the step: closed ticks are taken
+//! one by one, and a cut ends with its rotation period or with the tick that reaches the bound.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use engine::batch::Time;
+
+/// Rows of one table by tick.
+pub(super) struct Cuts {
+    /// Length of a rotation period in ms.
+    period: Time,
+    max_rows: usize,
+    /// Ticks that are not closed.
+    open: BTreeMap<Time, Vec<RecordBatch>>,
+    /// Closed ticks of the cut that is being gathered.
+    gathered: Vec<RecordBatch>,
+    rows: usize,
+    first: Time,
+    done: Time,
+}
+
+/// All rows of a range of closed ticks.
+#[derive(Debug)]
+pub(super) struct Cut {
+    /// The first tick with rows.
+    pub first: Time,
+    /// With this cut, all rows of all ticks before `upto` have been given.
+    pub upto: Time,
+    /// The rows; empty if the ticks had none.
+    pub batches: Vec<RecordBatch>,
+}
+
+impl Cuts {
+    /// Cuts end at multiples of `period` ms, or earlier at `max_rows`.
+    pub fn new(period: Time, max_rows: usize) -> Self {
+        let (open, gathered) = (BTreeMap::new(), Vec::new());
+        Self { period: period.max(1), max_rows: max_rows.max(1), open, gathered, rows: 0, first: 0, done: 0 }
+    }
+
+    /// Takes in rows of a tick that is not closed.
+    pub fn push(&mut self, tick: Time, rows: RecordBatch) {
+        self.open.entry(tick).or_default().push(rows);
+    }
+
+    /// The cuts that are complete when every tick before `frontier` is closed; `None` closes all.
+    pub fn close(&mut self, frontier: Option<Time>) -> Vec<Cut> {
+        let mut cuts = Vec::new();
+        while let Some(entry) = self.open.first_entry() {
+            let tick = *entry.key();
+            if frontier.is_some_and(|frontier| tick >= frontier) {
+                break;
+            }
+            let batches = entry.remove();
+            if !self.gathered.is_empty() && tick >= self.end() {
+                cuts.push(self.cut(self.end()));
+            }
+            if self.gathered.is_empty() {
+                self.first = tick;
+            }
+            self.rows += batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+            self.gathered.extend(batches);
+            if self.rows >= self.max_rows {
+                cuts.push(self.cut(tick.saturating_add(1)));
+            }
+        }
+        match frontier {
+            None => cuts.push(self.cut(Time::MAX)),
+            Some(frontier) if self.gathered.is_empty() => {
+                let upto = frontier - frontier % self.period;
+                if upto > self.done {
+                    cuts.push(self.cut(upto));
+                }
+            }
+            Some(frontier) if frontier >= self.end() => cuts.push(self.cut(self.end())),
+            Some(_) => {}
+        }
+        cuts
+    }
+
+    /// The end of the period in which the gathered rows begin.
+    fn end(&self) -> Time {
+        (self.first - self.first % self.period).saturating_add(self.period)
+    }
+
+    fn cut(&mut self, upto: Time) -> Cut {
+        self.rows = 0;
+        self.done = upto;
+        Cut { first: self.first, upto, batches: std::mem::take(&mut self.gathered) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, UInt64Array};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rows(values: std::ops::Range<u64>) -> RecordBatch {
+        let column: ArrayRef = Arc::new(UInt64Array::from_iter_values(values));
+        RecordBatch::try_from_iter([("v", column)]).expect("valid")
+    }
+
+    /// First tick, end and number of rows of each cut that has rows.
+    fn shapes(ticks: &[(Time, u64)], frontiers: &[Time]) -> Vec<(Time, Time, usize)> {
+        let mut cuts = Cuts::new(100, 10);
+        for (tick, count) in ticks {
+            cuts.push(*tick, rows(0..*count));
+        }
+        let mut given: Vec<Cut> = frontiers.iter().flat_map(|f| cuts.close(Some(*f))).collect();
+        given.extend(cuts.close(None));
+        assert!(given.is_sorted_by_key(|cut| cut.upto));
+        let with_rows = given.iter().filter(|cut| !cut.batches.is_empty());
+        with_rows.map(|cut| (cut.first, cut.upto, cut.batches.iter().map(RecordBatch::num_rows).sum())).collect()
+    }
+
+    #[test]
+    fn a_cut_ends_with_its_period_or_with_the_tick_that_reaches_the_bound() {
+        let ticks = [(10, 3), (90, 3), (110, 4), (120, 7), (130, 1), (550, 2)];
+        assert_eq!(shapes(&ticks, &[]), [(10, 100, 6), (110, 121, 11), (130, 200, 1), (550, Time::MAX, 2)]);
+    }
+
+    #[test]
+    fn ticks_without_rows_are_passed_by() {
+        let mut cuts = Cuts::new(100, 10);
+        assert!(cuts.close(Some(99)).is_empty());
+        let empty = cuts.close(Some(250));
+        assert!(empty.len() == 1 && empty[0].upto == 200 && empty[0].batches.is_empty());
+        assert!(cuts.close(Some(299)).is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(11), ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_steps_of_the_frontier_do_not_matter(
+            ticks in prop::collection::btree_map((0u64..60).prop_map(|t| t * 10), 1u64..8, 0..30),
+            mut frontiers in prop::collection::vec(0u64..700, 0..20),
+        ) {
+            frontiers.sort_unstable();
+            let ticks: Vec<_> = ticks.into_iter().collect();
+            // Only where the last cut ends is not known before the input ends.
+            let rows = |frontiers| shapes(&ticks, frontiers).into_iter().map(|(first, _, rows)| (first, rows)).collect::<Vec<_>>();
+            prop_assert_eq!(rows(&frontiers[..]), rows(&[]));
+        }
+    }
+}

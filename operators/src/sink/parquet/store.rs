@@ -1,0 +1,191 @@
+//! The files of one table. A file is there as a whole or not at all: it is written under another name, made durable,
+//! and then renamed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{SortColumn, concat, interleave_record_batch, lexsort_to_indices};
+use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
+use arrow::error::ArrowError;
+use engine::batch::{MAX_ROWS, Time};
+use engine::catalog::Segment;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use crate::value::Format;
+
+const NS_PER_DAY: i64 = 86_400_000_000_000;
+const ROW_GROUP: usize = 64 * 1024;
+const ZSTD_LEVEL: i32 = 3;
+
+/// Where and how a table's files are written.
+pub(super) struct Store {
+    /// The table's directory.
+    pub dir: PathBuf,
+    /// Columns of every file.
+    pub schema: SchemaRef,
+    /// Columns by which rows are sorted; the first is the time whose day a file is for.
+    pub order: Vec<usize>,
+    /// Which run a file is of.
+    pub lineage: String,
+    /// The most rows of a file.
+    pub max_rows: usize,
+}
+
+/// What was found at the start.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Found {
+    /// Files of earlier runs, by path.
+    pub segments: Vec<Segment>,
+    /// Files that are left alone, each with the reason.
+    pub skipped: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Parquet(#[from] ParquetError),
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}
+
+impl Store {
+    /// Removes what a run that was cut off left unfinished, and lists what is complete. With `rebuild` the files of this
+    /// lineage are removed too.
+    ///
+    /// # Errors
+    /// If a directory cannot be made or read, or a file not removed; the message names it.
+    pub fn open(&self, rebuild: bool) -> Result<Found, String> {
+        let cannot =
+            |what: &str, path: &Path, error: io::Error| format!("{} cannot be {what}: {error}", path.display());
+        fs::create_dir_all(&self.dir).map_err(|error| cannot("created", &self.dir, error))?;
+        let own = format!("-{}.parquet", self.lineage);
+        let mut found = Found::default();
+        let list = |dir: &Path| entries(dir).map_err(|error| cannot("read", dir, error));
+        for day in list(&self.dir)?.into_iter().filter(|path| path.is_dir()) {
+            for path in list(&day)? {
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                if name.starts_with('.') && name.ends_with(".tmp") || rebuild && name.ends_with(&own) {
+                    fs::remove_file(&path).map_err(|error| cannot("removed", &path, error))?;
+                } else if name.ends_with(".parquet") {
+                    match self.check(&path) {
+                        Ok(segment) => found.segments.push(segment),
+                        Err(reason) => found.skipped.push(format!("{} is left alone: {reason}", path.display())),
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn check(&self, path: &Path) -> Result<Segment, String> {
+        let file = File::open(path).map_err(|error| error.to_string())?;
+        let bytes = file.metadata().map_err(|error| error.to_string())?.len();
+        let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| error.to_string())?;
+        if footer.schema().fields() != self.schema.fields() {
+            return Err("it has other columns than the table".to_owned());
+        }
+        let rows = u64::try_from(footer.metadata().file_metadata().num_rows()).map_err(|error| error.to_string())?;
+        Ok(Segment { path: path.to_owned(), rows, bytes })
+    }
+
+    /// Writes rows: a file for each day, or several if they are too many for one.
+    ///
+    /// # Errors
+    /// If a file cannot be written; the message names it. Files written before stay.
+    pub fn write(&self, first: Time, batches: &[RecordBatch]) -> Result<Vec<Segment>, String> {
+        let in_dir = |error: WriteError| format!("{} cannot be written: {error}", self.dir.display());
+        let (places, days) = self.sorted(batches).map_err(|error| in_dir(error.into()))?;
+        let batches: Vec<&RecordBatch> = batches.iter().collect();
+        let mut segments = Vec::new();
+        let mut start = 0;
+        for of_day in days.chunk_by(|a, b| a == b) {
+            let mut format = Format::default();
+            let mut day = Vec::new();
+            format.date(&mut day, of_day[0]);
+            let dir = self.dir.join(String::from_utf8_lossy(&day).as_ref());
+            for (part, places) in places[start..start + of_day.len()].chunks(self.max_rows.max(1)).enumerate() {
+                let name = format!("{first:013}-{part}-{}.parquet", self.lineage);
+                let path = dir.join(&name);
+                let temporary = dir.join(format!(".{name}.tmp"));
+                let written = self.write_file(&dir, &temporary, &path, &batches, places);
+                let bytes = written.map_err(|error| {
+                    // What is left of it would be removed at the next start.
+                    let _ = fs::remove_file(&temporary);
+                    format!("{} cannot be written: {error}", path.display())
+                })?;
+                segments.push(Segment { path, rows: places.len() as u64, bytes });
+            }
+            start += of_day.len();
+        }
+        Ok(segments)
+    }
+
+    fn write_file(
+        &self,
+        dir: &Path,
+        temporary: &Path,
+        path: &Path,
+        batches: &[&RecordBatch],
+        places: &[(usize, usize)],
+    ) -> Result<u64, WriteError> {
+        if !dir.is_dir() {
+            fs::create_dir_all(dir)?;
+            sync_dir(&self.dir)?;
+        }
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+            .set_max_row_group_row_count(Some(ROW_GROUP))
+            .build();
+        let mut writer = ArrowWriter::try_new(File::create(temporary)?, self.schema.clone(), Some(properties))?;
+        // Gathered piece by piece: the rows are never in memory twice.
+        for places in places.chunks(MAX_ROWS) {
+            writer.write(&interleave_record_batch(batches, places)?)?;
+        }
+        let file = writer.into_inner()?;
+        file.sync_all()?;
+        let bytes = file.metadata()?.len();
+        fs::rename(temporary, path)?;
+        sync_dir(dir)?;
+        Ok(bytes)
+    }
+
+    /// For each row in order its batch and position there, and the day since the epoch.
+    fn sorted(&self, batches: &[RecordBatch]) -> Result<(Vec<(usize, usize)>, Vec<i64>), ArrowError> {
+        let column = |at: &usize| {
+            let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(*at).as_ref()).collect();
+            concat(&parts)
+        };
+        let columns: Vec<ArrayRef> = self.order.iter().map(column).collect::<Result<_, _>>()?;
+        let sorted: Vec<SortColumn> = columns.iter().map(|c| SortColumn { values: c.clone(), options: None }).collect();
+        let order: UInt32Array = lexsort_to_indices(&sorted, None)?;
+        let mut at = Vec::with_capacity(order.len());
+        for (nth, batch) in batches.iter().enumerate() {
+            at.extend((0..batch.num_rows()).map(|row| (nth, row)));
+        }
+        let times = columns.first().and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
+        let times = times.ok_or_else(|| ArrowError::SchemaError("the table has no time".to_owned()))?;
+        let day = |row: usize| if times.is_null(row) { 0 } else { times.value(row).div_euclid(NS_PER_DAY) };
+        let rows = || order.values().iter().map(|row| *row as usize);
+        Ok((rows().map(|row| at[row]).collect(), rows().map(day).collect()))
+    }
+}
+
+/// The entries of a directory by name.
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Makes the names in a directory durable.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,112 @@
+//! Capture filters in libpcap's language.
+
+use pcap::{Activated, Capture};
+
+/// A filter as far as it is known before the linktype is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Filter {
+    user: Option<String>,
+    ports: Vec<u16>,
+}
+
+impl Filter {
+    /// Packets that pass `user` and are TCP from or to one of `ports`; none given, none asked for.
+    pub(super) fn new(user: Option<String>, ports: Vec<u16>) -> Self {
+        Self { user: user.filter(|text| !text.trim().is_empty()), ports }
+    }
+
+    /// The programs to try, the best first; the last is empty if there is nothing to filter.
+    fn texts(&self) -> Vec<String> {
+        // The user's part stands first: after `vlan` every offset means the packet inside the tag.
+        let prefix = self.user.as_ref().map(|user| format!("({user}) and ")).unwrap_or_default();
+        if self.ports.is_empty() {
+            return vec![self.user.clone().unwrap_or_default()];
+        }
+        let ports: Vec<String> = self.ports.iter().map(|port| format!("tcp port {port}")).collect();
+        let ports = ports.join(" or ");
+        vec![format!("{prefix}({ports} or (vlan and ({ports} or (vlan and ({ports})))))"), format!("{prefix}({ports})")]
+    }
+
+    /// Sets the filter.
+    ///
+    /// # Errors
+    /// libpcap's message. Linktypes without VLAN tags are tried without them.
+    pub(super) fn set<T: Activated + ?Sized>(&self, capture: &mut Capture<T>) -> Result<(), String> {
+        self.first(|text| capture.filter(text, true))
+    }
+
+    /// Checks that the filter can be set.
+    ///
+    /// # Errors
+    /// As [`Filter::set`].
+    pub(super) fn check<T: Activated + ?Sized>(&self, capture: &Capture<T>) -> Result<(), String> {
+        self.first(|text| capture.compile(text, true).map(drop))
+    }
+
+    fn first(&self, mut attempt: impl FnMut(&str) -> Result<(), pcap::Error>) -> Result<(), String> {
+        let mut last = Ok(());
+        for text in self.texts() {
+            last = if text.is_empty() { Ok(()) } else { attempt(&text).map_err(|error| message(&error)) };
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
+}
+
+/// libpcap's own words, without the wrapper's.
+pub(super) fn message(error: &pcap::Error) -> String {
+    match error {
+        pcap::Error::PcapError(message) => message.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pcap::Linktype;
+
+    use super::*;
+
+    /// An Ethernet frame with `tags` VLAN tags and a TCP segment from 40000 to `port`.
+    fn frame(tags: usize, port: u16) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        frame.extend([0x81, 0x00, 0, 7].repeat(tags));
+        frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+        frame.extend(40_000_u16.to_be_bytes());
+        frame.extend(port.to_be_bytes());
+        frame.extend([0; 16]);
+        frame
+    }
+
+    fn passes(filter: &Filter, frame: &[u8]) -> bool {
+        let capture = Capture::dead(Linktype::ETHERNET).expect("a capture");
+        capture.compile(&filter.texts()[0], true).expect("a program").filter(frame)
+    }
+
+    #[test]
+    fn ports_are_found_behind_up_to_two_tags() {
+        let filter = Filter::new(None, vec![443, 8443]);
+        for tags in 0..=2 {
+            assert!(passes(&filter, &frame(tags, 443)) && passes(&filter, &frame(tags, 8443)), "{tags}");
+            assert!(!passes(&filter, &frame(tags, 80)), "{tags}");
+        }
+    }
+
+    #[test]
+    fn a_users_filter_is_joined_with_the_ports() {
+        let filter = Filter::new(Some("ip or ip6".into()), vec![443]);
+        assert!(passes(&filter, &frame(0, 443)) && !passes(&filter, &frame(0, 80)));
+        assert_eq!(Filter::new(Some("udp".into()), vec![]).texts(), ["udp"]);
+        assert_eq!(Filter::new(None, vec![]).texts(), [""]);
+    }
+
+    #[test]
+    fn a_linktype_without_tags_is_filtered_without() {
+        // DLT_RAW of Linux: IP packets without a link layer.
+        let capture = Capture::dead(Linktype(12)).expect("a capture");
+        assert_eq!(Filter::new(None, vec![443]).check(&capture), Ok(()));
+        assert!(Filter::new(Some("tcp prot 443".into()), vec![]).check(&capture).is_err_and(|e| e.contains("syntax")));
+    }
+}

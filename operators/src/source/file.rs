@@ -1,0 +1,302 @@
+//! `source.file`: JSON lines of a file, read once or followed.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
+use engine::metrics::NodeMetrics;
+use engine::plan::PlanContext;
+use engine::registry::{Inputs, Node, Operator, Port};
+use engine::render::{BuildContext, Shared};
+use engine::source::{Poll, Reader, source};
+use engine::spec::Located;
+
+use super::intake::Intake;
+use super::lines::Lines;
+use super::tail::{self, Progress, Tail};
+use crate::format::{Columns, Format, FormatName, Rejects, choose};
+
+/// Reads JSON lines from a file.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+pub struct Options {
+    /// The file, relative to the pipeline's; `-` for standard input. A named pipe is read until its writer closes it.
+    path: Located<PathBuf>,
+    /// What the lines are. Default: none, then `columns` is needed.
+    format: Option<Located<FormatName>>,
+    /// For lines of another program: the columns to take, each with the type of the JSON value under the same key
+    /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`). Other keys are ignored. Default: none.
+    columns: Option<Located<Columns>>,
+    /// Which of `columns` is the event time; it becomes the column `time`. Default `time`.
+    time: Option<Located<String>>,
+    /// Wait for more at the end of the file, as `tail -F` does, through truncation and rotation. Default false.
+    #[serde(default)]
+    follow: bool,
+    /// How far a row's time may be before the greatest time seen without being late. Default 60s, with `follow` 2s.
+    #[serde(default, deserialize_with = "super::optional_duration")]
+    #[schemars(with = "Option<String>")]
+    lateness: Option<Duration>,
+    /// The longest line in bytes; a longer one is rejected. Default 1048576.
+    #[serde(default = "super::default_max_line")]
+    max_line: usize,
+}
+
+/// `source.file`.
+pub struct FileSource {
+    input: Input,
+    format: Arc<Format>,
+    lateness: Duration,
+    tick: Duration,
+    max_line: usize,
+}
+
+/// What is read.
+#[derive(Clone, Debug)]
+enum Input {
+    Regular(PathBuf),
+    Followed(PathBuf),
+    /// Reading may block.
+    Pipe(PathBuf),
+    Stdin,
+}
+
+impl Operator for FileSource {
+    type Options = Options;
+    const KIND: &'static str = "source.file";
+    const SUMMARY: &'static str = "Reads JSON lines from a file, once or as it grows";
+    const INPUTS: Inputs = Inputs::None;
+    const OUTPUTS: &'static [Port] = super::PORTS;
+
+    fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+        let format = choose(options.format.as_ref(), options.columns.as_ref(), options.time.as_ref(), context);
+        let path = context.path(&options.path.value);
+        let input = match (options.path.value == Path::new("-"), options.follow) {
+            (true, true) => Err("standard input cannot be followed: it is read to its end".to_owned()),
+            (true, false) => Ok(Input::Stdin),
+            (false, true) if path.is_dir() => Err(format!("{} is a directory", path.display())),
+            (false, true) => Ok(Input::Followed(path)),
+            (false, false) => readable(path),
+        };
+        let input = input.map_err(|message| context.error(options.path.span, message));
+        let default = Duration::from_secs(if options.follow { 2 } else { 60 });
+        Some(Box::new(Self {
+            input: input.ok()?,
+            format: format?,
+            lateness: options.lateness.unwrap_or(default),
+            tick: context.tick,
+            max_line: options.max_line,
+        }))
+    }
+}
+
+/// Checks that a file can be read. A pipe is not opened: that would wait for its writer.
+fn readable(path: PathBuf) -> Result<Input, String> {
+    let fault = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    let kind = std::fs::metadata(&path).map_err(fault)?;
+    if kind.is_dir() {
+        return Err(format!("{} is a directory", path.display()));
+    }
+    if !kind.is_file() {
+        return Ok(Input::Pipe(path));
+    }
+    File::open(&path).map_err(fault)?;
+    Ok(Input::Regular(path))
+}
+
+impl Node for FileSource {
+    fn outputs(&self) -> Vec<EdgeType> {
+        vec![EdgeType::stream(Arc::clone(&self.format.schema)), EdgeType::stream(Rejects::schema())]
+    }
+
+    fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+        let intake = Intake::new(Arc::clone(&self.format), self.lateness, self.tick, self.max_line);
+        source(context, 2, || {
+            Ok(FileReader {
+                bytes: Bytes::open(&self.input, &context.shared)?,
+                lines: Lines::new(self.max_line),
+                intake,
+                shared: Arc::clone(&context.shared),
+                metrics: Arc::clone(&context.metrics),
+                id: context.id.clone(),
+                stopping: false,
+            })
+        })
+    }
+
+    fn is_live(&self) -> bool {
+        matches!(self.input, Input::Followed(_))
+    }
+}
+
+/// Reads lines on the worker that owns the source.
+struct FileReader {
+    bytes: Bytes,
+    lines: Lines,
+    intake: Intake,
+    shared: Arc<Shared>,
+    metrics: Arc<NodeMetrics>,
+    id: String,
+    stopping: bool,
+}
+
+impl Reader for FileReader {
+    fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
+        if let Bytes::Tail(_) = self.bytes {
+            self.intake.look_at_clock();
+        }
+        let result = self.read();
+        self.intake.flush(out)?;
+        result
+    }
+
+    fn watermark(&self) -> Time {
+        self.intake.watermark()
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+    }
+}
+
+impl FileReader {
+    /// Reads until a batch is full or there is nothing to read.
+    fn read(&mut self) -> Result<Poll, String> {
+        loop {
+            while let Some(line) = self.lines.next() {
+                if self.intake.take(line) {
+                    return Ok(Poll::Ready);
+                }
+            }
+            if self.stopping {
+                // What is left is not a whole line yet, or was never asked for.
+                return Ok(Poll::Done);
+            }
+            match self.bytes.read(&mut self.lines)? {
+                Got::Bytes(bytes) => {
+                    NodeMetrics::add(&self.metrics.bytes, bytes);
+                    if !matches!(self.bytes, Bytes::Tail(_)) {
+                        self.shared.progress.read.fetch_add(bytes as u64, Relaxed);
+                    }
+                }
+                Got::Restarted => self.last_line(),
+                Got::Nothing => {
+                    if let Bytes::Tail(_) = self.bytes {
+                        self.intake.idle();
+                    }
+                    return Ok(Poll::Idle);
+                }
+                Got::End => {
+                    self.last_line();
+                    if !self.intake.has_read() {
+                        tracing::warn!(node = self.id, "the file is empty");
+                    }
+                    return Ok(Poll::Done);
+                }
+            }
+        }
+    }
+
+    /// A line at the end of a text needs no line feed.
+    fn last_line(&mut self) {
+        if let Some(line) = self.lines.finish() {
+            self.intake.take(line);
+        }
+    }
+}
+
+/// Where the bytes come from.
+enum Bytes {
+    File { file: File, path: PathBuf },
+    Tail(Tail),
+    /// A thread reads what may block.
+    Pipe(Receiver<std::io::Result<Vec<u8>>>),
+}
+
+/// What a read says.
+enum Got {
+    Bytes(usize),
+    Nothing,
+    Restarted,
+    End,
+}
+
+impl Bytes {
+    fn open(input: &Input, shared: &Shared) -> Result<Self, String> {
+        match input {
+            Input::Regular(path) => {
+                let fault = |error| format!("{} cannot be read: {error}", path.display());
+                let file = File::open(path).map_err(fault)?;
+                shared.progress.total.fetch_add(file.metadata().map_err(fault)?.len(), Relaxed);
+                Ok(Self::File { file, path: path.clone() })
+            }
+            Input::Followed(path) => Ok(Self::Tail(Tail::new(path.clone()))),
+            Input::Pipe(path) => {
+                let path = path.clone();
+                thread("pipe", move || File::open(path))
+            }
+            Input::Stdin => thread("stdin", || Ok(std::io::stdin())),
+        }
+    }
+
+    fn read(&mut self, lines: &mut Lines) -> Result<Got, String> {
+        match self {
+            Self::File { file, path } => {
+                let bytes = tail::read(file, lines.room()).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+                lines.filled(bytes);
+                Ok(if bytes == 0 { Got::End } else { Got::Bytes(bytes) })
+            }
+            Self::Tail(tail) => Ok(match tail.read(lines.room())? {
+                Progress::Bytes(bytes) => {
+                    lines.filled(bytes);
+                    Got::Bytes(bytes)
+                }
+                Progress::Waiting => Got::Nothing,
+                Progress::Restarted => Got::Restarted,
+            }),
+            Self::Pipe(queue) => match queue.try_recv() {
+                Ok(Ok(chunk)) => {
+                    lines.push(&chunk);
+                    Ok(Got::Bytes(chunk.len()))
+                }
+                Ok(Err(error)) => Err(format!("the input cannot be read: {error}")),
+                Err(TryRecvError::Empty) => Ok(Got::Nothing),
+                Err(TryRecvError::Disconnected) => Ok(Got::End),
+            },
+        }
+    }
+}
+
+/// Reads in a thread, ahead by a bounded number of chunks. The thread ends with its input, or at the next chunk after
+/// the source has ended.
+fn thread<R: Read>(
+    name: &str,
+    open: impl FnOnce() -> std::io::Result<R> + Send + 'static,
+) -> Result<Bytes, String> {
+    const CHUNK: usize = 64 << 10;
+    const AHEAD: usize = 16;
+    let (sender, receiver) = bounded(AHEAD);
+    let work = move || {
+        let mut input = match open() {
+            Ok(input) => input,
+            Err(error) => return drop(sender.send(Err(error))),
+        };
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let message = match tail::read(&mut input, &mut chunk) {
+                Ok(0) => return,
+                Ok(bytes) => Ok(chunk[..bytes].to_vec()),
+                Err(error) => Err(error),
+            };
+            let failed = message.is_err();
+            if sender.send(message).is_err() || failed {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|e| format!("no thread to read with: {e}"))?;
+    Ok(Bytes::Pipe(receiver))
+}

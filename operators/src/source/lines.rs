@@ -1,0 +1,163 @@
+//! Bytes to lines, with a bound on what a line may be.
+
+use std::io::BufRead;
+
+/// How many bytes are asked for at once.
+const CHUNK: usize = 256 << 10;
+
+/// How much of a line that is too long is handed on, in bytes.
+const HEAD: usize = 4096;
+
+/// Splits a sequence of bytes at line feeds. What it yields does not depend on how the bytes are cut into reads.
+#[derive(Debug)]
+pub(super) struct Lines {
+    buffer: Vec<u8>,
+    /// First byte that was not handed on.
+    start: usize,
+    /// No line feed before this.
+    scanned: usize,
+    /// Byte after the last that was read.
+    end: usize,
+    max_line: usize,
+    /// Inside a line that was too long.
+    skipping: bool,
+}
+
+/// A line, without its line feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line<'a> {
+    Whole(&'a [u8]),
+    /// The first bytes of a line longer than allowed; the rest is skipped.
+    TooLong(&'a [u8]),
+}
+
+impl Lines {
+    /// Lines of at most `max_line` bytes; at most that and one chunk are in memory.
+    pub(super) fn new(max_line: usize) -> Self {
+        Self { buffer: Vec::new(), start: 0, scanned: 0, end: 0, max_line, skipping: false }
+    }
+
+    /// Where the next bytes go. Call when `next` has nothing left.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.scanned -= self.start;
+        self.end -= self.start;
+        self.start = 0;
+        self.buffer.resize(self.buffer.len().max(self.end + CHUNK), 0);
+        &mut self.buffer[self.end..]
+    }
+
+    /// Says how many bytes were put there.
+    pub(super) fn filled(&mut self, bytes: usize) {
+        self.end = (self.end + bytes).min(self.buffer.len());
+    }
+
+    /// Adds bytes.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.room();
+            let len = room.len().min(bytes.len());
+            room[..len].copy_from_slice(&bytes[..len]);
+            self.filled(len);
+            bytes = &bytes[len..];
+        }
+    }
+
+    /// The next line that is complete or too long.
+    pub(super) fn next(&mut self) -> Option<Line<'_>> {
+        loop {
+            let mut rest = &self.buffer[self.scanned..self.end];
+            // Reading from memory cannot fail; the standard library searches it word by word.
+            let read = rest.skip_until(b'\n').unwrap_or_default();
+            let found = read > 0 && self.buffer[self.scanned + read - 1] == b'\n';
+            self.scanned += read;
+            let first = self.start;
+            if !found {
+                let long = self.end - first > self.max_line;
+                if self.skipping || long {
+                    self.start = self.end;
+                }
+                if long && !self.skipping {
+                    self.skipping = true;
+                    return Some(Line::TooLong(&self.buffer[first..first + HEAD.min(self.max_line)]));
+                }
+                return None;
+            }
+            self.start = self.scanned;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            return Some(self.line(first, self.scanned - 1));
+        }
+    }
+
+    /// The last line, if the bytes do not end with a line feed.
+    pub(super) fn finish(&mut self) -> Option<Line<'_>> {
+        let first = std::mem::replace(&mut self.start, self.end);
+        self.scanned = self.end;
+        let skipped = std::mem::take(&mut self.skipping);
+        (first < self.end && !skipped).then(|| self.line(first, self.end))
+    }
+
+    fn line(&self, first: usize, end: usize) -> Line<'_> {
+        if end - first > self.max_line {
+            return Line::TooLong(&self.buffer[first..first + HEAD.min(self.max_line)]);
+        }
+        Line::Whole(&self.buffer[first..end])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    use super::*;
+
+    fn split(text: &[u8], cuts: usize, max_line: usize) -> Vec<String> {
+        let mut lines = Lines::new(max_line);
+        let mut out = Vec::new();
+        let mut take = |line: Line<'_>| match line {
+            Line::Whole(line) => out.push(String::from_utf8_lossy(line).into_owned()),
+            Line::TooLong(head) => out.push(format!("{}…", String::from_utf8_lossy(head))),
+        };
+        for part in text.chunks(cuts) {
+            lines.push(part);
+            while let Some(line) = lines.next() {
+                take(line);
+            }
+        }
+        if let Some(line) = lines.finish() {
+            take(line);
+        }
+        out
+    }
+
+    #[test]
+    fn long_lines_are_named_once_and_skipped() {
+        for cuts in [1, 2, 3, 100] {
+            assert_eq!(split(b"ab\n\nabcdefgh\nabcd\nlast", cuts, 4), ["ab", "", "abcd…", "abcd", "last"]);
+            assert_eq!(split(b"abcdefgh", cuts, 4), ["abcd…"]);
+            assert_eq!(split(b"", cuts, 4), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_not_kept_in_memory() {
+        let mut lines = Lines::new(1000);
+        for _ in 0..100 {
+            lines.push(&[b'x'; CHUNK]);
+            while lines.next().is_some() {}
+        }
+        assert!(lines.buffer.len() <= 2 * CHUNK + 1000, "{}", lines.buffer.len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(4), ..ProptestConfig::default() })]
+
+        #[test]
+        fn cuts_do_not_matter(text in "[ab\n]{0,60}", cuts in 1_usize..20, max_line in 1_usize..8) {
+            prop_assert_eq!(split(text.as_bytes(), cuts, max_line), split(text.as_bytes(), 1000, max_line));
+        }
+    }
+}

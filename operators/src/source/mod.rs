@@ -1,0 +1,37 @@
+//! Where rows come from.
+
+mod bpf;
+mod capture;
+pub mod file;
+mod intake;
+mod lines;
+mod packets;
+pub mod pcap;
+mod tail;
+pub mod unix_socket;
+
+pub use packets::packet_schema;
+
+use std::time::Duration;
+
+use engine::spec::humantime_duration;
+use serde::Deserializer;
+
+/// The output ports of a source of lines.
+const PORTS: &[engine::registry::Port] = &[
+    engine::registry::Port { name: "out", summary: "a row for each line that was understood" },
+    engine::registry::Port {
+        name: "rejected",
+        summary: "lines that were not understood: `line` (its first 4 KiB) and `reason`; `time` is the watermark",
+    },
+];
+
+/// For options that are a duration or absent.
+fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    humantime_duration::deserialize(deserializer).map(Some)
+}
+
+/// The default of options `max_line`.
+fn default_max_line() -> usize {
+    crate::format::MAX_LINE
+}

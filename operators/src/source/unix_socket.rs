@@ -1,0 +1,331 @@
+//! `source.unix_socket`: JSON lines that come as datagrams on a unix socket.
+//!
+//! The source's own queue never drops: when it is full the thread waits, datagrams stay in the kernel's queue
+//! (`net.unix.max_dgram_qlen`), and when that is full too a sender's call blocks or fails with `EAGAIN`. What is lost is
+//! therefore known to the sender and to nobody else.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
+use engine::metrics::NodeMetrics;
+use engine::plan::PlanContext;
+use engine::registry::{Inputs, Node, Operator, Port};
+use engine::render::BuildContext;
+use engine::source::{Poll, Reader, source};
+use engine::spec::{Located, humantime_duration};
+
+use super::intake::Intake;
+use super::lines::Lines;
+use crate::format::{Columns, Format, FormatName, Rejects, choose};
+
+/// How long the thread waits for a datagram before it looks whether it is to stop.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// How long datagrams that keep coming are still received once the source is to stop.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Bytes that the thread hands over at once.
+const CHUNK: usize = 64 << 10;
+
+/// How many such chunks wait at most.
+const QUEUE: usize = 64;
+
+/// Receives JSON lines as datagrams.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+pub struct Options {
+    /// Where the socket is made, relative to the pipeline's file. A socket that an earlier run left there is removed.
+    path: Located<PathBuf>,
+    /// What the lines are; a datagram may hold several. Default: none, then `columns` is needed.
+    format: Option<Located<FormatName>>,
+    /// For lines of another program: the columns to take, each with the type of the JSON value under the same key
+    /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`). Other keys are ignored. Default: none.
+    columns: Option<Located<Columns>>,
+    /// Which of `columns` is the event time; it becomes the column `time`. Default `time`.
+    time: Option<Located<String>>,
+    /// How far a row's time may be before the greatest time seen without being late. While nothing comes, the same
+    /// distance to the wall clock. Default 500ms.
+    #[serde(default = "default_lateness", deserialize_with = "humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    lateness: Duration,
+    /// Permissions of the socket's file in octal; who may write may send. Default "0660".
+    mode: Option<Located<String>>,
+    /// The largest datagram in bytes; the rest of a larger one is lost and counted as `truncated`. Default 262144, more
+    /// than Linux lets a process send by default.
+    #[serde(default = "default_recv_buffer")]
+    recv_buffer: usize,
+    /// The longest line in bytes; a longer one is rejected. Default 1048576.
+    #[serde(default = "super::default_max_line")]
+    max_line: usize,
+}
+
+fn default_lateness() -> Duration {
+    Duration::from_millis(500)
+}
+
+fn default_recv_buffer() -> usize {
+    256 << 10
+}
+
+/// `source.unix_socket`.
+pub struct UnixSocket {
+    path: PathBuf,
+    mode: u32,
+    format: Arc<Format>,
+    lateness: Duration,
+    tick: Duration,
+    recv_buffer: usize,
+    max_line: usize,
+}
+
+impl Operator for UnixSocket {
+    type Options = Options;
+    const KIND: &'static str = "source.unix_socket";
+    const SUMMARY: &'static str = "Receives JSON lines as datagrams on a unix socket";
+    const INPUTS: Inputs = Inputs::None;
+    const OUTPUTS: &'static [Port] = super::PORTS;
+
+    fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+        let format = choose(options.format.as_ref(), options.columns.as_ref(), options.time.as_ref(), context);
+        let mode = match &options.mode {
+            None => Some(0o660),
+            Some(text) => {
+                let mode = u32::from_str_radix(text.value.trim_start_matches("0o"), 8).ok().filter(|m| *m <= 0o777);
+                if mode.is_none() {
+                    context.error(text.span, format!("`{}` is not a permission such as \"0660\"", text.value));
+                }
+                mode
+            }
+        };
+        let path = context.path(&options.path.value);
+        if let Err(message) = only_a_socket(&path) {
+            context.error(options.path.span, message);
+            return None;
+        }
+        Some(Box::new(Self {
+            path,
+            mode: mode?,
+            format: format?,
+            lateness: options.lateness,
+            tick: context.tick,
+            recv_buffer: options.recv_buffer.max(1),
+            max_line: options.max_line,
+        }))
+    }
+}
+
+/// Whether a socket stands at `path`; anything else there is somebody's file.
+fn only_a_socket(path: &Path) -> Result<bool, String> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => Ok(true),
+        Ok(_) => Err(format!("{} exists and is not a socket", path.display())),
+        Err(_) => Ok(false),
+    }
+}
+
+impl Node for UnixSocket {
+    fn outputs(&self) -> Vec<EdgeType> {
+        vec![EdgeType::stream(Arc::clone(&self.format.schema)), EdgeType::stream(Rejects::schema())]
+    }
+
+    fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+        source(context, 2, || {
+            let (sender, queue) = bounded(QUEUE);
+            let stop = Arc::new(AtomicBool::new(false));
+            let socket = Bound::new(&self.path, self.mode)?;
+            let receiver = Receive {
+                socket,
+                datagram: vec![0; self.recv_buffer + 1],
+                chunk: Vec::new(),
+                sender,
+                stop: Arc::clone(&stop),
+                truncated: context.metrics.counter("truncated"),
+                datagrams: context.metrics.counter("datagrams"),
+            };
+            let thread = std::thread::Builder::new().name("unix_socket".into());
+            thread.spawn(move || receiver.run()).map_err(|error| format!("no thread to receive with: {error}"))?;
+            Ok(SocketReader {
+                queue,
+                lines: Lines::new(self.max_line),
+                intake: Intake::new(Arc::clone(&self.format), self.lateness, self.tick, self.max_line),
+                metrics: Arc::clone(&context.metrics),
+                stop,
+            })
+        })
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+}
+
+/// A socket with its file, which goes when the socket does.
+struct Bound {
+    socket: UnixDatagram,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Bound {
+    fn new(path: &Path, mode: u32) -> Result<Self, String> {
+        let fault = |what: &str, error: std::io::Error| format!("the socket {} cannot be {what}: {error}", path.display());
+        if only_a_socket(path)? {
+            let answers = UnixDatagram::unbound().and_then(|probe| probe.connect(path));
+            if answers.is_ok() {
+                return Err(format!("the socket {} is in use by another process", path.display()));
+            }
+            std::fs::remove_file(path).map_err(|error| fault("replaced", error))?;
+        }
+        let socket = UnixDatagram::bind(path).map_err(|error| fault("made", error))?;
+        let inode = std::fs::symlink_metadata(path).map_err(|error| fault("made", error))?.ino();
+        let bound = Self { socket, path: path.to_owned(), inode };
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path, permissions).map_err(|error| fault("given its permissions", error))?;
+        bound.socket.set_read_timeout(Some(WAIT)).map_err(|error| fault("read", error))?;
+        Ok(bound)
+    }
+
+    /// After this nobody new can send.
+    fn unlink(&self) {
+        let own = std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode);
+        if own && let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the socket's file could not be removed");
+        }
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.unlink();
+    }
+}
+
+/// The thread that receives.
+struct Receive {
+    socket: Bound,
+    /// One byte more than a datagram may have, to see that it was cut.
+    datagram: Vec<u8>,
+    chunk: Vec<u8>,
+    sender: Sender<Result<Vec<u8>, String>>,
+    stop: Arc<AtomicBool>,
+    truncated: Arc<AtomicU64>,
+    datagrams: Arc<AtomicU64>,
+}
+
+impl Receive {
+    fn run(mut self) {
+        if let Err(error) = self.receive_all() {
+            self.hand_over();
+            // Nobody reads any more if this fails.
+            let _ = self.sender.send(Err(format!("the socket {} cannot be read: {error}", self.socket.path.display())));
+        }
+    }
+
+    fn receive_all(&mut self) -> std::io::Result<()> {
+        while !self.stop.load(Relaxed) {
+            self.receive()?;
+            // Batches form by themselves: while the dataflow is busy the chunk grows.
+            if (self.sender.is_empty() || self.chunk.len() >= CHUNK) && !self.hand_over() {
+                return Ok(());
+            }
+        }
+        self.socket.unlink();
+        self.socket.socket.set_nonblocking(true)?;
+        let end = Instant::now() + DRAIN;
+        while self.receive()? && Instant::now() < end {
+            if self.chunk.len() >= CHUNK && !self.hand_over() {
+                return Ok(());
+            }
+        }
+        self.hand_over();
+        Ok(())
+    }
+
+    /// Receives a datagram; false if there was none.
+    fn receive(&mut self) -> std::io::Result<bool> {
+        let bytes = match self.socket.socket.recv(&mut self.datagram) {
+            Ok(bytes) => bytes,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        self.datagrams.fetch_add(1, Relaxed);
+        if bytes == self.datagram.len() {
+            self.truncated.fetch_add(1, Relaxed);
+        }
+        self.chunk.extend_from_slice(&self.datagram[..bytes]);
+        // A line ends with its datagram.
+        if self.chunk.last() != Some(&b'\n') {
+            self.chunk.push(b'\n');
+        }
+        Ok(true)
+    }
+
+    /// Waits while the queue is full; false if nobody reads any more.
+    fn hand_over(&mut self) -> bool {
+        self.chunk.is_empty() || self.sender.send(Ok(std::mem::take(&mut self.chunk))).is_ok()
+    }
+}
+
+/// Reads what the thread has received.
+struct SocketReader {
+    queue: Receiver<Result<Vec<u8>, String>>,
+    lines: Lines,
+    intake: Intake,
+    metrics: Arc<NodeMetrics>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Reader for SocketReader {
+    fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
+        self.intake.look_at_clock();
+        let poll = self.read();
+        self.intake.flush(out)?;
+        poll
+    }
+
+    fn watermark(&self) -> Time {
+        self.intake.watermark()
+    }
+
+    fn stop(&mut self) {
+        self.stop.store(true, Relaxed);
+    }
+}
+
+impl SocketReader {
+    fn read(&mut self) -> Result<Poll, String> {
+        loop {
+            while let Some(line) = self.lines.next() {
+                if self.intake.take(line) {
+                    return Ok(Poll::Ready);
+                }
+            }
+            match self.queue.try_recv() {
+                Ok(chunk) => {
+                    let chunk = chunk?;
+                    NodeMetrics::add(&self.metrics.bytes, chunk.len());
+                    self.lines.push(&chunk);
+                }
+                Err(TryRecvError::Empty) => {
+                    self.intake.idle();
+                    return Ok(Poll::Idle);
+                }
+                Err(TryRecvError::Disconnected) => return Ok(Poll::Done),
+            }
+        }
+    }
+}
+
+impl Drop for SocketReader {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+    }
+}

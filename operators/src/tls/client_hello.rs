@@ -1,0 +1,198 @@
+//! `tls.client_hello`: from packets to the ClientHellos of TLS over TCP, with JA4 and JA3.
+//!
+//! A node that follows connections must see all packets of a connection in order, so it runs on the worker where the
+//! packets arrive: that of their source.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arrow::array::{Array, BinaryArray, Int32Array, TimestampNanosecondArray, UInt32Array, UInt64Array};
+use engine::batch::{Batch, Edge, EdgeType, SEQ, Stream, TIME};
+use engine::metrics::NodeMetrics;
+use engine::plan::PlanContext;
+use engine::registry::{Inputs, Node, Operator, Port};
+use engine::render::BuildContext;
+use engine::spec::{Diagnostic, humantime_duration};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::operator::Operator as _;
+
+use super::rows::HelloRows;
+use crate::decode::{HelloExtractor, Limits};
+use crate::format::hello_schema;
+use crate::source::packet_schema;
+
+/// Finds ClientHellos in packets.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+pub struct Options {
+    /// Ports of the servers; hellos to other ports are not looked for. Default: any port.
+    #[serde(default)]
+    ports: Vec<u16>,
+    /// A connection is forgotten when no packet came for this long, in the time of the packets. Default 30s.
+    #[serde(default = "default_flow_timeout", deserialize_with = "humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    flow_timeout: Duration,
+    /// Connections followed at a time; beyond, finished and then the oldest ones are forgotten and counted.
+    /// Default 100000.
+    #[serde(default = "default_max_flows")]
+    max_flows: usize,
+    /// Name of this sensor, the column `sensor_id`. Default: the machine's host name.
+    sensor_id: Option<String>,
+    /// Whether the second hello of a connection, the answer to a HelloRetryRequest, is a row too. Default false.
+    #[serde(default)]
+    retries: bool,
+}
+
+fn default_flow_timeout() -> Duration {
+    Limits::default().flow_timeout
+}
+
+fn default_max_flows() -> usize {
+    Limits::default().max_flows
+}
+
+/// `tls.client_hello`.
+pub struct ClientHello {
+    limits: Limits,
+    sensor: Arc<str>,
+    retries: bool,
+}
+
+impl Operator for ClientHello {
+    type Options = Options;
+    const KIND: &'static str = "tls.client_hello";
+    const SUMMARY: &'static str = "Finds TLS ClientHellos in packets, with JA4, JA3, IP and TCP metadata";
+    const INPUTS: Inputs = Inputs::One;
+    const OUTPUTS: &'static [Port] = &[Port { name: "out", summary: "a row for each ClientHello" }];
+
+    fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+        let input = context.stream_input(0)?;
+        let wanted = packet_schema();
+        let wrong = wanted.fields().iter().find(|field| {
+            !input.schema.field_with_name(field.name()).is_ok_and(|found| found.data_type() == field.data_type())
+        });
+        if let Some(field) = wrong {
+            let message = format!("the input has no packets: the column `{}` ({}) is missing", field.name(), field.data_type());
+            let fault = Diagnostic::new(context.input_span(0), message);
+            context.report(fault.help("packets come from source.pcap"));
+            return None;
+        }
+        let limits = Limits {
+            ports: options.ports,
+            flow_timeout: options.flow_timeout,
+            max_flows: options.max_flows,
+            ..Limits::default()
+        };
+        Some(Box::new(Self { limits, sensor: options.sensor_id.unwrap_or_else(host_name).into(), retries: options.retries }))
+    }
+}
+
+/// The machine's name as the kernel has it; `localhost` if that cannot be read.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+impl Node for ClientHello {
+    fn outputs(&self) -> Vec<EdgeType> {
+        vec![EdgeType::stream(hello_schema())]
+    }
+
+    fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+        let unary = |input: Edge<'s>| {
+            let fail = context.failure();
+            let mut work = Work::new(self, Arc::clone(&context.metrics));
+            input.stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, &context.id, move |_, _| {
+                move |input, output| {
+                    input.for_each_stamp(|time, data| {
+                        let mut session = output.session(&time);
+                        for batch in data.flat_map(|batches| batches.drain(..)) {
+                            match work.batch(&batch) {
+                                Ok(hellos) => session.give_iterator(hellos.into_iter()),
+                                Err(message) => fail(message),
+                            }
+                        }
+                    });
+                }
+            })
+        };
+        inputs.into_iter().map(unary).collect()
+    }
+}
+
+/// The connections of one worker.
+struct Work {
+    extractor: HelloExtractor,
+    rows: HelloRows,
+    retries: bool,
+    metrics: Arc<NodeMetrics>,
+    /// The extractor's counters as shown, and as they were when they were shown the last time.
+    counters: Vec<(Arc<AtomicU64>, u64)>,
+    flows: i64,
+}
+
+/// The columns of a batch of packets.
+struct Packets<'b> {
+    times: &'b TimestampNanosecondArray,
+    seqs: &'b UInt64Array,
+    linktypes: &'b Int32Array,
+    wire_lens: &'b UInt32Array,
+    data: &'b BinaryArray,
+}
+
+impl<'b> Packets<'b> {
+    fn of(batch: &'b Batch) -> Option<Self> {
+        let column = |name: &str| batch.rows.column_by_name(name).map(|column| column.as_any());
+        Some(Self {
+            times: column(TIME)?.downcast_ref()?,
+            seqs: column(SEQ)?.downcast_ref()?,
+            linktypes: column("linktype")?.downcast_ref()?,
+            wire_lens: column("wire_len")?.downcast_ref()?,
+            data: column("data")?.downcast_ref()?,
+        })
+    }
+}
+
+impl Work {
+    fn new(node: &ClientHello, metrics: Arc<NodeMetrics>) -> Self {
+        let extractor = HelloExtractor::new(node.limits.clone());
+        let counters = extractor.counters().iter().map(|(name, value)| (metrics.counter(name), value)).collect();
+        let rows = HelloRows::new(Arc::clone(&node.sensor));
+        Self { extractor, rows, retries: node.retries, metrics, counters, flows: 0 }
+    }
+
+    /// The hellos that the packets of a batch complete; they are late if the packets are.
+    fn batch(&mut self, batch: &Batch) -> Result<Option<Batch>, String> {
+        let packets = Packets::of(batch).ok_or("the input has no packets")?;
+        for at in 0..packets.data.len() {
+            let (retries, rows, seq) = (self.retries, &mut self.rows, packets.seqs.value(at));
+            let (time, linktype) = (packets.times.value(at), packets.linktypes.value(at));
+            self.extractor.packet(time, linktype, packets.data.value(at), packets.wire_lens.value(at), &mut |hello| {
+                if retries || hello.index == 0 {
+                    rows.push(seq, &hello);
+                }
+            });
+        }
+        self.count();
+        if self.rows.is_empty() {
+            return Ok(None);
+        }
+        let rows = self.rows.take().map_err(|error| format!("hellos do not fit their columns: {error}"))?;
+        Ok(Some(batch.with_rows(rows)))
+    }
+
+    /// Shows what has changed; several workers may add to the same counters.
+    fn count(&mut self) {
+        for ((_, value), (counter, shown)) in self.extractor.counters().iter().zip(&mut self.counters) {
+            counter.fetch_add(value - *shown, Relaxed);
+            *shown = value;
+        }
+        let flows = i64::try_from(self.extractor.flows()).unwrap_or(i64::MAX);
+        self.metrics.state_rows.fetch_add(flows - self.flows, Relaxed);
+        self.flows = flows;
+    }
+}

@@ -1,0 +1,4 @@
+//! TLS over TCP.
+
+pub mod client_hello;
+mod rows;

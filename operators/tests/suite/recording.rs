@@ -1,0 +1,173 @@
+//! Kinds for tests: `test.replay` gives batches at given times, `test.collect` keeps what arrives.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
+use engine::plan::{Plan, PlanContext};
+use engine::registry::{Inputs, Kind, Node, Operator, Port, Registry};
+use engine::render::{BuildContext, Shared, render};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+
+/// What a `test.replay` gives, in the order of times.
+#[derive(Clone)]
+pub struct Recording {
+    /// The type of its only port.
+    pub ty: EdgeType,
+    /// Batches and when they are sent.
+    pub batches: Vec<(Time, Batch)>,
+    /// Says that the source never ends by itself, though it does.
+    pub live: bool,
+}
+
+static RECORDINGS: Mutex<Option<HashMap<String, Recording>>> = Mutex::new(None);
+static COLLECTED: Mutex<Option<HashMap<String, Vec<Batch>>>> = Mutex::new(None);
+
+/// A name that no other test has.
+pub fn unique() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("r{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Makes a recording known to `test.replay`.
+pub fn record(name: &str, recording: Recording) {
+    let mut recordings = RECORDINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    recordings.get_or_insert_default().insert(name.to_owned(), recording);
+}
+
+/// What a `test.collect` kept.
+pub fn collected(name: &str) -> Vec<Batch> {
+    let mut collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+    collected.get_or_insert_default().remove(name).unwrap_or_default()
+}
+
+/// Loads a pipeline; faults come as the text that a user sees.
+pub fn load(path: &Path, yaml: &str) -> Result<Plan, String> {
+    std::fs::write(path, yaml).expect("the pipeline can be written");
+    let mut kinds: Vec<Kind> = operators::registry().kinds().to_vec();
+    kinds.extend([Kind::of::<Replay>(), Kind::of::<Collect>()]);
+    Plan::load(path, &Registry::new(kinds)).map_err(|(problems, sources)| sources.render(&problems, false))
+}
+
+/// Runs a pipeline on `workers` workers to its end.
+pub fn run(plan: Plan, workers: usize) -> Arc<Shared> {
+    let shared = Arc::new(Shared::new(&plan));
+    run_with(plan, workers, &shared, |_| {});
+    shared
+}
+
+/// [`run`], calling `observe` on every worker after each of its steps.
+pub fn run_with(plan: Plan, workers: usize, shared: &Arc<Shared>, observe: impl Fn(&Shared) + Send + Sync + 'static) {
+    let (plan, seen) = (Arc::new(plan), Arc::clone(shared));
+    let guards = timely::execute(timely::Config::process(workers), move |worker| {
+        let (index, peers) = (worker.index(), worker.peers());
+        worker.dataflow(|scope| render(&plan, scope, index, peers, &seen));
+        while worker.has_dataflows() {
+            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
+            observe(&seen);
+        }
+    });
+    for result in guards.expect("the workers start").join() {
+        result.expect("no worker panics");
+    }
+}
+
+struct Replay;
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Named {
+    /// The recording's or collection's name.
+    name: String,
+}
+
+impl Operator for Replay {
+    type Options = Named;
+    const KIND: &'static str = "test.replay";
+    const SUMMARY: &'static str = "Gives a recording.";
+    const INPUTS: Inputs = Inputs::None;
+    const OUTPUTS: &'static [Port] = &[Port { name: "out", summary: "the batches" }];
+
+    fn plan(options: Named, _context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+        let recordings = RECORDINGS.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Box::new(recordings.as_ref()?.get(&options.name)?.clone()))
+    }
+}
+
+impl Node for Recording {
+    fn outputs(&self) -> Vec<EdgeType> {
+        vec![self.ty.clone()]
+    }
+
+    fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// The batches are dealt out to the workers; one batch an activation, so that workers interleave.
+    fn build<'s>(&self, context: &BuildContext<'s>, _inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+        let own = |(at, _): &(usize, &(Time, Batch))| at % context.peers == context.worker;
+        let mut batches =
+            self.batches.iter().enumerate().filter(own).map(|(_, b)| b.clone()).collect::<Vec<_>>().into_iter();
+        let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
+        let activator = context.scope.activator_for(builder.operator_info().address);
+        let (output, stream) = builder.new_output::<Vec<Batch>>();
+        let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output);
+        builder.build(move |mut capabilities| {
+            let mut capability = capabilities.pop();
+            move |_frontiers| {
+                let Some((time, batch)) = batches.next() else {
+                    capability = None;
+                    return;
+                };
+                if let Some(capability) = &mut capability {
+                    capability.downgrade(&time);
+                    output.activate().session(capability).give(batch);
+                }
+                activator.activate();
+            }
+        });
+        vec![stream]
+    }
+}
+
+struct Collect;
+
+impl Operator for Collect {
+    type Options = Named;
+    const KIND: &'static str = "test.collect";
+    const SUMMARY: &'static str = "Keeps what arrives.";
+    const INPUTS: Inputs = Inputs::One;
+    const OUTPUTS: &'static [Port] = &[];
+
+    fn plan(options: Named, _context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+        Some(Box::new(CollectNode(options.name)))
+    }
+}
+
+struct CollectNode(String);
+
+impl Node for CollectNode {
+    fn outputs(&self) -> Vec<EdgeType> {
+        Vec::new()
+    }
+
+    fn build<'s>(&self, _context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+        let unary = |input: Edge<'s>| {
+            let name = self.0.clone();
+            input.stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "collect", move |_, _| {
+                move |input, _output| {
+                    input.for_each_stamp(|_time, data| {
+                        let mut collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+                        let kept = collected.get_or_insert_default().entry(name.clone()).or_default();
+                        kept.extend(data.flat_map(|batches| batches.drain(..)));
+                    });
+                }
+            })
+        };
+        inputs.into_iter().map(unary).collect()
+    }
+}

@@ -1,0 +1,178 @@
+//! Lines of files, through whole pipelines.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use arrow::json::LineDelimitedWriter;
+use engine::batch::Batch;
+use engine::render::Shared;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::replay::{collected, load, run, unique};
+
+/// The rows of batches as JSON, by position in their source, with the batch's mark as `late`.
+pub fn rows(batches: &[Batch]) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let mut writer = LineDelimitedWriter::new(Vec::new());
+        writer.write(&batch.rows).expect("rows can be written");
+        let text = String::from_utf8(writer.into_inner()).expect("text");
+        for line in text.lines() {
+            let mut row: Value = serde_json::from_str(line).expect("JSON");
+            row["late"] = batch.late.into();
+            rows.push(row);
+        }
+    }
+    rows.sort_by_key(|row| row["seq"].as_u64());
+    rows
+}
+
+/// One column of rows.
+pub fn column(rows: &[Value], name: &str) -> Vec<String> {
+    rows.iter().map(|row| row[name].as_str().map_or_else(|| row[name].to_string(), str::to_owned)).collect()
+}
+
+/// A source with a collection behind each port.
+pub fn pipeline(options: &str, ports: &[&str]) -> (String, Vec<String>) {
+    let names: Vec<String> = ports.iter().map(|_| unique()).collect();
+    let mut yaml = format!("name: t\nnodes:\n  - {{ id: s, {options} }}\n");
+    for (port, name) in ports.iter().zip(&names) {
+        yaml.push_str(&format!("  - {{ id: c-{port}, kind: test.collect, from: s.{port}, name: {name} }}\n"));
+    }
+    (yaml, names)
+}
+
+/// Runs a source of lines to its end: its rows and its rejected lines.
+fn run_file(dir: &Path, options: &str, workers: usize) -> (Vec<Value>, Vec<Value>, Arc<Shared>) {
+    let (yaml, names) = pipeline(&format!("kind: source.file, {options}"), &["out", "rejected"]);
+    let plan = load(&dir.join("p.yaml"), &yaml).expect("valid");
+    let shared = run(plan, workers);
+    assert!(shared.failure().is_none());
+    (rows(&collected(&names[0])), rows(&collected(&names[1])), shared)
+}
+
+/// The faults of a pipeline with this source.
+pub fn fault(dir: &Path, options: &str) -> String {
+    match load(&dir.join("p.yaml"), &pipeline(options, &["out"]).0) {
+        Ok(_) => panic!("accepted: {options}"),
+        Err(text) => text,
+    }
+}
+
+fn request(ms: u64, port: u16) -> String {
+    format!("{{\"timestamp\":{},\"src_ip\":\"192.0.2.1\",\"src_port\":{port},\"path\":\"/{ms}\"}}", ms * 1_000_000)
+}
+
+fn dir() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+#[test]
+fn broken_lines_are_rejected_and_keep_their_number() {
+    let dir = dir();
+    let long = format!("{{\"x\":\"{}\"}}", "y".repeat(2000));
+    let mut text = Vec::new();
+    for line in [&request(1000, 1), "", "  \r", "{\"timestamp\":", &(request(1001, 2) + "\r"), &long, "{}"] {
+        text.extend_from_slice(line.as_bytes());
+        text.push(b'\n');
+    }
+    text.extend_from_slice(b"\xff\xfe\n");
+    text.extend_from_slice(request(1002, 3).as_bytes());
+    std::fs::write(dir.path().join("log"), &text).expect("written");
+    let (good, bad, shared) = run_file(dir.path(), "path: log, format: reqin_log, max_line: 1000", 1);
+    assert_eq!(column(&good, "seq"), ["0", "4", "8"]);
+    assert_eq!(column(&good, "src_port"), ["1", "2", "3"]);
+    assert_eq!(column(&bad, "seq"), ["3", "5", "6", "7"]);
+    let reasons = column(&bad, "reason");
+    for (reason, part) in reasons.iter().zip(["not a JSON object", "longer than 1000 bytes", "missing", "not UTF-8"]) {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert_eq!(bad[1]["line"].as_str().map(str::len), Some(1000));
+    let node = shared.metrics.node("s", "");
+    let counts = [&node.rows_out, &node.rejected, &node.bytes, &shared.progress.total, &shared.progress.read];
+    let bytes = text.len() as u64;
+    assert_eq!(counts.map(|c| c.load(Relaxed)), [3, 4, bytes, bytes, bytes]);
+}
+
+#[test]
+fn an_empty_file_is_no_fault() {
+    let dir = dir();
+    std::fs::write(dir.path().join("log"), "").expect("written");
+    let (good, bad, _) = run_file(dir.path(), "path: log, format: reqin_log", 1);
+    assert_eq!((good.len(), bad.len()), (0, 0));
+}
+
+#[test]
+fn faults_are_found_before_anything_runs() {
+    let dir = dir();
+    std::fs::write(dir.path().join("log"), "").expect("written");
+    for (options, part) in [
+        ("path: none, format: reqin_log", "cannot be read: No such file"),
+        ("path: ., format: reqin_log", "is a directory"),
+        ("path: log", "needs `format`, or `columns` and `time`"),
+        ("path: log, format: reqinlog", "did you mean `reqin_log`?"),
+        ("path: log, format: reqin_log, time: at", "`time` goes with `columns`"),
+        ("path: log, columns: { at: time, n: integer }", "no column `time`"),
+        ("path: log, columns: { at: time, n: integer }, time: n", "its type must be `time`"),
+        ("path: log, columns: { at: time, seq: integer }, time: at", "its own column `seq`"),
+        ("path: log, columns: { at: tme }, time: at", "did you mean `time`?"),
+        ("path: log, format: reqin_log, lateness: soon", "not a duration"),
+        ("path: \"-\", format: reqin_log, follow: true", "standard input cannot be followed"),
+    ] {
+        let text = fault(dir.path(), &format!("kind: source.file, {options}"));
+        assert!(text.contains(part) && text.contains("p.yaml:3:"), "{options}: {text}");
+    }
+}
+
+#[test]
+fn declared_columns_have_their_types() {
+    let dir = dir();
+    let text = "{\"at\":\"2026-11-23T00:00:00Z\",\"n\":\"5\",\"f\":2,\"ok\":true,\"who\":\"::ffff:192.0.2.9\",\"seen\":1000000000,\"x\":[]}\n";
+    std::fs::write(dir.path().join("log"), text).expect("written");
+    let columns = "columns: { at: time, n: integer, f: float, ok: boolean, who: ip, seen: time, absent: text }, time: at";
+    let (good, bad, _) = run_file(dir.path(), &format!("path: log, {columns}"), 1);
+    assert_eq!(bad, Vec::<Value>::new());
+    for (name, value) in [
+        ("time", "2026-11-23T00:00:00Z"),
+        ("n", "5"),
+        ("f", "2.0"),
+        ("ok", "true"),
+        ("who", "192.0.2.9"),
+        ("seen", "1970-01-01T00:00:01Z"),
+        ("absent", "null"),
+    ] {
+        assert_eq!(column(&good, name), [value], "{name}");
+    }
+}
+
+#[test]
+fn rows_do_not_depend_on_workers_or_on_how_the_bytes_come() {
+    let dir = dir();
+    let mut text = String::new();
+    for i in 0..12_000_u64 {
+        // Every 50th row is a minute and more behind; every 70th line is broken.
+        let at = 100_000 + i * 10 - if i % 50 == 49 { 61_000.min(i * 10) } else { 0 };
+        text.push_str(&if i % 70 == 69 { "broken".to_owned() } else { request(at, (i % 5000) as u16) });
+        text.push('\n');
+    }
+    std::fs::write(dir.path().join("log"), &text).expect("written");
+    let (good, bad, _) = run_file(dir.path(), "path: log, format: reqin_log", 1);
+    assert!(good.iter().any(|row| row["late"] == true));
+    assert_eq!((good.len() + bad.len(), bad.len()), (12_000, 171));
+    for workers in [2, 4] {
+        let (again, rejected, _) = run_file(dir.path(), "path: log, format: reqin_log", workers);
+        assert!(again == good && rejected == bad, "{workers}");
+    }
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
+    let writer = std::thread::spawn(move || {
+        let mut pipe = std::fs::File::options().write(true).open(pipe).expect("opened");
+        text.as_bytes().chunks(777).try_for_each(|part| std::io::Write::write_all(&mut pipe, part)).expect("written");
+    });
+    let (again, rejected, _) = run_file(dir.path(), "path: pipe, format: reqin_log", 2);
+    writer.join().expect("written");
+    assert!(again == good && rejected == bad);
+}

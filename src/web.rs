@@ -1,0 +1,84 @@
+//! Plugs the web service into the engine's command line: a listener and a thread of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dashboards::{Limits, Service, State, Status};
+use engine::cli::{RunState, WebContext, WebService};
+use tokio::sync::oneshot;
+
+/// How long requests under way may go on when the service is stopped.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Binds the address, then answers on a thread of its own until it is dropped.
+///
+/// # Errors
+/// If the address cannot be bound or the threads cannot be started.
+pub fn start(context: WebContext) -> io::Result<Box<dyn WebService>> {
+    let status = Arc::new(Status::new());
+    let app = dashboards::app(Service {
+        catalog: context.catalog,
+        metrics: context.metrics,
+        status: Arc::clone(&status),
+        limits: Limits::default(),
+        name: context.name,
+        graph: context.graph,
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let listener = runtime.block_on(tokio::net::TcpListener::bind(context.listen))?;
+    let address = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("web".to_owned()).spawn(move || {
+        let serve = dashboards::listen(listener, app, async {
+            // A dropped sender stops the service as well as a message does.
+            let _ = stopped.await;
+        });
+        if let Err(error) = runtime.block_on(serve) {
+            tracing::error!(%error, "the web service has ended");
+        }
+        runtime.shutdown_timeout(GRACE);
+    })?;
+    Ok(Box::new(Running { address, status, stop: Some(stop), thread: Some(thread) }))
+}
+
+struct Running {
+    address: SocketAddr,
+    status: Arc<Status>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WebService for Running {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn set_state(&self, state: RunState) {
+        self.status.set(match state {
+            RunState::Running => State::Running,
+            RunState::Finished => State::Finished,
+            RunState::Failed(message) => State::Failed(message),
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        // A client that keeps its connection open must not keep the program alive.
+        let end = std::time::Instant::now() + GRACE;
+        if let Some(thread) = self.thread.take() {
+            while !thread.is_finished() && std::time::Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() && thread.join().is_err() {
+                tracing::error!("the web service panicked");
+            }
+        }
+    }
+}

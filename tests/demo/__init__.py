@@ -1,0 +1,1 @@
+"""The demo pipeline on the recording, against tshark, the oracles and the ground truth."""

@@ -1,0 +1,1 @@
+"""A live run between network namespaces. Needs root."""
