@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
-use crate::batch::{Batch, EdgeClass, EdgeType, Time};
+use crate::batch::{Batch, EdgeClass, EdgeType, MAX_ROWS, Time};
 
 /// Every served table of a run, by name.
 #[derive(Debug, Default)]
@@ -78,6 +79,8 @@ struct State {
     settled_rows: usize,
     /// Live rows of a relation by encoded key.
     live: HashMap<Vec<u8>, (Arc<RecordBatch>, usize)>,
+    /// Rows of all batches that came in for `live` since they were last gathered: a bound on what those batches hold.
+    live_held: usize,
     keys: Option<RowConverter>,
     segments: Vec<Segment>,
     committed: Time,
@@ -94,11 +97,11 @@ impl Table {
         Self { name: name.to_owned(), schema: Arc::clone(&ty.schema), key, hot_rows: hot_rows.max(1), state: Mutex::default() }
     }
 
-    /// Takes in a batch that arrived at `time`.
+    /// Takes in a batch that arrived at `time`. A change of a live row is its retraction first, then its insertion.
     ///
     /// # Errors
     /// If a key column cannot be encoded.
-    pub fn push(&self, time: Time, batch: &Batch) -> Result<(), arrow::error::ArrowError> {
+    pub fn push(&self, time: Time, batch: &Batch) -> Result<(), ArrowError> {
         let mut state = self.lock();
         let state = &mut *state;
         if !self.key.is_empty() && !(batch.settled && batch.diff > 0) {
@@ -118,11 +121,11 @@ impl Table {
         Ok(())
     }
 
-    fn push_live(&self, state: &mut State, batch: &Batch) -> Result<(), arrow::error::ArrowError> {
+    fn push_live(&self, state: &mut State, batch: &Batch) -> Result<(), ArrowError> {
         let mut columns = Vec::with_capacity(self.key.len());
         for name in &self.key {
             let column = batch.rows.column_by_name(name).ok_or_else(|| {
-                arrow::error::ArrowError::SchemaError(format!("key column {name} is missing"))
+                ArrowError::SchemaError(format!("key column {name} is missing"))
             })?;
             columns.push(Arc::clone(column));
         }
@@ -142,6 +145,10 @@ impl Table {
                 state.forgotten += 1;
             }
         }
+        state.live_held += if batch.diff < 0 { 0 } else { batch.rows.num_rows() };
+        if state.live_held > 4 * state.live.len() + 8 * MAX_ROWS {
+            gather_live(state, &self.schema)?;
+        }
         Ok(())
     }
 
@@ -150,11 +157,11 @@ impl Table {
         self.lock().segments.extend(segments);
     }
 
-    /// Adds a segment and forgets the hot settled rows of every time before `upto`, all of which the segments now hold.
-    pub fn commit(&self, segment: Option<Segment>, upto: Time) {
+    /// Adds segments and forgets the hot settled rows of every time before `upto`, all of which the segments now hold.
+    pub fn commit(&self, segments: impl IntoIterator<Item = Segment>, upto: Time) {
         let mut state = self.lock();
         let state = &mut *state;
-        state.segments.extend(segment);
+        state.segments.extend(segments);
         state.committed = state.committed.max(upto);
         let committed = state.committed;
         let settled_rows = &mut state.settled_rows;
@@ -171,7 +178,12 @@ impl Table {
     pub fn snapshot(&self) -> Snapshot {
         let state = self.lock();
         let mut hot: Vec<RecordBatch> = state.settled.iter().map(|(_, rows)| rows.clone()).collect();
-        hot.extend(live_rows(&state, &self.schema));
+        if !state.live.is_empty() {
+            hot.push(live_rows(&state).unwrap_or_else(|error| {
+                tracing::error!(table = self.name, %error, "live rows cannot be gathered");
+                RecordBatch::new_empty(Arc::clone(&self.schema))
+            }));
+        }
         Snapshot { hot, segments: state.segments.clone(), forgotten: state.forgotten }
     }
 
@@ -180,11 +192,8 @@ impl Table {
     }
 }
 
-/// The live rows gathered into one batch; empty if there are none.
-fn live_rows(state: &State, schema: &SchemaRef) -> Option<RecordBatch> {
-    if state.live.is_empty() {
-        return None;
-    }
+/// The live rows gathered into one batch.
+fn live_rows(state: &State) -> Result<RecordBatch, ArrowError> {
     let mut batches: Vec<&RecordBatch> = Vec::new();
     let mut position: HashMap<*const RecordBatch, usize> = HashMap::new();
     let mut indices = Vec::with_capacity(state.live.len());
@@ -195,11 +204,16 @@ fn live_rows(state: &State, schema: &SchemaRef) -> Option<RecordBatch> {
         });
         indices.push((at, *row));
     }
-    match arrow::compute::interleave_record_batch(&batches, &indices) {
-        Ok(rows) => Some(rows),
-        Err(error) => {
-            tracing::error!(%error, "live rows could not be gathered");
-            Some(RecordBatch::new_empty(Arc::clone(schema)))
-        }
+    arrow::compute::interleave_record_batch(&batches, &indices)
+}
+
+/// Copies the live rows together, so that batches of which little is live are freed.
+fn gather_live(state: &mut State, schema: &SchemaRef) -> Result<(), ArrowError> {
+    let rows = if state.live.is_empty() { RecordBatch::new_empty(Arc::clone(schema)) } else { live_rows(state)? };
+    let rows = Arc::new(rows);
+    for (at, entry) in state.live.values_mut().enumerate() {
+        *entry = (Arc::clone(&rows), at);
     }
+    state.live_held = rows.num_rows();
+    Ok(())
 }

@@ -323,6 +323,11 @@ impl Planner<'_> {
                 if nodes[node].kind.outputs.is_empty() {
                     continue;
                 }
+                if let Some((other, ..)) = tables.iter().find(|(_, n, p)| (*n, *p) == (node, port)) {
+                    let message = format!("`{}` is served already, as `{other}`", reference.value);
+                    self.problems.push(Diagnostic::new(reference.span, message));
+                    continue;
+                }
                 nodes[node].connected[port] = true;
                 tables.push((name.value.clone(), node, port));
             }

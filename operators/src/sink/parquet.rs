@@ -248,12 +248,7 @@ impl Writer {
             self.metrics.bytes.fetch_add(bytes, Relaxed);
         }
         let Some(table) = &self.table else { return Ok(()) };
-        if segments.is_empty() {
-            table.commit(None, cut.upto);
-        }
-        for segment in segments {
-            table.commit(Some(segment), cut.upto);
-        }
+        table.commit(segments, cut.upto);
         Ok(())
     }
 }

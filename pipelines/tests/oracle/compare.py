@@ -139,7 +139,7 @@ def compare_features(engine: Iterable[dict], oracle: list[dict]) -> Tally:
     for line in engine:
         if line.get("final") is False:
             continue
-        key = (iso_nanoseconds(line["window_start"]), *(line.get(name) or None for name in KEY[1:]))
+        key = (iso_nanoseconds(line["window_start"]), line.get("host"), line.get("src_ip"), line.get("ja4") or None)
         seen[key] += 1
         wanted = expected.get(key)
         if wanted is None:

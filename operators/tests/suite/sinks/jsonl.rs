@@ -72,7 +72,7 @@ fn a_file_that_cannot_be_made_ends_the_run() {
     let yaml = format!("name: t\nnodes:\n{IN}  - {{ id: out, kind: sink.jsonl, from: in, path: file/out.jsonl }}\n")
         .replace("NAME", &name);
     let shared = crate::recording::run(crate::recording::load(&dir.path().join("p.yaml"), &yaml).expect("valid"), 2);
-    let failure = shared.failure().expect("the run fails");
+    let failure = shared.failure().expect("the run fails").message;
     assert!(failure.starts_with("out: ") && failure.contains("file/out.jsonl cannot be created"), "{failure}");
 }
 
@@ -85,7 +85,7 @@ fn a_full_disk_ends_the_run() {
     let yaml = format!("name: t\nnodes:\n{IN}  - {{ id: out, kind: sink.jsonl, from: in, path: /dev/full }}\n")
         .replace("NAME", &name);
     let shared = crate::recording::run(crate::recording::load(&dir.path().join("p.yaml"), &yaml).expect("valid"), 1);
-    let failure = shared.failure().expect("the run fails");
+    let failure = shared.failure().expect("the run fails").message;
     assert!(failure.contains("/dev/full cannot be written: No space left"), "{failure}");
 }
 

@@ -210,7 +210,7 @@ fn a_disk_error_ends_the_run_and_names_the_path() {
     fs::write(table.join("2026-11-23"), "").expect("written");
     let recording = Recording { ty: EdgeType::stream(schema()), batches: two_days(), live: false };
     let shared = run(pipeline(dir.path(), recording, ""), 2);
-    let failure = shared.failure().expect("the run fails");
+    let failure = shared.failure().expect("the run fails").message;
     assert!(
         failure.starts_with("store: ")
             && failure.contains("data/facts/2026-11-23/")
