@@ -165,7 +165,9 @@ impl<'a> Compiler<'a> {
     fn inside(&self, expr: &Expr) -> Result<Expr, ExprFault> {
         for name in columns(expr) {
             if self.row_schema.index_of(&name).is_err() {
-                let message = format!("`{name}` is a value of the group; inside an aggregate only columns of the rows can be used");
+                let message = format!(
+                    "`{name}` is a value of the group; inside an aggregate only columns of the rows can be used"
+                );
                 return Err(ExprFault { part: Some(name), ..ExprFault::new(message) });
             }
         }
@@ -328,7 +330,8 @@ impl<'a> Compiler<'a> {
         let last = Field::new(FINAL, DataType::Boolean, false);
         let fields: Vec<Field> =
             self.keys.into_iter().chain(self.features.into_iter().map(|f| f.field)).chain([last]).collect();
-        let place = |name: &str| projected.index_of(name).map_err(|_| ExprFault::new(format!("the input has no `{name}`")));
+        let place =
+            |name: &str| projected.index_of(name).map_err(|_| ExprFault::new(format!("the input has no `{name}`")));
         Ok(Program {
             by: self.by.len(),
             time: place(TIME)?,
@@ -374,13 +377,28 @@ fn depends_on_order(expr: &Expr) -> bool {
 
 /// Whether it pays to compute an expression for distinct values only.
 fn is_costly(expr: &Expr) -> bool {
-    expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(_) | Expr::Like(_) | Expr::SimilarTo(_)))).unwrap_or(false)
+    expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(_) | Expr::Like(_) | Expr::SimilarTo(_))))
+        .unwrap_or(false)
 }
 
 /// Functions of text that have a value for any text.
 const TOTAL: [&str; 16] = [
-    "btrim", "character_length", "coalesce", "concat", "contains", "ends_with", "lower", "ltrim", "regexp_like",
-    "replace", "reverse", "rtrim", "split_part", "starts_with", "strpos", "substr",
+    "btrim",
+    "character_length",
+    "coalesce",
+    "concat",
+    "contains",
+    "ends_with",
+    "lower",
+    "ltrim",
+    "regexp_like",
+    "replace",
+    "reverse",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
 ];
 
 /// Whether an expression holds something that can fail for a value, so that it must not be computed for rows that a

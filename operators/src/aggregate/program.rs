@@ -209,7 +209,8 @@ mod tests {
 
     fn compile(features: &[(&str, &str)]) -> Result<Program, Vec<(usize, ExprFault)>> {
         let text = |name| Field::new(name, DataType::Utf8, true);
-        let schema = stream_schema([text("host"), text("path"), text("unused"), Field::new("n", DataType::Int64, true)]);
+        let schema =
+            stream_schema([text("host"), text("path"), text("unused"), Field::new("n", DataType::Int64, true)]);
         Program::compile(&session(), &schema, &[2], features)
     }
 
