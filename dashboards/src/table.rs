@@ -42,8 +42,9 @@ impl ServedTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let snapshot = self.snapshot.get_or_init(|| self.table.snapshot());
         let schema = Arc::clone(&self.table.schema);
-        let hot = MemorySourceConfig::try_new(&[snapshot.hot.clone()], Arc::clone(&schema), projection.cloned())?
-            .with_limit(limit);
+        let hot =
+            MemorySourceConfig::try_new(std::slice::from_ref(&snapshot.hot), Arc::clone(&schema), projection.cloned())?
+                .with_limit(limit);
         let hot: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(hot);
         if snapshot.segments.is_empty() {
             return Ok(hot);

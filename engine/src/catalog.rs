@@ -110,7 +110,8 @@ impl Table {
     pub fn push(&self, time: Time, batch: &Batch) -> Result<(), ArrowError> {
         let mut state = self.lock();
         let state = &mut *state;
-        if !self.key.is_empty() && !(batch.settled && batch.diff > 0) {
+        let is_final = batch.settled && batch.diff > 0;
+        if !self.key.is_empty() && !is_final {
             return self.push_live(state, batch);
         }
         if time < state.committed || batch.rows.num_rows() == 0 {

@@ -145,10 +145,13 @@ fn number(text: &str) -> Result<Option<u32>, String> {
     digits.parse().ok().filter(|_| is_number).map(Some).ok_or_else(|| format!("`{text}` is not an AS number"))
 }
 
+/// What a row says of a network: its AS, country, names and domain.
+type Facts = (Option<u32>, [Box<str>; 4]);
+
 /// What is known of networks, each combination once: an AS has many networks.
 #[derive(Default)]
 struct Records {
-    known: HashMap<(Option<u32>, [Box<str>; 4]), u32, ahash::RandomState>,
+    known: HashMap<Facts, u32, ahash::RandomState>,
     asn: UInt32Builder,
     texts: [StringBuilder; 4],
 }

@@ -56,6 +56,9 @@ enum WriteError {
     Arrow(#[from] ArrowError),
 }
 
+/// For each row in order its batch and position there, and the day since the epoch.
+type Sorted = (Vec<(usize, usize)>, Vec<i64>);
+
 impl Store {
     /// Removes what a run that was cut off left unfinished, and lists what is complete. With `rebuild` the files of this
     /// lineage are removed too.
@@ -158,7 +161,7 @@ impl Store {
     }
 
     /// For each row in order its batch and position there, and the day since the epoch.
-    fn sorted(&self, batches: &[RecordBatch]) -> Result<(Vec<(usize, usize)>, Vec<i64>), ArrowError> {
+    fn sorted(&self, batches: &[RecordBatch]) -> Result<Sorted, ArrowError> {
         let column = |at: &usize| {
             let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(*at).as_ref()).collect();
             concat(&parts)
