@@ -91,7 +91,9 @@ impl Format {
 }
 
 fn matches(range: &str, name: &str) -> bool {
-    range == "*/*" || range == name || range.strip_suffix('*').is_some_and(|kind| kind.ends_with('/') && name.starts_with(kind))
+    range == "*/*"
+        || range == name
+        || range.strip_suffix('*').is_some_and(|kind| kind.ends_with('/') && name.starts_with(kind))
 }
 
 #[derive(Serialize)]

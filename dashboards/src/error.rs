@@ -125,7 +125,13 @@ fn plain(message: &str) -> String {
         rest = rest.strip_prefix(prefix).unwrap_or(rest);
     }
     let rest = rest.strip_prefix("ParserError(\"").and_then(|r| r.strip_suffix("\")")).unwrap_or(rest);
-    rest.replace("datafusion.public.", "")
+    // What follows is a list of every signature there is.
+    let rest = rest.split("Candidate functions:").next().unwrap_or(rest);
+    let rest = match rest.split_once(" to the signature ") {
+        Some((fault, _)) => fault,
+        None => rest,
+    };
+    rest.trim().replace("datafusion.public.", "")
 }
 
 impl IntoResponse for Error {

@@ -21,16 +21,88 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 /// Served as they are: their result is about as large as their arguments.
 const PLAIN: &[&str] = &[
-    "arrow_cast", "arrow_typeof", "ascii", "bit_length", "btrim", "character_length", "chr", "coalesce", "contains",
-    "current_date", "current_time", "date_bin", "date_part", "date_trunc", "ends_with", "find_in_set",
-    "from_unixtime", "greatest", "initcap", "least", "left", "lower", "ltrim", "make_date", "now", "nullif", "nvl",
-    "nvl2", "octet_length", "regexp_count", "regexp_instr", "regexp_like", "reverse", "right", "rtrim", "split_part",
-    "starts_with", "strpos", "substr", "substr_index", "to_date", "to_hex", "to_local_time", "to_time", "to_timestamp",
-    "to_timestamp_micros", "to_timestamp_millis", "to_timestamp_nanos", "to_timestamp_seconds", "to_unixtime",
-    "translate", "trim", "upper", "version",
+    "arrow_cast",
+    "arrow_typeof",
+    "ascii",
+    "bit_length",
+    "btrim",
+    "character_length",
+    "chr",
+    "coalesce",
+    "contains",
+    "current_date",
+    "current_time",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "ends_with",
+    "find_in_set",
+    "from_unixtime",
+    "greatest",
+    "initcap",
+    "least",
+    "left",
+    "lower",
+    "ltrim",
+    "make_date",
+    "now",
+    "nullif",
+    "nvl",
+    "nvl2",
+    "octet_length",
+    "regexp_count",
+    "regexp_instr",
+    "regexp_like",
+    "reverse",
+    "right",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "substr_index",
+    "to_date",
+    "to_hex",
+    "to_local_time",
+    "to_time",
+    "to_timestamp",
+    "to_timestamp_micros",
+    "to_timestamp_millis",
+    "to_timestamp_nanos",
+    "to_timestamp_seconds",
+    "to_unixtime",
+    "translate",
+    "trim",
+    "upper",
+    "version",
     // Numbers: their results have a fixed size.
-    "abs", "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "degrees", "exp", "floor", "isnan", "iszero", "ln",
-    "log", "log10", "log2", "nanvl", "pi", "power", "radians", "round", "signum", "sin", "sqrt", "tan", "trunc",
+    "abs",
+    "acos",
+    "asin",
+    "atan",
+    "atan2",
+    "cbrt",
+    "ceil",
+    "cos",
+    "degrees",
+    "exp",
+    "floor",
+    "isnan",
+    "iszero",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "nanvl",
+    "pi",
+    "power",
+    "radians",
+    "round",
+    "signum",
+    "sin",
+    "sqrt",
+    "tan",
+    "trunc",
 ];
 
 /// Served with a bound: their result grows with the product or the sum of their arguments.
@@ -118,7 +190,9 @@ fn upper_bound(name: &str, args: &[ColumnarValue], rows: usize) -> usize {
             let text = total(args.first());
             let replacement = args.get(2).map_or(0, longest);
             let groups = args.get(2).map_or(0, dollars);
-            text.saturating_add(rows).saturating_mul(replacement.saturating_add(1)).saturating_add(text.saturating_mul(groups))
+            text.saturating_add(rows)
+                .saturating_mul(replacement.saturating_add(1))
+                .saturating_add(text.saturating_mul(groups))
         }
         // The longest field of a date format, such as %c or %+, takes two bytes and makes fewer than 64.
         "to_char" => total(args.get(1)).saturating_mul(32),
@@ -153,7 +227,11 @@ fn text(scalar: &ScalarValue) -> Option<&str> {
 
 fn array_bytes(array: &ArrayRef) -> usize {
     match array.data_type() {
-        DataType::Utf8 => array.as_string::<i32>().offsets().last().zip(array.as_string::<i32>().offsets().first())
+        DataType::Utf8 => array
+            .as_string::<i32>()
+            .offsets()
+            .last()
+            .zip(array.as_string::<i32>().offsets().first())
             .map_or(0, |(end, start)| (end - start) as usize),
         DataType::Utf8View => array.as_string_view().lengths().map(|n| n as usize).sum(),
         _ => array.get_array_memory_size(),

@@ -79,7 +79,8 @@ pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<(), Error> {
     let mut grouping_sets = false;
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Aggregate(aggregate) = node {
-            grouping_sets |= aggregate.group_expr.iter().any(|e| matches!(e, datafusion::logical_expr::Expr::GroupingSet(_)));
+            grouping_sets |=
+                aggregate.group_expr.iter().any(|e| matches!(e, datafusion::logical_expr::Expr::GroupingSet(_)));
         }
         Ok(if grouping_sets { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
@@ -116,7 +117,9 @@ impl Visitor for Counts {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
         let Some(with) = &query.with else { return ControlFlow::Continue(()) };
         if with.recursive {
-            return ControlFlow::Break(Box::new(Error::Forbidden("WITH RECURSIVE is refused: it may never end".into())));
+            return ControlFlow::Break(Box::new(Error::Forbidden(
+                "WITH RECURSIVE is refused: it may never end".into(),
+            )));
         }
         Self::add(&mut self.ctes, with.cte_tables.len(), MAX_CTES, "common table expressions")
     }

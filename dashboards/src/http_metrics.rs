@@ -33,7 +33,10 @@ impl HttpMetrics {
         ];
         let mut out = String::new();
         for (name, kind, help, value) in families {
-            let _ = writeln!(out, "# HELP ja4_engine_{name} {help}\n# TYPE ja4_engine_{name} {kind}\nja4_engine_{name} {value}");
+            let _ = writeln!(
+                out,
+                "# HELP ja4_engine_{name} {help}\n# TYPE ja4_engine_{name} {kind}\nja4_engine_{name} {value}"
+            );
         }
         out
     }

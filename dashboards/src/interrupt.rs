@@ -74,10 +74,11 @@ impl Interruptible {
         let Some(filter) = join.filter() else { return Ok(None) };
         let condition = Arc::new(Condition { inner: Arc::clone(filter.expression()), stop: self.0.clone() });
         let filter = JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()));
-        let rebuilt = NestedLoopJoinExecBuilder::new(Arc::clone(join.left()), Arc::clone(join.right()), *join.join_type())
-            .with_projection_ref(join.projection().clone())
-            .with_filter(Some(filter))
-            .build()?;
+        let rebuilt =
+            NestedLoopJoinExecBuilder::new(Arc::clone(join.left()), Arc::clone(join.right()), *join.join_type())
+                .with_projection_ref(join.projection().clone())
+                .with_filter(Some(filter))
+                .build()?;
         Ok(Some(Arc::new(rebuilt)))
     }
 }

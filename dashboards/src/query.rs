@@ -9,12 +9,12 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::config::Dialect;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use engine::catalog::Catalog;
@@ -23,13 +23,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use crate::Limits;
 use crate::encode::Format;
 use crate::error::Error;
 use crate::functions::{self, BoundedConcat};
 use crate::guard;
 use crate::interrupt::{Interruptible, Stop};
 use crate::table::ServedTable;
-use crate::Limits;
 
 /// Rows of a batch inside a query. Smaller than DataFusion's 8192, because what an expression makes of one batch is
 /// not accounted for.
@@ -118,10 +118,8 @@ impl Queries {
 
     /// A session that sees the served tables, reads, and does nothing else.
     fn session(&self, stop: Stop) -> SessionState {
-        let mut config = SessionConfig::new()
-            .with_information_schema(true)
-            .with_batch_size(BATCH_ROWS)
-            .with_target_partitions(2);
+        let mut config =
+            SessionConfig::new().with_information_schema(true).with_batch_size(BATCH_ROWS).with_target_partitions(2);
         config.options_mut().execution.enable_recursive_ctes = false;
         config.options_mut().execution.time_zone = Some("UTC".to_owned());
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(BoundedConcat)];
@@ -185,8 +183,7 @@ async fn collect(state: SessionState, sql: &str, limits: &Limits) -> Result<Answ
     guard::check_plan(&plan)?;
     let frame = SessionContext::new_with_state(state).execute_logical_plan(plan).await?;
     let mut stream = frame.execute_stream().await?;
-    let mut answer =
-        Answer { schema: stream.schema(), batches: Vec::new(), rows: 0, truncated: false, started };
+    let mut answer = Answer { schema: stream.schema(), batches: Vec::new(), rows: 0, truncated: false, started };
     let mut bytes = 0;
     while let Some(batch) = stream.next().await {
         let batch = batch?;

@@ -170,7 +170,8 @@ mod tests {
     fn a_batch_survives_the_wire() {
         let schema = stream_schema([Field::new("host", DataType::Utf8, true)]);
         let host = arrow::array::StringArray::from(vec![Some("a"), None]);
-        let columns: Vec<ArrayRef> = vec![time_array(vec![1, 2]), Arc::new(UInt64Array::from(vec![7, 8])), Arc::new(host)];
+        let columns: Vec<ArrayRef> =
+            vec![time_array(vec![1, 2]), Arc::new(UInt64Array::from(vec![7, 8])), Arc::new(host)];
         let batch = Batch { diff: -1, route: 9, ..Batch::new(RecordBatch::try_new(schema, columns).expect("valid")) };
         let text = serde_json::to_string(&batch).expect("encodes");
         let back: Batch = serde_json::from_str(&text).expect("decodes");

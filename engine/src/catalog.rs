@@ -94,7 +94,13 @@ impl Table {
             EdgeClass::Stream => Vec::new(),
             EdgeClass::Relation { key } => key.clone(),
         };
-        Self { name: name.to_owned(), schema: Arc::clone(&ty.schema), key, hot_rows: hot_rows.max(1), state: Mutex::default() }
+        Self {
+            name: name.to_owned(),
+            schema: Arc::clone(&ty.schema),
+            key,
+            hot_rows: hot_rows.max(1),
+            state: Mutex::default(),
+        }
     }
 
     /// Takes in a batch that arrived at `time`. A change of a live row is its retraction first, then its insertion.
@@ -124,9 +130,10 @@ impl Table {
     fn push_live(&self, state: &mut State, batch: &Batch) -> Result<(), ArrowError> {
         let mut columns = Vec::with_capacity(self.key.len());
         for name in &self.key {
-            let column = batch.rows.column_by_name(name).ok_or_else(|| {
-                ArrowError::SchemaError(format!("key column {name} is missing"))
-            })?;
+            let column = batch
+                .rows
+                .column_by_name(name)
+                .ok_or_else(|| ArrowError::SchemaError(format!("key column {name} is missing")))?;
             columns.push(Arc::clone(column));
         }
         if state.keys.is_none() {

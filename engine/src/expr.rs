@@ -10,8 +10,8 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, SchemaError};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{AggregateUDF, Expr, Volatility};
 use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{AggregateUDF, Expr, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
@@ -105,7 +105,8 @@ impl Session {
         let columns = df_schema(schema)?;
         // Some functions, such as coalesce, are only defined by what they simplify to.
         let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(columns.clone())).build());
-        let expr = simplifier.coerce(expr, &columns).and_then(|e| simplifier.simplify(e)).map_err(|error| fault(&error))?;
+        let expr =
+            simplifier.coerce(expr, &columns).and_then(|e| simplifier.simplify(e)).map_err(|error| fault(&error))?;
         let expr = self.context.create_physical_expr(expr, &columns).map_err(|error| fault(&error))?;
         let data_type = expr.data_type(schema).map_err(|error| fault(&error))?;
         let nullable = expr.nullable(schema).map_err(|error| fault(&error))?;

@@ -6,7 +6,8 @@ use crate::plan::{Input, Plan};
 
 /// The plan as a Mermaid flowchart, from left to right in the direction of data flow.
 pub fn mermaid(plan: &Plan) -> String {
-    let quote = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
+    let quote =
+        |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
     let mut out = String::from("flowchart LR\n");
     for (index, node) in plan.nodes.iter().enumerate() {
         let (open, close) = if node.inputs.is_empty() { ("([", "])") } else { ("[", "]") };

@@ -89,10 +89,16 @@ impl Metrics {
                 let _ = writeln!(out, "ja4_engine_node_{name}{{node=\"{id}\",kind=\"{node_kind}\"}} {}", read(m));
             }
         }
-        let _ = writeln!(out, "# HELP ja4_engine_node_events_total What only this kind of node counts.\n# TYPE ja4_engine_node_events_total counter");
+        let _ = writeln!(
+            out,
+            "# HELP ja4_engine_node_events_total What only this kind of node counts.\n# TYPE ja4_engine_node_events_total counter"
+        );
         for (id, node_kind, m) in &nodes {
             for (event, value) in m.named() {
-                let _ = writeln!(out, "ja4_engine_node_events_total{{node=\"{id}\",kind=\"{node_kind}\",event=\"{event}\"}} {value}");
+                let _ = writeln!(
+                    out,
+                    "ja4_engine_node_events_total{{node=\"{id}\",kind=\"{node_kind}\",event=\"{event}\"}} {value}"
+                );
             }
         }
         out

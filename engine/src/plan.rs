@@ -206,7 +206,9 @@ impl PlanContext<'_> {
         let written = text.get(sql.span.start as usize..sql.span.end as usize).unwrap_or_default();
         // The part is looked for in the text as written, which may be quoted or a block.
         let span = match fault.part.as_deref().and_then(|part| find_word(written, part)) {
-            Some((at, len)) => Span { start: sql.span.start + at as u32, end: sql.span.start + (at + len) as u32, ..sql.span },
+            Some((at, len)) => {
+                Span { start: sql.span.start + at as u32, end: sql.span.start + (at + len) as u32, ..sql.span }
+            }
             None => sql.span,
         };
         let mut problem = Diagnostic::new(span, fault.message.clone());
@@ -313,7 +315,10 @@ impl Planner<'_> {
         let mut serve = None;
         if let Some(section) = &spec.serve {
             if let Err(error) = section.listen.value.parse::<std::net::SocketAddr>() {
-                let problem = Diagnostic::new(section.listen.span, format!("`{}` is not an address and port: {error}", section.listen.value));
+                let problem = Diagnostic::new(
+                    section.listen.span,
+                    format!("`{}` is not an address and port: {error}", section.listen.value),
+                );
                 self.problems.push(problem.help("such as 127.0.0.1:8080 or [::1]:8080"));
             }
             let mut tables = Vec::new();
@@ -377,7 +382,9 @@ impl Planner<'_> {
                 kind,
                 inputs: inputs
                     .into_iter()
-                    .map(|(name, from, port, span)| (name, position.get(&from).copied().unwrap_or(usize::MAX), port, span))
+                    .map(|(name, from, port, span)| {
+                        (name, position.get(&from).copied().unwrap_or(usize::MAX), port, span)
+                    })
                     .collect(),
             })
             .collect()
@@ -454,7 +461,8 @@ impl Planner<'_> {
         // A node of unknown kind has been reported already.
         let kind = ids[index].1?;
         if kind.outputs.is_empty() {
-            self.problems.push(Diagnostic::new(reference.span, format!("`{id}` is a {}: nothing leaves it", kind.name)));
+            self.problems
+                .push(Diagnostic::new(reference.span, format!("`{id}` is a {}: nothing leaves it", kind.name)));
             return None;
         }
         let Some(port) = port else { return Some((index, 0)) };
@@ -467,7 +475,12 @@ impl Planner<'_> {
     }
 
     /// `id` or `id.port` among the resolved nodes.
-    fn reference(&mut self, reference: &Located<String>, nodes: &[NodeSpec], resolved: &[Resolved]) -> Option<(usize, usize)> {
+    fn reference(
+        &mut self,
+        reference: &Located<String>,
+        nodes: &[NodeSpec],
+        resolved: &[Resolved],
+    ) -> Option<(usize, usize)> {
         let ids: Vec<(&str, Option<Kind>)> =
             nodes.iter().map(|n| (n.id.value.as_str(), self.registry.find(&n.kind.value).copied())).collect();
         let (index, port) = self.reference_among(reference, &ids)?;
@@ -480,7 +493,9 @@ impl Planner<'_> {
         let mut order = Vec::with_capacity(nodes.len());
         let mut done = vec![false; nodes.len()];
         // The inputs of nodes that were refused are not waited for.
-        let ready = |done: &[bool], node: &Resolved| node.inputs.iter().all(|(_, from, _, _)| done.get(*from).copied().unwrap_or(true));
+        let ready = |done: &[bool], node: &Resolved| {
+            node.inputs.iter().all(|(_, from, _, _)| done.get(*from).copied().unwrap_or(true))
+        };
         while order.len() < nodes.len() {
             let Some(next) = (0..nodes.len()).find(|&at| !done[at] && ready(&done, &nodes[at])) else {
                 let at = (0..nodes.len()).find(|&at| !done[at])?;

@@ -61,9 +61,10 @@ impl Shared {
     pub fn new(plan: &Plan) -> Self {
         let serve = plan.serve.iter();
         let tables = serve.flat_map(|serve| {
-            serve.tables.iter().map(|(name, node, port)| {
-                Arc::new(Table::new(name, &plan.nodes[*node].outputs[*port], serve.hot_rows))
-            })
+            serve
+                .tables
+                .iter()
+                .map(|(name, node, port)| Arc::new(Table::new(name, &plan.nodes[*node].outputs[*port], serve.hot_rows)))
         });
         let shared = Self { catalog: Arc::new(Catalog::new(tables.collect())), ..Self::default() };
         for node in &plan.nodes {
@@ -186,7 +187,11 @@ pub fn render(plan: &Plan, scope: Scope<'_, Time>, worker: usize, peers: usize, 
             probe: probe.clone(),
             shared: Arc::clone(shared),
             connected: node.connected.clone(),
-            tables: node.inputs.iter().map(|i| tables.get(&(i.node, i.port)).and_then(|t| t.first()).cloned()).collect(),
+            tables: node
+                .inputs
+                .iter()
+                .map(|i| tables.get(&(i.node, i.port)).and_then(|t| t.first()).cloned())
+                .collect(),
             input_names: node.inputs.iter().map(|i| i.name.clone()).collect(),
             bounded: plan.is_bounded(),
             home: index % peers,

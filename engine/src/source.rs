@@ -1,9 +1,9 @@
 //! What all sources share: watermarks, late rows, back-pressure, pausing and stopping.
 
+use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
-use std::time::Duration;
 
 use crate::batch::{Batch, Stream, Time};
 use crate::render::BuildContext;

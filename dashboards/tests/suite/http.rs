@@ -29,10 +29,14 @@ async fn every_format_has_the_same_rows() {
     let reply = post(&app, "text/csv", FOUR).await;
     assert!(reply.header("content-type").starts_with("text/csv"));
     let lines: Vec<&str> = reply.text().lines().collect();
-    assert_eq!(lines[..3], ["seq,host,path,score,time", "0,,/p/0,,2026-03-01T00:00:00Z", "1,h1.example,/p/1,0.25,2026-03-01T00:00:01Z"]);
+    assert_eq!(
+        lines[..3],
+        ["seq,host,path,score,time", "0,,/p/0,,2026-03-01T00:00:00Z", "1,h1.example,/p/1,0.25,2026-03-01T00:00:01Z"]
+    );
 
     let reply = post(&app, "application/vnd.apache.arrow.stream", FOUR).await;
-    let batches: Vec<_> = StreamReader::try_new(reply.body.as_slice(), None).expect("stream").map(|b| b.expect("batch")).collect();
+    let batches: Vec<_> =
+        StreamReader::try_new(reply.body.as_slice(), None).expect("stream").map(|b| b.expect("batch")).collect();
     assert_eq!(batches.iter().map(|b| b.num_rows()).sum::<usize>(), 4);
 
     assert_eq!(post(&app, "image/png", FOUR).await.status, StatusCode::NOT_ACCEPTABLE);
@@ -74,13 +78,16 @@ async fn the_page_loads_nothing_from_elsewhere_and_has_nothing_inline() {
     for inline in ["<style", "style=", "onclick=", "onload=", "javascript:", "http://", "https://"] {
         assert!(!html.contains(inline), "{inline}");
     }
-    let attribute = |name: &str| html.split(&format!("{name}=\"")).skip(1).filter_map(|s| s.split('"').next()).collect::<Vec<_>>();
-    let links: Vec<&str> = attribute("src").into_iter().chain(attribute("href")).filter(|l| l.starts_with("/assets/")).collect();
+    let attribute =
+        |name: &str| html.split(&format!("{name}=\"")).skip(1).filter_map(|s| s.split('"').next()).collect::<Vec<_>>();
+    let links: Vec<&str> =
+        attribute("src").into_iter().chain(attribute("href")).filter(|l| l.starts_with("/assets/")).collect();
     assert!(links.len() >= 4, "{links:?}");
     for link in links {
         let file = get(&app, link).await;
         assert_eq!(file.status, StatusCode::OK, "{link}");
-        let again = Request::get(link).header("if-none-match", file.header("etag")).body(Body::empty()).expect("request");
+        let again =
+            Request::get(link).header("if-none-match", file.header("etag")).body(Body::empty()).expect("request");
         assert_eq!(send(&app, again).await.status, StatusCode::NOT_MODIFIED, "{link}");
     }
     assert!(!html.contains("<script>"), "scripts are files");
@@ -89,7 +96,8 @@ async fn the_page_loads_nothing_from_elsewhere_and_has_nothing_inline() {
 #[tokio::test]
 async fn another_sites_page_cannot_send_queries() {
     let app = with_rows(1, Limits::default());
-    let request = Request::post("/sql").header("sec-fetch-site", "cross-site").body(Body::from("SELECT 1")).expect("request");
+    let request =
+        Request::post("/sql").header("sec-fetch-site", "cross-site").body(Body::from("SELECT 1")).expect("request");
     assert_eq!(send(&app, request).await.status, StatusCode::FORBIDDEN);
 }
 
@@ -110,7 +118,10 @@ async fn readiness_follows_the_run_and_health_does_not() {
         assert_eq!(get(&app, "/health").await.status, StatusCode::OK);
     }
     let info = get(&app, "/status").await.json();
-    assert_eq!((&info["pipeline"], &info["state"], &info["message"]), (&"test".into(), &"failed".into(), &"disk full".into()));
+    assert_eq!(
+        (&info["pipeline"], &info["state"], &info["message"]),
+        (&"test".into(), &"failed".into(), &"disk full".into())
+    );
     assert_eq!(info["nodes"][0]["id"], "packets");
 }
 

@@ -52,7 +52,10 @@ async fn rows_are_cut_and_the_answer_says_so() {
     let reply = post(&app, "application/json", "SELECT seq FROM requests").await;
     let body = reply.json();
     assert_eq!((reply.header("x-truncated"), reply.header("x-row-count")), ("true", "10"));
-    assert_eq!((body["rows"].as_array().map(Vec::len), &body["truncated"], &body["row_count"]), (Some(10), &true.into(), &10.into()));
+    assert_eq!(
+        (body["rows"].as_array().map(Vec::len), &body["truncated"], &body["row_count"]),
+        (Some(10), &true.into(), &10.into())
+    );
     let reply = post(&app, "application/json", "SELECT seq FROM requests LIMIT 10").await;
     assert_eq!((reply.header("x-truncated"), &reply.json()["truncated"]), ("", &false.into()));
 }
@@ -71,7 +74,10 @@ async fn memory_is_bounded() {
 async fn long_and_broken_texts_are_refused() {
     let app = with_rows(1, Limits { max_sql_bytes: 100, ..Limits::default() });
     let reply = post(&app, "*/*", &format!("SELECT {}", " ".repeat(200))).await;
-    assert_eq!((reply.status, &reply.json()["error"]), (StatusCode::PAYLOAD_TOO_LARGE, &"the statement is longer than 100 bytes".into()));
+    assert_eq!(
+        (reply.status, &reply.json()["error"]),
+        (StatusCode::PAYLOAD_TOO_LARGE, &"the statement is longer than 100 bytes".into())
+    );
     let invalid = Request::post("/sql").body(Body::from(vec![0xff, 0xfe])).expect("request");
     assert_eq!(send(&app, invalid).await.status, StatusCode::BAD_REQUEST);
 }

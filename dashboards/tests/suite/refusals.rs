@@ -78,7 +78,8 @@ async fn functions_that_amplify_are_not_served_or_bounded() {
     );
     let long = "y".repeat(30_000);
     let replace = format!("SELECT max(length(replace(replace(path, 'p', '{long}'), 'y', '{long}'))) FROM requests");
-    let per_row = format!("SELECT max(length(path || '{long}' || '{long}')) FROM requests a, (SELECT 1 FROM requests) b");
+    let per_row =
+        format!("SELECT max(length(path || '{long}' || '{long}')) FROM requests a, (SELECT 1 FROM requests) b");
     for sql in [
         "SELECT length(repeat('x', 1500000000))",
         "SELECT lpad('x', 1500000000)",
@@ -126,7 +127,10 @@ async fn statements_of_exponential_plans_are_refused_before_they_are_planned() {
 #[tokio::test]
 async fn errors_name_what_was_probably_meant() {
     let (status, body) = refusal("SELECT * FROM request").await;
-    assert_eq!((status, &body["error"], &body["help"]), (StatusCode::BAD_REQUEST, &"table 'request' not found".into(), &"did you mean `requests`?".into()));
+    assert_eq!(
+        (status, &body["error"], &body["help"]),
+        (StatusCode::BAD_REQUEST, &"table 'request' not found".into(), &"did you mean `requests`?".into())
+    );
     let (_, body) = refusal("SELECT * FROM zzz").await;
     assert_eq!(body["help"], "there are: requests, detections");
     let (_, body) = refusal("SELECT hots FROM requests").await;

@@ -30,7 +30,10 @@ async fn memory_and_segments_are_one_table_and_no_row_is_twice() {
 
     let info = get(&app, "/tables").await.json();
     assert_eq!(info[0]["name"], "requests");
-    assert_eq!((&info[0]["hot_rows"], &info[0]["stored_rows"], &info[0]["segments"]), (&json!(100), &json!(900), &json!(3)));
+    assert_eq!(
+        (&info[0]["hot_rows"], &info[0]["stored_rows"], &info[0]["segments"]),
+        (&json!(100), &json!(900), &json!(3))
+    );
     assert_eq!(info[0]["columns"][0], json!({"name": "time", "type": "Timestamp(ns, \"UTC\")", "nullable": false}));
 }
 
@@ -50,7 +53,10 @@ async fn projection_filter_and_limit_reach_the_segments() {
     assert!(plan.text().contains("limit=3") || plan.text().contains("fetch=3"), "{}", plan.text());
 
     let found = query(&app, "SELECT path FROM requests WHERE seq >= 498 AND seq < 502 ORDER BY seq").await;
-    assert_eq!(found, [json!({"path": "/p/498"}), json!({"path": "/p/499"}), json!({"path": "/p/500"}), json!({"path": "/p/501"})]);
+    assert_eq!(
+        found,
+        [json!({"path": "/p/498"}), json!({"path": "/p/499"}), json!({"path": "/p/500"}), json!({"path": "/p/501"})]
+    );
     assert_eq!(query(&app, "SELECT host FROM requests LIMIT 3").await.len(), 3);
 }
 

@@ -113,7 +113,8 @@ fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
         return target;
     }
     let alternatives = schema.get("anyOf").and_then(Value::as_array);
-    let mut present = alternatives.into_iter().flatten().filter(|s| s.get("type").and_then(Value::as_str) != Some("null"));
+    let mut present =
+        alternatives.into_iter().flatten().filter(|s| s.get("type").and_then(Value::as_str) != Some("null"));
     match (present.next(), present.next()) {
         (Some(only), None) => resolve(root, only),
         _ => schema,
@@ -203,7 +204,8 @@ fn page(kind: &Kind) -> String {
             (None, true) => "; must be set".to_owned(),
             (None, false) => String::new(),
         };
-        let _ = writeln!(out, "\n{} ({}{default})\n    {}", option.name, option.ty.replace('`', ""), option.description);
+        let _ =
+            writeln!(out, "\n{} ({}{default})\n    {}", option.name, option.ty.replace('`', ""), option.description);
     }
     out
 }

@@ -81,7 +81,12 @@ fn rate(before: &mut (Instant, u64), rows: u64) -> f64 {
 
 fn show(bar: &ProgressBar, shared: &Shared, summary: &Summary, rate: f64, format: LogFormat) {
     let (read, total) = (shared.progress.read.load(Relaxed), shared.progress.total.load(Relaxed));
-    let counts = format!("{} rows/s, late {}, rejected {}", number(rate as u64), number(summary.late()), number(summary.rejected()));
+    let counts = format!(
+        "{} rows/s, late {}, rejected {}",
+        number(rate as u64),
+        number(summary.late()),
+        number(summary.rejected())
+    );
     if format == LogFormat::Json {
         let (rows, late, rejected) = (summary.source_rows(), summary.late(), summary.rejected());
         tracing::info!(read, total, rows, late, rejected, rows_per_second = rate, "progress");

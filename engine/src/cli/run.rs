@@ -100,7 +100,9 @@ fn start_web(
     let Some(serve) = &plan.serve else { return Ok(None) };
     let listen = match listen {
         Some(listen) => listen,
-        None => serve.listen.parse().map_err(|error| format!("`{}` is not an address and port: {error}", serve.listen))?,
+        None => {
+            serve.listen.parse().map_err(|error| format!("`{}` is not an address and port: {error}", serve.listen))?
+        }
     };
     let context = WebContext {
         name: plan.name.clone(),
@@ -111,7 +113,9 @@ fn start_web(
     };
     web(context).map(Some).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => format!("the address {listen} is in use: choose another with --listen"),
-        io::ErrorKind::PermissionDenied => format!("no permission to listen on {listen}: choose a port from 1024 on with --listen"),
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission to listen on {listen}: choose a port from 1024 on with --listen")
+        }
         io::ErrorKind::AddrNotAvailable => format!("no interface of this machine has the address {}", listen.ip()),
         _ => format!("the web service cannot start on {listen}: {error}"),
     })

@@ -45,7 +45,8 @@ fn node(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     schema.insert("title".into(), kind.name.into());
     schema.insert("description".into(), kind.summary.into());
     schema.insert("type".into(), "object".into());
-    let id = json!({ "type": "string", "pattern": ID, "description": "The name by which other nodes refer to this one." });
+    let id =
+        json!({ "type": "string", "pattern": ID, "description": "The name by which other nodes refer to this one." });
     property(&mut schema, "id", id);
     property(&mut schema, "kind", json!({ "const": kind.name, "description": kind.summary }));
     if let Some(from) = from(kind.inputs) {
@@ -128,7 +129,9 @@ fn tidy(owner: &str, schema: &mut Value) {
             ("properties" | "patternProperties", Value::Object(properties)) => {
                 properties.values_mut().for_each(|property| tidy(owner, property));
             }
-            ("items" | "additionalProperties" | "oneOf" | "anyOf" | "allOf" | "prefixItems", value) => tidy(owner, value),
+            ("items" | "additionalProperties" | "oneOf" | "anyOf" | "allOf" | "prefixItems", value) => {
+                tidy(owner, value)
+            }
             _ => {}
         }
     }

@@ -8,7 +8,8 @@ use crate::run::Summary;
 pub(super) fn text(summary: &Summary) -> String {
     let mut rows = vec![["node", "kind", "rows in", "rows out", "late", "rejected", "evicted", ""].map(str::to_owned)];
     for node in &summary.nodes {
-        let own: Vec<String> = node.named.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect();
+        let own: Vec<String> =
+            node.named.iter().filter(|(_, n)| *n > 0).map(|(name, n)| counter(name, *n, node.rows_out)).collect();
         let [rows_in, rows_out, late, rejected, evicted] =
             [node.rows_in, node.rows_out, node.late, node.rejected, node.evicted].map(number);
         let kind = node.kind.to_owned();
@@ -38,6 +39,16 @@ pub(super) fn text(summary: &Summary) -> String {
         number(summary.rejected()),
     );
     out
+}
+
+/// A counter of the node's own; what it has in common with the rows that left is a share of them.
+fn counter(name: &str, value: u64, rows_out: u64) -> String {
+    match name {
+        "correlated" if rows_out > 0 => {
+            format!("{name} {} ({:.1} %)", number(value), 100.0 * value as f64 / rows_out as f64)
+        }
+        _ => format!("{name} {}", number(value)),
+    }
 }
 
 /// A number with its thousands apart.
@@ -74,13 +85,14 @@ mod tests {
             evicted: 0,
             named,
         };
-        let nodes = vec![node("a", true, 1_234_567, vec![]), node("join", false, 10, vec![("correlated", 9), ("orphans", 1)])];
+        let nodes =
+            vec![node("a", true, 1_234_567, vec![]), node("join", false, 10, vec![("correlated", 9), ("orphans", 1)])];
         let shown = text(&Summary { wall: Duration::from_secs(2), nodes });
         assert_eq!(
             shown,
             "node  kind  rows in   rows out  late  rejected  evicted\n\
              a     k           0  1,234,567     1         0        0\n\
-             join  k           0         10     1         0        0  correlated 9, orphans 1\n\
+             join  k           0         10     1         0        0  correlated 9 (90.0 %), orphans 1\n\
              1,234,567 rows from sources in 2.00 s: 617,283 rows/s; late 2, rejected 0\n"
         );
     }

@@ -128,8 +128,12 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                 let result = match text.as_str() {
                     "true" if *plain => visitor.visit_bool(true),
                     "false" if *plain => visitor.visit_bool(false),
-                    text if *plain && text.parse::<i64>().is_ok() => visitor.visit_i64(text.parse().unwrap_or_default()),
-                    text if *plain && text.parse::<f64>().is_ok() => visitor.visit_f64(text.parse().unwrap_or_default()),
+                    text if *plain && text.parse::<i64>().is_ok() => {
+                        visitor.visit_i64(text.parse().unwrap_or_default())
+                    }
+                    text if *plain && text.parse::<f64>().is_ok() => {
+                        visitor.visit_f64(text.parse().unwrap_or_default())
+                    }
                     text => visitor.visit_str(text),
                 };
                 result.map_err(|fault: Fault| fault.at(self.tree.span))

@@ -143,13 +143,7 @@ impl Pipeline {
         }
         let settings = Tree { value: Value::Map(settings), span: tree.span };
         let settings: Settings = options::read(&settings, problems)?;
-        Some(Pipeline {
-            name: settings.name,
-            tick: settings.tick,
-            data_dir: settings.data_dir,
-            nodes: nodes?,
-            serve,
-        })
+        Some(Pipeline { name: settings.name, tick: settings.tick, data_dir: settings.data_dir, nodes: nodes?, serve })
     }
 
     /// JSON Schemas of the settings and of the section `serve`.
@@ -163,10 +157,8 @@ fn read_serve(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<ServeSpec> 
     let listen = serve.listen.unwrap_or_else(|| Located::new("127.0.0.1:8080".to_owned(), tree.span));
     // The order as written; the map behind `Serve` has sorted the names.
     let written = tree.get("tables").and_then(Tree::entries).unwrap_or_default();
-    let tables = written
-        .iter()
-        .filter_map(|(name, _)| Some((name.clone(), serve.tables.get(&name.value)?.clone())))
-        .collect();
+    let tables =
+        written.iter().filter_map(|(name, _)| Some((name.clone(), serve.tables.get(&name.value)?.clone()))).collect();
     Some(ServeSpec { listen, hot_rows: serve.hot_rows, tables })
 }
 
@@ -195,7 +187,9 @@ fn read_node(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<NodeSpec> {
             _ => rest.push((key.clone(), value.clone())),
         }
     }
-    for (name, found) in [("id", entries.iter().any(|(k, _)| k.value == "id")), ("kind", entries.iter().any(|(k, _)| k.value == "kind"))] {
+    for (name, found) in
+        [("id", entries.iter().any(|(k, _)| k.value == "id")), ("kind", entries.iter().any(|(k, _)| k.value == "kind"))]
+    {
         if !found {
             problems.push(Diagnostic::new(tree.span, format!("a node needs `{name}`")));
         }

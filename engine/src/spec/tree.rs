@@ -180,11 +180,13 @@ impl Reader<'_> {
                 let written = self.text.get(span.start as usize..span.end as usize).unwrap_or_default();
                 let plain = !written.starts_with(['"', '\'', '|', '>']);
                 // A plain scalar as written: serde has turned `0x1F` and `1e3` into numbers already.
-                let text = if plain && !written.is_empty() && !written.contains('\n') && !written.starts_with(['*', '&', '!']) {
-                    written.trim_end().to_owned()
-                } else {
-                    text
-                };
+                let text =
+                    if plain && !written.is_empty() && !written.contains('\n') && !written.starts_with(['*', '&', '!'])
+                    {
+                        written.trim_end().to_owned()
+                    } else {
+                        text
+                    };
                 Value::Scalar { text: self.interpolate(&text, span), plain }
             }
             Raw::List(items) => Value::List(items.into_iter().map(|item| self.tree(item)).collect()),

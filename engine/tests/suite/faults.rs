@@ -21,22 +21,43 @@ fn a_good_pipeline_is_accepted_in_any_order_of_nodes() {
 
 #[test]
 fn unknown_kinds_and_options_name_the_nearest() {
-    shows(&with("  - { id: b, kind: test.kep, from: a }\n"), &["p.yaml:4:18", "unknown kind `test.kep`", "did you mean `test.keep`?"]);
+    shows(
+        &with("  - { id: b, kind: test.kep, from: a }\n"),
+        &["p.yaml:4:18", "unknown kind `test.kep`", "did you mean `test.keep`?"],
+    );
     shows(
         &with("  - id: b\n    kind: test.keep\n    from: a\n    were: n > 1\n"),
         &["p.yaml:7:5", "unknown option `were`", "did you mean `where`?", "missing field `where`"],
     );
-    shows(&refused("name: t\nnodes:\n  - { id: a, kind: test.numbers, rows: many }\n"), &["p.yaml:3:40", "found `many`"]);
-    shows(&refused("name: t\nnodes:\n  - { id: a, kind: test.numbers, rows: 1, breaks: plainy }\n"), &["did you mean `plainly`?"]);
+    shows(
+        &refused("name: t\nnodes:\n  - { id: a, kind: test.numbers, rows: many }\n"),
+        &["p.yaml:3:40", "found `many`"],
+    );
+    shows(
+        &refused("name: t\nnodes:\n  - { id: a, kind: test.numbers, rows: 1, breaks: plainy }\n"),
+        &["did you mean `plainly`?"],
+    );
 }
 
 #[test]
 fn wrong_inputs_are_refused() {
-    shows(&with("  - { id: b, kind: test.keep, from: aa, where: n > 1 }\n"), &["p.yaml:4:37", "no node has the id `aa`", "did you mean `a`?"]);
-    shows(&with("  - { id: b, kind: test.keep, from: a.lat, where: n > 1 }\n"), &["has no port `lat`", "did you mean `late`?"]);
+    shows(
+        &with("  - { id: b, kind: test.keep, from: aa, where: n > 1 }\n"),
+        &["p.yaml:4:37", "no node has the id `aa`", "did you mean `a`?"],
+    );
+    shows(
+        &with("  - { id: b, kind: test.keep, from: a.lat, where: n > 1 }\n"),
+        &["has no port `lat`", "did you mean `late`?"],
+    );
     shows(&with("  - { id: b, kind: test.keep, where: n > 1 }\n"), &["p.yaml:4:5", "`from` is missing"]);
-    shows(&with("  - { id: b, kind: test.keep, from: { x: a }, where: n > 1 }\n"), &["`test.keep` has one input: write `from: id`"]);
-    shows(&with("  - { id: b, kind: test.numbers, from: a, rows: 1 }\n"), &["p.yaml:4:40", "is a source: it has no input"]);
+    shows(
+        &with("  - { id: b, kind: test.keep, from: { x: a }, where: n > 1 }\n"),
+        &["`test.keep` has one input: write `from: id`"],
+    );
+    shows(
+        &with("  - { id: b, kind: test.numbers, from: a, rows: 1 }\n"),
+        &["p.yaml:4:40", "is a source: it has no input"],
+    );
     shows(&with("  - { id: b, kind: test.both, from: a }\n"), &["p.yaml:4:37", "needs `from: { left: …, right: … }`"]);
     shows(&with("  - { id: b, kind: test.both, from: { left: a } }\n"), &["the input `right` is missing"]);
     shows(
@@ -44,7 +65,9 @@ fn wrong_inputs_are_refused() {
         &["p.yaml:4:48", "`test.both` has no input `rigth`", "did you mean `right`?"],
     );
     shows(
-        &with("  - { id: s, kind: test.collect, from: a, into: x }\n  - { id: b, kind: test.keep, from: s, where: n > 1 }\n"),
+        &with(
+            "  - { id: s, kind: test.collect, from: a, into: x }\n  - { id: b, kind: test.keep, from: s, where: n > 1 }\n",
+        ),
         &["p.yaml:5:37", "nothing leaves it"],
     );
 }
@@ -107,15 +130,22 @@ fn a_wrong_column_is_marked_inside_the_expression() {
 #[test]
 fn wrong_types_and_functions_in_expressions_are_refused() {
     shows(&with("  - { id: b, kind: test.keep, from: a, where: n + 1 }\n"), &["a condition is true or false"]);
-    shows(&with("  - { id: b, kind: test.keep, from: a, where: lowr(host) = 'x' }\n"), &["p.yaml:4:47", "no function `lowr`", "lower"]);
+    shows(
+        &with("  - { id: b, kind: test.keep, from: a, where: lowr(host) = 'x' }\n"),
+        &["p.yaml:4:47", "no function `lowr`", "lower"],
+    );
     shows(&with("  - { id: b, kind: test.keep, from: a, where: \"count(*) > 1\" }\n"), &["is an aggregate function"]);
-    shows(&with("  - { id: b, kind: test.keep, from: a, where: random() > 0.5 }\n"), &["does not depend on the row alone"]);
+    shows(
+        &with("  - { id: b, kind: test.keep, from: a, where: random() > 0.5 }\n"),
+        &["does not depend on the row alone"],
+    );
     shows(&with("  - { id: b, kind: test.keep, from: a, where: \"n >\" }\n"), &["p.yaml:4:47"]);
 }
 
 #[test]
 fn a_relation_is_refused_where_a_stream_is_needed() {
-    let shown = with("  - { id: r, kind: test.latest, from: a }\n  - { id: b, kind: test.keep, from: r, where: n > 1 }\n");
+    let shown =
+        with("  - { id: r, kind: test.latest, from: a }\n  - { id: b, kind: test.keep, from: r, where: n > 1 }\n");
     shows(&shown, &["p.yaml:5:37", "this input is a relation"]);
 }
 
@@ -126,7 +156,10 @@ fn served_tables_are_checked() {
     shows(&refused(&text("  tables: { t: s }\n")), &["p.yaml:6:16", "nothing leaves it"]);
     shows(&refused(&text("  tables: { t: a.lte }\n")), &["did you mean `late`?"]);
     shows(&refused(&text("  tables: { \"a b\": a }\n")), &["p.yaml:6:13", "`a b` is not a table name"]);
-    shows(&refused(&text("  listen: 8080\n  tables: { t: a }\n")), &["p.yaml:6:11", "`8080` is not an address and port"]);
+    shows(
+        &refused(&text("  listen: 8080\n  tables: { t: a }\n")),
+        &["p.yaml:6:11", "`8080` is not an address and port"],
+    );
     shows(&refused(&text("  table: { t: a }\n")), &["did you mean `tables`?", "missing field `tables`"]);
     shows(&refused(&text("  tables: { t: a, T: a }\n")), &["p.yaml:6:19", "the table `T` is there already"]);
 }

@@ -208,7 +208,8 @@ impl Node for Keep {
                 input.for_each_stamp(|time, data| {
                     let mut session = output.session(&time);
                     for batch in data.flat_map(|batches| batches.drain(..)) {
-                        let kept = scalar.mask(&batch.rows).and_then(|mask| Ok(filter_record_batch(&batch.rows, &mask)?));
+                        let kept =
+                            scalar.mask(&batch.rows).and_then(|mask| Ok(filter_record_batch(&batch.rows, &mask)?));
                         match kept {
                             Ok(rows) => session.give(batch.with_rows(rows)),
                             Err(error) => fail(error.to_string()),
@@ -306,27 +307,37 @@ impl Node for Collect {
         for edge in inputs {
             let (options, fail, shared) = (Arc::clone(&self.0), context.failure(), Arc::clone(&context.shared));
             let seen = Arc::clone(&seen);
-            ends.push(edge.stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "collect", |_, _| {
-                move |input, _| {
-                    input.for_each_stamp(|_, data| {
-                        for batch in data.flat_map(|batches| batches.drain(..)) {
-                            let n = batch.rows.column_by_name("n").unwrap().as_any().downcast_ref::<Int64Array>().unwrap();
-                            for n in n.values() {
-                                assert!(options.panics_at != Some(*n), "cannot stand {n}");
-                                if options.fails_at == Some(*n) {
-                                    fail(format!("refuses {n}"));
+            ends.push(edge.stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
+                Pipeline,
+                "collect",
+                |_, _| {
+                    move |input, _| {
+                        input.for_each_stamp(|_, data| {
+                            for batch in data.flat_map(|batches| batches.drain(..)) {
+                                let n = batch
+                                    .rows
+                                    .column_by_name("n")
+                                    .unwrap()
+                                    .as_any()
+                                    .downcast_ref::<Int64Array>()
+                                    .unwrap();
+                                for n in n.values() {
+                                    assert!(options.panics_at != Some(*n), "cannot stand {n}");
+                                    if options.fails_at == Some(*n) {
+                                        fail(format!("refuses {n}"));
+                                    }
+                                    if options.stops_at == Some(*n) {
+                                        shared.stop();
+                                    }
+                                    engine::metrics::NodeMetrics::add(&seen, 1);
+                                    let mut all = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+                                    all.entry(options.into.clone()).or_default().push(*n);
                                 }
-                                if options.stops_at == Some(*n) {
-                                    shared.stop();
-                                }
-                                engine::metrics::NodeMetrics::add(&seen, 1);
-                                let mut all = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
-                                all.entry(options.into.clone()).or_default().push(*n);
                             }
-                        }
-                    });
-                }
-            }));
+                        });
+                    }
+                },
+            ));
         }
         let first = ends.swap_remove(0);
         vec![ends.into_iter().fold(first, |all, end| all.concat(end))]

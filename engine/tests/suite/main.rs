@@ -15,7 +15,8 @@ fn plan(text: &str) -> Result<Plan, String> {
     let path = dir.path().join("p.yaml");
     std::fs::write(&path, text).expect("written");
     let variable = |name: &str| (name == "HOST").then(|| "localhost".to_owned());
-    Plan::load_with(&path, &kinds::registry(), &variable).map_err(|(problems, sources)| sources.render(&problems, false))
+    Plan::load_with(&path, &kinds::registry(), &variable)
+        .map_err(|(problems, sources)| sources.render(&problems, false))
 }
 
 /// What a user sees when the pipeline is refused.

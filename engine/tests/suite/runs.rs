@@ -110,7 +110,8 @@ fn a_slow_branch_holds_a_fast_source_back_but_never_for_good() {
 
 #[test]
 fn the_graph_is_drawn_with_ports_and_tables() {
-    let plan = plan(&pipeline("rows: 1", "into: drawn").replace("right: b", "right: b.late")).unwrap_or_else(|s| panic!("{s}"));
+    let plan = plan(&pipeline("rows: 1", "into: drawn").replace("right: b", "right: b.late"))
+        .unwrap_or_else(|s| panic!("{s}"));
     let drawn = mermaid(&plan);
     for line in [
         "flowchart LR",

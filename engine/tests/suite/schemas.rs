@@ -80,7 +80,12 @@ fn options_are_listed_with_type_default_and_meaning() {
 #[test]
 fn the_reference_covers_every_kind_and_port() {
     let text = list::markdown(&kinds::registry());
-    for part in ["## test.numbers", "| `late` | Nothing. |", "| `rows` | whole number | must be set | How many numbers. |", "Inputs: left, right."] {
+    for part in [
+        "## test.numbers",
+        "| `late` | Nothing. |",
+        "| `rows` | whole number | must be set | How many numbers. |",
+        "Inputs: left, right.",
+    ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
 }

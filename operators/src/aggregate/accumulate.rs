@@ -4,9 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
@@ -102,14 +100,38 @@ macro_rules! each_column {
     ($state:expr, $column:ident => $body:expr) => {
         match $state {
             State::Count($column) => $body,
-            State::SumInt($column, seen) => { $body; let $column = seen; $body }
-            State::SumUInt($column, seen) => { $body; let $column = seen; $body }
-            State::SumReal($column, seen) => { $body; let $column = seen; $body }
+            State::SumInt($column, seen) => {
+                $body;
+                let $column = seen;
+                $body
+            }
+            State::SumUInt($column, seen) => {
+                $body;
+                let $column = seen;
+                $body
+            }
+            State::SumReal($column, seen) => {
+                $body;
+                let $column = seen;
+                $body
+            }
             State::Mean($column) => $body,
             State::Moments($column) => $body,
-            State::Int { values: $column, seen, .. } => { $body; let $column = seen; $body }
-            State::UInt { values: $column, seen, .. } => { $body; let $column = seen; $body }
-            State::Real { values: $column, seen, .. } => { $body; let $column = seen; $body }
+            State::Int { values: $column, seen, .. } => {
+                $body;
+                let $column = seen;
+                $body
+            }
+            State::UInt { values: $column, seen, .. } => {
+                $body;
+                let $column = seen;
+                $body
+            }
+            State::Real { values: $column, seen, .. } => {
+                $body;
+                let $column = seen;
+                $body
+            }
             State::Text { values: $column, .. } => $body,
             State::Truth { values: $column, .. } => $body,
             State::Distinct { values: $column, .. } => $body,

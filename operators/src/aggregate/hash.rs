@@ -44,7 +44,8 @@ pub(super) fn hashes(array: &ArrayRef) -> Result<UInt64Array, ArrowError> {
             numbers.as_primitive::<Int64Type>().values().iter().map(|v| mix(*v as u64)).collect()
         }
         ty => {
-            let rows = RowConverter::new(vec![SortField::new(ty.clone())])?.convert_columns(std::slice::from_ref(array))?;
+            let rows =
+                RowConverter::new(vec![SortField::new(ty.clone())])?.convert_columns(std::slice::from_ref(array))?;
             rows.iter().map(|row| mix(state.hash_one(row.data()))).collect()
         }
     };

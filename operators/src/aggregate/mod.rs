@@ -127,7 +127,8 @@ impl<'de> Deserialize<'de> for Source {
 impl Operator for Aggregate {
     type Options = Options;
     const KIND: &'static str = "aggregate";
-    const SUMMARY: &'static str = "Features of groups of rows in tumbling windows: live, and final when the window ends.";
+    const SUMMARY: &'static str =
+        "Features of groups of rows in tumbling windows: live, and final when the window ends.";
     const INPUTS: Inputs = Inputs::One;
     const OUTPUTS: &'static [Port] = &[
         Port { name: "out", summary: "One row for each group and window, replaced while the window is open." },

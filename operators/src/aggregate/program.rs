@@ -334,7 +334,9 @@ impl<'a> Compiler<'a> {
     fn inside(&self, expr: &Expr) -> Result<Expr, ExprFault> {
         for name in columns(expr) {
             if self.row_schema.index_of(&name).is_err() {
-                let message = format!("`{name}` is a value of the group; inside an aggregate only columns of the rows can be used");
+                let message = format!(
+                    "`{name}` is a value of the group; inside an aggregate only columns of the rows can be used"
+                );
                 return Err(ExprFault { part: Some(name), ..ExprFault::new(message) });
             }
         }
@@ -440,7 +442,8 @@ impl<'a> Compiler<'a> {
         let last = Field::new(FINAL, DataType::Boolean, false);
         let fields: Vec<Field> =
             self.keys.into_iter().chain(self.features.into_iter().map(|f| f.field)).chain([last]).collect();
-        let place = |name: &str| projected.index_of(name).map_err(|_| ExprFault::new(format!("the input has no `{name}`")));
+        let place =
+            |name: &str| projected.index_of(name).map_err(|_| ExprFault::new(format!("the input has no `{name}`")));
         Ok(Program {
             by: self.by.len(),
             time: place(TIME)?,

@@ -18,8 +18,7 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
     let mut input = builder.new_input(stream, Exchange::new(|batch: &Batch| batch.route));
     let (output, out) = builder.new_output::<Vec<Batch>>();
     let (final_output, last) = builder.new_output::<Vec<Batch>>();
-    let mut outputs =
-        [output, final_output].map(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from);
+    let mut outputs = [output, final_output].map(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from);
     let activator = context.scope.activator_for(info.address);
     let fail = context.failure();
     let mut window = match Window::new(settings, context.metrics.clone()) {

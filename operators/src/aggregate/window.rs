@@ -140,7 +140,8 @@ impl Window {
                     self.close();
                 }
             } else if let Some(time) = next {
-                let start = *self.start.get_or_insert_with(|| time.saturating_sub(time.rem_euclid(self.settings.window)));
+                let start =
+                    *self.start.get_or_insert_with(|| time.saturating_sub(time.rem_euclid(self.settings.window)));
                 let time = millis(start.saturating_add(self.settings.window)).min(target);
                 done += self.process(&mut rows, time, sent)?;
             } else if self.changed.is_empty() {

@@ -188,8 +188,7 @@ impl Join {
         if batch.late {
             return self.pass_late(batch, true, out);
         }
-        let (Some(keys), Some(times), Some(seqs)) =
-            (Keys::new(&batch.rows, self.columns), batch.times(), batch.seqs())
+        let (Some(keys), Some(times), Some(seqs)) = (Keys::new(&batch.rows, self.columns), batch.times(), batch.seqs())
         else {
             return Err(ArrowError::SchemaError("hellos lack the join's columns".to_owned()));
         };
@@ -211,8 +210,7 @@ impl Join {
         if batch.late {
             return self.pass_late(batch, false, out);
         }
-        let (Some(keys), Some(times), Some(seqs)) =
-            (Keys::new(&batch.rows, self.columns), batch.times(), batch.seqs())
+        let (Some(keys), Some(times), Some(seqs)) = (Keys::new(&batch.rows, self.columns), batch.times(), batch.seqs())
         else {
             return Err(ArrowError::SchemaError("requests lack the join's columns".to_owned()));
         };
@@ -262,11 +260,9 @@ impl Join {
         for pending in &due {
             let request = (pending.row, pending.time);
             decisions.push(match self.matcher.decide(pending.key, pending.time) {
-                Some(found) => Decision::Matched {
-                    request,
-                    hello: (found.row, found.time),
-                    keepalives: found.keepalives,
-                },
+                Some(found) => {
+                    Decision::Matched { request, hello: (found.row, found.time), keepalives: found.keepalives }
+                }
                 None => Decision::Request { request },
             });
         }

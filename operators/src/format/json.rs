@@ -111,7 +111,9 @@ impl LineParser {
                 Reject::Mismatch { key: key.to_owned(), expected: kind.expected(), found: mismatch.found.clone() }
             }
             // The first line of the parser's message; the others repeat the input.
-            None => Reject::NotJson(error.to_string().lines().next().unwrap_or_default().trim_end_matches('.').to_owned()),
+            None => {
+                Reject::NotJson(error.to_string().lines().next().unwrap_or_default().trim_end_matches('.').to_owned())
+            }
         }
     }
 }

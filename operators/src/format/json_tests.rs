@@ -151,7 +151,8 @@ fn nesting_is_bounded() {
 
 #[test]
 fn text_keeps_escapes_nul_and_numbers() {
-    let rows = with(r#""host":"a\u0000b","path":12,"query":1.5,"method":-3,"scheme":"\ud83d\ude00""#).expect("understood");
+    let rows =
+        with(r#""host":"a\u0000b","path":12,"query":1.5,"method":-3,"scheme":"\ud83d\ude00""#).expect("understood");
     assert_eq!(text(&rows, "host"), Some("a\0b"));
     assert_eq!((text(&rows, "path"), text(&rows, "query")), (Some("12"), Some("1.5")));
     assert_eq!((text(&rows, "method"), text(&rows, "scheme")), (Some("-3"), Some("😀")));

@@ -73,7 +73,11 @@ fn declared(
         context.error(columns.span, format!("every stream has its own column `{name}`; another cannot be declared"));
         return None;
     }
-    let column =
-        |(name, ty): &(String, Type)| Column { name: name.clone(), key: name.clone(), kind: ty.kind(), required: false };
+    let column = |(name, ty): &(String, Type)| Column {
+        name: name.clone(),
+        key: name.clone(),
+        kind: ty.kind(),
+        required: false,
+    };
     Some(Arc::new(Format::new(others.map(column).collect(), vec![key.to_owned()])))
 }

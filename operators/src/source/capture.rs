@@ -58,7 +58,9 @@ impl Settings {
             .open()
             .and_then(Capture::setnonblock)
             .map_err(fault)?;
-        self.filter.set(&mut capture).map_err(|error| format!("the filter does not suit {}: {error}", self.interface))?;
+        self.filter
+            .set(&mut capture)
+            .map_err(|error| format!("the filter does not suit {}: {error}", self.interface))?;
         Ok(capture)
     }
 }
@@ -236,8 +238,14 @@ mod tests {
 
     #[test]
     fn messages_say_what_to_do() {
-        let text = explain("eth0", "eth0: You don't have permission to capture on that device (socket: Operation not permitted)");
-        assert!(text.starts_with("no permission to capture on eth0: run as root or give the binary cap_net_raw"), "{text}");
+        let text = explain(
+            "eth0",
+            "eth0: You don't have permission to capture on that device (socket: Operation not permitted)",
+        );
+        assert!(
+            text.starts_with("no permission to capture on eth0: run as root or give the binary cap_net_raw"),
+            "{text}"
+        );
         let text = explain("l0", "l0: No such device exists (SIOCGIFHWADDR: No such device)");
         assert!(text.starts_with("no interface l0; "), "{text}");
         assert_eq!(explain("eth0", "That device is not up"), "eth0 cannot be captured: That device is not up");

@@ -210,7 +210,10 @@ impl FileReader {
 
 /// Where the bytes come from.
 enum Bytes {
-    File { file: File, path: PathBuf },
+    File {
+        file: File,
+        path: PathBuf,
+    },
     Tail(Tail),
     /// A thread reads what may block.
     Pipe(Receiver<std::io::Result<Vec<u8>>>),
@@ -245,7 +248,8 @@ impl Bytes {
     fn read(&mut self, lines: &mut Lines) -> Result<Got, String> {
         match self {
             Self::File { file, path } => {
-                let bytes = tail::read(file, lines.room()).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+                let bytes =
+                    tail::read(file, lines.room()).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
                 lines.filled(bytes);
                 Ok(if bytes == 0 { Got::End } else { Got::Bytes(bytes) })
             }
@@ -272,10 +276,7 @@ impl Bytes {
 
 /// Reads in a thread, ahead by a bounded number of chunks. The thread ends with its input, or at the next chunk after
 /// the source has ended.
-fn thread<R: Read>(
-    name: &str,
-    open: impl FnOnce() -> std::io::Result<R> + Send + 'static,
-) -> Result<Bytes, String> {
+fn thread<R: Read>(name: &str, open: impl FnOnce() -> std::io::Result<R> + Send + 'static) -> Result<Bytes, String> {
     const CHUNK: usize = 64 << 10;
     const AHEAD: usize = 16;
     let (sender, receiver) = bounded(AHEAD);
@@ -297,6 +298,9 @@ fn thread<R: Read>(
             }
         }
     };
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|e| format!("no thread to read with: {e}"))?;
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|e| format!("no thread to read with: {e}"))?;
     Ok(Bytes::Pipe(receiver))
 }

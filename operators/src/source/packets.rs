@@ -90,7 +90,8 @@ impl Packets {
         rows.wire.push(wire_len);
         rows.data.append_value(data);
         rows.bytes += data.len();
-        self.on_time.times.len() + self.late.times.len() >= BATCH_ROWS || self.on_time.bytes + self.late.bytes >= BATCH_BYTES
+        self.on_time.times.len() + self.late.times.len() >= BATCH_ROWS
+            || self.on_time.bytes + self.late.bytes >= BATCH_BYTES
     }
 
     /// Moves time on while nothing comes.

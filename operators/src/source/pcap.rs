@@ -93,7 +93,8 @@ impl Operator for PcapSource {
             }
             (None, Some(interface)) => {
                 // Which linktype the interface has is known when it is opened; nearly all have Ethernet's.
-                let dead = Capture::dead(Linktype::ETHERNET).map_err(|e| context.error(interface.span, message(&e))).ok()?;
+                let dead =
+                    Capture::dead(Linktype::ETHERNET).map_err(|e| context.error(interface.span, message(&e))).ok()?;
                 compiles(&filter, &dead, filter_span, context)?;
                 let settings = Settings {
                     interface: interface.value,

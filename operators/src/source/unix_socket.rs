@@ -174,7 +174,8 @@ struct Bound {
 
 impl Bound {
     fn new(path: &Path, mode: u32) -> Result<Self, String> {
-        let fault = |what: &str, error: std::io::Error| format!("the socket {} cannot be {what}: {error}", path.display());
+        let fault =
+            |what: &str, error: std::io::Error| format!("the socket {} cannot be {what}: {error}", path.display());
         if only_a_socket(path)? {
             let answers = UnixDatagram::unbound().and_then(|probe| probe.connect(path));
             if answers.is_ok() {

@@ -73,7 +73,8 @@ impl Operator for ClientHello {
             !input.schema.field_with_name(field.name()).is_ok_and(|found| found.data_type() == field.data_type())
         });
         if let Some(field) = wrong {
-            let message = format!("the input has no packets: the column `{}` ({}) is missing", field.name(), field.data_type());
+            let message =
+                format!("the input has no packets: the column `{}` ({}) is missing", field.name(), field.data_type());
             let fault = Diagnostic::new(context.input_span(0), message);
             context.report(fault.help("packets come from source.pcap"));
             return None;
@@ -84,7 +85,11 @@ impl Operator for ClientHello {
             max_flows: options.max_flows,
             ..Limits::default()
         };
-        Some(Box::new(Self { limits, sensor: options.sensor_id.unwrap_or_else(host_name).into(), retries: options.retries }))
+        Some(Box::new(Self {
+            limits,
+            sensor: options.sensor_id.unwrap_or_else(host_name).into(),
+            retries: options.retries,
+        }))
     }
 }
 

@@ -27,7 +27,11 @@ const FEATURES: &[(&str, &str, Option<&str>)] = &[
     ("last_status", "max(status)", None),
     ("least_path", "min(path)", None),
     ("statuses", "sum(status)", None),
-    ("post_ratio", "1.0 * count(*) filter (where method = 'POST') / hits", Some("1.0 * count(*) filter (where method = 'POST') / count(*)")),
+    (
+        "post_ratio",
+        "1.0 * count(*) filter (where method = 'POST') / hits",
+        Some("1.0 * count(*) filter (where method = 'POST') / count(*)"),
+    ),
     ("paths", "count(distinct path)", None),
     ("referers", "count(referer)", None),
     ("failed_posts", "count(distinct path) filter (where method = 'POST' and status >= 400)", None),
@@ -113,7 +117,8 @@ struct Left {
 fn aggregate(recording: Recording, workers: usize, extra: &str) -> Left {
     let (name, out, last, late) = (unique(), unique(), unique(), unique());
     record(&name, recording);
-    let features: String = FEATURES.iter().map(|(n, sql, _)| format!("\n  - {{ name: {n}, expr: \"{sql}\" }}")).collect();
+    let features: String =
+        FEATURES.iter().map(|(n, sql, _)| format!("\n  - {{ name: {n}, expr: \"{sql}\" }}")).collect();
     let yaml = format!(
         "name: t\nnodes:\n- {{ id: r, kind: test.replay, name: {name} }}\n- id: a\n  kind: aggregate\n  from: r\n  \
          by: [host, ja4]\n  window: 1m{extra}\n  features:{features}\n- {{ id: o, kind: test.collect, from: a, name: {out} }}\n\
@@ -265,7 +270,8 @@ fn late_rows_leave_at_their_own_port() {
     // A source that breaks its promise is caught as well.
     let broken = Batch::new(batch(&[(0, &request(0, 0)), (1, &request(90_000, 0))]));
     let time = ((START / MS) + 60_000) as u64;
-    let left = aggregate(Recording { ty: EdgeType::stream(schema()), batches: vec![(time, broken)], live: false }, 1, "");
+    let left =
+        aggregate(Recording { ty: EdgeType::stream(schema()), batches: vec![(time, broken)], live: false }, 1, "");
     assert_eq!((left.late, finals(&left).len()), (1, 1));
 }
 

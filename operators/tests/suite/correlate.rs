@@ -200,7 +200,14 @@ fn a_full_state_evicts_hellos_and_decides_requests_early_but_loses_nothing() {
 #[test]
 fn wrong_inputs_are_refused_at_their_place() {
     let (left, right) = (unique(), unique());
-    record(&left, Recording { ty: EdgeType::stream(stream_schema([Field::new("src_ip", DataType::Int64, false)])), batches: Vec::<(Time, Batch)>::new(), live: false });
+    record(
+        &left,
+        Recording {
+            ty: EdgeType::stream(stream_schema([Field::new("src_ip", DataType::Int64, false)])),
+            batches: Vec::<(Time, Batch)>::new(),
+            live: false,
+        },
+    );
     record(&right, recording("request", &[], 1));
     let dir = tempfile::tempdir().expect("a folder");
     let yaml = format!(

@@ -67,7 +67,11 @@ fn a_followed_file_may_be_rotated_and_truncated() {
         let mut file = OpenOptions::new().create(true).append(true).open(&path).expect("opened");
         file.write_all(text.as_bytes()).expect("written");
     };
-    let running = Running::start(dir.path(), "kind: source.file, path: log, format: reqin_log, follow: true", &["out", "rejected"]);
+    let running = Running::start(
+        dir.path(),
+        "kind: source.file, path: log, format: reqin_log, follow: true",
+        &["out", "rejected"],
+    );
     let node = running.shared.metrics.node("s", "");
     until(|| node.watermark.load(Relaxed) > 1_700_000_000_000);
     let half = request(2);
@@ -115,7 +119,10 @@ fn datagrams_become_rows_and_the_file_goes_with_the_source() {
     let before = node.watermark.load(Relaxed);
     until(|| node.watermark.load(Relaxed) > before + 200);
     assert!(fault(dir.path(), "kind: source.unix_socket, path: p.yaml, format: reqin_log").contains("is not a socket"));
-    assert!(fault(dir.path(), "kind: source.unix_socket, path: s2, format: reqin_log, mode: rw").contains("not a permission"));
+    assert!(
+        fault(dir.path(), "kind: source.unix_socket, path: s2, format: reqin_log, mode: rw")
+            .contains("not a permission")
+    );
     let second = Running::start(dir.path(), "kind: source.unix_socket, path: sock, format: reqin_log", &["out"]);
     until(|| second.shared.failure().is_some());
     assert!(format!("{:?}", second.shared.failure()).contains("in use by another process"));

@@ -81,7 +81,12 @@ fn every_kind_of_capture_file_gives_the_same_packets() {
     assert_eq!(run_pcap(dir.path(), &pcapng(&frames), "").0, packets);
     let (nano, _) = run_pcap(dir.path(), &pcap(&frames, true, true), "");
     assert_eq!(column(&nano, "time")[0], "1970-01-01T00:16:40.000000001Z");
-    for (options, count) in [(", ports: [80]", 10), (", ports: []", 30), (", filter: \"greater 80\"", 4), (", filter: \"greater 80\", ports: [80]", 2)] {
+    for (options, count) in [
+        (", ports: [80]", 10),
+        (", ports: []", 30),
+        (", filter: \"greater 80\"", 4),
+        (", filter: \"greater 80\", ports: [80]", 2),
+    ] {
         assert_eq!(run_pcap(dir.path(), &pcap(&frames, false, false), options).0.len(), count, "{options}");
     }
 }
@@ -164,7 +169,11 @@ fn every_hello_of_the_recording_is_found_once() {
         let count = found.iter().filter(|hello| hello["src_ip"].as_str().is_some_and(|ip| ips.contains(&ip))).count();
         assert_eq!(Some(count as u64), client["hellos"].as_u64(), "{}", client["client"]);
     }
-    assert!(found.iter().all(|hello| hello["sensor_id"] == "here" && hello["late"] == false && hello["tcp_meta_mss"].is_u64()));
+    assert!(
+        found
+            .iter()
+            .all(|hello| hello["sensor_id"] == "here" && hello["late"] == false && hello["tcp_meta_mss"].is_u64())
+    );
     for workers in [2, 4] {
         assert!(hellos(workers, "", ", sensor_id: here").0 == found, "{workers}");
     }

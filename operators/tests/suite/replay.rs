@@ -110,7 +110,8 @@ impl Node for Recording {
     /// The batches are dealt out to the workers; one batch an activation, so that workers interleave.
     fn build<'s>(&self, context: &BuildContext<'s>, _inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let own = |(at, _): &(usize, &(Time, Batch))| at % context.peers == context.worker;
-        let mut batches = self.batches.iter().enumerate().filter(own).map(|(_, b)| b.clone()).collect::<Vec<_>>().into_iter();
+        let mut batches =
+            self.batches.iter().enumerate().filter(own).map(|(_, b)| b.clone()).collect::<Vec<_>>().into_iter();
         let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
         let activator = context.scope.activator_for(builder.operator_info().address);
         let (output, stream) = builder.new_output::<Vec<Batch>>();

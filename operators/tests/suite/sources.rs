@@ -132,7 +132,8 @@ fn declared_columns_have_their_types() {
     let dir = dir();
     let text = "{\"at\":\"2026-11-23T00:00:00Z\",\"n\":\"5\",\"f\":2,\"ok\":true,\"who\":\"::ffff:192.0.2.9\",\"seen\":1000000000,\"x\":[]}\n";
     std::fs::write(dir.path().join("log"), text).expect("written");
-    let columns = "columns: { at: time, n: integer, f: float, ok: boolean, who: ip, seen: time, absent: text }, time: at";
+    let columns =
+        "columns: { at: time, n: integer, f: float, ok: boolean, who: ip, seen: time, absent: text }, time: at";
     let (good, bad, _) = run_file(dir.path(), &format!("path: log, {columns}"), 1);
     assert_eq!(bad, Vec::<Value>::new());
     for (name, value) in [
