@@ -38,6 +38,12 @@ pub struct Failure {
     pub message: String,
 }
 
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { class: FailureClass::Node, message }
+    }
+}
+
 /// Sorts of failures that a caller may want to tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureClass {

@@ -35,7 +35,7 @@ class Captures(Case):
         header, data = records[2000]
         run, expected = self.run_on(self.write("whole.pcap", whole))
         self.assert_exit(run, OK)
-        self.assertIn("truncated_file 0", run.stderr)
+        self.assertNotIn("truncated_file", run.stderr)
         self.assertGreater(len(expected), 10)
         for name, rest in {"in a packet": header + data[:-1], "in a packet's header": header[:9]}.items():
             with self.subTest(name):

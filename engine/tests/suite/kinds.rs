@@ -11,7 +11,7 @@ use engine::batch::{Batch, Edge, EdgeClass, EdgeType, Stream, Time, stream_schem
 use engine::expr::Scalar;
 use engine::plan::PlanContext;
 use engine::registry::{Inputs, Kind, Node, Operator, Port, Registry};
-use engine::render::{BuildContext, FailureClass};
+use engine::render::{BuildContext, Failure, FailureClass};
 use engine::source::{Poll, Reader, source};
 use engine::spec::Located;
 use timely::container::CapacityContainerBuilder;
@@ -105,12 +105,11 @@ impl Node for Numbers {
         self.0.live
     }
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        let (options, shared) = (self.0.clone(), Arc::clone(&context.shared));
+        let options = self.0.clone();
         source(context, 2, move || {
             if options.breaks == Breaks::ForWantOfRights {
                 let message = "no permission to capture".to_owned();
-                shared.fail_as(FailureClass::Permission, message.clone());
-                return Err(message);
+                return Err(Failure { class: FailureClass::Permission, message });
             }
             Ok(NumbersReader { options, next: 0, stopped: false })
         })

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::batch::{Batch, Time};
 use engine::metrics::NodeMetrics;
+use engine::render::{Failure, FailureClass};
 use engine::source::{Poll, Reader};
 use engine::spec::nearest;
 use pcap::{Active, Capture, Device, Precision};
@@ -46,7 +47,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    fn open(&self) -> Result<Capture<Active>, String> {
+    fn open(&self) -> Result<Capture<Active>, Failure> {
         let fault = |error| explain(&self.interface, &message(&error));
         let mut capture = Capture::from_device(self.interface.as_str())
             .map_err(fault)?
@@ -66,16 +67,17 @@ impl Settings {
 }
 
 /// What libpcap's message means, and what to do.
-fn explain(interface: &str, message: &str) -> String {
+fn explain(interface: &str, message: &str) -> Failure {
     let lower = message.to_lowercase();
     if lower.contains("permi") {
-        return format!(
+        let message = format!(
             "no permission to capture on {interface}: run as root or give the binary cap_net_raw \
              (setcap cap_net_raw+ep …)"
         );
+        return Failure { class: FailureClass::Permission, message };
     }
     if !lower.contains("no such device") && !lower.contains("doesn't exist") {
-        return format!("{interface} cannot be captured: {message}");
+        return format!("{interface} cannot be captured: {message}").into();
     }
     let devices = Device::list().unwrap_or_default();
     let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
@@ -83,6 +85,7 @@ fn explain(interface: &str, message: &str) -> String {
         Some(name) => format!("no interface {interface}; did you mean {name}?"),
         None => format!("no interface {interface}; there are {}", names.join(", ")),
     }
+    .into()
 }
 
 /// Packets one after the other.
@@ -106,7 +109,7 @@ impl Live {
         settings: &Settings,
         metrics: &NodeMetrics,
         packets: impl FnOnce(i32) -> Packets,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Failure> {
         let capture = settings.open()?;
         let packets = packets(capture.get_datalink().0);
         let (sender, queue) = bounded(QUEUE);
@@ -238,16 +241,14 @@ mod tests {
 
     #[test]
     fn messages_say_what_to_do() {
-        let text = explain(
-            "eth0",
-            "eth0: You don't have permission to capture on that device (socket: Operation not permitted)",
-        );
-        assert!(
-            text.starts_with("no permission to capture on eth0: run as root or give the binary cap_net_raw"),
-            "{text}"
-        );
-        let text = explain("l0", "l0: No such device exists (SIOCGIFHWADDR: No such device)");
+        let denied = "eth0: You don't have permission to capture on that device (socket: Operation not permitted)";
+        let Failure { class, message } = explain("eth0", denied);
+        assert_eq!(class, FailureClass::Permission);
+        let says = "no permission to capture on eth0: run as root or give the binary cap_net_raw";
+        assert!(message.starts_with(says), "{message}");
+        let text = explain("l0", "l0: No such device exists (SIOCGIFHWADDR: No such device)").message;
         assert!(text.starts_with("no interface l0; "), "{text}");
-        assert_eq!(explain("eth0", "That device is not up"), "eth0 cannot be captured: That device is not up");
+        let other = explain("eth0", "That device is not up");
+        assert_eq!(other, Failure::from("eth0 cannot be captured: That device is not up".to_owned()));
     }
 }
