@@ -7,3 +7,18 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     engine::cli::main(operators::registry(), web::start)
 }
+
+#[cfg(test)]
+mod tests {
+    /// With `UPDATE_REFERENCE` set the file is written anew instead.
+    #[test]
+    fn the_operator_reference_says_what_the_operators_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/operators/REFERENCE.md");
+        let current = engine::cli::list::markdown(&operators::registry());
+        if std::env::var_os("UPDATE_REFERENCE").is_some() {
+            std::fs::write(path, &current).expect("written");
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(written == current, "write it anew: UPDATE_REFERENCE=1 cargo test --workspace reference");
+    }
+}

@@ -251,6 +251,9 @@ mod tests {
         assert!(fault.help.as_deref().is_some_and(|h| h.contains("lower")), "{fault:?}");
         assert!(session.scalar("method =", &schema()).is_err());
         assert!(session.scalar("", &schema()).is_err());
+        for trailing in ["status > 1 method", "status > 1; drop table x", "status > 1, method", "status > 1)"] {
+            assert!(session.scalar(trailing, &schema()).is_err(), "{trailing}");
+        }
         assert!(session.scalar("status + ", &schema()).is_err());
     }
 

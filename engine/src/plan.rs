@@ -283,6 +283,7 @@ impl Planner<'_> {
                 refused = true;
                 continue;
             }
+            let faults = self.problems.len();
             let mut context = PlanContext {
                 id: &node.id.value,
                 span: node.span,
@@ -296,6 +297,10 @@ impl Planner<'_> {
                 session: &self.session,
             };
             let Some(built) = (kind.plan)(&node.options, &mut context) else {
+                if self.problems.len() == faults {
+                    self.problems
+                        .push(Diagnostic::new(node.span, format!("`{}` refused the node without a reason", kind.name)));
+                }
                 refused = true;
                 continue;
             };
@@ -321,8 +326,9 @@ impl Planner<'_> {
                 );
                 self.problems.push(problem.help("such as 127.0.0.1:8080 or [::1]:8080"));
             }
-            let mut tables = Vec::new();
-            for (name, reference) in &section.tables {
+            let mut tables: Vec<(String, usize, usize)> = Vec::new();
+            for (at, (name, reference)) in section.tables.iter().enumerate() {
+                self.table_name(name, &section.tables[..at]);
                 let Some((node, port)) = self.reference(reference, &spec.nodes, &resolved) else { continue };
                 let Some(&node) = placed.get(&node) else { continue };
                 if nodes[node].kind.outputs.is_empty() {
@@ -339,6 +345,22 @@ impl Planner<'_> {
             serve = Some(Serve { listen: section.listen.value.clone(), hot_rows: section.hot_rows, tables });
         }
         (!refused).then_some(Plan { name: spec.name, tick: spec.tick, data_dir, nodes, serve })
+    }
+
+    /// A table's name is an SQL identifier that needs no quotes; SQL without quotes does not tell cases apart.
+    fn table_name(&mut self, name: &Located<String>, before: &[(Located<String>, Located<String>)]) {
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !name.value.chars().all(valid)
+            || name.value.starts_with(|c: char| !c.is_ascii_alphabetic() && c != '_')
+            || name.value.is_empty()
+        {
+            let problem = Diagnostic::new(name.span, format!("`{}` is not a table name", name.value));
+            self.problems.push(problem.help("use letters, digits and _, and a letter first"));
+        }
+        if before.iter().any(|(other, _)| other.value.eq_ignore_ascii_case(&name.value)) {
+            let problem = Diagnostic::new(name.span, format!("the table `{}` is there already", name.value));
+            self.problems.push(problem.help("SQL does not tell upper from lower case here"));
+        }
     }
 
     /// Looks up kinds and inputs. Nodes with a fault are left out, their faults reported.
@@ -520,6 +542,9 @@ fn cycle(nodes: &[Resolved], done: &[bool], mut at: usize) -> Vec<usize> {
         if let Some(start) = path.iter().position(|&seen| seen == at) {
             let mut found = path.split_off(start);
             found.reverse();
+            // The node that is written first leads.
+            let first = found.iter().enumerate().min_by_key(|(_, node)| **node).map_or(0, |(at, _)| at);
+            found.rotate_left(first);
             return found;
         }
         path.push(at);

@@ -11,6 +11,7 @@ mod summary;
 mod validate;
 mod web;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -147,23 +148,27 @@ enum LogFormat {
 
 /// Runs the command that the process was started with.
 pub fn main(registry: Registry, web: Web) -> ExitCode {
-    let cli = match Cli::try_parse() {
+    command(std::env::args_os(), &registry, web).into()
+}
+
+/// Runs a command line, whose first word is the program's name.
+pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, web: Web) -> Exit {
+    let cli = match Cli::try_parse_from(line) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" too; clap knows which stream each belongs to.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Refused } else { Exit::Ok }.into();
+            return if error.use_stderr() { Exit::Refused } else { Exit::Ok };
         }
     };
     std::panic::set_hook(Box::new(|info| complain(&format!("defect: {info}"))));
-    let exit = match cli.command {
-        Command::Run(args) => run::run(&args, &registry, web),
-        Command::Validate { files } => validate::validate(&files, &registry),
-        Command::Graph { file, format } => graph::graph(&file, format, &registry),
-        Command::List { kind, format } => list::list(kind.as_deref(), format, &registry),
-        Command::Schema => print(&schema::text(&registry)),
-    };
-    exit.into()
+    match cli.command {
+        Command::Run(args) => run::run(&args, registry, web),
+        Command::Validate { files } => validate::validate(&files, registry),
+        Command::Graph { file, format } => graph::graph(&file, format, registry),
+        Command::List { kind, format } => list::list(kind.as_deref(), format, registry),
+        Command::Schema => print(&schema::text(registry)),
+    }
 }
 
 /// Loads a pipeline; what is wrong with it is shown on stderr.

@@ -8,7 +8,7 @@ use crate::text::printable;
 
 /// What [`crate::plan::Plan::load`] covers; said once at the end, so that "ok" is not taken for more.
 const CHECKED: &str = "checked: YAML, variables, kinds, options, ports and cycles, columns and types in expressions, \
-    served tables; not checked: whether inputs can be read and outputs written";
+    served tables, files that the plan reads; not checked: whether inputs can be opened and outputs written";
 
 pub(super) fn validate(files: &[PathBuf], registry: &Registry) -> Exit {
     let mut exit = Exit::Ok;

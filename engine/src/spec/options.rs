@@ -292,7 +292,6 @@ struct Items<'a> {
 impl<'de> de::SeqAccess<'de> for Items<'_> {
     type Error = Fault;
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
-        // A broken item does not hide the faults of those behind it.
         let Some(tree) = self.items.next() else { return Ok(None) };
         let result = seed.deserialize(Reader { tree, problems: self.problems });
         result.map(Some).map_err(|fault| fault.at(tree.span))
@@ -310,13 +309,8 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
     type Error = Fault;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
-        for (key, tree) in self.entries.by_ref() {
-            if let Some(fields) = self.fields
-                && !fields.contains(&key.value.as_str())
-            {
-                let fault = Diagnostic::new(key.span, format!("unknown option `{}`", key.value))
-                    .nearest(&key.value, fields.iter().copied());
-                self.problems.borrow_mut().push(fault);
+        while let Some((key, tree)) = self.entries.next() {
+            if !self.knows(key) {
                 continue;
             }
             self.value = Some(tree);
@@ -328,7 +322,26 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
         let Some(tree) = self.value.take() else { return Err(Fault::Reported) };
-        seed.deserialize(Reader { tree, problems: self.problems }).map_err(|fault| fault.at(tree.span))
+        seed.deserialize(Reader { tree, problems: self.problems }).map_err(|fault| {
+            // A wrong value ends the reading; unknown keys behind it are faults all the same.
+            while let Some((key, _)) = self.entries.next() {
+                self.knows(key);
+            }
+            fault.at(tree.span)
+        })
+    }
+}
+
+impl Entries<'_> {
+    /// Whether a struct has a field for the key; reports it if not.
+    fn knows(&self, key: &Located<String>) -> bool {
+        let Some(fields) = self.fields else { return true };
+        let known = fields.contains(&key.value.as_str());
+        if !known {
+            let fault = Diagnostic::new(key.span, format!("unknown option `{}`", key.value));
+            self.problems.borrow_mut().push(fault.nearest(&key.value, fields.iter().copied()));
+        }
+        known
     }
 }
 
@@ -387,6 +400,8 @@ mod tests {
         assert!(shown.contains("p.yaml:1:14") && shown.contains("0 to 65535"), "{shown}");
         let shown = options("ports: [1]\nmode: one_to_on\n").expect_err("unknown value");
         assert!(shown.contains("did you mean `one_to_one`?"), "{shown}");
+        let shown = options("ports: [x]\nmod: one_to_one\n").expect_err("two faults");
+        assert!(shown.contains("found `x`") && shown.contains("unknown option `mod`"), "{shown}");
         let shown = options("live: maybe\nports: []\n").expect_err("not a truth value");
         assert!(shown.contains("expected true or false, found `maybe`"), "{shown}");
         let shown = options("live: true\n").expect_err("missing");

@@ -23,7 +23,7 @@ fn a_good_pipeline_is_accepted_in_any_order_of_nodes() {
 fn unknown_kinds_and_options_name_the_nearest() {
     shows(
         &with("  - { id: b, kind: test.kep, from: a }\n"),
-        &["p.yaml:4:18", "unknown kind `test.kep`", "did you mean `test.keep`?"],
+        &["p.yaml:4:20", "unknown kind `test.kep`", "did you mean `test.keep`?"],
     );
     shows(
         &with("  - id: b\n    kind: test.keep\n    from: a\n    were: n > 1\n"),

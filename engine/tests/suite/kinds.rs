@@ -61,6 +61,9 @@ struct NumbersOptions {
     /// Whether it goes on until it is stopped.
     #[serde(default)]
     live: bool,
+    /// Whether it goes on even then.
+    #[serde(default)]
+    deaf: bool,
     /// Watermark behind the newest row.
     #[serde(default = "second", deserialize_with = "engine::spec::humantime_duration::deserialize")]
     #[schemars(with = "String")]
@@ -150,7 +153,7 @@ impl Reader for NumbersReader {
         (self.next * 1000).saturating_sub(self.options.lateness.as_millis() as u64)
     }
     fn stop(&mut self) {
-        self.stopped = true;
+        self.stopped = !self.options.deaf;
     }
 }
 

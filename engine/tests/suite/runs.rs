@@ -101,11 +101,11 @@ fn an_aborted_run_ends_at_once() {
 #[test]
 fn a_slow_branch_holds_a_fast_source_back_but_never_for_good() {
     // Far more rows than a source may have in flight, from two sources that end at different times.
-    let text = pipeline("rows: 300000, batch: 8192", "into: many").replace("rows: 5 }", "rows: 200000, batch: 100 }");
+    let text = pipeline("rows: 150000, batch: 8192", "into: many").replace("rows: 5 }", "rows: 100000, batch: 100 }");
     let (outcome, summary, _) = run(&text, 2);
     assert_eq!(outcome, Ok(()));
-    assert_eq!(summary.source_rows(), 500_000);
-    assert_eq!(kinds::collected("many").len(), 300_000);
+    assert_eq!(summary.source_rows(), 250_000);
+    assert_eq!(kinds::collected("many").len(), 150_000);
 }
 
 #[test]

@@ -7,9 +7,11 @@
 mod accumulate;
 mod arrivals;
 mod calls;
+mod compile;
 mod distinct;
 mod groups;
 mod hash;
+mod lookup;
 mod pending;
 mod program;
 mod run;

@@ -23,10 +23,10 @@ pub(super) struct Pending {
     arrivals: u64,
 }
 
-/// Rows of one batch in the order of (time, seq).
+/// Rows of one batch.
 pub(super) struct Prepared {
-    times: Vec<i64>,
-    seqs: Vec<u64>,
+    /// Event time, seq and row, in this order.
+    order: Vec<(i64, u64, u32)>,
     keys: Rows,
     hashes: Vec<u64>,
     columns: Vec<ArrayRef>,
@@ -48,7 +48,7 @@ impl Pending {
         }
         let prepared = Prepared::new(program, converter, rows)?;
         self.arrivals += 1;
-        self.batches.insert((prepared.times[0], self.arrivals), (prepared, 0));
+        self.batches.insert((prepared.order[0].0, self.arrivals), (prepared, 0));
         Ok(())
     }
 
@@ -62,13 +62,11 @@ impl Pending {
         let mut ordered = Ordered::default();
         while let Some(entry) = self.batches.first_entry().filter(|e| e.key().0 <= last) {
             let ((_, arrival), (batch, from)) = entry.remove_entry();
-            let to = from + batch.times[from..].partition_point(|time| *time <= last);
+            let to = from + batch.order[from..].partition_point(|row| row.0 <= last);
             let number = ordered.batches.len() as u32;
-            let rows = from as u32..to as u32;
-            ordered.order.extend(rows.map(|row| (batch.times[row as usize], batch.seqs[row as usize], number, row)));
-            if let Some(next) = batch.times.get(to) {
-                let rest = (*next, arrival);
-                ordered.rest.push((number, rest, to));
+            ordered.order.extend(batch.order[from..to].iter().map(|(time, seq, row)| (*time, *seq, number, *row)));
+            if let Some((next, _, _)) = batch.order.get(to) {
+                ordered.rest.push((number, (*next, arrival), to));
             }
             ordered.batches.push(batch);
         }
@@ -95,24 +93,13 @@ impl Prepared {
         let seqs = rows.column(program.seq).as_primitive::<UInt64Type>().values();
         let mut order: Vec<(i64, u64, u32)> =
             times.iter().zip(seqs).zip(0..).map(|((time, seq), row)| (*time, *seq, row)).collect();
-        let sorted;
-        let mut rows = rows;
         if !order.is_sorted() {
             order.sort_unstable();
-            let indices = order.iter().map(|(_, _, row)| *row).collect::<UInt32Array>();
-            sorted = arrow::compute::take_record_batch(rows, &indices)?;
-            rows = &sorted;
         }
         let keys = converter.convert_columns(&rows.columns()[..program.by])?;
         let state = seeded();
         let hashes = keys.iter().map(|key| state.hash_one(key.data())).collect();
-        Ok(Self {
-            times: order.iter().map(|(time, _, _)| *time).collect(),
-            seqs: order.iter().map(|(_, seq, _)| *seq).collect(),
-            keys,
-            hashes,
-            columns: program.early(rows)?,
-        })
+        Ok(Self { order, keys, hashes, columns: program.early(rows)? })
     }
 }
 

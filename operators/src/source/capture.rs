@@ -81,11 +81,11 @@ fn explain(interface: &str, message: &str) -> Failure {
     }
     let devices = Device::list().unwrap_or_default();
     let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
-    match nearest(interface, names.iter().copied()) {
+    let message = match nearest(interface, names.iter().copied()) {
         Some(name) => format!("no interface {interface}; did you mean {name}?"),
         None => format!("no interface {interface}; there are {}", names.join(", ")),
-    }
-    .into()
+    };
+    message.into()
 }
 
 /// Packets one after the other.
@@ -241,14 +241,17 @@ mod tests {
 
     #[test]
     fn messages_say_what_to_do() {
-        let denied = "eth0: You don't have permission to capture on that device (socket: Operation not permitted)";
-        let Failure { class, message } = explain("eth0", denied);
+        let Failure { class, message: text } = explain(
+            "eth0",
+            "eth0: You don't have permission to capture on that device (socket: Operation not permitted)",
+        );
+        assert!(
+            text.starts_with("no permission to capture on eth0: run as root or give the binary cap_net_raw"),
+            "{text}"
+        );
         assert_eq!(class, FailureClass::Permission);
-        let says = "no permission to capture on eth0: run as root or give the binary cap_net_raw";
-        assert!(message.starts_with(says), "{message}");
         let text = explain("l0", "l0: No such device exists (SIOCGIFHWADDR: No such device)").message;
         assert!(text.starts_with("no interface l0; "), "{text}");
-        let other = explain("eth0", "That device is not up");
-        assert_eq!(other, Failure::from("eth0 cannot be captured: That device is not up".to_owned()));
+        assert_eq!(explain("eth0", "That device is not up").message, "eth0 cannot be captured: That device is not up");
     }
 }

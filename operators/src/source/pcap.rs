@@ -170,7 +170,13 @@ impl Node for PcapSource {
                     stopping: false,
                 })
             }),
-            Input::Interface(settings) => source(context, 1, || Live::start(settings, &context.metrics, packets)),
+            Input::Interface(settings) => source(context, 1, || {
+                Live::start(settings, &context.metrics, packets).map_err(|failure| {
+                    // Noted with its class before `source` reports the text: the first report counts.
+                    context.shared.fail_as(failure.class, format!("{}: {}", context.id, failure.message));
+                    failure.message
+                })
+            }),
         }
     }
 

@@ -44,6 +44,8 @@ const FEATURES: &[(&str, &str, Option<&str>)] = &[
     ("status_var", "var_samp(status)", None),
     ("any_cookie", "bool_or(cookie)", None),
     ("all_cookies", "bool_and(cookie) filter (where status < 500)", None),
+    ("odd_paths", "count(*) filter (where regexp_like(path, '[13579]$') and status < 500)", None),
+    ("referers_or_none", "count(distinct coalesce(lower(referer), 'none'))", None),
     ("path_entropy", "entropy(path)", Some("0.0")),
     ("score", "post_ratio * 2 + hits", Some("1.0 * count(*) filter (where method = 'POST') / count(*) * 2 + count(*)")),
 ];
