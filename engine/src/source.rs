@@ -6,7 +6,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
 use crate::batch::{Batch, Stream, Time};
-use crate::render::{BuildContext, Failure};
+use crate::render::BuildContext;
 use crate::time::Pacer;
 
 /// How long a source that has nothing to read, or that must wait, sleeps before it looks again.
@@ -47,7 +47,7 @@ pub enum Poll {
 pub fn source<'s, R, F>(context: &BuildContext<'s>, ports: usize, open: F) -> Vec<Stream<'s>>
 where
     R: Reader + 'static,
-    F: FnOnce() -> Result<R, Failure>,
+    F: FnOnce() -> Result<R, String>,
 {
     let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
     let info = builder.operator_info();
@@ -61,7 +61,7 @@ where
     if context.is_home() {
         match open() {
             Ok(opened) => reader = Some(opened),
-            Err(Failure { class, message }) => context.shared.fail_as(class, format!("{}: {message}", context.id)),
+            Err(message) => context.shared.fail(format!("{}: {message}", context.id)),
         }
     }
     let activator = context.scope.activator_for(info.address);

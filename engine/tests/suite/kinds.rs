@@ -11,7 +11,7 @@ use engine::batch::{Batch, Edge, EdgeClass, EdgeType, Stream, Time, stream_schem
 use engine::expr::Scalar;
 use engine::plan::PlanContext;
 use engine::registry::{Inputs, Kind, Node, Operator, Port, Registry};
-use engine::render::{BuildContext, Failure, FailureClass};
+use engine::render::{BuildContext, FailureClass};
 use engine::source::{Poll, Reader, source};
 use engine::spec::Located;
 use timely::container::CapacityContainerBuilder;
@@ -108,11 +108,12 @@ impl Node for Numbers {
         self.0.live
     }
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        let options = self.0.clone();
+        let (options, shared) = (self.0.clone(), Arc::clone(&context.shared));
         source(context, 2, move || {
             if options.breaks == Breaks::ForWantOfRights {
                 let message = "no permission to capture".to_owned();
-                return Err(Failure { class: FailureClass::Permission, message });
+                shared.fail_as(FailureClass::Permission, message.clone());
+                return Err(message);
             }
             Ok(NumbersReader { options, next: 0, stopped: false })
         })
