@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 use std::future::{Future, ready};
-use std::path::absolute;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -65,7 +64,8 @@ fn file_groups(segments: &[Segment], partitions: usize) -> Result<Vec<FileGroup>
     let mut groups = vec![Vec::new(); count];
     for (index, segment) in segments.iter().enumerate() {
         let mut file = PartitionedFile::new("", segment.bytes);
-        file.object_meta.location = ObjectPath::from_absolute_path(absolute(&segment.path)?)
+        // An object store takes no `..`, which a pipeline's `data_dir` may have.
+        file.object_meta.location = ObjectPath::from_absolute_path(segment.path.canonicalize()?)
             .map_err(|error| datafusion::error::DataFusionError::External(Box::new(error)))?;
         groups[index % count].push(file);
     }

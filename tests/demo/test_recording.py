@@ -10,7 +10,7 @@ import unittest
 from collections import Counter
 from pathlib import Path
 
-from tests.support import OK, PIPELINES, RECORDING, Case, demo, lines, run_demo
+from tests.support import OK, PIPELINES, RECORDING, Case, demo, lines, run_demo, running, served, sql, wait_for
 
 OUTPUTS = ("hellos.jsonl", "correlated.jsonl", "features.jsonl", "detections.jsonl", "rejected.jsonl")
 
@@ -81,16 +81,20 @@ class Recording(Case):
                     self.assertEqual(sorted((directory / name).read_bytes().splitlines()), rows, name)
 
     def test_a_second_run_replaces_the_first(self):
-        """Bounded runs rebuild their segments: the same files, nothing twice."""
-        directory = self.directory / "data"
-        names = []
-        for _ in range(2):
-            self.assert_exit(run_demo(directory), OK)
-            names.append(sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()))
-        self.assertEqual(names[0], names[1])
-        self.assertFalse([name for name in names[0] if name.endswith(".tmp")])
+        """A bounded run rebuilds its segments: each row is stored once, and nothing unfinished is left."""
+        directory, log = self.directory / "data", self.directory / "log"
+        self.assert_exit(run_demo(directory), OK)
+        with running("run", "--serve", "--listen", "127.0.0.1:0", PIPELINES / "demo.yaml", log=log,
+                     environment={"DATA_DIR": directory}):
+            base = served(log)
+            wait_for("the run's end", lambda: "all sources have ended" in log.read_text())
+            for table, file in {"requests": "correlated", "features": "features", "detections": "detections"}.items():
+                stored = sql(base, f"select count(*) as n from {table}")[0]["n"]
+                self.assertEqual(stored, len(lines(directory / f"{file}.jsonl")), table)
+        names = [str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()]
+        self.assertFalse([name for name in names if name.endswith(".tmp")])
         segment = re.compile(r"requests/\d{4}-\d\d-\d\d/[^/]+\.parquet")
-        self.assertTrue(any(segment.fullmatch(name) for name in names[0]), names[0])
+        self.assertTrue(any(segment.fullmatch(name) for name in names), names)
 
     def test_the_summary(self):
         """Rows per node, late, rejected, correlated share, time, rows a second."""

@@ -17,11 +17,14 @@ class Page(Case):
 
     def setUp(self) -> None:
         super().setUp()
-        log = self.directory / "log"
-        self.enterContext(running("run", "--serve", "--listen", "127.0.0.1:0", PIPELINES / "demo.yaml",
-                                  environment={"DATA_DIR": self.directory / "data"}, log=log))
-        self.base = served(log)
-        wait_for("the run's end", lambda: "all sources have ended" in log.read_text())
+        self.log = self.directory / "log"
+        # A path with `..` in it, as in the pipeline's own default.
+        variables = {"DATA_DIR": self.directory / "elsewhere/../data"}
+        (self.directory / "elsewhere").mkdir()
+        self.process = self.enterContext(running("run", "--serve", "--listen", "127.0.0.1:0", PIPELINES / "demo.yaml",
+                                                 environment=variables, log=self.log))
+        self.base = served(self.log)
+        wait_for("the run's end", lambda: "all sources have ended" in self.log.read_text())
 
     def browse(self, path: str) -> tuple[str, str]:
         """The document as the browser leaves it, and what its console and its network said."""
@@ -38,6 +41,7 @@ class Page(Case):
     def test_the_overview_shows_the_run(self):
         """Numbers, fingerprints and detections with their reasons; nothing in the console."""
         document, console = self.browse("/")
+        self.assertIsNone(self.process.poll(), self.log.read_text())
         self.assertEqual(console, "")
         text = html.unescape(re.sub(r"<[^>]*>", " ", document))
         for row in sql(self.base, "select src_ip, reason from detections where threat_level in ('CRITICAL', 'HIGH')"):
