@@ -1,7 +1,7 @@
 //! `aggregate`: features of groups of rows in windows of event time.
 //!
-//! The window is tumbling and aligned to the Unix epoch. Features are SQL over aggregates; [`program`] compiles them,
-//! [`window`] computes them. The node has two operators: `arrivals` sets late rows aside and drops columns that no
+//! The window is tumbling and aligned to the Unix epoch. Features are SQL over aggregates; `program` compiles them,
+//! `window` computes them. The node has two operators: `arrivals` sets late rows aside and drops columns that no
 //! feature needs, before rows are exchanged by group; `aggregate` holds the groups.
 
 mod accumulate;

@@ -2,7 +2,7 @@
 //!
 //! An interval join in event time. Both inputs are partitioned by the connection's key; requests wait until both
 //! inputs' frontiers say that nothing earlier can come, and are then decided in the order of event time by the rules
-//! in [`matcher`]. Which rows meet therefore does not depend on arrival, batches or workers.
+//! in `matcher`. Which rows meet therefore does not depend on arrival, batches or workers.
 
 mod emit;
 mod keys;
