@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct NodeMetrics {
     /// Rows that arrived.
     pub rows_in: AtomicU64,
-    /// Rows that left through any port but `late` and `rejected`.
+    /// Rows that left for good, through any port but `late`, `rejected` and `evicted`. What a relation takes back later
+    /// counts in the own counter `live_updates`.
     pub rows_out: AtomicU64,
     /// Bytes that a source read or a sink wrote.
     pub bytes: AtomicU64,

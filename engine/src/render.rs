@@ -241,8 +241,17 @@ fn count<'s>(stream: Stream<'s>, port: &str, own: &Arc<NodeMetrics>, readers: Ve
             input.for_each_stamp(|time, data| {
                 let mut session = output.session(&time);
                 for batches in data {
-                    let rows: usize = batches.iter().filter(|b| b.diff > 0).map(|b| b.rows.num_rows()).sum();
+                    let inserted = |settled: bool| -> usize {
+                        let some = batches.iter().filter(|b| b.diff > 0 && b.settled == settled);
+                        some.map(|b| b.rows.num_rows()).sum()
+                    };
+                    // How often a group was emitted before it was final depends on the frontier's steps; the rows
+                    // that stay do not.
+                    let (rows, live) = (inserted(true), inserted(false));
                     NodeMetrics::add(select(&own), rows);
+                    if live > 0 {
+                        NodeMetrics::add(&own.counter("live_updates"), live);
+                    }
                     for reader in &readers {
                         NodeMetrics::add(&reader.rows_in, rows);
                     }
