@@ -172,7 +172,15 @@ fn consolidated(left: &Left) -> Vec<String> {
         }
         assert_eq!(batch.settled, batch.rows.column_by_name("final").expect("there").as_boolean().true_count() > 0);
     }
-    held.into_iter().filter(|(_, count)| *count > 0).map(|(row, _)| row).collect()
+    // What differential dataflow, whose notion of change this is, makes of the same changes.
+    let changes = left.out.iter().flat_map(|b| {
+        rows(&b.rows, 0..b.rows.num_columns()).into_iter().map(|row| (row, i64::from(b.diff))).collect::<Vec<_>>()
+    });
+    let mut changes: Vec<(String, i64)> = changes.collect();
+    differential_dataflow::consolidation::consolidate(&mut changes);
+    held.retain(|_, count| *count > 0);
+    assert_eq!(changes, held.clone().into_iter().collect::<Vec<_>>());
+    held.into_keys().collect()
 }
 
 fn requests(most: usize) -> impl Strategy<Value = Vec<Request>> {

@@ -139,6 +139,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use ipnet::{Ipv4Net, Ipv6Net};
+    use prefix_trie::PrefixMap;
     use proptest::prelude::*;
 
     use super::*;
@@ -152,6 +153,21 @@ mod tests {
             }
         }
         best.map(|(_, value)| value)
+    }
+
+    /// The same in a prefix trie of another author.
+    fn trie(networks: &[(IpNet, u32)], address: IpAddr) -> Option<u32> {
+        let (mut four, mut six) = (PrefixMap::<Ipv4Net, u32>::new(), PrefixMap::<Ipv6Net, u32>::new());
+        for (network, value) in networks {
+            match network {
+                IpNet::V4(net) => *four.entry(*net).or_insert(*value),
+                IpNet::V6(net) => *six.entry(*net).or_insert(*value),
+            };
+        }
+        match address {
+            IpAddr::V4(a) => four.get_lpm(&Ipv4Net::from(a)).map(|(_, value)| *value),
+            IpAddr::V6(a) => six.get_lpm(&Ipv6Net::from(a)).map(|(_, value)| *value),
+        }
     }
 
     /// Few leading bits vary, so that networks nest and touch.
@@ -191,6 +207,7 @@ mod tests {
             });
             for address in given.chain(edges).filter(|a| *a == a.to_canonical()) {
                 prop_assert_eq!(ranges.get(address), scan(&networks, address), "{}", address);
+                prop_assert_eq!(ranges.get(address), trie(&networks, address), "{}", address);
             }
         }
     }
