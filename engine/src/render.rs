@@ -14,6 +14,8 @@ use crate::batch::{Batch, Edge, Stream, Time};
 use crate::catalog::{Catalog, Table};
 use crate::metrics::{Metrics, NodeMetrics};
 use crate::plan::Plan;
+use crate::registry::Inputs;
+use crate::time::{Backlog, Sources};
 
 /// What the workers of a run share with each other, with the web service and with the terminal.
 #[derive(Debug, Default)]
@@ -24,6 +26,10 @@ pub struct Shared {
     pub catalog: Arc<Catalog>,
     /// Bytes that bounded sources have to read, and have read.
     pub progress: Progress,
+    /// Where the sources are.
+    pub sources: Sources,
+    /// Rows on their way between workers.
+    pub backlog: Backlog,
     stopping: AtomicBool,
     aborted: AtomicBool,
     failure: Mutex<Option<Failure>>,
@@ -72,7 +78,12 @@ impl Shared {
                 .iter()
                 .map(|(name, node, port)| Arc::new(Table::new(name, &plan.nodes[*node].outputs[*port], serve.hot_rows)))
         });
-        let shared = Self { catalog: Arc::new(Catalog::new(tables.collect())), ..Self::default() };
+        let sources = plan.nodes.iter().filter(|node| node.kind.inputs == Inputs::None).map(|node| node.id.clone());
+        let shared = Self {
+            catalog: Arc::new(Catalog::new(tables.collect())),
+            sources: Sources::new(sources),
+            ..Self::default()
+        };
         for node in &plan.nodes {
             shared.metrics.node(&node.id, node.kind.name);
         }

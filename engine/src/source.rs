@@ -61,7 +61,10 @@ where
     if context.is_home() {
         match open() {
             Ok(opened) => reader = Some(opened),
-            Err(message) => context.shared.fail(format!("{}: {message}", context.id)),
+            Err(message) => {
+                context.shared.sources.advance(&context.id, Time::MAX);
+                context.shared.fail(format!("{}: {message}", context.id));
+            }
         }
     }
     let activator = context.scope.activator_for(info.address);
@@ -84,7 +87,9 @@ where
             let mut poll = Poll::Ready;
             for _ in 0..BATCHES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()) else { return };
-                if pacer.must_wait(&probe, now) {
+                let must_wait =
+                    shared.backlog.is_full() || pacer.is_ahead(&probe) && shared.sources.any_behind(&id, now);
+                if must_wait {
                     poll = Poll::Idle;
                     break;
                 }
@@ -101,6 +106,7 @@ where
                     for capability in &mut capabilities {
                         capability.downgrade(&watermark);
                     }
+                    shared.sources.advance(&id, watermark);
                     metrics.watermark.store(watermark, std::sync::atomic::Ordering::Relaxed);
                 }
                 if poll != Poll::Ready {
@@ -111,6 +117,7 @@ where
                 Poll::Ready => activator.activate(),
                 Poll::Idle => activator.activate_after(PAUSE),
                 Poll::Done => {
+                    shared.sources.advance(&id, Time::MAX);
                     capabilities.clear();
                     reader = None;
                 }

@@ -1,6 +1,7 @@
 //! Event time at the sources: watermarks, late rows, and when a source must wait.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use timely::dataflow::operators::probe::Handle;
@@ -75,9 +76,11 @@ impl Pacer {
         self.rows += rows;
     }
 
-    /// Whether to wait. Rows at the source's own time `now` do not count: they can only pass once the source goes on,
-    /// so the source that is furthest behind never waits for itself.
-    pub fn must_wait(&mut self, probe: &Handle<Time>, now: Time) -> bool {
+    /// Whether the source is further ahead of the dataflow than it may be.
+    ///
+    /// That alone is no reason to wait: operators hold time back for as long as their windows need, and the source
+    /// furthest behind is the one that everything waits for.
+    pub fn is_ahead(&mut self, probe: &Handle<Time>) -> bool {
         while let Some(&(time, rows)) = self.sent.front() {
             if probe.less_equal(&time) {
                 break;
@@ -85,8 +88,53 @@ impl Pacer {
             self.rows -= rows;
             self.sent.pop_front();
         }
-        let own = self.sent.back().filter(|(time, _)| *time >= now).map_or(0, |(_, rows)| *rows);
-        self.rows - own > MAX_IN_FLIGHT
+        self.rows > MAX_IN_FLIGHT
+    }
+}
+
+/// Where the sources of a run are, so that none runs ahead of the others without bound.
+#[derive(Debug, Default)]
+pub struct Sources {
+    watermarks: Vec<(String, AtomicU64)>,
+}
+
+impl Sources {
+    /// The sources of a run, by node id, all at time 0.
+    pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
+        Self { watermarks: ids.into_iter().map(|id| (id, AtomicU64::new(0))).collect() }
+    }
+
+    /// Notes a source's watermark; `Time::MAX` once it has ended.
+    pub fn advance(&self, id: &str, to: Time) {
+        if let Some((_, at)) = self.watermarks.iter().find(|(name, _)| name == id) {
+            at.store(to, Relaxed);
+        }
+    }
+
+    /// Whether another source is behind `time`.
+    pub fn any_behind(&self, id: &str, time: Time) -> bool {
+        self.watermarks.iter().any(|(name, at)| name != id && at.load(Relaxed) < time)
+    }
+}
+
+/// Rows that are on their way to another worker, which may be slower than the one that sends them.
+#[derive(Debug, Default)]
+pub struct Backlog(AtomicI64);
+
+impl Backlog {
+    /// Rows were sent.
+    pub fn sent(&self, rows: usize) {
+        self.0.fetch_add(rows as i64, Relaxed);
+    }
+
+    /// Rows have arrived.
+    pub fn arrived(&self, rows: usize) {
+        self.0.fetch_sub(rows as i64, Relaxed);
+    }
+
+    /// Whether sources must wait for it to shrink.
+    pub fn is_full(&self) -> bool {
+        self.0.load(Relaxed) > MAX_IN_FLIGHT as i64
     }
 }
 
@@ -127,10 +175,30 @@ mod tests {
     }
 
     #[test]
-    fn the_source_furthest_behind_never_waits_for_itself() {
-        let probe = Handle::new();
+    fn what_the_dataflow_has_passed_does_not_count() {
+        let closed = Handle::new();
         let mut pacer = Pacer::default();
         pacer.sent(7, 10 * MAX_IN_FLIGHT);
-        assert!(!pacer.must_wait(&probe, 7));
+        assert!(!pacer.is_ahead(&closed));
+    }
+
+    #[test]
+    fn a_backlog_is_full_until_enough_has_arrived() {
+        let backlog = Backlog::default();
+        backlog.sent(MAX_IN_FLIGHT + 1);
+        assert!(backlog.is_full());
+        backlog.arrived(1);
+        assert!(!backlog.is_full());
+    }
+
+    #[test]
+    fn the_source_furthest_behind_is_not_held_up_by_others() {
+        let sources = Sources::new(["a".to_owned(), "b".to_owned()]);
+        sources.advance("a", 10);
+        sources.advance("b", 5);
+        assert!(sources.any_behind("a", 10));
+        assert!(!sources.any_behind("b", 5));
+        sources.advance("b", Time::MAX);
+        assert!(!sources.any_behind("a", 10));
     }
 }

@@ -1,5 +1,7 @@
 //! Sending rows to the worker that holds their key's state.
 
+use std::sync::Arc;
+
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
@@ -20,13 +22,14 @@ pub(crate) fn partition<'s>(
     if peers == 1 {
         return stream;
     }
-    let fail = context.failure();
+    let (fail, shared) = (context.failure(), Arc::clone(&context.shared));
     stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "partition", move |_, _| {
         let mut hashes = Vec::new();
         move |input, output| {
             input.for_each_stamp(|time, data| {
                 let mut session = output.session(&time);
                 for batch in data.flat_map(|batches| batches.drain(..)) {
+                    shared.backlog.sent(batch.rows.num_rows());
                     hashes.clear();
                     hash(&batch.rows, &mut hashes);
                     match split(&batch, &hashes, peers) {
@@ -37,6 +40,16 @@ pub(crate) fn partition<'s>(
             });
         }
     })
+}
+
+/// Notes that batches which went through [`partition`] have arrived.
+pub(crate) fn arrivals(context: &BuildContext<'_>) -> impl Fn(&[Batch]) + use<> {
+    let (shared, peers) = (Arc::clone(&context.shared), context.peers);
+    move |batches| {
+        if peers > 1 {
+            shared.backlog.arrived(batches.iter().map(|batch| batch.rows.num_rows()).sum());
+        }
+    }
 }
 
 /// The rows of a batch by worker, in their order; workers without rows are left out.

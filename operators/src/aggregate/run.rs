@@ -9,6 +9,8 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
+use crate::exchange::arrivals;
+
 use super::window::{CLOSED, Settings, Window};
 
 /// The live relation and the stream of final rows, from rows that are routed to the worker of their group.
@@ -20,7 +22,7 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
     let (final_output, last) = builder.new_output::<Vec<Batch>>();
     let mut outputs = [output, final_output].map(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from);
     let activator = context.scope.activator_for(info.address);
-    let fail = context.failure();
+    let (fail, note) = (context.failure(), arrivals(context));
     let mut window = match Window::new(settings, context.metrics.clone()) {
         Ok(window) => Some(window),
         Err(error) => {
@@ -38,7 +40,10 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
                 if !earlier && let (Some(out), Some(last)) = (stamp.retain_least(0), stamp.retain_least(1)) {
                     held = Some([out, last]);
                 }
-                arrived.extend(data.flat_map(|batches| batches.drain(..)).map(|batch| batch.rows));
+                for batches in data {
+                    note(batches);
+                    arrived.extend(batches.drain(..).map(|batch| batch.rows));
+                }
             });
             let Some(open) = window.as_mut() else {
                 arrived.clear();

@@ -35,6 +35,14 @@ impl Decision {
         }
     }
 
+    /// Event time in ns: the request's, or that of a hello without one.
+    pub fn time(&self) -> i64 {
+        match self {
+            Self::Matched { request, .. } | Self::Request { request } => request.1,
+            Self::Hello { hello } => hello.1,
+        }
+    }
+
     fn side(&self) -> &'static str {
         match self {
             Self::Matched { .. } => "",

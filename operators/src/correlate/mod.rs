@@ -169,7 +169,7 @@ impl Operator for Correlate {
             complete = false;
         }
         let schema = output_schema(&request.schema, &hello.schema);
-        complete.then(|| Box::new(Planned { options, schema }) as Box<dyn Node>)
+        complete.then(|| Box::new(Planned { options, schema, tick: context.tick }) as Box<dyn Node>)
     }
 }
 
@@ -200,6 +200,7 @@ fn output_schema(request: &Schema, hello: &Schema) -> SchemaRef {
 struct Planned {
     options: Options,
     schema: SchemaRef,
+    tick: Duration,
 }
 
 impl Planned {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use engine::batch::{Batch, Edge, MAX_ROWS, Stream, Time};
 use engine::metrics::NodeMetrics;
 use engine::render::BuildContext;
+use engine::time::nanos;
 use timely::PartialOrder;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
@@ -21,10 +23,13 @@ use super::keys::Keys;
 use super::matcher::{Key, Matcher, Rules};
 use super::store::{RowRef, Store};
 use super::{KeyColumns, Planned};
-use crate::exchange::partition;
+use crate::exchange::{arrivals, partition};
 
 /// The most decisions, and the most expired hellos, of one activation; the other operators get their turn in between.
 const PER_ACTIVATION: usize = 8 * MAX_ROWS;
+
+/// The least step between message times where nobody waits for results: few messages, each with many rows.
+const BOUNDED_STEP: Duration = Duration::from_secs(30);
 
 /// The end of time: both inputs are closed.
 const CLOSED: i64 = i64::MAX;
@@ -56,6 +61,7 @@ pub(super) fn build<'s>(node: &Planned, context: &BuildContext<'s>, inputs: Vec<
     let share = |bound: usize| (bound / context.peers).max(1);
     let mut join = Join {
         rules: node.rules(),
+        step: nanos(if context.bounded { node.tick.max(BOUNDED_STEP) } else { node.tick }).max(1_000_000),
         columns,
         emit_hellos: node.options.orphans.hello,
         max_hellos: share(node.options.max_hellos),
@@ -71,17 +77,17 @@ pub(super) fn build<'s>(node: &Planned, context: &BuildContext<'s>, inputs: Vec<
         held: 0,
         metrics: Arc::clone(&context.metrics),
     };
-    let fail = context.failure();
+    let (fail, note) = (context.failure(), arrivals(context));
     builder.build(move |capabilities| {
         let mut capabilities: Vec<Capability<Time>> = capabilities;
         move |frontiers| {
             let mut out = Outbox::default();
             let mut turn = || -> Result<bool, ArrowError> {
                 hello.for_each_stamp(|_, data| {
-                    data.for_each(|batches| out.arrived_hellos.append(batches));
+                    data.inspect(|batches| note(batches)).for_each(|batches| out.arrived_hellos.append(batches));
                 });
                 request.for_each_stamp(|_, data| {
-                    data.for_each(|batches| out.arrived_requests.append(batches));
+                    data.inspect(|batches| note(batches)).for_each(|batches| out.arrived_requests.append(batches));
                 });
                 for batch in std::mem::take(&mut out.arrived_hellos) {
                     join.take_hellos(batch, &mut out)?;
@@ -96,11 +102,12 @@ pub(super) fn build<'s>(node: &Planned, context: &BuildContext<'s>, inputs: Vec<
                 false
             });
             if let [main, late, evicted] = &capabilities[..] {
-                for (output, capability, batches) in
-                    [(0, main, &mut out.main), (1, late, &mut out.late), (2, evicted, &mut out.evicted)]
-                {
+                for (time, batch) in out.main.drain(..) {
+                    outputs[0].activate().session(&main.delayed(&time.max(*main.time()))).give(batch);
+                }
+                for (output, capability, batches) in [(1, late, &mut out.late), (2, evicted, &mut out.evicted)] {
                     if !batches.is_empty() {
-                        outputs[output].activate().session(capability).give_iterator(batches.drain(..));
+                        outputs[output].activate().session(capability).give_iterator(batches.drain(..).map(|(_, b)| b));
                     }
                 }
             }
@@ -125,14 +132,20 @@ fn bound(frontier: &MutableAntichain<Time>) -> i64 {
     frontier.frontier().first().map_or(CLOSED, |ms| i64::try_from(*ms).unwrap_or(CLOSED).saturating_mul(1_000_000))
 }
 
+/// The message time in ms of a row: its event time, down to a multiple of `step` ns. It depends on the row alone, so
+/// that what is cut by message times downstream, such as files, is cut alike in every run.
+fn message_time(ns: i64, step: i64) -> Time {
+    u64::try_from(ns.saturating_sub(ns.rem_euclid(step)) / 1_000_000).unwrap_or(0)
+}
+
 /// What one activation takes in and gives out.
 #[derive(Default)]
 struct Outbox {
     arrived_hellos: Vec<Batch>,
     arrived_requests: Vec<Batch>,
-    main: Vec<Batch>,
-    late: Vec<Batch>,
-    evicted: Vec<Batch>,
+    main: Vec<(Time, Batch)>,
+    late: Vec<(Time, Batch)>,
+    evicted: Vec<(Time, Batch)>,
 }
 
 /// A request that waits for its decision.
@@ -165,6 +178,8 @@ impl Counters {
 /// One worker's share of the join.
 struct Join {
     rules: Rules,
+    /// Rows leave at message times that are multiples of this many ns.
+    step: i64,
     columns: KeyColumns,
     emit_hellos: bool,
     max_hellos: usize,
@@ -284,7 +299,8 @@ impl Join {
         }
         self.counters.orphan_hellos.fetch_add(orphans.len() as u64, Relaxed);
         if self.emit_hellos {
-            let rows: Vec<Decision> = orphans.iter().map(|h| Decision::Hello { hello: (h.row, h.time) }).collect();
+            let mut rows: Vec<Decision> = orphans.iter().map(|h| Decision::Hello { hello: (h.row, h.time) }).collect();
+            rows.sort_by_key(Decision::time);
             self.send(&rows, |out| &mut out.main, false, out)?;
         } else {
             orphans.iter().for_each(|hello| self.hellos.release(hello.row));
@@ -306,13 +322,18 @@ impl Join {
     fn send(
         &mut self,
         decisions: &[Decision],
-        port: impl Fn(&mut Outbox) -> &mut Vec<Batch>,
+        port: impl Fn(&mut Outbox) -> &mut Vec<(Time, Batch)>,
         late: bool,
         out: &mut Outbox,
     ) -> Result<(), ArrowError> {
-        for chunk in decisions.chunks(MAX_ROWS) {
+        let step = self.step;
+        let chunks = decisions
+            .chunk_by(|a, b| a.time().div_euclid(step) == b.time().div_euclid(step))
+            .flat_map(|c| c.chunks(MAX_ROWS));
+        for chunk in chunks {
             let rows = self.emitter.batch(chunk, &self.requests, &self.hellos)?;
-            port(out).push(Batch { late, ..Batch::new(rows) });
+            let time = chunk.first().map_or(0, |first| message_time(first.time(), step));
+            port(out).push((time, Batch { late, ..Batch::new(rows) }));
             for decision in chunk {
                 match decision {
                     Decision::Matched { request, .. } => self.requests.release(request.0),
@@ -340,7 +361,7 @@ impl Join {
         match earliest {
             // Closed, but a capped sweep goes on: the capability stays where it is.
             CLOSED => Some(Time::MIN),
-            ns => Some(u64::try_from(ns / 1_000_000).unwrap_or(0)),
+            ns => Some(message_time(ns, self.step)),
         }
     }
 }

@@ -24,6 +24,8 @@ use timely::dataflow::operators::Concatenate;
 use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::vec::Filter;
 
+use crate::exchange::arrivals;
+
 use cuts::{Cut, Cuts};
 use store::Store;
 
@@ -176,7 +178,15 @@ impl Node for ParquetNode {
             }
             let mut cuts = Cuts::new(self.rotate, self.max_rows);
             let fail = context.failure();
-            let kept = input.stream.filter(|batch: &Batch| batch.settled && batch.diff > 0);
+            let (peers, shared) = (context.peers, Arc::clone(&context.shared));
+            let kept = input.stream.filter(move |batch: &Batch| {
+                let keep = batch.settled && batch.diff > 0;
+                if keep && peers > 1 {
+                    shared.backlog.sent(batch.rows.num_rows());
+                }
+                keep
+            });
+            let note = arrivals(context);
             written.push(kept.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
                 Exchange::new(move |_: &Batch| owner),
                 &format!("{} {}", context.id, table.name),
@@ -184,7 +194,7 @@ impl Node for ParquetNode {
                     move |(input, frontier), _output| {
                         input.for_each_stamp(|time, data| {
                             let tick = time.least().copied().unwrap_or_default();
-                            for batch in data.flat_map(|batches| batches.drain(..)) {
+                            for batch in data.inspect(|batches| note(batches)).flat_map(|batches| batches.drain(..)) {
                                 if let Some(writer) = writer.as_mut().filter(|_| batch.rows.num_rows() > 0) {
                                     writer.hold(batch.rows.num_rows());
                                     cuts.push(tick, batch.rows);

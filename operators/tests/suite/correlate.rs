@@ -197,6 +197,30 @@ fn a_full_state_evicts_hellos_and_decides_requests_early_but_loses_nothing() {
     assert!(matched <= 500 && rows.iter().all(|(r, hello)| hello.is_none_or(|(h, _)| h == *r)), "{matched}");
 }
 
+/// More rows in one second than a source may have under way, in a pipeline that holds time back for ten: the sources
+/// must not wait for what only they can bring about.
+#[test]
+fn a_dense_second_does_not_stall_the_sources() {
+    const ROWS: usize = 150_000;
+    let dir = tempfile::tempdir().expect("a folder");
+    let line = |i: usize| {
+        let ns = START + (i as i64) * 1_000_000_000 / ROWS as i64;
+        format!("{{\"timestamp\":{ns},\"src_ip\":\"192.0.2.{}\",\"src_port\":{}}}\n", i % 200, i % 50_000)
+    };
+    for name in ["hellos.jsonl", "requests.jsonl"] {
+        std::fs::write(dir.path().join(name), (0..ROWS).map(line).collect::<String>()).expect("written");
+    }
+    for workers in [1, 2] {
+        let yaml = "name: t\nnodes:\n  - { id: h, kind: source.file, path: hellos.jsonl, format: ja4sentinel }\n  \
+                    - { id: r, kind: source.file, path: requests.jsonl, format: reqin_log }\n  \
+                    - { id: c, kind: correlate, from: { hello: h, request: r }, orphans: { hello: true } }\n";
+        let plan = load(&dir.path().join("p.yaml"), yaml).expect("a valid pipeline");
+        let shared = run(plan, workers);
+        let rows = shared.metrics.node("c", "correlate").rows_out.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(rows >= ROWS as u64, "{rows}");
+    }
+}
+
 #[test]
 fn wrong_inputs_are_refused_at_their_place() {
     let (left, right) = (unique(), unique());
