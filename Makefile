@@ -47,7 +47,7 @@ test-rust: ## unit and integration tests of the crates
 	@cargo test $(SELECTION)
 
 .PHONY: test-end-to-end
-test-end-to-end: build test-tools ## the binary on recorded, live and bad input; ONLY=tests.cli.test_input for a part
+test-end-to-end: build test-tools ## the binary on recorded, live and bad input; ONLY=tests.cli.test_logs for a part
 	$(call say,End-to-end tests)
 	@cd pipelines/tests/oracle && $(VENV)/bin/python -m unittest --quiet
 	@JA4_ENGINE=$(ENGINE) ORACLE_PYTHON=$(VENV)/bin/python \

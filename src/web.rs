@@ -26,6 +26,7 @@ pub fn start(context: WebContext) -> io::Result<Box<dyn WebService>> {
         limits: Limits::default(),
         name: context.name,
         graph: context.graph,
+        hosts: context.hosts,
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let listener = runtime.block_on(tokio::net::TcpListener::bind(context.listen))?;

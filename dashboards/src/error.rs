@@ -131,6 +131,8 @@ fn plain(message: &str) -> String {
         Some((fault, _)) => fault,
         None => rest,
     };
+    let rest = rest.split("\nThis issue was likely caused by a bug").next().unwrap_or(rest);
+    let rest = rest.split("This was likely caused by a bug").next().unwrap_or(rest);
     rest.trim().replace("datafusion.public.", "")
 }
 

@@ -21,7 +21,6 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 /// Served as they are: their result is about as large as their arguments.
 const PLAIN: &[&str] = &[
-    "arrow_cast",
     "arrow_typeof",
     "ascii",
     "bit_length",
@@ -109,7 +108,8 @@ const PLAIN: &[&str] = &[
 pub(crate) const GROWING: &[&str] = &["concat", "concat_ws", "overlay", "regexp_replace", "replace", "to_char"];
 
 /// Aggregates that collect every value; their result is as large as the table.
-const COLLECTING: &[&str] = &["array_agg", "string_agg"];
+const COLLECTING: &[&str] =
+    &["approx_percentile_cont", "approx_percentile_cont_with_weight", "array_agg", "string_agg"];
 
 /// Bytes that one call of a growing function may make from one batch.
 const MAX_CALL_BYTES: usize = 16 << 20;

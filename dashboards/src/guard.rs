@@ -141,8 +141,9 @@ impl Visitor for Counts {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
         let grows = match expr {
             Expr::Function(call) => {
-                let name = call.name.to_string().to_lowercase();
-                GROWING.contains(&name.as_str())
+                // The last part, without quotes; `date_format` is another name of `to_char`.
+                let name = call.name.0.last().and_then(|part| part.as_ident()).map(|part| part.value.to_lowercase());
+                name.is_none_or(|name| GROWING.contains(&name.as_str()) || name == "date_format")
             }
             Expr::BinaryOp { op, .. } => *op == BinaryOperator::StringConcat,
             _ => false,

@@ -52,6 +52,8 @@ pub struct Service {
     pub name: String,
     /// The pipeline as Mermaid text.
     pub graph: String,
+    /// Names by which the service is asked for, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// Bounds on what SQL over HTTP may use.

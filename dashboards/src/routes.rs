@@ -1,5 +1,6 @@
 //! The routes that answer with data.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, UNIX_EPOCH};
@@ -8,7 +9,8 @@ use std::{io, str};
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, VARY};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -48,13 +50,29 @@ impl Shared {
 /// Counts every request and adds the headers that every answer has.
 pub(crate) async fn observe(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     shared.0.http.requests.fetch_add(1, Relaxed);
-    let mut response = next.run(request).await;
+    let mut response = if is_own_host(request.headers(), &shared.0.service.hosts) {
+        next.run(request).await
+    } else {
+        let message = "this name is not served here; add it to `hosts` in the pipeline's section `serve`";
+        Error::Forbidden(message.to_owned()).into_response()
+    };
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Whether the request's Host is an address, `localhost`, or a name of ours. Another site's page whose name resolves to
+/// this address (DNS rebinding) is of the same origin for a browser; only its name gives it away.
+fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let Some(host) = headers.get(HOST) else { return true };
+    let Some(authority) = host.to_str().ok().and_then(|text| text.parse::<Authority>().ok()) else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || hosts.iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 /// `POST /sql`
@@ -67,7 +85,7 @@ pub(crate) async fn sql(State(shared): State<Shared>, headers: HeaderMap, body: 
 
 async fn answer(shared: &Inner, headers: &HeaderMap, body: Body) -> Result<Response, Error> {
     // Browsers say where a request comes from; another site must not make this one work.
-    if headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site") {
+    if headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(Error::Forbidden("queries from another site's page are refused".to_owned()));
     }
     let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()))?;

@@ -103,6 +103,11 @@ impl Table {
         }
     }
 
+    /// About how many settled rows are kept in memory.
+    pub fn hot_rows(&self) -> usize {
+        self.hot_rows
+    }
+
     /// Takes in a batch that arrived at `time`. A change of a live row is its retraction first, then its insertion.
     ///
     /// # Errors

@@ -58,6 +58,8 @@ pub struct Input {
 pub struct Serve {
     /// Address and port of the web service.
     pub listen: String,
+    /// Names by which the web service is asked for, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
     /// The most rows that a table keeps in memory.
     pub hot_rows: usize,
     /// Name, node and port of each table.
@@ -317,6 +319,7 @@ impl Planner<'_> {
                 node: built,
             });
         }
+        self.check_files(&nodes, &spec.nodes);
         let mut serve = None;
         if let Some(section) = &spec.serve {
             if let Err(error) = section.listen.value.parse::<std::net::SocketAddr>() {
@@ -342,7 +345,12 @@ impl Planner<'_> {
                 nodes[node].connected[port] = true;
                 tables.push((name.value.clone(), node, port));
             }
-            serve = Some(Serve { listen: section.listen.value.clone(), hot_rows: section.hot_rows, tables });
+            serve = Some(Serve {
+                listen: section.listen.value.clone(),
+                hosts: section.hosts.clone(),
+                hot_rows: section.hot_rows,
+                tables,
+            });
         }
         (!refused).then_some(Plan { name: spec.name, tick: spec.tick, data_dir, nodes, serve })
     }
@@ -360,6 +368,24 @@ impl Planner<'_> {
         if before.iter().any(|(other, _)| other.value.eq_ignore_ascii_case(&name.value)) {
             let problem = Diagnostic::new(name.span, format!("the table `{}` is there already", name.value));
             self.problems.push(problem.help("SQL does not tell upper from lower case here"));
+        }
+    }
+
+    /// Refuses a node that writes a file which another node reads or writes.
+    fn check_files(&mut self, nodes: &[PlannedNode], written: &[NodeSpec]) {
+        // The same file under another name, as far as it exists already.
+        let real = |path: PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
+        let mut used: HashMap<PathBuf, &str> = HashMap::new();
+        for node in nodes {
+            used.extend(node.node.reads().into_iter().map(|path| (real(path), node.id.as_str())));
+        }
+        for node in nodes {
+            for path in node.node.writes().into_iter().map(real) {
+                let Some(other) = used.insert(path.clone(), &node.id) else { continue };
+                let span = written.iter().find(|spec| spec.id.value == node.id).map(|spec| spec.span);
+                let message = format!("`{}` would overwrite {}, which is a file of `{other}`", node.id, path.display());
+                self.problems.push(Diagnostic { message, span, help: None });
+            }
         }
     }
 

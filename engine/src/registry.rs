@@ -4,6 +4,8 @@
 //! types become a [`Node`], which is valid by construction and shared by all workers. The engine sees kinds only through
 //! a [`Registry`], a list in the order in which data flows.
 
+use std::path::PathBuf;
+
 use serde::de::DeserializeOwned;
 
 use crate::batch::{Edge, EdgeType, Stream};
@@ -42,6 +44,16 @@ pub trait Node: Send + Sync {
     /// output port. A node without output ports returns one stream, which never carries a batch: its frontier says
     /// how far the node has got.
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>>;
+
+    /// Files that the node reads while it runs.
+    fn reads(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Files that the node makes anew. No other node may read or write them.
+    fn writes(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 
     /// Whether the node reads a source that never ends by itself.
     fn is_live(&self) -> bool {

@@ -1,5 +1,6 @@
 //! What all sources share: watermarks, late rows, back-pressure, pausing and stopping.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
@@ -98,6 +99,9 @@ where
                     Poll::Done
                 });
                 for (port, batch) in batches.drain(..) {
+                    if batch.late {
+                        metrics.counter("late_rows").fetch_add(batch.rows.num_rows() as u64, Relaxed);
+                    }
                     pacer.sent(now, batch.rows.num_rows());
                     outputs[port].activate().session(&capabilities[port]).give(batch);
                 }
@@ -107,7 +111,7 @@ where
                         capability.downgrade(&watermark);
                     }
                     shared.sources.advance(&id, watermark);
-                    metrics.watermark.store(watermark, std::sync::atomic::Ordering::Relaxed);
+                    metrics.watermark.store(watermark, Relaxed);
                 }
                 if poll != Poll::Ready {
                     break;

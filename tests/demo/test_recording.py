@@ -96,6 +96,19 @@ class Recording(Case):
         segment = re.compile(r"requests/\d{4}-\d\d-\d\d/[^/]+\.parquet")
         self.assertTrue(any(segment.fullmatch(name) for name in names), names)
 
+    def test_segments_are_the_same_bytes_in_every_run(self):
+        """What a segment is called and holds depends on the input alone, not on workers or on how the run went."""
+        def segments(directory):
+            return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*.parquet")}
+        found = []
+        for number, workers in enumerate((1, 2, 2)):
+            directory = self.directory / f"segments{number}"
+            self.assert_exit(run_demo(directory, "--workers", str(workers)), OK)
+            found.append(segments(directory))
+        self.assertTrue(found[0])
+        self.assertEqual(found[0], found[1])
+        self.assertEqual(found[1], found[2])
+
     def test_the_summary(self):
         """Rows per node, late, rejected, correlated share, time, rows a second."""
         with tempfile.TemporaryDirectory() as directory:

@@ -60,6 +60,7 @@ pub fn service(tables: Vec<Arc<Table>>, limits: Limits) -> Service {
     let metrics = Arc::new(Metrics::default());
     metrics.node("packets", "source.pcap");
     Service {
+        hosts: vec!["dash.example.test".to_owned()],
         catalog: Arc::new(Catalog::new(tables)),
         metrics,
         status,

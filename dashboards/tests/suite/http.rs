@@ -96,9 +96,30 @@ async fn the_page_loads_nothing_from_elsewhere_and_has_nothing_inline() {
 #[tokio::test]
 async fn another_sites_page_cannot_send_queries() {
     let app = with_rows(1, Limits::default());
-    let request =
-        Request::post("/sql").header("sec-fetch-site", "cross-site").body(Body::from("SELECT 1")).expect("request");
-    assert_eq!(send(&app, request).await.status, StatusCode::FORBIDDEN);
+    for site in ["cross-site", "same-site"] {
+        let request =
+            Request::post("/sql").header("sec-fetch-site", site).body(Body::from("SELECT 1")).expect("request");
+        assert_eq!(send(&app, request).await.status, StatusCode::FORBIDDEN);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_ours_gets_nothing() {
+    let app = with_rows(1, Limits::default());
+    for (host, status) in [
+        ("127.0.0.1:8080", StatusCode::OK),
+        ("[::1]:8080", StatusCode::OK),
+        ("localhost", StatusCode::OK),
+        ("dash.example.test", StatusCode::OK),
+        ("evil.example", StatusCode::FORBIDDEN),
+        ("127.0.0.1.evil.example:8080", StatusCode::FORBIDDEN),
+        ("a b", StatusCode::FORBIDDEN),
+    ] {
+        for path in ["/tables", "/status", "/"] {
+            let request = Request::get(path).header("host", host).body(Body::empty()).expect("request");
+            assert_eq!(send(&app, request).await.status, status, "{host} {path}");
+        }
+    }
 }
 
 #[tokio::test]

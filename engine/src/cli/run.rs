@@ -107,6 +107,7 @@ fn start_web(
     let context = WebContext {
         name: plan.name.clone(),
         graph: mermaid(plan),
+        hosts: plan.serve.as_ref().map(|serve| serve.hosts.clone()).unwrap_or_default(),
         listen,
         catalog: Arc::clone(&shared.catalog),
         metrics: Arc::clone(&shared.metrics),

@@ -21,6 +21,8 @@ pub struct WebContext {
     pub graph: String,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Names by which the service is asked for, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
     /// The served tables.
     pub catalog: Arc<Catalog>,
     /// Counters of the nodes.

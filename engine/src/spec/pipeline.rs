@@ -52,6 +52,8 @@ pub enum From {
 pub struct ServeSpec {
     /// Address and port of the web service.
     pub listen: Located<String>,
+    /// Names by which the web service is asked for, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
     /// The most rows that a table keeps in memory.
     pub hot_rows: usize,
     /// Table name to node, or node and port.
@@ -78,6 +80,10 @@ struct Serve {
     /// Address and port of the web service. Default 127.0.0.1:8080.
     #[serde(default = "default_listen")]
     listen: Option<Located<String>>,
+    /// Names by which the web service is asked for, such as behind a proxy. Addresses and `localhost` always work; any
+    /// other name is refused, because a page of another site could have it resolve to this address. Default none.
+    #[serde(default)]
+    hosts: Vec<String>,
     /// The most rows that a table keeps in memory. Default 200000.
     #[serde(default = "default_hot_rows")]
     hot_rows: usize,
@@ -159,7 +165,7 @@ fn read_serve(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<ServeSpec> 
     let written = tree.get("tables").and_then(Tree::entries).unwrap_or_default();
     let tables =
         written.iter().filter_map(|(name, _)| Some((name.clone(), serve.tables.get(&name.value)?.clone()))).collect();
-    Some(ServeSpec { listen, hot_rows: serve.hot_rows, tables })
+    Some(ServeSpec { listen, hosts: serve.hosts, hot_rows: serve.hot_rows, tables })
 }
 
 fn read_nodes(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Vec<NodeSpec> {

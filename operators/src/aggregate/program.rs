@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 #[cfg(doc)]
@@ -181,7 +181,7 @@ impl Program {
             let schema = SchemaRef::new(Schema::new(fields.clone()));
             let batch = RecordBatch::try_new_with_options(schema, columns.clone(), &options)?;
             for (index, scalar) in level {
-                let value = scalar.evaluate(&batch)?;
+                let value = evaluate_or_null(scalar, &batch)?;
                 fields.push(self.relation.fields()[index + keys.len()].clone());
                 columns.push(value.clone());
                 values.push((*index, value));
@@ -190,6 +190,16 @@ impl Program {
         values.sort_by_key(|(index, _)| *index);
         Ok(values.into_iter().map(|(_, value)| value).collect())
     }
+}
+
+/// A feature's values; null for a group for which it has none, such as a quotient of integers whose divisor is 0.
+fn evaluate_or_null(scalar: &Scalar, groups: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
+    if let Ok(values) = scalar.evaluate(groups) {
+        return Ok(values);
+    }
+    let one = |at| scalar.evaluate(&groups.slice(at, 1)).unwrap_or_else(|_| new_null_array(&scalar.data_type, 1));
+    let values: Vec<ArrayRef> = (0..groups.num_rows()).map(one).collect();
+    Ok(concat(&values.iter().map(|value| value.as_ref()).collect::<Vec<_>>())?)
 }
 
 /// The fields of the order within a group.

@@ -3,6 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use engine::batch::{Batch, MAX_ROWS, Stream, Time};
+use engine::metrics::NodeMetrics;
 use engine::render::BuildContext;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
@@ -13,6 +14,19 @@ use crate::exchange::arrivals;
 
 use super::window::{CLOSED, Settings, Window};
 
+/// Takes in rows; how many of them an expression has no value for, such as a cast of text that is no number. One such
+/// row must not end the run, nor cost its neighbours: a batch that fails is halved until the rows that fail are alone.
+fn push(window: &mut Window, rows: &RecordBatch) -> u64 {
+    match (window.push(rows), rows.num_rows()) {
+        (Ok(()), _) => 0,
+        (Err(error), 0 | 1) => {
+            tracing::warn!(%error, "a row has no value for a feature and is left out");
+            1
+        }
+        (Err(_), n) => push(window, &rows.slice(0, n / 2)) + push(window, &rows.slice(n / 2, n - n / 2)),
+    }
+}
+
 /// The live relation and the stream of final rows, from rows that are routed to the worker of their group.
 pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: Settings) -> [Stream<'s>; 2] {
     let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
@@ -22,7 +36,7 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
     let (final_output, last) = builder.new_output::<Vec<Batch>>();
     let mut outputs = [output, final_output].map(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from);
     let activator = context.scope.activator_for(info.address);
-    let (fail, note) = (context.failure(), arrivals(context));
+    let (fail, note, metrics) = (context.failure(), arrivals(context), context.metrics.clone());
     let mut window = match Window::new(settings, context.metrics.clone()) {
         Ok(window) => Some(window),
         Err(error) => {
@@ -51,8 +65,11 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
                 return;
             };
             let frontier = frontiers[0].frontier().first().copied().unwrap_or(CLOSED);
-            let pushed = gather(&mut arrived).and_then(|batches| batches.iter().try_for_each(|rows| open.push(rows)));
-            let worked = pushed.and_then(|()| open.work(frontier, &mut sent));
+            let pushed = gather(&mut arrived).map(|batches| batches.iter().map(|rows| push(open, rows)).sum::<u64>());
+            let worked = pushed.and_then(|refused| {
+                NodeMetrics::add(&metrics.rejected, refused as usize);
+                open.work(frontier, &mut sent)
+            });
             for (port, time, batch) in sent.drain(..) {
                 if let Some(held) = &held {
                     let port = port as usize;

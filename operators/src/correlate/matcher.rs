@@ -68,11 +68,19 @@ pub(super) struct Match {
     pub keepalives: u32,
 }
 
+/// The hellos of one key, by time and seq.
+struct Held {
+    hellos: Vec<Hello>,
+    /// When to look at them again: not after the first of them expires.
+    due: i64,
+}
+
 /// The hellos of one worker.
 pub(super) struct Matcher {
     rules: Rules,
-    hellos: HashMap<Key, Vec<Hello>, RandomState>,
-    /// When to look at a key again; a hello that was matched since is looked at once more later.
+    hellos: HashMap<Key, Held, RandomState>,
+    /// When to look at a key again. Only the entry with the key's own `due` counts, so that a key costs one look at a
+    /// time however many hellos it gets.
     expiry: BinaryHeap<Reverse<(i64, Key)>>,
     len: usize,
 }
@@ -90,17 +98,21 @@ impl Matcher {
     /// Takes in a hello.
     pub fn insert(&mut self, key: Key, time: i64, seq: u64, row: RowRef) {
         let hello = Hello { time, seq, row, last: None, matches: 0 };
-        self.expiry.push(Reverse((hello.alive_until(&self.rules), key)));
-        let hellos = self.hellos.entry(key).or_default();
-        let at = hellos.partition_point(|other| (other.time, other.seq) < (time, seq));
-        hellos.insert(at, hello);
+        let due = hello.alive_until(&self.rules);
+        let held = self.hellos.entry(key).or_insert(Held { hellos: Vec::new(), due: i64::MAX });
+        if due < held.due {
+            held.due = due;
+            self.expiry.push(Reverse((due, key)));
+        }
+        let at = held.hellos.partition_point(|other| (other.time, other.seq) < (time, seq));
+        held.hellos.insert(at, hello);
         self.len += 1;
     }
 
     /// Decides a request. Requests of one key must come in the order of their time.
     pub fn decide(&mut self, key: Key, time: i64) -> Option<Match> {
         let rules = self.rules;
-        let hellos = self.hellos.get_mut(&key)?;
+        let hellos = &mut self.hellos.get_mut(&key)?.hellos;
         let usable = |h: &Hello| h.alive_until(&rules) >= time && !(rules.one_to_one && h.is_matched());
         let after = hellos.partition_point(|h| h.time <= time);
         let found = hellos[..after].iter().rposition(usable).or_else(|| {
@@ -124,22 +136,27 @@ impl Matcher {
             }
             limit -= 1;
             self.expiry.pop();
-            self.sweep(key, now, &mut expired);
+            self.sweep(due, key, now, &mut expired);
         }
         true
     }
 
     /// Hands over the hello that would expire first.
     pub fn evict(&mut self) -> Option<Hello> {
-        while let Some(Reverse((_, key))) = self.expiry.pop() {
-            let rules = self.rules;
-            let Some(hellos) = self.hellos.get_mut(&key) else { continue };
-            let Some(at) = (0..hellos.len()).min_by_key(|&i| (hellos[i].alive_until(&rules), i)) else { continue };
-            let gone = hellos.remove(at);
-            if hellos.is_empty() {
-                self.hellos.remove(&key);
+        let rules = self.rules;
+        while let Some(Reverse((due, key))) = self.expiry.pop() {
+            let Some(held) = self.hellos.get_mut(&key).filter(|held| held.due == due) else { continue };
+            let first = held.hellos.iter().enumerate().map(|(at, h)| (h.alive_until(&rules), at)).min();
+            let Some((until, at)) = first else { continue };
+            if until > due {
+                // Matched since: its turn comes later.
+                held.due = until;
+                self.expiry.push(Reverse((until, key)));
+                continue;
             }
+            let gone = held.hellos.remove(at);
             self.len -= 1;
+            self.reschedule(key);
             return Some(gone);
         }
         None
@@ -147,24 +164,33 @@ impl Matcher {
 
     /// All rows that are held, for moving them together.
     pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut RowRef> {
-        self.hellos.values_mut().flatten().map(|hello| &mut hello.row)
+        self.hellos.values_mut().flat_map(|held| &mut held.hellos).map(|hello| &mut hello.row)
     }
 
-    fn sweep(&mut self, key: Key, now: i64, expired: &mut impl FnMut(Hello)) {
+    fn sweep(&mut self, due: i64, key: Key, now: i64, expired: &mut impl FnMut(Hello)) {
         let rules = self.rules;
-        let Some(hellos) = self.hellos.get_mut(&key) else { return };
-        let before = hellos.len();
-        hellos.retain(|hello| {
+        let Some(held) = self.hellos.get_mut(&key).filter(|held| held.due == due) else { return };
+        let before = held.hellos.len();
+        held.hellos.retain(|hello| {
             let keep = hello.alive_until(&rules) >= now;
             if !keep {
                 expired(*hello);
             }
             keep
         });
-        self.len -= before - hellos.len();
-        // One entry per key that still holds something is enough: it stands for the hello that expires first.
-        match hellos.iter().map(|h| h.alive_until(&rules)).min() {
-            Some(next) => self.expiry.push(Reverse((next, key))),
+        self.len -= before - held.hellos.len();
+        self.reschedule(key);
+    }
+
+    /// Notes when to look at a key again, or forgets it if it holds nothing.
+    fn reschedule(&mut self, key: Key) {
+        let rules = self.rules;
+        let Some(held) = self.hellos.get_mut(&key) else { return };
+        match held.hellos.iter().map(|hello| hello.alive_until(&rules)).min() {
+            Some(next) => {
+                held.due = next;
+                self.expiry.push(Reverse((next, key)));
+            }
             None => {
                 self.hellos.remove(&key);
             }
@@ -260,5 +286,24 @@ mod tests {
         matcher.insert(key(2), S, 0, row(2));
         assert_eq!(matcher.evict().map(|h| h.row), Some(row(2)));
         assert_eq!(matcher.len(), 1);
+    }
+
+    #[test]
+    fn a_matched_hello_outlives_an_unmatched_one_in_eviction() {
+        let mut matcher = Matcher::new(rules());
+        matcher.insert(key(1), 0, 0, row(1));
+        matcher.insert(key(2), 5 * S, 0, row(2));
+        assert!(matcher.decide(key(1), 9 * S).is_some());
+        assert_eq!(matcher.evict().map(|h| h.row), Some(row(2)));
+    }
+
+    #[test]
+    fn a_key_that_never_empties_has_one_entry_in_the_schedule() {
+        let mut matcher = Matcher::new(rules());
+        for n in 0..10_000 {
+            matcher.insert(key(1), i64::from(n) * S / 100, 0, row(n));
+            matcher.expire(i64::from(n) * S / 100, 100, |_| {});
+        }
+        assert_eq!((matcher.len(), matcher.expiry.len()), (1_001, 1));
     }
 }

@@ -150,6 +150,14 @@ impl Operator for Correlate {
                 }
             }
         }
+        let has = |side: &EdgeType, column: &str| side.schema.index_of(column).is_ok();
+        if has(&request, "ja4") && !has(&hello, "ja4") {
+            context.error(
+                context.input_span(0),
+                "the inputs look swapped: `request` has the column `ja4`, `hello` has not",
+            );
+            complete = false;
+        }
         for field in request.schema.fields() {
             if let Ok(other) = hello.schema.field_with_name(field.name())
                 && other.data_type() != field.data_type()

@@ -84,10 +84,16 @@ pub(super) fn build<'s>(node: &Planned, context: &BuildContext<'s>, inputs: Vec<
             let mut out = Outbox::default();
             let mut turn = || -> Result<bool, ArrowError> {
                 hello.for_each_stamp(|_, data| {
-                    data.inspect(|batches| note(batches)).for_each(|batches| out.arrived_hellos.append(batches));
+                    for batches in data {
+                        note(batches);
+                        out.arrived_hellos.append(batches);
+                    }
                 });
                 request.for_each_stamp(|_, data| {
-                    data.inspect(|batches| note(batches)).for_each(|batches| out.arrived_requests.append(batches));
+                    for batches in data {
+                        note(batches);
+                        out.arrived_requests.append(batches);
+                    }
                 });
                 for batch in std::mem::take(&mut out.arrived_hellos) {
                     join.take_hellos(batch, &mut out)?;
@@ -264,13 +270,14 @@ impl Join {
         if self.pending.len() > self.max_requests {
             self.pending.sort_unstable_by_key(|p| (p.time, p.seq));
             let early = self.pending.len() - self.max_requests;
-            self.counters.requests_decided_early.fetch_add(early as u64, Relaxed);
             due.extend(self.pending.drain(..early));
         }
         let complete = due.len() <= PER_ACTIVATION;
         if !complete {
             self.pending.extend(due.drain(PER_ACTIVATION..));
         }
+        let early = due.iter().filter(|p| p.time >= ready).count();
+        self.counters.requests_decided_early.fetch_add(early as u64, Relaxed);
         let mut decisions = Vec::with_capacity(due.len());
         for pending in &due {
             let request = (pending.row, pending.time);

@@ -66,19 +66,25 @@ fn a_request_becomes_a_row() {
 fn the_exact_time_counts_before_the_one_for_people() {
     let time = |line: &str| request(line).map(|rows| rows.column(0).as_primitive::<TimestampNanosecondType>().value(0));
     let rest = r#""src_ip":"192.0.2.1","src_port":1"#;
-    assert_eq!(time(&format!(r#"{{"time":"1970-01-01T00:00:02Z","timestamp":1,{rest}}}"#)), Ok(1));
+    assert_eq!(
+        time(&format!(r#"{{"time":"1970-01-01T00:00:02Z","timestamp":1795449599000000001,{rest}}}"#)),
+        Ok(1795449599000000001)
+    );
     assert_eq!(time(&format!(r#"{{"timestamp":null,"time":"1970-01-01T00:00:02Z",{rest}}}"#)), Ok(2_000_000_000));
-    assert_eq!(time(&format!(r#"{{"timestamp_ns":"5","time":"1970-01-01T00:00:02Z",{rest}}}"#)), Ok(5));
+    assert_eq!(
+        time(&format!(r#"{{"timestamp_ns":"1795449599000000005","time":"1970-01-01T00:00:02Z",{rest}}}"#)),
+        Ok(1795449599000000005)
+    );
 }
 
 #[test]
 fn duplicate_keys_and_mistaken_guesses_do_no_harm() {
     let mut parser = LineParser::new(Format::reqin_log(), NOW);
     for line in [
-        r#"{"timestamp":1,"src_ip":"192.0.2.1","src_port":1,"host":"a","path":"b"}"#,
-        r#"{"path":"b","x":1,"host":"a","src_port":9,"src_ip":"192.0.2.1","timestamp":1,"src_port":1}"#,
-        r#"{"ho\u0073t":"c","timestamp":1,"src_ip":"192.0.2.1","src_port":1,"host":"a","path":"c","path":"b"}"#,
-        r#"{"timestamp":1,"src_ip":"192.0.2.1","src_port":1,"host":"a","path":"b"}"#,
+        r#"{"timestamp":1795449599000000001,"src_ip":"192.0.2.1","src_port":1,"host":"a","path":"b"}"#,
+        r#"{"path":"b","x":1,"host":"a","src_port":9,"src_ip":"192.0.2.1","timestamp":1795449599000000001,"src_port":1}"#,
+        r#"{"ho\u0073t":"c","timestamp":1795449599000000001,"src_ip":"192.0.2.1","src_port":1,"host":"a","path":"c","path":"b"}"#,
+        r#"{"timestamp":1795449599000000001,"src_ip":"192.0.2.1","src_port":1,"host":"a","path":"b"}"#,
     ] {
         let rows = parse(&mut parser, line.as_bytes()).expect("understood");
         assert_eq!((text(&rows, "host"), text(&rows, "path")), (Some("a"), Some("b")), "{line}");
@@ -132,7 +138,7 @@ fn hostile_lines_are_refused_with_a_reason() {
 #[test]
 fn bytes_that_are_no_text_are_refused() {
     let mut parser = LineParser::new(Format::reqin_log(), NOW);
-    let mut line = br#"{"timestamp":1,"src_ip":"192.0.2.1","src_port":1,"host":"a"}"#.to_vec();
+    let mut line = br#"{"timestamp":1795449599000000001,"src_ip":"192.0.2.1","src_port":1,"host":"a"}"#.to_vec();
     let at = line.len() - 3;
     line[at] = 0xff;
     assert_eq!(parse(&mut parser, &line), Err(Reject::NotUtf8(at)));
@@ -233,7 +239,7 @@ proptest! {
         members in proptest::collection::vec(("(text|integer|float|boolean|ip|u8|other)", any_value()), 0..8),
     ) {
         let mut members = members;
-        members.push(("at".into(), json!(5)));
+        members.push(("at".into(), json!(1_795_449_599_000_000_005_i64)));
         let written: Vec<String> = members.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
         let line = format!("{{{}}}", written.join(","));
         let rows = parse(&mut LineParser::new(every_kind(), NOW), line.as_bytes());

@@ -6,7 +6,7 @@ use chrono::DateTime;
 pub const LATEST_NS: i64 = i64::MAX;
 
 /// Reads RFC 3339 (a zone without colon, as strftime's `%z` writes it, is accepted too), or nanoseconds since the
-/// epoch in digits. `None` if it is neither, or not in 1970..2262.
+/// epoch in digits. `None` if it is neither, or after 2262, or before 1970 (digits: 1973).
 pub fn parse(text: &str) -> Option<i64> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return from_ns(text.parse().ok()?);
@@ -17,9 +17,13 @@ pub fn parse(text: &str) -> Option<i64> {
     moment.timestamp_nanos_opt().filter(|ns| *ns >= 0)
 }
 
-/// Checks that nanoseconds since the epoch are in 1970..2262.
+/// The first moment that digits can name, in 1973: now in seconds, milliseconds or microseconds is a smaller number,
+/// and must not pass for a moment of 1970.
+const EARLIEST_NS: u64 = 100_000_000_000_000_000;
+
+/// Checks that a number is nanoseconds since the epoch, in 1973..2262.
 pub(super) fn from_ns(ns: u64) -> Option<i64> {
-    i64::try_from(ns).ok()
+    i64::try_from(ns).ok().filter(|_| ns >= EARLIEST_NS)
 }
 
 #[cfg(test)]
@@ -48,6 +52,9 @@ mod tests {
             "now",
             "-1",
             "1.5",
+            "1795448127",
+            "1795448127143",
+            "1795448127143731",
             "2026-11-23",
             "2026-11-23T15:35:27",
             "2026-13-01T00:00:00Z",

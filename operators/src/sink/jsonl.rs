@@ -113,6 +113,10 @@ impl Node for JsonlNode {
         Vec::new()
     }
 
+    fn writes(&self) -> Vec<PathBuf> {
+        self.path.iter().cloned().collect()
+    }
+
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let fail = context.failure();
         let mut output = match self.file.get_or_init(|| Output::open(self.path.as_deref()).map(Arc::new)) {

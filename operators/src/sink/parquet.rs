@@ -176,7 +176,9 @@ impl Node for ParquetNode {
                     Err(message) => context.failure()(message),
                 }
             }
-            let mut cuts = Cuts::new(self.rotate, self.max_rows);
+            // Rows must be in a file before the served table, which keeps only so many in memory, lets go of them.
+            let shown = context.tables.get(nth).and_then(Option::as_ref).map_or(usize::MAX, |t| t.hot_rows() / 2);
+            let mut cuts = Cuts::new(self.rotate, self.max_rows.min(shown.max(1)));
             let fail = context.failure();
             let (peers, shared) = (context.peers, Arc::clone(&context.shared));
             let kept = input.stream.filter(move |batch: &Batch| {

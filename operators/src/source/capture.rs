@@ -1,7 +1,8 @@
 //! A live capture: a thread that takes packets from the kernel and hands them over in chunks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
@@ -10,6 +11,7 @@ use engine::metrics::NodeMetrics;
 use engine::render::{Failure, FailureClass};
 use engine::source::{Poll, Reader};
 use engine::spec::nearest;
+use engine::time::wall_clock_ns;
 use pcap::{Active, Capture, Device, Precision};
 
 use super::bpf::{Filter, message};
@@ -101,6 +103,7 @@ pub(super) struct Live {
     queue: Receiver<Result<Chunk, String>>,
     packets: Packets,
     stop: Arc<AtomicBool>,
+    drained: Arc<AtomicI64>,
 }
 
 impl Live {
@@ -114,17 +117,19 @@ impl Live {
         let packets = packets(capture.get_datalink().0);
         let (sender, queue) = bounded(QUEUE);
         let stop = Arc::new(AtomicBool::new(false));
+        let drained = Arc::new(AtomicI64::new(0));
         let thread = Thread {
             capture,
             sender,
             stop: Arc::clone(&stop),
             received: metrics.counter("kernel_received"),
             dropped: metrics.counter("kernel_dropped"),
+            drained: Arc::clone(&drained),
             interface: settings.interface.clone(),
         };
         let named = std::thread::Builder::new().name(format!("pcap {}", settings.interface));
         named.spawn(move || thread.run()).map_err(|error| format!("no thread to capture with: {error}"))?;
-        Ok(Self { queue, packets, stop })
+        Ok(Self { queue, packets, stop, drained })
     }
 }
 
@@ -132,6 +137,8 @@ impl Reader for Live {
     fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
         self.packets.look_at_clock();
         let poll = loop {
+            // Before the queue is looked at: what is handed over in between counts for the next time.
+            let drained = self.drained.load(Acquire);
             match self.queue.try_recv() {
                 Ok(chunk) => {
                     let chunk = chunk?;
@@ -145,7 +152,7 @@ impl Reader for Live {
                     }
                 }
                 Err(TryRecvError::Empty) => {
-                    self.packets.idle();
+                    self.packets.idle(drained);
                     break Poll::Idle;
                 }
                 Err(TryRecvError::Disconnected) => break Poll::Done,
@@ -177,6 +184,8 @@ struct Thread {
     stop: Arc<AtomicBool>,
     received: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
+    /// Wall clock in ns: all packets that had come by then have been handed over. Time may pass up to here.
+    drained: Arc<AtomicI64>,
     interface: String,
 }
 
@@ -185,6 +194,7 @@ impl Thread {
         let (mut chunk, mut begun, mut asked) = (Chunk::default(), Instant::now(), Instant::now());
         loop {
             let mut idle = false;
+            let before = wall_clock_ns();
             let failure = match self.capture.next_packet() {
                 Ok(packet) => {
                     if chunk.heads.is_empty() {
@@ -221,6 +231,7 @@ impl Thread {
                 return;
             }
             if idle {
+                self.drained.store(before, Release);
                 std::thread::sleep(SLEEP);
             }
         }

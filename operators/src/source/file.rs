@@ -15,6 +15,7 @@ use engine::registry::{Inputs, Node, Operator, Port};
 use engine::render::{BuildContext, Shared};
 use engine::source::{Poll, Reader, source};
 use engine::spec::Located;
+use engine::time::wall_clock_ns;
 
 use super::intake::Intake;
 use super::lines::Lines;
@@ -127,8 +128,16 @@ impl Node for FileSource {
         })
     }
 
+    fn reads(&self) -> Vec<PathBuf> {
+        match &self.input {
+            Input::Regular(path) | Input::Followed(path) => vec![path.clone()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// What comes through a pipe cannot be read again.
     fn is_live(&self) -> bool {
-        matches!(self.input, Input::Followed(_))
+        !matches!(self.input, Input::Regular(_))
     }
 }
 
@@ -145,7 +154,7 @@ struct FileReader {
 
 impl Reader for FileReader {
     fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
-        if let Bytes::Tail(_) = self.bytes {
+        if !matches!(self.bytes, Bytes::File { .. }) {
             self.intake.look_at_clock();
         }
         let result = self.read();
@@ -185,7 +194,7 @@ impl FileReader {
                 Got::Restarted => self.last_line(),
                 Got::Nothing => {
                     if let Bytes::Tail(_) = self.bytes {
-                        self.intake.idle();
+                        self.intake.idle(wall_clock_ns());
                     }
                     return Ok(Poll::Idle);
                 }

@@ -79,8 +79,8 @@ impl Intake {
     }
 
     /// Moves time on while a live source is idle.
-    pub(super) fn idle(&mut self) {
-        self.watermark.idle(wall_clock_ns());
+    pub(super) fn idle(&mut self, drained_ns: i64) {
+        self.watermark.idle(drained_ns);
     }
 
     /// Says what the wall clock is: event times far ahead of it are refused.

@@ -95,8 +95,8 @@ impl Packets {
     }
 
     /// Moves time on while nothing comes.
-    pub(super) fn idle(&mut self) {
-        self.watermark.idle(wall_clock_ns());
+    pub(super) fn idle(&mut self, drained_ns: i64) {
+        self.watermark.idle(drained_ns);
     }
 
     pub(super) fn watermark(&self) -> Time {

@@ -180,6 +180,13 @@ impl Node for PcapSource {
         }
     }
 
+    fn reads(&self) -> Vec<PathBuf> {
+        match &self.input {
+            Input::File { path, .. } => vec![path.clone()],
+            _ => Vec::new(),
+        }
+    }
+
     fn is_live(&self) -> bool {
         matches!(self.input, Input::Interface(_))
     }

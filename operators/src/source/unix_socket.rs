@@ -9,7 +9,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
@@ -20,6 +21,7 @@ use engine::registry::{Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
 use engine::source::{Poll, Reader, source};
 use engine::spec::{Located, humantime_duration};
+use engine::time::wall_clock_ns;
 
 use super::intake::Intake;
 use super::lines::Lines;
@@ -139,7 +141,9 @@ impl Node for UnixSocket {
             let (sender, queue) = bounded(QUEUE);
             let stop = Arc::new(AtomicBool::new(false));
             let socket = Bound::new(&self.path, self.mode)?;
+            let drained = Arc::new(AtomicI64::new(0));
             let receiver = Receive {
+                drained: Arc::clone(&drained),
                 socket,
                 datagram: vec![0; self.recv_buffer + 1],
                 chunk: Vec::new(),
@@ -156,6 +160,7 @@ impl Node for UnixSocket {
                 intake: Intake::new(Arc::clone(&self.format), self.lateness, self.tick, self.max_line),
                 metrics: Arc::clone(&context.metrics),
                 stop,
+                drained,
             })
         })
     }
@@ -217,6 +222,9 @@ struct Receive {
     stop: Arc<AtomicBool>,
     truncated: Arc<AtomicU64>,
     datagrams: Arc<AtomicU64>,
+    /// Wall clock in ns: all that had come by then has been handed over. Time may pass up to here, not up to the
+    /// reader's own clock: what waits in the kernel or in this thread is not late because the dataflow was busy.
+    drained: Arc<AtomicI64>,
 }
 
 impl Receive {
@@ -230,10 +238,14 @@ impl Receive {
 
     fn receive_all(&mut self) -> std::io::Result<()> {
         while !self.stop.load(Relaxed) {
-            self.receive()?;
+            let before = wall_clock_ns();
+            let received = self.receive()?;
             // Batches form by themselves: while the dataflow is busy the chunk grows.
             if (self.sender.is_empty() || self.chunk.len() >= CHUNK) && !self.hand_over() {
                 return Ok(());
+            }
+            if !received && self.chunk.is_empty() {
+                self.drained.store(before, Release);
             }
         }
         self.socket.unlink();
@@ -282,6 +294,7 @@ struct SocketReader {
     intake: Intake,
     metrics: Arc<NodeMetrics>,
     stop: Arc<AtomicBool>,
+    drained: Arc<AtomicI64>,
 }
 
 impl Reader for SocketReader {
@@ -309,6 +322,8 @@ impl SocketReader {
                     return Ok(Poll::Ready);
                 }
             }
+            // Before the queue is looked at: what is handed over in between counts for the next time.
+            let drained = self.drained.load(Acquire);
             match self.queue.try_recv() {
                 Ok(chunk) => {
                     let chunk = chunk?;
@@ -316,7 +331,7 @@ impl SocketReader {
                     self.lines.push(&chunk);
                 }
                 Err(TryRecvError::Empty) => {
-                    self.intake.idle();
+                    self.intake.idle(drained);
                     return Ok(Poll::Idle);
                 }
                 Err(TryRecvError::Disconnected) => return Ok(Poll::Done),

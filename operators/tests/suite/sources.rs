@@ -62,8 +62,12 @@ pub fn fault(dir: &Path, options: &str) -> String {
     }
 }
 
+/// Where the times of these tests start: 2026-11-23, in ms.
+const START_MS: u64 = 1_795_392_000_000;
+
 fn request(ms: u64, port: u16) -> String {
-    format!("{{\"timestamp\":{},\"src_ip\":\"192.0.2.1\",\"src_port\":{port},\"path\":\"/{ms}\"}}", ms * 1_000_000)
+    let ns = (START_MS + ms) * 1_000_000;
+    format!("{{\"timestamp\":{ns},\"src_ip\":\"192.0.2.1\",\"src_port\":{port},\"path\":\"/{ms}\"}}")
 }
 
 fn dir() -> TempDir {
@@ -130,7 +134,7 @@ fn faults_are_found_before_anything_runs() {
 #[test]
 fn declared_columns_have_their_types() {
     let dir = dir();
-    let text = "{\"at\":\"2026-11-23T00:00:00Z\",\"n\":\"5\",\"f\":2,\"ok\":true,\"who\":\"::ffff:192.0.2.9\",\"seen\":1000000000,\"x\":[]}\n";
+    let text = "{\"at\":\"2026-11-23T00:00:00Z\",\"n\":\"5\",\"f\":2,\"ok\":true,\"who\":\"::ffff:192.0.2.9\",\"seen\":1795449599000000000,\"x\":[]}\n";
     std::fs::write(dir.path().join("log"), text).expect("written");
     let columns =
         "columns: { at: time, n: integer, f: float, ok: boolean, who: ip, seen: time, absent: text }, time: at";
@@ -142,7 +146,7 @@ fn declared_columns_have_their_types() {
         ("f", "2.0"),
         ("ok", "true"),
         ("who", "192.0.2.9"),
-        ("seen", "1970-01-01T00:00:01Z"),
+        ("seen", "2026-11-23T15:59:59Z"),
         ("absent", "null"),
     ] {
         assert_eq!(column(&good, name), [value], "{name}");
@@ -176,4 +180,28 @@ fn rows_do_not_depend_on_workers_or_on_how_the_bytes_come() {
     let (again, rejected, _) = run_file(dir.path(), "path: pipe, format: reqin_log", 2);
     writer.join().expect("written");
     assert!(again == good && rejected == bad);
+}
+
+#[test]
+fn a_sink_must_not_overwrite_a_file_of_another_node() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("log.jsonl"), "{}\n").expect("written");
+    let yaml = "name: t\nnodes:\n  - { id: r, kind: source.file, path: log.jsonl, format: reqin_log }\n  \
+                - { id: a, kind: sink.jsonl, from: r, path: ./log.jsonl }\n  \
+                - { id: b, kind: sink.jsonl, from: r, path: out.jsonl }\n  \
+                - { id: c, kind: sink.jsonl, from: r, path: out.jsonl }\n";
+    let shown = load(&dir.path().join("p.yaml"), yaml).err().expect("refused");
+    assert!(shown.contains("`a` would overwrite") && shown.contains("p.yaml:4:"), "{shown}");
+    assert!(shown.contains("`c` would overwrite") && shown.contains("a file of `b`"), "{shown}");
+}
+
+#[test]
+fn swapped_inputs_of_correlate_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("log.jsonl"), "").expect("written");
+    let yaml = "name: t\nnodes:\n  - { id: r, kind: source.file, path: log.jsonl, format: reqin_log }\n  \
+                - { id: h, kind: source.file, path: log.jsonl, format: ja4sentinel }\n  \
+                - { id: c, kind: correlate, from: { hello: r, request: h } }\n";
+    let shown = load(&dir.path().join("p.yaml"), yaml).err().expect("refused");
+    assert!(shown.contains("the inputs look swapped"), "{shown}");
 }
