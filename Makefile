@@ -92,7 +92,7 @@ build: ## the binary and the tests, development profile
 	$(call say,Packages and toolchain)
 	@scripts/packages.sh $(BUILD_PACKAGES)
 	@scripts/toolchain.sh
-	$(call say,Building (the first time takes 10 to 20 minutes on 2 cores))
+	$(call say,Building (the first time takes about 14 minutes on 2 cores))
 	@cargo build $(SELECTION) --bins --tests
 
 .PHONY: test-tools
