@@ -98,7 +98,7 @@ fn show(bar: &ProgressBar, shared: &Shared, summary: &Summary, rate: f64, format
         };
         let _ = writeln!(io::stderr(), "{elapsed}: {part}, {counts}");
     } else {
-        let template = if total > 0 { "{bar:30} {bytes}/{total_bytes} {msg}" } else { "{spinner} {elapsed} {msg}" };
+        let template = if total > 0 { "{bar:12} {percent}% {wide_msg}" } else { "{spinner} {elapsed} {wide_msg}" };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

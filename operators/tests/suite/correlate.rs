@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, SchemaRef, UInt8Type, UInt16Type, UInt64
 use engine::batch::{Batch, EdgeType, Time, stream_schema, time_array};
 use engine::time::{Arrival, Watermark};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use crate::replay::{Recording, collected, load, record, run, unique};
 
@@ -140,7 +141,7 @@ fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, rng_seed: RngSeed::Fixed(2), ..ProptestConfig::default() })]
 
     #[test]
     fn the_join_equals_a_recomputation(
