@@ -4,7 +4,6 @@ mod aggregate;
 mod correlate;
 mod live;
 mod packets;
-mod recording;
 mod replay;
 mod sinks;
 mod sources;

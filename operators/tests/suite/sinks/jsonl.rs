@@ -67,11 +67,11 @@ fn every_row_is_one_whole_line_at_any_number_of_workers() {
 fn a_file_that_cannot_be_made_ends_the_run() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("file"), "").expect("written");
-    let name = crate::recording::unique();
-    crate::recording::record(&name, crate::recording::Recording { ty: relation(), batches: changing(), live: false });
+    let name = crate::replay::unique();
+    crate::replay::record(&name, crate::replay::Recording { ty: relation(), batches: changing(), live: false });
     let yaml = format!("name: t\nnodes:\n{IN}  - {{ id: out, kind: sink.jsonl, from: in, path: file/out.jsonl }}\n")
         .replace("NAME", &name);
-    let shared = crate::recording::run(crate::recording::load(&dir.path().join("p.yaml"), &yaml).expect("valid"), 2);
+    let shared = crate::replay::run(crate::replay::load(&dir.path().join("p.yaml"), &yaml).expect("valid"), 2);
     let failure = shared.failure().expect("the run fails").message;
     assert!(failure.starts_with("out: ") && failure.contains("file/out.jsonl cannot be created"), "{failure}");
 }
@@ -80,11 +80,11 @@ fn a_file_that_cannot_be_made_ends_the_run() {
 #[cfg(target_os = "linux")]
 fn a_full_disk_ends_the_run() {
     let dir = tempfile::tempdir().expect("a directory");
-    let name = crate::recording::unique();
-    crate::recording::record(&name, crate::recording::Recording { ty: relation(), batches: changing(), live: false });
+    let name = crate::replay::unique();
+    crate::replay::record(&name, crate::replay::Recording { ty: relation(), batches: changing(), live: false });
     let yaml = format!("name: t\nnodes:\n{IN}  - {{ id: out, kind: sink.jsonl, from: in, path: /dev/full }}\n")
         .replace("NAME", &name);
-    let shared = crate::recording::run(crate::recording::load(&dir.path().join("p.yaml"), &yaml).expect("valid"), 1);
+    let shared = crate::replay::run(crate::replay::load(&dir.path().join("p.yaml"), &yaml).expect("valid"), 1);
     let failure = shared.failure().expect("the run fails").message;
     assert!(failure.contains("/dev/full cannot be written: No space left"), "{failure}");
 }

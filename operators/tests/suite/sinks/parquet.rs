@@ -12,7 +12,7 @@ use engine::render::Shared;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::samples::{DAY_NS, cells, relation, rows, schema};
-use crate::recording::{Recording, load, record, run, run_with, unique};
+use crate::replay::{Recording, load, record, run, run_with, unique};
 
 const DAY_MS: i64 = 86_400_000;
 

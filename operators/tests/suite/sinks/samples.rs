@@ -8,7 +8,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Arr
 use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef, TimestampNanosecondType, UInt64Type};
 use engine::batch::{Batch, EdgeClass, EdgeType, stream_schema, time_array};
 
-use crate::recording::{Recording, collected, load, record, run, unique};
+use crate::replay::{Recording, collected, load, record, run, unique};
 
 /// 2026-11-23 00:00:00 UTC in ns.
 pub const DAY_NS: i64 = 1_795_392_000_000_000_000;

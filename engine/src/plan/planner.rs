@@ -1,0 +1,347 @@
+//! From nodes as written to planned nodes: kinds, inputs, order, and each operator's own check.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::{Input, Plan, PlanContext, PlannedNode, Serve};
+use crate::expr::Session;
+use crate::registry::{Inputs, Kind, Registry};
+use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Sources, Span};
+
+/// Plans one pipeline and collects what is wrong with it.
+pub(super) struct Planner<'a> {
+    pub registry: &'a Registry,
+    pub base: PathBuf,
+    pub sources: Sources,
+    pub problems: Vec<Diagnostic>,
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    pub session: Session,
+}
+
+/// A node as written whose kind and inputs are known.
+struct Resolved {
+    spec: NodeSpec,
+    kind: Kind,
+    /// Port name, node as written, output port, place.
+    inputs: Vec<(String, usize, usize, Span)>,
+}
+
+impl Planner<'_> {
+    /// The plan, or `None` if something is wrong with the pipeline.
+    pub fn plan(&mut self, spec: Pipeline) -> Option<Plan> {
+        let data_dir = self.base.join(&spec.data_dir);
+        let resolved = self.resolve(&spec.nodes);
+        let order = self.order(&resolved)?;
+        let mut nodes: Vec<PlannedNode> = Vec::with_capacity(order.len());
+        let mut placed: HashMap<usize, usize> = HashMap::new();
+        let mut refused = resolved.len() < spec.nodes.len();
+        for index in order {
+            let Resolved { spec: node, kind, inputs } = &resolved[index];
+            let mut types = Vec::with_capacity(inputs.len());
+            let mut edges = Vec::with_capacity(inputs.len());
+            for (name, from, port, span) in inputs {
+                // A node behind a refused one cannot be checked.
+                let Some(&from) = placed.get(from) else { break };
+                types.push((name.clone(), nodes[from].outputs[*port].clone(), *span));
+                edges.push(Input { name: name.clone(), node: from, port: *port });
+            }
+            if edges.len() < inputs.len() {
+                refused = true;
+                continue;
+            }
+            let faults = self.problems.len();
+            let mut context = PlanContext {
+                id: &node.id.value,
+                span: node.span,
+                tick: spec.tick,
+                data_dir: &data_dir,
+                inputs: &types,
+                base: &self.base,
+                sources: &mut self.sources,
+                problems: &mut self.problems,
+                variable: self.variable,
+                session: &self.session,
+            };
+            let Some(built) = (kind.plan)(&node.options, &mut context) else {
+                if self.problems.len() == faults {
+                    self.problems
+                        .push(Diagnostic::new(node.span, format!("`{}` refused the node without a reason", kind.name)));
+                }
+                refused = true;
+                continue;
+            };
+            for input in &edges {
+                nodes[input.node].connected[input.port] = true;
+            }
+            placed.insert(index, nodes.len());
+            nodes.push(PlannedNode {
+                id: node.id.value.clone(),
+                kind: *kind,
+                inputs: edges,
+                outputs: built.outputs(),
+                connected: vec![false; kind.outputs.len()],
+                node: built,
+            });
+        }
+        self.check_files(&nodes, &spec.nodes);
+        let mut serve = None;
+        if let Some(section) = &spec.serve {
+            if let Err(error) = section.listen.value.parse::<std::net::SocketAddr>() {
+                let problem = Diagnostic::new(
+                    section.listen.span,
+                    format!("`{}` is not an address and port: {error}", section.listen.value),
+                );
+                self.problems.push(problem.help("such as 127.0.0.1:8080 or [::1]:8080"));
+            }
+            let mut tables: Vec<(String, usize, usize)> = Vec::new();
+            for (at, (name, reference)) in section.tables.iter().enumerate() {
+                self.table_name(name, &section.tables[..at]);
+                let Some((node, port)) = self.reference(reference, &spec.nodes, &resolved) else { continue };
+                let Some(&node) = placed.get(&node) else { continue };
+                if nodes[node].kind.outputs.is_empty() {
+                    continue;
+                }
+                if let Some((other, ..)) = tables.iter().find(|(_, n, p)| (*n, *p) == (node, port)) {
+                    let message = format!("`{}` is served already, as `{other}`", reference.value);
+                    self.problems.push(Diagnostic::new(reference.span, message));
+                    continue;
+                }
+                nodes[node].connected[port] = true;
+                tables.push((name.value.clone(), node, port));
+            }
+            serve = Some(Serve {
+                listen: section.listen.value.clone(),
+                hosts: section.hosts.clone(),
+                hot_rows: section.hot_rows,
+                tables,
+            });
+        }
+        (!refused).then_some(Plan { name: spec.name, tick: spec.tick, data_dir, nodes, serve })
+    }
+
+    /// A table's name is an SQL identifier that needs no quotes; SQL without quotes does not tell cases apart.
+    fn table_name(&mut self, name: &Located<String>, before: &[(Located<String>, Located<String>)]) {
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !name.value.chars().all(valid)
+            || name.value.starts_with(|c: char| !c.is_ascii_alphabetic() && c != '_')
+            || name.value.is_empty()
+        {
+            let problem = Diagnostic::new(name.span, format!("`{}` is not a table name", name.value));
+            self.problems.push(problem.help("use letters, digits and _, and a letter first"));
+        }
+        if before.iter().any(|(other, _)| other.value.eq_ignore_ascii_case(&name.value)) {
+            let problem = Diagnostic::new(name.span, format!("the table `{}` is there already", name.value));
+            self.problems.push(problem.help("SQL does not tell upper from lower case here"));
+        }
+    }
+
+    /// Refuses a node that writes a file which another node reads or writes.
+    fn check_files(&mut self, nodes: &[PlannedNode], written: &[NodeSpec]) {
+        // The same file under another name, as far as it exists already.
+        let real = |path: PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
+        let mut used: HashMap<PathBuf, &str> = HashMap::new();
+        for node in nodes {
+            used.extend(node.node.reads().into_iter().map(|path| (real(path), node.id.as_str())));
+        }
+        for node in nodes {
+            for path in node.node.writes().into_iter().map(real) {
+                let Some(other) = used.insert(path.clone(), &node.id) else { continue };
+                let span = written.iter().find(|spec| spec.id.value == node.id).map(|spec| spec.span);
+                let message = format!("`{}` would overwrite {}, which is a file of `{other}`", node.id, path.display());
+                self.problems.push(Diagnostic { message, span, help: None });
+            }
+        }
+    }
+
+    /// Looks up kinds and inputs. Nodes with a fault are left out, their faults reported.
+    fn resolve(&mut self, nodes: &[NodeSpec]) -> Vec<Resolved> {
+        let mut first: HashMap<&str, &NodeSpec> = HashMap::new();
+        for node in nodes {
+            if let Some(other) = first.insert(&node.id.value, node) {
+                let (line, _) = self.sources.position(other.id.span);
+                let problem = Diagnostic::new(node.id.span, format!("the id `{}` is taken", node.id.value));
+                self.problems.push(problem.help(format!("by the node in line {line}")));
+            }
+        }
+        let mut kinds = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let kind = self.registry.find(&node.kind.value);
+            if kind.is_none() {
+                let names = self.registry.kinds().iter().map(|k| k.name);
+                let problem = Diagnostic::new(node.kind.span, format!("unknown kind `{}`", node.kind.value));
+                self.problems.push(problem.nearest(&node.kind.value, names));
+            }
+            kinds.push(kind.copied());
+        }
+        let ids: Vec<(&str, Option<Kind>)> = nodes.iter().zip(&kinds).map(|(n, k)| (n.id.value.as_str(), *k)).collect();
+        let mut found = Vec::with_capacity(nodes.len());
+        for (node, kind) in nodes.iter().zip(&kinds) {
+            let Some(kind) = kind else { continue };
+            if let Some(inputs) = self.inputs(node, kind, &ids) {
+                found.push((node, *kind, inputs));
+            }
+        }
+        // Indices so far count nodes as written; from here on they count resolved nodes.
+        let position: HashMap<usize, usize> = found
+            .iter()
+            .enumerate()
+            .filter_map(|(at, (node, _, _))| Some((nodes.iter().position(|n| std::ptr::eq(n, *node))?, at)))
+            .collect();
+        found
+            .into_iter()
+            .map(|(node, kind, inputs)| Resolved {
+                spec: node.clone(),
+                kind,
+                inputs: inputs
+                    .into_iter()
+                    .map(|(name, from, port, span)| {
+                        (name, position.get(&from).copied().unwrap_or(usize::MAX), port, span)
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+
+    fn inputs(
+        &mut self,
+        node: &NodeSpec,
+        kind: &Kind,
+        ids: &[(&str, Option<Kind>)],
+    ) -> Option<Vec<(String, usize, usize, Span)>> {
+        let (given, span) = match &node.from {
+            From::Nothing => (Vec::new(), node.span),
+            From::One(one) => (vec![(Located::new(String::new(), one.span), one.clone())], one.span),
+            From::Named(named, span) => (named.clone(), *span),
+        };
+        let is_named = matches!(node.from, From::Named(..));
+        let wrong = match kind.inputs {
+            Inputs::None if !given.is_empty() => Some(format!("`{}` is a source: it has no input", kind.name)),
+            Inputs::One | Inputs::Any if given.is_empty() => Some("`from` is missing".to_owned()),
+            Inputs::One if is_named => Some(format!("`{}` has one input: write `from: id`", kind.name)),
+            Inputs::Named(ports) if !is_named => {
+                let ports: Vec<String> = ports.iter().map(|p| format!("{p}: …")).collect();
+                Some(format!("`{}` needs `from: {{ {} }}`", kind.name, ports.join(", ")))
+            }
+            _ => None,
+        };
+        if let Some(message) = wrong {
+            self.problems.push(Diagnostic::new(span, message));
+            return None;
+        }
+        let mut complete = true;
+        let mut ordered = given.clone();
+        if let Inputs::Named(ports) = kind.inputs {
+            for (name, _) in &given {
+                if !ports.contains(&name.value.as_str()) {
+                    let problem = Diagnostic::new(name.span, format!("`{}` has no input `{}`", kind.name, name.value));
+                    self.problems.push(problem.nearest(&name.value, ports.iter().copied()));
+                    complete = false;
+                }
+            }
+            ordered.clear();
+            for port in ports {
+                match given.iter().find(|(name, _)| name.value == *port) {
+                    Some(entry) => ordered.push(entry.clone()),
+                    None => {
+                        self.problems.push(Diagnostic::new(span, format!("the input `{port}` is missing")));
+                        complete = false;
+                    }
+                }
+            }
+        }
+        let mut inputs = Vec::with_capacity(ordered.len());
+        for (name, reference) in ordered {
+            match self.reference_among(&reference, ids) {
+                Some((from, port)) => inputs.push((name.value, from, port, reference.span)),
+                None => complete = false,
+            }
+        }
+        complete.then_some(inputs)
+    }
+
+    /// `id` or `id.port` among the nodes as written.
+    fn reference_among(&mut self, reference: &Located<String>, ids: &[(&str, Option<Kind>)]) -> Option<(usize, usize)> {
+        let (id, port) = match reference.value.split_once('.') {
+            Some((id, port)) => (id, Some(port)),
+            None => (reference.value.as_str(), None),
+        };
+        let Some(index) = ids.iter().position(|(name, _)| *name == id) else {
+            let problem = Diagnostic::new(reference.span, format!("no node has the id `{id}`"));
+            self.problems.push(problem.nearest(id, ids.iter().map(|(name, _)| *name)));
+            return None;
+        };
+        // A node of unknown kind has been reported already.
+        let kind = ids[index].1?;
+        if kind.outputs.is_empty() {
+            self.problems
+                .push(Diagnostic::new(reference.span, format!("`{id}` is a {}: nothing leaves it", kind.name)));
+            return None;
+        }
+        let Some(port) = port else { return Some((index, 0)) };
+        let found = kind.outputs.iter().position(|p| p.name == port);
+        if found.is_none() {
+            let problem = Diagnostic::new(reference.span, format!("`{id}` ({}) has no port `{port}`", kind.name));
+            self.problems.push(problem.nearest(port, kind.outputs.iter().map(|p| p.name)));
+        }
+        Some((index, found?))
+    }
+
+    /// `id` or `id.port` among the resolved nodes.
+    fn reference(
+        &mut self,
+        reference: &Located<String>,
+        nodes: &[NodeSpec],
+        resolved: &[Resolved],
+    ) -> Option<(usize, usize)> {
+        let ids: Vec<(&str, Option<Kind>)> =
+            nodes.iter().map(|n| (n.id.value.as_str(), self.registry.find(&n.kind.value).copied())).collect();
+        let (index, port) = self.reference_among(reference, &ids)?;
+        let at = resolved.iter().position(|r| r.spec.id.value == nodes[index].id.value)?;
+        Some((at, port))
+    }
+
+    /// An order in which every node stands behind its inputs; a cycle is a fault that names its nodes.
+    fn order(&mut self, nodes: &[Resolved]) -> Option<Vec<usize>> {
+        let mut order = Vec::with_capacity(nodes.len());
+        let mut done = vec![false; nodes.len()];
+        // The inputs of nodes that were refused are not waited for.
+        let ready = |done: &[bool], node: &Resolved| {
+            node.inputs.iter().all(|(_, from, _, _)| done.get(*from).copied().unwrap_or(true))
+        };
+        while order.len() < nodes.len() {
+            let Some(next) = (0..nodes.len()).find(|&at| !done[at] && ready(&done, &nodes[at])) else {
+                let at = (0..nodes.len()).find(|&at| !done[at])?;
+                let cycle = cycle(nodes, &done, at);
+                let names: Vec<&str> = cycle.iter().map(|&at| nodes[at].spec.id.value.as_str()).collect();
+                let first = &nodes[*cycle.first()?];
+                let message = format!("the nodes feed each other in a circle: {} -> {}", names.join(" -> "), names[0]);
+                self.problems.push(Diagnostic::new(first.spec.span, message));
+                return None;
+            };
+            done[next] = true;
+            order.push(next);
+        }
+        Some(order)
+    }
+}
+
+/// The nodes of a cycle that is upstream of `at`, in the direction of data flow.
+fn cycle(nodes: &[Resolved], done: &[bool], mut at: usize) -> Vec<usize> {
+    let mut path: Vec<usize> = Vec::new();
+    loop {
+        if let Some(start) = path.iter().position(|&seen| seen == at) {
+            let mut found = path.split_off(start);
+            found.reverse();
+            // The node that is written first leads.
+            let first = found.iter().enumerate().min_by_key(|(_, node)| **node).map_or(0, |(at, _)| at);
+            found.rotate_left(first);
+            return found;
+        }
+        path.push(at);
+        let waiting = nodes[at].inputs.iter().map(|(_, from, _, _)| *from).find(|from| done.get(*from) == Some(&false));
+        match waiting {
+            Some(from) => at = from,
+            None => return path,
+        }
+    }
+}
