@@ -26,6 +26,7 @@ pub struct NodeMetrics {
     /// The node's watermark in milliseconds since the epoch; 0 before the first.
     pub watermark: AtomicU64,
     named: Mutex<BTreeMap<&'static str, Arc<AtomicU64>>>,
+    gauges: Mutex<BTreeMap<&'static str, Arc<AtomicI64>>>,
 }
 
 impl NodeMetrics {
@@ -38,6 +39,17 @@ impl NodeMetrics {
     pub fn named(&self) -> Vec<(&'static str, u64)> {
         let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         named.iter().map(|(name, value)| (*name, value.load(Relaxed))).collect()
+    }
+
+    /// A value that goes up and down and that only this kind of node has, such as `clock_skew_us`. Made at the first call.
+    pub fn gauge(&self, name: &'static str) -> Arc<AtomicI64> {
+        Arc::clone(self.gauges.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default())
+    }
+
+    /// The node's own gauges by name.
+    pub fn gauges(&self) -> Vec<(&'static str, i64)> {
+        let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.iter().map(|(name, value)| (*name, value.load(Relaxed))).collect()
     }
 
     /// Adds to a counter.
@@ -99,6 +111,18 @@ impl Metrics {
                 let _ = writeln!(
                     out,
                     "ja4_engine_node_events_total{{node=\"{id}\",kind=\"{node_kind}\",event=\"{event}\"}} {value}"
+                );
+            }
+        }
+        let _ = writeln!(
+            out,
+            "# HELP ja4_engine_node_value What only this kind of node measures.\n# TYPE ja4_engine_node_value gauge"
+        );
+        for (id, node_kind, m) in &nodes {
+            for (name, value) in m.gauges() {
+                let _ = writeln!(
+                    out,
+                    "ja4_engine_node_value{{node=\"{id}\",kind=\"{node_kind}\",name=\"{name}\"}} {value}"
                 );
             }
         }

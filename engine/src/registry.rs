@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 
-use crate::batch::{Edge, EdgeType, Stream};
+use crate::batch::{Edge, EdgeType, Stream, Time};
 use crate::plan::PlanContext;
 use crate::render::BuildContext;
 use crate::spec::{Diagnostic, Tree, options};
@@ -58,6 +58,18 @@ pub trait Node: Send + Sync {
     /// Whether the node reads a source that never ends by itself.
     fn is_live(&self) -> bool {
         false
+    }
+
+    /// Whether the node's rows are what a spool keeps: small, and facts already. Those of a live source that are not,
+    /// such as packets, are kept as what the nodes behind it make of them.
+    fn yields_facts(&self) -> bool {
+        true
+    }
+
+    /// The earliest event time in ms from which the node must have its input, so that what leaves it at message times
+    /// from `time` on is complete and right. Never after `time`.
+    fn needs_from(&self, time: Time) -> Time {
+        time
     }
 }
 

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, time_type};
+use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_type};
 use engine::plan::PlanContext;
 use engine::registry::{Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
@@ -229,5 +229,12 @@ impl Node for Aggregate {
         };
         let [out, last] = run::run(rows, context, settings);
         vec![out, last, late]
+    }
+
+    /// A window's last row leaves at the window's end, so what leaves there needs the whole window.
+    fn needs_from(&self, time: Time) -> Time {
+        let window = u64::try_from(self.window / 1_000_000).unwrap_or(1).max(1);
+        let last = time.saturating_sub(1);
+        last - last % window
     }
 }

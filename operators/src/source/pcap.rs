@@ -190,6 +190,10 @@ impl Node for PcapSource {
     fn is_live(&self) -> bool {
         matches!(self.input, Input::Interface(_))
     }
+
+    fn yields_facts(&self) -> bool {
+        false
+    }
 }
 
 /// Reads a file on the worker that owns the source.
