@@ -1,7 +1,10 @@
 //! From a pipeline as written to a plan: typed, in the order of data flow, valid by construction.
 
+mod partition;
+mod parts;
 mod planner;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +14,12 @@ use arrow::datatypes::Schema;
 use crate::batch::EdgeType;
 use crate::expr::{ExprFault, Scalar, Session};
 use crate::registry::{Kind, Node, Registry};
-use crate::spec::{Diagnostic, Located, Pipeline, Sources, Span, Tree};
+use crate::spec::{Diagnostic, Located, Pipeline, Sources, Span, SpoolSpec, Tree};
 
 use planner::Planner;
+
+pub use partition::Partition;
+pub use parts::{LogPorts, Part};
 
 /// A pipeline that can be run.
 pub struct Plan {
@@ -27,6 +33,8 @@ pub struct Plan {
     pub nodes: Vec<PlannedNode>,
     /// What is served over HTTP.
     pub serve: Option<Serve>,
+    /// How what live sources receive is kept; `None` if it is not.
+    pub spool: Option<SpoolSpec>,
 }
 
 /// A node of a plan.
@@ -41,6 +49,8 @@ pub struct PlannedNode {
     pub outputs: Vec<EdgeType>,
     /// Whether anything reads each output port.
     pub connected: Vec<bool>,
+    /// Equal digests: the same definition and the same inputs.
+    pub digest: [u8; 32],
     /// What builds it.
     pub node: Box<dyn Node>,
 }
@@ -67,6 +77,13 @@ pub struct Serve {
     pub hot_rows: usize,
     /// Name, node and port of each table.
     pub tables: Vec<(String, usize, usize)>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<&str> = self.nodes.iter().map(|node| node.id.as_str()).collect();
+        f.debug_struct("Plan").field("name", &self.name).field("nodes", &nodes).finish_non_exhaustive()
+    }
 }
 
 impl Plan {
@@ -108,6 +125,17 @@ impl Plan {
             Some(plan) if planner.problems.is_empty() => Ok(plan),
             _ => Err((planner.problems, planner.sources)),
         }
+    }
+
+    /// Whether what sources receive is kept on disk, so that the run can be continued and changed.
+    pub fn is_spooled(&self) -> bool {
+        self.spool.is_some() && !self.is_bounded()
+    }
+
+    /// The folder of the spool: a log for each live source, and how far each sink is.
+    pub fn spool_dir(&self) -> PathBuf {
+        let written = self.spool.as_ref().and_then(|spool| spool.dir.clone());
+        written.unwrap_or_else(|| self.data_dir.join("spool"))
     }
 
     /// Whether every source ends by itself.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use timely::dataflow::operators::probe::Handle;
@@ -38,6 +39,12 @@ impl Watermark {
     /// A watermark that trails the greatest event time by `lateness` and moves in steps of `tick`.
     pub fn new(lateness: Duration, tick: Duration) -> Self {
         Self { lateness_ns: nanos(lateness), tick_ms: (tick.as_millis() as u64).max(1), at_ns: i64::MIN }
+    }
+
+    /// Goes on where the source was before: rows before `time` (ms) are late.
+    pub fn resume(&mut self, time: Time) {
+        let ns = i64::try_from(time).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        self.at_ns = self.at_ns.max(ns);
     }
 
     /// Judges a row by its event time in ns since the epoch, then moves the watermark.
@@ -96,12 +103,14 @@ impl Pacer {
 #[derive(Debug, Default)]
 pub struct Sources {
     watermarks: Vec<(String, AtomicU64)>,
+    /// Where a source was after the rows before a position, oldest first.
+    cursors: Mutex<VecDeque<(u64, Vec<u8>)>>,
 }
 
 impl Sources {
     /// The sources of a run, by node id, all at time 0.
     pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
-        Self { watermarks: ids.into_iter().map(|id| (id, AtomicU64::new(0))).collect() }
+        Self { watermarks: ids.into_iter().map(|id| (id, AtomicU64::new(0))).collect(), cursors: Mutex::default() }
     }
 
     /// Notes a source's watermark; `Time::MAX` once it has ended.
@@ -109,6 +118,28 @@ impl Sources {
         if let Some((_, at)) = self.watermarks.iter().find(|(name, _)| name == id) {
             at.store(to, Relaxed);
         }
+    }
+
+    /// Notes where the only source of a dataflow is after the rows before position `seq`.
+    pub fn note(&self, seq: u64, cursor: Vec<u8>) {
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without rows in between only the last counts.
+        if cursors.back().is_some_and(|(last, _)| *last >= seq) {
+            let last = cursors.pop_back().map_or(seq, |(last, _)| last);
+            cursors.push_back((last, cursor));
+        } else {
+            cursors.push_back((seq, cursor));
+        }
+    }
+
+    /// Where the source was when all rows before position `seq` had been read, and no others.
+    pub fn cursor(&self, seq: u64) -> Option<Vec<u8>> {
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = None;
+        while cursors.front().is_some_and(|(at, _)| *at <= seq) {
+            found = cursors.pop_front().map(|(_, cursor)| cursor);
+        }
+        found
     }
 
     /// Whether another source is behind `time`.

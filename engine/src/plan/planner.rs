@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Input, Plan, PlanContext, PlannedNode, Serve};
 use crate::expr::Session;
 use crate::registry::{Inputs, Kind, Registry};
-use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Sources, Span};
+use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Sources, Span, SpoolSpec};
 
 /// Plans one pipeline and collects what is wrong with it.
 pub(super) struct Planner<'a> {
@@ -80,6 +80,7 @@ impl Planner<'_> {
                 inputs: edges,
                 outputs: built.outputs(),
                 connected: vec![false; kind.outputs.len()],
+                digest: [0; 32],
                 node: built,
             });
         }
@@ -116,7 +117,8 @@ impl Planner<'_> {
                 tables,
             });
         }
-        (!refused).then_some(Plan { name: spec.name, tick: spec.tick, data_dir, nodes, serve })
+        let spool = spec.spool.map(|spool| SpoolSpec { dir: spool.dir.map(|dir| self.base.join(dir)), ..spool });
+        (!refused).then_some(Plan { name: spec.name, tick: spec.tick, data_dir, nodes, serve, spool })
     }
 
     /// A table's name is an SQL identifier that needs no quotes; SQL without quotes does not tell cases apart.
