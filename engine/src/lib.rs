@@ -12,5 +12,6 @@ pub mod render;
 pub mod run;
 pub mod source;
 pub mod spec;
+pub mod spool;
 pub mod text;
 pub mod time;
