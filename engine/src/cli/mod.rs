@@ -7,6 +7,7 @@ mod progress;
 mod run;
 pub mod schema;
 mod signals;
+mod spool;
 mod summary;
 mod validate;
 mod web;
@@ -94,6 +95,9 @@ enum Command {
     },
     /// Print the JSON Schema of pipeline files, for editors
     Schema,
+    /// Look at the logs of what live sources received
+    #[command(subcommand)]
+    Spool(spool::Spool),
 }
 
 #[derive(Debug, clap::Args)]
@@ -168,6 +172,7 @@ pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, we
         Command::Graph { file, format } => graph::graph(&file, format, registry),
         Command::List { kind, format } => list::list(kind.as_deref(), format, registry),
         Command::Schema => print(&schema::text(registry)),
+        Command::Spool(command) => spool::spool(command),
     }
 }
 

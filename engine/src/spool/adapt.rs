@@ -21,8 +21,7 @@ pub(super) fn adapt(rows: RecordBatch, schema: &SchemaRef) -> Option<RecordBatch
 
 /// Least and greatest event time in ns: `i64::MAX` and `i64::MIN` if there is none.
 pub(super) fn event_times(rows: &RecordBatch) -> (i64, i64) {
-    let times =
-        rows.column_by_name(TIME).and_then(|column| column.as_any().downcast_ref::<TimestampNanosecondArray>());
+    let times = rows.column_by_name(TIME).and_then(|column| column.as_any().downcast_ref::<TimestampNanosecondArray>());
     match times {
         Some(times) if times.null_count() == 0 => fold(times.values().iter().copied()),
         Some(times) => fold(times.iter().flatten()),

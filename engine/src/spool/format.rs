@@ -171,6 +171,8 @@ pub(super) enum Kind {
     Watermark = 2,
     /// The segment is complete. Takes no position: its own is that of the next segment's first record.
     Seal = 3,
+    /// Positions from the frame's up to its time hold nothing: a repair left out what was damaged.
+    Gap = 4,
 }
 
 /// The header of a record.
@@ -225,6 +227,7 @@ impl Frame {
                 1 => Kind::Batch,
                 2 => Kind::Watermark,
                 3 => Kind::Seal,
+                4 => Kind::Gap,
                 _ => return None,
             },
             late: flags & 1 == 1,
@@ -238,7 +241,40 @@ impl Frame {
             greatest: i64::from_le_bytes(take(&mut rest)?),
             body_crc: u32::from_le_bytes(take(&mut rest)?),
         };
-        (frame.position < MAX_POSITION && frame.body as usize <= MAX_BODY && frame.rows <= MAX_ROWS).then_some(frame)
+        let sound = frame.position < MAX_POSITION && frame.body as usize <= MAX_BODY && frame.rows <= MAX_ROWS;
+        let sound = sound && (frame.kind != Kind::Gap || (frame.position..MAX_POSITION).contains(&frame.time));
+        sound.then_some(frame)
+    }
+
+    /// A frame with nothing but a kind and a position.
+    pub fn bare(kind: Kind, position: u64) -> Self {
+        Self {
+            kind,
+            late: false,
+            port: 0,
+            ports: 0,
+            position,
+            time: 0,
+            rows: 0,
+            body: 0,
+            least: i64::MAX,
+            greatest: i64::MIN,
+            body_crc: 0,
+        }
+    }
+
+    /// Whether it is an entry of the log, not a note about it.
+    pub fn is_entry(&self) -> bool {
+        matches!(self.kind, Kind::Batch | Kind::Watermark)
+    }
+
+    /// Least position that the next frame can have.
+    pub fn end(&self) -> u64 {
+        match self.kind {
+            Kind::Batch | Kind::Watermark => self.position + 1,
+            Kind::Seal => self.position,
+            Kind::Gap => self.time,
+        }
     }
 
     /// Length of the whole record in bytes.

@@ -1,6 +1,6 @@
 //! Which segments a log has, what they hold, and which may be deleted.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fs::OpenOptions;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::Files;
-use super::format::{FRAME, Kind, Mark, Ports, SECTOR};
+use super::format::{FRAME, Frame, Mark, Ports, SECTOR};
 use super::segment::{Segment, Step, Summary, list};
 
 /// One segment.
@@ -176,7 +176,7 @@ impl Index {
         let (mut records, mut rows) = (0, 0);
         loop {
             match segment.step_headers()? {
-                Step::Record(frame, _) if frame.kind != Kind::Seal && (self.trimmed..end).contains(&frame.position) => {
+                Step::Record(frame, _) if frame.is_entry() && (self.trimmed..end).contains(&frame.position) => {
                     records += 1;
                     rows += u64::from(frame.rows);
                 }
@@ -200,30 +200,24 @@ impl Last {
     fn read(segment: &mut Segment, first: u64, path: &Path, bytes: u64) -> io::Result<Self> {
         let mut summary = Summary::new(first);
         let mut whole = segment.offset();
-        let (mut torn_end, mut unknown) = (0, BTreeSet::new());
+        let mut unread = Unread::default();
         loop {
             match segment.step()? {
                 Step::Record(frame, _) => {
                     summary.add(&frame);
                     whole = segment.offset();
-                    unknown.clear();
+                    unread = Unread::default();
                 }
-                Step::Damage { frame: Some(frame), .. } => torn_end = torn_end.max(frame.position + 1),
-                Step::Damage { from, to, frame: None } => drop(unknown.insert(to - from)),
+                Step::Damage { from, to, frame } => unread.add(to - from, frame),
                 Step::End => break,
             }
         }
         let torn = bytes - whole.min(bytes);
-        let mut next = summary.end.max(torn_end);
-        // A write that was cut short leaves a whole header, or less than one. Anything else may have been records that
-        // somebody has read: their positions are not used again.
-        if let Some(longest) = unknown.last().filter(|&&length| length >= FRAME) {
-            next += longest / FRAME + 1;
-        }
         // Nothing of it can be read. The header is written before the first record.
         if segment.header.is_none() && summary.records == 0 && bytes > 2 * SECTOR {
-            next += bytes / FRAME;
+            unread.add(bytes, None);
         }
+        let next = unread.next(summary.end);
         let file = OpenOptions::new().write(true).open(path)?;
         if torn > 0 {
             file.set_len(whole)?;
@@ -231,5 +225,36 @@ impl Last {
         // What the process before this one wrote and did not sync is read from now on.
         file.sync_all()?;
         Ok(Self { summary, next, torn, bytes: whole.min(bytes) })
+    }
+}
+
+/// What cannot be read at the end of a log.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    end: u64,
+    longest: u64,
+}
+
+impl Unread {
+    /// A range of this length, and the header of its frame if that much is known.
+    pub fn add(&mut self, length: u64, frame: Option<Frame>) {
+        match frame {
+            Some(frame) => self.end = self.end.max(frame.end()),
+            None => self.longest = self.longest.max(length),
+        }
+    }
+
+    /// How many records it was at least, after a last whole record that ends at `end`.
+    pub fn known(&self, end: u64) -> u64 {
+        self.end.saturating_sub(end)
+    }
+
+    /// The next position of a log whose last whole record ends at `end`.
+    ///
+    /// A write that was cut short leaves a whole header, or less than one. Anything else may have been records that
+    /// somebody has read: their positions are not used again.
+    pub fn next(&self, end: u64) -> u64 {
+        let records = if self.longest >= FRAME { self.longest / FRAME + 1 } else { 0 };
+        end.max(self.end) + records
     }
 }

@@ -24,7 +24,7 @@ use super::{Counters, Entry, LogReader, Settings, SpoolError, Time, WhenFull};
 /// Bytes that may be queued before sources must wait.
 const MAX_QUEUED: u64 = 32 << 20;
 /// The file that is locked by the process that writes.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// A log that this process writes to. Dropping it closes it and waits for what is queued, unless the disk refuses it.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl Log {
             loop {
                 match segment.step_headers()? {
                     Step::Record(frame, _) if frame.newest() >= ns => return Ok(frame.position),
-                    Step::Record(frame, _) => before = frame.position,
+                    Step::Record(frame, _) => before = frame.end(),
                     Step::Damage { .. } => {}
                     Step::End => return Ok(before),
                 }
@@ -324,6 +324,11 @@ impl Shared {
         let first = lock(&self.index).first().unwrap_or(0);
         let new = lock(&self.lost).add(from.max(first), to);
         add(&self.counters.damaged_records, new);
+    }
+
+    /// A repair has counted what is missing here.
+    pub fn known_gap(&self, from: u64, to: u64) {
+        lock(&self.lost).add(from, to);
     }
 
     /// A reader found a damaged range in a segment.

@@ -11,8 +11,11 @@ mod counters;
 mod files;
 mod format;
 mod index;
+pub mod inspect;
+mod intake;
 mod log;
 mod reader;
+mod repair;
 mod segment;
 mod tail;
 mod writer;
@@ -29,7 +32,7 @@ use crate::batch::Time;
 pub use counters::{Count, Counters};
 pub use log::{Log, Subscription};
 pub use reader::{LogReader, Next};
-
+pub use repair::repair;
 
 /// How a log is kept.
 #[derive(Clone, Debug)]

@@ -93,6 +93,7 @@ impl LogReader {
         let path = &open.place.path;
         loop {
             match open.segment.step().map_err(SpoolError::io(path))? {
+                Step::Record(frame, _) if frame.kind == Kind::Gap => self.shared.known_gap(frame.position, frame.time),
                 Step::Record(frame, _) if frame.kind == Kind::Seal || frame.position < self.next => {}
                 Step::Record(frame, _) if frame.position >= open.place.until => break,
                 Step::Record(frame, body) => {

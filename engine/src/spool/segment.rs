@@ -97,6 +97,11 @@ impl Segment {
         Ok(())
     }
 
+    /// Bytes of the file when it was opened, or the limit.
+    pub fn length(&self) -> u64 {
+        self.limit
+    }
+
     /// Where the next record begins.
     pub fn offset(&self) -> u64 {
         self.at
@@ -119,7 +124,7 @@ impl Segment {
                 break;
             }
             self.at += frame.bytes();
-            self.least = frame.position + 1;
+            self.least = frame.end();
         }
         Ok(())
     }
@@ -135,7 +140,7 @@ impl Segment {
             return Ok(Step::Damage { from, to: self.at, frame });
         };
         let next = from + frame.bytes();
-        self.least = frame.position + u64::from(frame.kind != Kind::Seal);
+        self.least = frame.end();
         let mut body = Vec::new();
         if bodies {
             body = vec![0; frame.body as usize];
@@ -245,10 +250,10 @@ impl Summary {
     }
 
     pub fn add(&mut self, frame: &Frame) {
-        if frame.kind == Kind::Seal {
+        self.end = frame.end();
+        if !frame.is_entry() {
             return;
         }
-        self.end = frame.position + 1;
         self.records += 1;
         self.rows += u64::from(frame.rows);
         self.least = self.least.min(frame.least);
@@ -258,8 +263,17 @@ impl Summary {
         }
     }
 
-    /// The body of a seal.
-    pub fn encode(&self) -> Vec<u8> {
+    /// The record that ends a segment.
+    pub fn seal(&self, mark: &Mark) -> Vec<u8> {
+        let body = self.encode();
+        let (length, crc) = (body.len() as u32, crc32fast::hash(&body));
+        let frame = Frame { body: length, body_crc: crc, ..Frame::bare(Kind::Seal, self.end) };
+        let mut bytes = frame.encode(mark).to_vec();
+        bytes.extend(body);
+        bytes
+    }
+
+    fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::BYTES);
         bytes.extend(self.records.to_le_bytes());
         bytes.extend(self.rows.to_le_bytes());

@@ -2,18 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
-use super::adapt::{adapt, event_times};
 use super::counters::add;
 use super::files::Output;
-use super::format::{Encoder, FRAME, Frame, Header, Kind, MAX_BODY, MAX_ROWS};
+use super::format::Header;
 use super::index::Meta;
+use super::intake::{Intake, Item};
 use super::log::{Shared, lock};
 use super::segment::{Summary, file_name};
 use super::{Entry, Time, WhenFull};
@@ -25,9 +25,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    encoders: Vec<Encoder>,
-    /// Position of the next record.
-    next: u64,
+    intake: Intake,
     skipped_from: u64,
     active: Option<Active>,
     /// Records that are not durable: those that are written, then those that are not.
@@ -36,14 +34,6 @@ pub(super) struct Writer {
     synced_at: Option<Instant>,
     pause: Option<(Duration, Instant)>,
     group: Vec<u8>,
-}
-
-struct Item {
-    frame: Frame,
-    bytes: Vec<u8>,
-    entry: Arc<Entry>,
-    /// What it counts for in the queue.
-    queued: u64,
 }
 
 /// The segment that is being written.
@@ -62,11 +52,10 @@ enum Trouble {
 
 impl Writer {
     pub fn new(shared: Arc<Shared>, next: u64, skipped_from: u64) -> Result<Self, ArrowError> {
-        let encoders = shared.ports.list.iter().map(|(_, schema)| Encoder::new(schema)).collect::<Result<_, _>>()?;
+        let intake = Intake::new(shared.clone(), next)?;
         Ok(Self {
             shared,
-            encoders,
-            next,
+            intake,
             skipped_from,
             active: None,
             pending: VecDeque::new(),
@@ -91,7 +80,9 @@ impl Writer {
             let (closed, abandoned) = self.gather();
             let wrote = self.write();
             let due = closed || self.pause.is_some() || self.due().is_none_or(|due| due <= Instant::now());
-            match wrote.and(if due { self.commit() } else { Ok(()) }) {
+            // What was written before a failure is made durable all the same.
+            let synced = if due { self.commit() } else { Ok(()) };
+            match wrote.and(synced) {
                 Ok(()) => self.recovered(),
                 Err(trouble) => self.failed(&trouble),
             }
@@ -132,7 +123,7 @@ impl Writer {
         let state = (queue.closed, queue.abandoned);
         drop(queue);
         for (entry, bytes) in taken {
-            self.admit(entry, bytes);
+            self.intake.admit(entry, bytes, &mut self.pending);
         }
         state
     }
@@ -140,76 +131,6 @@ impl Writer {
     /// When what is written is to be made durable; `None` is at once.
     fn due(&self) -> Option<Instant> {
         self.synced_at?.checked_add(self.shared.settings.commit)
-    }
-
-    /// Gives an entry its position and its bytes.
-    fn admit(&mut self, entry: Entry, queued: u64) {
-        match entry {
-            Entry::Watermark(time) => self.push(Kind::Watermark, Vec::new(), Entry::Watermark(time), queued),
-            Entry::Batch { port, time, late, rows } => {
-                let encoded =
-                    self.encode(port, rows).and_then(|(rows, bytes)| match bytes.len() > MAX_BODY + FRAME as usize {
-                        false if rows.num_rows() <= MAX_ROWS as usize => Some((rows, bytes, None)),
-                        // Too large for one record.
-                        _ if rows.num_rows() > 1 => {
-                            let half = rows.num_rows() / 2;
-                            Some((rows.slice(0, half), Vec::new(), Some(rows.slice(half, rows.num_rows() - half))))
-                        }
-                        _ => None,
-                    });
-                match encoded {
-                    Some((rows, bytes, None)) => {
-                        self.push(Kind::Batch, bytes, Entry::Batch { port, time, late, rows }, queued)
-                    }
-                    Some((rows, _, Some(rest))) => {
-                        self.admit(Entry::Batch { port, time, late, rows }, queued / 2);
-                        self.admit(Entry::Batch { port, time, late, rows: rest }, queued - queued / 2);
-                    }
-                    None => {
-                        add(&self.shared.counters.refused_records, 1);
-                        self.shared.counters.queued_bytes.fetch_sub(queued, Relaxed);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The rows in their port's schema, and their body after room for the frame.
-    fn encode(&mut self, port: usize, rows: RecordBatch) -> Option<(RecordBatch, Vec<u8>)> {
-        let rows = adapt(rows, &self.shared.ports.list.get(port)?.1)?;
-        let mut bytes = vec![0; FRAME as usize];
-        self.encoders.get_mut(port)?.encode(&rows, &mut bytes).ok()?;
-        Some((rows, bytes))
-    }
-
-    fn push(&mut self, kind: Kind, mut bytes: Vec<u8>, entry: Entry, queued: u64) {
-        bytes.resize(bytes.len().max(FRAME as usize), 0);
-        let body = &bytes[FRAME as usize..];
-        let (least, greatest) = match &entry {
-            Entry::Batch { rows, .. } => event_times(rows),
-            Entry::Watermark(_) => (i64::MAX, i64::MIN),
-        };
-        let (port, time, late, rows) = match &entry {
-            Entry::Batch { port, time, late, rows } => (*port as u16, *time, *late, rows.num_rows() as u32),
-            Entry::Watermark(time) => (0, *time, false, 0),
-        };
-        let frame = Frame {
-            kind,
-            late,
-            port,
-            ports: self.shared.ports.id,
-            position: self.next,
-            time,
-            rows,
-            body: body.len() as u32,
-            least,
-            greatest,
-            body_crc: crc32fast::hash(body),
-        };
-        let mark = lock(&self.shared.index).mark;
-        bytes[..FRAME as usize].copy_from_slice(&frame.encode(&mark));
-        self.next += 1;
-        self.pending.push_back(Item { frame, bytes, entry: Arc::new(entry), queued });
     }
 
     /// Writes what is not written yet.
@@ -222,6 +143,11 @@ impl Writer {
                 bytes == item.bytes.len() || bytes <= GROUP
             });
             let range = self.written..self.written + count.count();
+            if self.active.as_ref().is_some_and(|active| self.is_over(active, self.bytes_of(&range))) {
+                self.seal()?;
+                // What was written is pending no more.
+                continue;
+            }
             let mut group = std::mem::take(&mut self.group);
             group.clear();
             self.pending.range(range.clone()).for_each(|item| group.extend_from_slice(&item.bytes));
@@ -232,13 +158,17 @@ impl Writer {
         Ok(())
     }
 
-    fn write_group(&mut self, group: &[u8], range: std::ops::Range<usize>) -> Result<(), Trouble> {
+    fn bytes_of(&self, range: &Range<usize>) -> u64 {
+        self.pending.range(range.clone()).map(|item| item.bytes.len() as u64).sum()
+    }
+
+    /// Whether a segment is full before `bytes` more.
+    fn is_over(&self, active: &Active, bytes: u64) -> bool {
         let settings = &self.shared.settings;
-        let segment_bytes = settings.segment_bytes.min(settings.max_bytes / 4);
-        let is_over = |active: &Active| active.bytes + group.len() as u64 > segment_bytes && active.summary.records > 0;
-        if self.active.as_ref().is_some_and(is_over) {
-            self.seal()?;
-        }
+        active.summary.records > 0 && active.bytes + bytes > settings.segment_bytes.min(settings.max_bytes / 4)
+    }
+
+    fn write_group(&mut self, group: &[u8], range: Range<usize>) -> Result<(), Trouble> {
         self.make_room(group.len() as u64);
         loop {
             let done = self.active().and_then(|active| active.file.write_at(group, active.bytes));
@@ -356,22 +286,7 @@ impl Writer {
     /// Commits and completes the segment.
     fn seal(&mut self) -> Result<(), Trouble> {
         let Some(active) = &mut self.active else { return Ok(()) };
-        let body = active.summary.encode();
-        let seal = Frame {
-            kind: Kind::Seal,
-            late: false,
-            port: 0,
-            ports: self.shared.ports.id,
-            position: active.summary.end,
-            time: active.summary.watermark,
-            rows: 0,
-            body: body.len() as u32,
-            least: i64::MAX,
-            greatest: i64::MIN,
-            body_crc: crc32fast::hash(&body),
-        };
-        let mut bytes = seal.encode(&lock(&self.shared.index).mark).to_vec();
-        bytes.extend(body);
+        let bytes = active.summary.seal(&lock(&self.shared.index).mark);
         // Without it the segment is only slower to open.
         match active.file.write_at(&bytes, active.bytes) {
             Ok(()) => active.bytes += bytes.len() as u64,

@@ -46,7 +46,9 @@ fn a_closed_log_ends_after_what_was_queued() {
     assert_eq!(reader.next().expect("reads"), Next::Wait);
     let woken = Arc::new(AtomicUsize::new(0));
     let count = woken.clone();
-    let subscription = log.subscribe(move || drop(count.fetch_add(1, Ordering::Relaxed)));
+    let subscription = log.subscribe(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
     log.append(batch(2));
     log.close();
     log.append(batch(3));
@@ -120,7 +122,9 @@ fn many_readers_follow_a_writer() {
                 }
             }
         };
-        [0, 0, 100].map(|from| scope.spawn(follow(from)));
+        for from in [0, 0, 100] {
+            scope.spawn(follow(from));
+        }
         (0..500).for_each(|second| log.append(batch(second)));
         log.close();
     });

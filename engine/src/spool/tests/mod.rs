@@ -1,6 +1,10 @@
 //! Tests of a whole log, and what they share.
 
+mod damage;
+mod faults;
+mod limits;
 mod log;
+mod reopen;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
