@@ -1,5 +1,6 @@
 //! From a pipeline as written to a plan: typed, in the order of data flow, valid by construction.
 
+mod partition;
 mod planner;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::expr::{ExprFault, Scalar, Session};
 use crate::registry::{Kind, Node, Registry};
 use crate::spec::{Diagnostic, Located, Pipeline, Sources, Span, Tree};
 
+pub use partition::Partition;
 use planner::Planner;
 
 /// A pipeline that can be run.
