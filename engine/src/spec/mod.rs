@@ -3,10 +3,14 @@
 mod diagnostic;
 mod located;
 pub mod options;
+mod overrides;
 mod pipeline;
+mod setting;
 mod tree;
 
 pub use diagnostic::{Diagnostic, Sources, nearest};
 pub use located::{Located, Span};
+pub use overrides::apply;
 pub use pipeline::{From, NodeSpec, Pipeline, ServeSpec, humantime_duration};
+pub use setting::{Change, Setting};
 pub use tree::{Tree, Value};

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::{Diagnostic, Located, Span, Tree, Value, options};
 
+/// The sections of a pipeline.
+pub(super) const SECTIONS: [&str; 5] = ["name", "tick", "data_dir", "nodes", "serve"];
+
 /// A pipeline as written.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
@@ -138,10 +141,8 @@ impl Pipeline {
                 "nodes" => nodes = Some(read_nodes(value, problems)),
                 "serve" => serve = read_serve(value, problems),
                 "name" | "tick" | "data_dir" => settings.push((key.clone(), value.clone())),
-                other => problems.push(
-                    Diagnostic::new(key.span, format!("unknown section `{other}`"))
-                        .nearest(other, ["name", "tick", "data_dir", "nodes", "serve"]),
-                ),
+                other => problems
+                    .push(Diagnostic::new(key.span, format!("unknown section `{other}`")).nearest(other, SECTIONS)),
             }
         }
         if nodes.is_none() {
