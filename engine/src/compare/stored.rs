@@ -108,6 +108,16 @@ pub fn compare_stored(
     key: Option<&[String]>,
     examples: usize,
 ) -> Result<Comparison, StoredError> {
+    compare_in_pieces(before, after, key, examples, WHOLE_DAY)
+}
+
+fn compare_in_pieces(
+    before: &StoredTable,
+    after: &StoredTable,
+    key: Option<&[String]>,
+    examples: usize,
+    whole_day: u64,
+) -> Result<Comparison, StoredError> {
     let (key, day_column) = match key {
         Some(key) => (key.to_vec(), after.day_column()?),
         None => (after.key()?, after.day_column()?),
@@ -127,7 +137,7 @@ pub fn compare_stored(
         let mut hours = BTreeSet::new();
         for files in sides {
             let (rows, found) = extent(files, &column)?;
-            if rows > WHOLE_DAY {
+            if rows > whole_day {
                 hours.extend(found);
             }
         }
@@ -270,5 +280,83 @@ fn in_range(batch: RecordBatch, range: Option<(&str, i64, i64)>) -> Result<Recor
     match mask.true_count() == batch.num_rows() {
         true => Ok(batch),
         false => filter_record_batch(&batch, &mask),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, UInt64Array};
+    use arrow::datatypes::{DataType, Field};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::KeyValue;
+    use parquet::file::properties::WriterProperties;
+
+    use super::*;
+    use crate::batch::{stream_schema, time_array};
+
+    /// A file of rows (time in minutes, seq, value) in row groups of four rows.
+    fn write(dir: &Path, day: &str, name: &str, key: Option<&str>, rows: &[(i64, u64, i64)]) {
+        let dir = dir.join("t").join(day);
+        fs::create_dir_all(&dir).expect("created");
+        let columns: Vec<ArrayRef> = vec![
+            time_array(rows.iter().map(|row| row.0 * 60_000_000_000).collect()),
+            Arc::new(rows.iter().map(|row| Some(row.1)).collect::<UInt64Array>()),
+            Arc::new(rows.iter().map(|row| Some(row.2)).collect::<Int64Array>()),
+        ];
+        let schema = stream_schema([Field::new("v", DataType::Int64, true)]);
+        let batch = RecordBatch::try_new(schema.clone(), columns).expect("valid");
+        let entry = key.map(|key| vec![KeyValue::new(KEY.to_owned(), key.to_owned())]);
+        let properties =
+            WriterProperties::builder().set_max_row_group_row_count(Some(4)).set_key_value_metadata(entry).build();
+        let file = File::create(dir.join(name)).expect("created");
+        let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+    }
+
+    fn table(dir: &Path) -> StoredTable {
+        tables(dir).expect("read").remove("t").expect("there")
+    }
+
+    /// Rows of a day, each in a minute of its own; every seventh has another value, the last ones are missing.
+    fn rows(from: i64, count: i64, other: bool) -> Vec<(i64, u64, i64)> {
+        let count = if other { count - 3 } else { count };
+        (0..count).map(|n| (from + n * 7, n as u64, if other && n % 7 == 0 { -n - 1 } else { n })).collect()
+    }
+
+    #[test]
+    fn pieces_find_what_the_whole_finds() {
+        let (a, b) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let day = 1440;
+        write(a.path(), "1970-01-01", "1.parquet", None, &rows(0, 100, false));
+        write(a.path(), "1970-01-01", "2.parquet", None, &[(1439, 500, 1)]);
+        write(a.path(), "1970-01-01", ".3.parquet", None, &[(1439, 501, 1)]);
+        write(a.path(), "1970-01-02", "3.parquet", None, &rows(day, 20, false));
+        write(b.path(), "1970-01-01", "1.parquet", None, &rows(0, 100, true));
+        write(b.path(), "1970-01-03", "3.parquet", None, &rows(2 * day, 5, false));
+        let (a, b) = (table(a.path()), table(b.path()));
+        let whole = compare_in_pieces(&a, &b, None, 1000, u64::MAX).expect("compared");
+        // 97 rows left of 100, 14 of them with another value; the file of one row and a day of 20 are gone; 5 are new.
+        assert_eq!((whole.before, whole.after), (121, 102));
+        assert_eq!((whole.new, whole.gone, whole.changed), (5, 3 + 1 + 20, 14));
+        assert_eq!(compare_in_pieces(&a, &b, None, 1000, 10).expect("compared"), whole);
+        // Without the time in the key all is compared at once.
+        let key = ["seq".to_owned()];
+        let by_seq = compare_in_pieces(&a, &b, Some(&key), 0, 10).expect("compared");
+        assert_eq!((by_seq.before, by_seq.after), (121, 102));
+    }
+
+    #[test]
+    fn a_file_says_which_columns_tell_its_rows_apart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        write(dir.path(), "1970-01-01", "1.parquet", Some("[\"time\",\"v\"]"), &[(1, 1, 1)]);
+        assert_eq!(table(dir.path()).key().expect("known"), ["time", "v"]);
+        write(dir.path(), "1970-01-01", "2.parquet", None, &[(1, 1, 1)]);
+        assert_eq!(table(dir.path()).key().expect("known"), ["time", "seq"]);
+        fs::write(dir.path().join("t/1970-01-01/3.parquet"), "no Parquet").expect("written");
+        assert!(matches!(table(dir.path()).key(), Err(StoredError::File { .. })));
+        assert!(matches!(tables(&dir.path().join("nowhere")), Err(StoredError::Directory { .. })));
     }
 }
