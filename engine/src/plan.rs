@@ -135,7 +135,7 @@ impl Plan {
             Err(problems) => return Err((problems, sources)),
         };
         let mut problems = Vec::new();
-        spec::apply(&mut tree, options.overrides, &mut sources, variable, &mut problems);
+        spec::apply_overrides(&mut tree, options.overrides, &mut sources, variable, &mut problems);
         let spec = Pipeline::read(&tree, &mut problems);
         let sections = tree.entries().unwrap_or_default().iter().filter(|(key, _)| key.value != "nodes");
         let sections = Setting::map(sections.map(|(key, value)| (key.value.as_str(), value)));

@@ -10,7 +10,7 @@ use super::{Diagnostic, Located, Sources, Span, Tree, Value};
 ///
 /// The first word of a path is a section of the pipeline (`tick`, `serve`, …) or else the id of a node. Whether there
 /// is such an option is not looked at: that is found with the pipeline's own options.
-pub fn apply(
+pub fn apply_overrides(
     tree: &mut Tree,
     overrides: &[String],
     sources: &mut Sources,
@@ -134,7 +134,7 @@ mod tests {
             Tree::parse(Path::new("p.yaml"), PIPELINE.to_owned(), &mut sources, &variable).expect("valid YAML");
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
         let mut problems = Vec::new();
-        apply(&mut tree, &overrides, &mut sources, &variable, &mut problems);
+        apply_overrides(&mut tree, &overrides, &mut sources, &variable, &mut problems);
         (tree, sources.render(&problems, false))
     }
 
