@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::progress::Progress;
 use super::{Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
-use super::{complain, load, logging, progress, signals, summary};
+use super::{complain, load_with, logging, progress, signals, summary};
 use crate::graph::mermaid;
 use crate::plan::Plan;
 use crate::registry::Registry;
@@ -19,7 +19,7 @@ use crate::run::{RunError, Summary, execute};
 const DEFAULT_WORKERS: usize = 2;
 
 pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
-    let Ok(plan) = load(&args.file, registry) else { return Exit::Refused };
+    let Ok(plan) = load_with(&args.file, &args.overrides, registry) else { return Exit::Refused };
     if plan.serve.is_none() && (args.serve || args.listen.is_some()) {
         complain(&format!("{} has no section `serve`, so there is nothing to serve", args.file.display()));
         return Exit::Refused;

@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::spool::SpoolSpec;
 use super::{Diagnostic, Located, Span, Tree, Value, options};
 
+/// The sections of a pipeline.
+pub(super) const SECTIONS: [&str; 6] = ["name", "tick", "data_dir", "nodes", "serve", "spool"];
+
 /// A pipeline as written.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
@@ -143,10 +146,8 @@ impl Pipeline {
                 "serve" => serve = read_serve(value, problems),
                 "spool" => spool = super::spool::read(value, problems),
                 "name" | "tick" | "data_dir" => settings.push((key.clone(), value.clone())),
-                other => problems.push(
-                    Diagnostic::new(key.span, format!("unknown section `{other}`"))
-                        .nearest(other, ["name", "tick", "data_dir", "nodes", "serve", "spool"]),
-                ),
+                other => problems
+                    .push(Diagnostic::new(key.span, format!("unknown section `{other}`")).nearest(other, SECTIONS)),
             }
         }
         if nodes.is_none() {

@@ -4,6 +4,7 @@
 
 mod commands;
 mod faults;
+mod identity;
 mod kinds;
 mod runs;
 mod schemas;

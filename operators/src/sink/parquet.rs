@@ -84,7 +84,7 @@ impl Operator for Parquet {
             });
             match order {
                 Ok(order) => tables.push(TableSpec {
-                    dir: context.data_dir.join(name),
+                    dir: context.data_dir().join(name),
                     name: name.clone(),
                     ty: ty.clone(),
                     order,
@@ -155,7 +155,11 @@ impl ParquetNode {
             format!("{:x}", self.started.get_or_init(|| wall_clock_ns() / 1_000_000))
         };
         let (dir, schema, order) = (table.dir.clone(), table.ty.schema.clone(), table.order.clone());
-        Store { dir, schema, order, lineage, max_rows: self.max_rows }
+        let key = match &table.ty.class {
+            EdgeClass::Stream => vec![TIME.to_owned(), SEQ.to_owned()],
+            EdgeClass::Relation { key } => key.clone(),
+        };
+        Store { dir, schema, order, key, lineage, max_rows: self.max_rows }
     }
 }
 
@@ -310,7 +314,7 @@ mod tests {
             let dir = tempfile::tempdir().expect("a directory");
             let schema = stream_schema([]);
             let table = Arc::new(Table::new("t", &EdgeType::stream(schema.clone()), 1000));
-            let store = Store { dir: dir.path().join("t"), schema, order: vec![0, 1], lineage: "x".to_owned(), max_rows: 7 };
+            let store = Store { dir: dir.path().join("t"), schema, order: vec![0, 1], key: vec![TIME.to_owned(), SEQ.to_owned()], lineage: "x".to_owned(), max_rows: 7 };
             store.open(false).expect("opens");
             let writer = Writer { store, table: Some(Arc::clone(&table)), metrics: Arc::default(), segments: Arc::default() };
             let mut cuts = Cuts::new(100, 1000);

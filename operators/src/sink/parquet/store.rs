@@ -11,10 +11,12 @@ use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use engine::batch::{MAX_ROWS, Time};
 use engine::catalog::Segment;
+use engine::compare::stored::KEY;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::value::Format;
@@ -31,6 +33,8 @@ pub(super) struct Store {
     pub schema: SchemaRef,
     /// Columns by which rows are sorted; the first is the time whose day a file is for.
     pub order: Vec<usize>,
+    /// Columns that tell rows apart, which each file names.
+    pub key: Vec<String>,
     /// Which run a file is of.
     pub lineage: String,
     /// The most rows of a file.
@@ -146,6 +150,7 @@ impl Store {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
             .set_max_row_group_row_count(Some(ROW_GROUP))
+            .set_key_value_metadata(Some(vec![KeyValue::new(KEY.to_owned(), serde_json::json!(self.key).to_string())]))
             .build();
         let mut writer = ArrowWriter::try_new(File::create(temporary)?, self.schema.clone(), Some(properties))?;
         // Gathered piece by piece: the rows are never in memory twice.
