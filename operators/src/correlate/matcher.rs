@@ -95,7 +95,11 @@ impl Outcomes {
     /// Forgets all, but keeps the memory.
     pub fn clear(&mut self) {
         let Self { decisions, evicted, alone, finished, sightings, delays } = self;
-        (decisions.clear(), evicted.clear(), alone.clear(), finished.clear(), delays.clear());
+        decisions.clear();
+        evicted.clear();
+        alone.clear();
+        finished.clear();
+        delays.clear();
         *sightings = 0;
     }
 }
@@ -134,9 +138,8 @@ impl Hello {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
     at: i64,
-    /// The hello's own time and position, so that of equal ones the first goes first.
-    time: i64,
-    seq: u64,
+    /// The hello's own time and position in its source, so that of equal ones the first goes first.
+    rank: (i64, u64),
     hello: u32,
 }
 
@@ -243,7 +246,7 @@ impl Matcher {
                 (self.hellos.len() - 1) as u32
             }
         };
-        self.schedule.push(Due { at, time, seq, hello: slot });
+        self.schedule.push(Due { at, rank: (time, seq), hello: slot });
         match later {
             NONE => self.connections[connection].latest = slot,
             later => self.hellos[later as usize].earlier = slot,

@@ -45,11 +45,11 @@ impl Bench {
     }
 
     fn last(&mut self) -> Option<(u32, u32)> {
-        let matched = self.out.decisions.drain(..).filter_map(|decision| match decision {
+        let mut matched = self.out.decisions.drain(..).filter_map(|decision| match decision {
             Decision::Matched { hello, keepalives, .. } => Some((hello.row, keepalives)),
             _ => None,
         });
-        matched.last()
+        matched.next_back()
     }
 
     fn evicted(&mut self) -> Vec<u32> {
