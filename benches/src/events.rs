@@ -130,7 +130,7 @@ fn mix(mut z: u64) -> u64 {
 }
 
 fn column(field: &Field, rows: &[Event], first: u64) -> ArrayRef {
-    let number = |row: &Event| mix(row.connection ^ (field.name().len() as u64) << 40);
+    let number = |row: &Event| mix(row.connection ^ ((field.name().len() as u64) << 40));
     match (field.name().as_str(), field.data_type()) {
         ("time", _) => time_array(rows.iter().map(|row| row.time as i64).collect()),
         ("seq", _) => Arc::new(UInt64Array::from_iter_values(first..first + rows.len() as u64)),
@@ -143,16 +143,18 @@ fn column(field: &Field, rows: &[Event], first: u64) -> ArrayRef {
         (_, DataType::UInt16) => Arc::new(UInt16Array::from_iter_values(rows.iter().map(|row| number(row) as u16))),
         (_, DataType::UInt64) => Arc::new(UInt64Array::from_iter_values(rows.iter().map(number))),
         (_, DataType::Float64) => Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| number(row) as f64))),
-        (_, DataType::Boolean) => Arc::new(rows.iter().map(|row| Some(number(row) % 2 == 0)).collect::<BooleanArray>()),
+        (_, DataType::Boolean) => {
+            Arc::new(rows.iter().map(|row| Some(number(row).is_multiple_of(2))).collect::<BooleanArray>())
+        }
         (_, other) => arrow::array::new_null_array(other, rows.len()),
     }
 }
 
 fn address(client: u64) -> String {
-    if client % 2 == 0 {
-        std::net::Ipv4Addr::from_bits(0x0a00_0000 | client as u32 / 16).to_string()
+    if client.is_multiple_of(2) {
+        std::net::Ipv4Addr::from_bits(0x0a00_0000 | (client as u32 / 16)).to_string()
     } else {
-        std::net::Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(mix(client / 16))).to_string()
+        std::net::Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(mix(client / 16))).to_string()
     }
 }
 
@@ -164,7 +166,7 @@ fn text(column: &str, number: u64) -> Option<String> {
         "header_sec_ch_ua" => 60,
         "ja4" | "header_accept" => 36,
         "ja3_hash" | "path" => 32,
-        name if name.starts_with("header_") && number % 2 == 0 => return None,
+        name if name.starts_with("header_") && number.is_multiple_of(2) => return None,
         _ => 12,
     };
     let mut text = format!("t{:x}", number % 1_000);

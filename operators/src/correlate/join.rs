@@ -11,7 +11,7 @@ use engine::metrics::NodeMetrics;
 use super::connections::{ConnId, Key};
 use super::emit::Emitter;
 use super::keys::{Dropped, Filters, KeySpec, Keys};
-use super::matcher::{Decision, END, Matcher, Outcomes, Rules, Side, Waiting};
+use super::matcher::{AHEAD, Decision, END, Matcher, Outcomes, Rules, Side, Waiting};
 use super::skew::Monitor;
 use super::store::{Row, Store};
 use super::timeline::Timeline;
@@ -252,7 +252,7 @@ impl Join {
     /// Takes in the rows before `ready`, in the order of event time; where times are equal, hellos first. Returns
     /// whether there is more to do at once.
     fn advance(&mut self, ready: i64) -> bool {
-        let mut budget = PER_ACTIVATION;
+        let (mut budget, mut seen) = (PER_ACTIVATION, 0);
         let position = loop {
             let hello = self.waiting_hellos.first_before(ready).map(|row| row.time);
             let request = self.waiting_requests.first_before(ready).map(|row| row.time);
@@ -268,6 +268,10 @@ impl Join {
                     self.take_hello(hello);
                 }
             } else if let Some(request) = self.waiting_requests.pop_before(ready) {
+                if seen % AHEAD == 0 {
+                    self.matcher.look_ahead(self.waiting_requests.ahead(AHEAD));
+                }
+                seen += 1;
                 self.matcher.request(request, &mut self.outcomes);
             }
         };

@@ -39,6 +39,9 @@ pub(super) const SIGHTINGS_WITHIN: i64 = 2_000_000_000;
 /// work for a row.
 pub(super) const MAX_PER_KEY: u32 = 256;
 
+/// The most rows of [`Matcher::look_ahead`].
+pub(super) const AHEAD: usize = 64;
+
 /// After the last time: no row has it.
 pub(super) const END: i64 = i64::MAX;
 
@@ -209,6 +212,17 @@ impl Matcher {
     /// [`Matcher::turn_away`].
     pub fn arrive(&mut self, key: &Key, hash: u64) -> ConnId {
         self.connections.wait(key, hash)
+    }
+
+    /// Looks at what [`Matcher::request`] will look at for these rows, all of them at once: the processor then waits for
+    /// memory once and not for each.
+    pub fn look_ahead(&self, rows: &[Waiting]) {
+        let mut latest = [NONE; AHEAD];
+        for (slot, row) in latest.iter_mut().zip(rows) {
+            *slot = self.connections[row.connection].latest;
+        }
+        let hellos = latest.iter().filter_map(|slot| self.hellos.get(*slot as usize));
+        std::hint::black_box(hellos.fold(0, |all, hello| all ^ hello.time));
     }
 
     /// Forgets a row that has arrived.

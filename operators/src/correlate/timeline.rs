@@ -89,6 +89,11 @@ impl<T: Timed> Timeline<T> {
         }
     }
 
+    /// At most `limit` of the entries that come next.
+    pub fn ahead(&self, limit: usize) -> &[T] {
+        &self.front[self.front.len().saturating_sub(limit)..]
+    }
+
     fn first(&self) -> Option<&T> {
         match (self.front.last(), self.stragglers.peek()) {
             (Some(a), Some(Reverse(b))) => Some(a.min(b)),
