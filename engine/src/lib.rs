@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod catalog;
 pub mod cli;
+pub mod cluster;
 pub mod expr;
 pub mod graph;
 pub mod metrics;
