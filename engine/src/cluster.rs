@@ -7,7 +7,7 @@
 //!
 //! Timely alone waits for its peers without end, panics when a stranger connects, and panics in every thread when a peer
 //! is gone. Here the connections are made before timely gets them, and what timely gets is a stream that never
-//! fails ([`link`]): a broken connection is reported to the [`Monitor`], which calls the run off, and looks to timely's
+//! fails: a broken connection is reported to the [`Monitor`], which calls the run off, and looks to timely's
 //! threads like an orderly end.
 //!
 //! ```text

@@ -79,8 +79,12 @@ impl Hosts {
         let addresses: Vec<String> = addresses.into_iter().map(|(_, address)| address).collect();
         let fault = |fault: String| HostsError::File { file: file.to_owned(), fault };
         match addresses.len() {
-            0 | 1 => Err(fault("fewer than two addresses: name each process on a line, or run one without `--hosts`".into())),
-            n if n > MAX_PROCESSES => Err(fault(format!("{n} addresses: at most {MAX_PROCESSES} processes can run together"))),
+            0 | 1 => {
+                Err(fault("fewer than two addresses: name each process on a line, or run one without `--hosts`".into()))
+            }
+            n if n > MAX_PROCESSES => {
+                Err(fault(format!("{n} addresses: at most {MAX_PROCESSES} processes can run together")))
+            }
             _ => Ok(Self { file: file.to_owned(), addresses }),
         }
     }
@@ -166,10 +170,7 @@ mod tests {
 
     #[test]
     fn a_fault_names_file_and_line() {
-        assert_eq!(
-            refused("a:1\n\nb"),
-            "hosts:3: `b` has no port: write `address:port`, such as `10.0.0.2:7001`"
-        );
+        assert_eq!(refused("a:1\n\nb"), "hosts:3: `b` has no port: write `address:port`, such as `10.0.0.2:7001`");
         for (line, says) in [
             ("b:x", "`x` is not a port"),
             ("b:0", "port 0"),
