@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod catalog;
 pub mod cli;
+pub mod cluster;
 pub mod compare;
 mod control;
 pub mod expr;
