@@ -14,6 +14,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -150,6 +151,12 @@ def sql(base: str, query: str) -> list[dict]:
 def lines(path: Path) -> list[dict]:
     """The objects of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def nanoseconds(text: str) -> int:
+    """A time in UTC as rows have it, since 1970; datetime itself has only microseconds."""
+    whole, _, digits = text.removesuffix("Z").partition(".")
+    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 10**9 + int(digits.ljust(9, "0"))
 
 
 def run_demo(directory: Path, *arguments: object) -> subprocess.CompletedProcess:

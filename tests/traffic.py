@@ -15,7 +15,6 @@ from pathlib import Path
 
 MS, SECOND = 10**6, 10**9
 START = 1_795_420_800 * SECOND  # 2026-11-23T08:00:00Z
-MOST_IDLE_PORT = 60 * SECOND
 
 HELLO, REQUEST = "hello", "request"
 FILES = {HELLO: "hellos.jsonl", REQUEST: "requests.jsonl"}
@@ -71,13 +70,14 @@ class Traffic:
     clients: int = 60
     ipv6: float = 0.25
     http3: float = 0.15
-    reuse: float = 0.3  # connections on a port that the client last used 0 to 60 s ago
+    reuse: float = 0.3  # connections on a port that the client has used before
     without_hello: float = 0.10
     without_request: float = 0.06
     ties: float = 0.1  # rows whose time is cut to 100 ms
     skew: int = 0  # how far the hello sensor's clock is ahead
     lateness: int = 2 * SECOND
     late: float = 0.0  # rows that are held up by more than the lateness
+    idle_port: int = 60 * SECOND  # the longest between two uses of a port
     # Gaps are drawn around these.
     window: int = 10 * SECOND
     keepalive_ttl: int = 120 * SECOND
@@ -112,7 +112,7 @@ class Traffic:
             return Connection(client, rng.choice(before)[0], http3, at)
         if before and rng.random() < self.reuse:
             port, last = before.pop(rng.randrange(len(before)))
-            return Connection(client, port, http3, last + rng.choice((1, rng.randrange(MOST_IDLE_PORT))))
+            return Connection(client, port, http3, last + rng.choice((1, rng.randrange(self.idle_port))))
         return Connection(client, rng.randrange(32_768, 60_999), http3, at)
 
     def _rows(self, rng: random.Random, name: str, connection: Connection) -> list[Event]:

@@ -1,0 +1,171 @@
+"""A live pipeline in a test's directory: the engine is killed, stopped and started again, its files and spool are read."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.feeder import SOCKETS, Feeder, Sent, connected
+from tests.oracle_correlate import Result, Rules, correlate
+from tests.support import LIMIT_S, OK, Case, get, lines, served, start, wait_for
+from tests.traffic import FORMATS, HELLO, IDS, REQUEST, SECOND, Traffic
+
+# Connections are short, so that few seconds see them begin, rest and come back.
+WINDOW, KEEPALIVE_TTL, LATENESS = 3 * SECOND, 5 * SECOND, SECOND
+RULES = Rules(window=WINDOW, keepalive_ttl=KEEPALIVE_TTL)
+PORTS = {HELLO: "hellos.out", REQUEST: "requests.out"}
+READ_PARQUET = """\
+import duckdb, json, sys
+print(json.dumps(duckdb.sql(f"select {sys.argv[2]} from read_parquet('{sys.argv[1]}')").fetchall()))
+"""
+
+
+def traffic(seed: int, seconds: float, connections_per_s: float = 60) -> Traffic:
+    """For the pipelines below: times are spread over less than the sources' lateness."""
+    return Traffic(
+        seed=seed, seconds=seconds, connections_per_s=connections_per_s, lateness=LATENESS // 10, window=WINDOW,
+        keepalive_ttl=KEEPALIVE_TTL, idle_port=10 * SECOND,
+    )
+
+
+def pipeline(*, nodes: str = "", sections: str = "", tables: str = "", window: str = "3s", max_future: str = "") -> str:
+    """Two sockets into `correlated`, its rows and late rows in files of the data directory, and what a test adds."""
+    sources = "".join(
+        f"  - {{ id: {stream}s, kind: source.unix_socket, path: {SOCKETS[stream]}, format: {FORMATS[stream]}, "
+        f"lateness: {LATENESS // 10**6}ms }}\n" for stream in SOCKETS
+    )
+    return f"""\
+name: live
+data_dir: data
+{sections}
+nodes:
+{sources}
+  - {{ id: correlated, kind: correlate, from: {{ hello: hellos, request: requests }}, window: {window}, keepalive_ttl: 5s }}
+  - {{ id: rows_file, kind: sink.jsonl, from: correlated, path: data/rows.jsonl }}
+  - {{ id: late_file, kind: sink.jsonl, from: correlated.late, path: data/late.jsonl }}
+{nodes}
+serve:
+  listen: 127.0.0.1:0
+  tables: {{ requests: correlated{tables} }}
+"""
+
+
+class LiveCase(Case):
+    """A test around one engine."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.process: subprocess.Popen | None = None
+        self.starts = 0
+        self.data = self.directory / "data"
+        self.addCleanup(self.kill)
+
+    @property
+    def log(self) -> Path:
+        """Standard error of the latest start."""
+        return self.directory / f"log-{self.starts}"
+
+    def begin(self, *arguments: object, wait: bool = True) -> None:
+        """Starts live.yaml; waits until it serves and receives, unless told otherwise."""
+        self.starts += 1
+        self.process = start("run", *arguments, self.directory / "live.yaml", log=self.log)
+        if wait:
+            self.base = served(self.log)
+            wait_for("the sockets", self.receives)
+
+    def receives(self) -> bool:
+        """Whether somebody listens at both sockets; fails if the engine has ended."""
+        self.assertIsNone(self.process.poll(), f"the engine has ended:\n{self.log.read_text()}")
+        try:
+            for name in SOCKETS.values():
+                connected(self.directory / name).close()
+        except OSError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+        if self.process is not None:
+            self.process.wait(LIMIT_S)
+
+    def stop(self) -> None:
+        """SIGTERM; it must end without complaint."""
+        self.process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.process.wait(LIMIT_S), OK, self.log.read_text())
+
+    def logs(self) -> str:
+        """Standard error of all starts."""
+        return "".join((self.directory / f"log-{number}").read_text() for number in range(1, self.starts + 1))
+
+    def metric(self, pattern: str) -> float:
+        """The sum of all series of /metrics that match."""
+        series = re.findall(r"^(ja4_engine_\S+) (\S+)$", get(f"{self.base}/metrics")[1], re.MULTILINE)
+        return sum(float(value) for name, value in series if re.search(pattern, name))
+
+    def output(self, name: str) -> list[dict]:
+        """The complete lines of a file in the data directory, which may be written to."""
+        path = self.data / name
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def rows(self, name: str = "rows.jsonl") -> list[tuple[str, Result]]:
+        """Results by request in a file of correlated rows."""
+        return [(row["header_x_request_id"], (row.get("conn_id"), row["keepalives"])) for row in self.output(name)]
+
+    def late(self) -> dict[str, list[str]]:
+        """Ids of rows that came late."""
+        rows = self.output("late.jsonl")
+        return {HELLO: [row["conn_id"] for row in rows if row["orphan_side"] == "B"],
+                REQUEST: [row["header_x_request_id"] for row in rows if row["orphan_side"] == "A"]}
+
+    def parquet(self, columns: str, table: str = "requests") -> list[tuple]:
+        """Stored rows of a table, read by DuckDB."""
+        files = str(self.data / table / "**/*.parquet")
+        if not list((self.data / table).rglob("*.parquet")):
+            return []
+        read = subprocess.run([os.environ.get("ORACLE_PYTHON", sys.executable), "-c", READ_PARQUET, files, columns],
+                              capture_output=True, text=True, check=False, timeout=LIMIT_S)
+        self.assertEqual(read.returncode, 0, read.stderr)
+        return [tuple(row) for row in json.loads(read.stdout)]
+
+    def exported(self, stream: str, spool: Path | None = None) -> list[str]:
+        """Ids of the rows that the spool has of a stream, in its order."""
+        run = self.engine("spool", "export", spool or self.data / "spool", PORTS[stream])
+        self.assert_exit(run, OK)
+        column = IDS[stream].lower().replace("-", "_")
+        return [json.loads(line)[column] for line in run.stdout.splitlines()]
+
+    def await_requests(self, ids: set[str], limit_s: float = 60) -> None:
+        """Waits until each of these requests has come out, on time or late."""
+        def missing() -> set[str]:
+            return ids.difference(name for name, _ in self.rows()).difference(self.late()[REQUEST])
+        try:
+            wait_for("rows", lambda: not missing(), limit_s, pause_s=0.2)
+        except TimeoutError:
+            self.fail(f"{len(missing())} of {len(ids)} requests have not come out, such as {sorted(missing())[:5]}\n"
+                      f"{self.logs()[-4000:]}")
+
+    def oracle(self, sent: list[Sent], spooled: dict[str, set[str]], rules: Rules = RULES) -> dict[str, Result]:
+        """The join of what was sent, is in the spool and was not late; in the order of sending."""
+        late = {stream: set(ids) for stream, ids in self.late().items()}
+        on_time = {
+            stream: [one.row for one in sent if one.stream == stream and one.id in spooled[stream] - late[stream]]
+            for stream in SOCKETS
+        }
+        return correlate(on_time[HELLO], on_time[REQUEST], rules)
+
+
+def feed_for(feeder: Feeder, seconds: float) -> int:
+    """Lets a feeder run for a while; the time in ns at which that began."""
+    begin = time.time_ns()
+    wait_for("traffic", lambda: time.time_ns() > begin + seconds * SECOND and feeder.sent)
+    return begin
+
+
+__all__ = ["Feeder", "LiveCase", "feed_for", "lines", "pipeline", "traffic"]
