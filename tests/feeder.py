@@ -9,6 +9,9 @@ from pathlib import Path
 
 from tests.traffic import HELLO, REQUEST, Event
 
+# How long a row waits in a full queue before the feeder looks whether it is to end.
+PATIENCE_S = 0.2
+
 SOCKETS = {HELLO: "hellos.socket", REQUEST: "requests.socket"}
 
 
@@ -25,12 +28,14 @@ class Sent:
 class Feeder(threading.Thread):
     """Sends events at their pace, their times moved to now; waits and tries again while nobody listens.
 
-    `sent` has what was sent, in that order. After `end` nothing is sent any more.
+    `sent` has what was sent, in that order; `refused` counts how often the kernel's queue was full for long. After `end`
+    nothing is sent any more.
     """
 
     def __init__(self, events: Iterable[Event], directory: Path, speed: float = 1) -> None:
         super().__init__(name="feeder", daemon=True)
         self.sent: list[Sent] = []
+        self.refused = 0
         self._events, self._directory, self._speed = events, directory, speed
         self._sockets: dict[str, socket.socket] = {}
         self._ended = threading.Event()
@@ -73,6 +78,7 @@ class Feeder(threading.Thread):
             try:
                 self._socket(event.stream).send(event.line(row_time))
             except TimeoutError:
+                self.refused += 1
                 continue
             except OSError:
                 # Nobody listens, or somebody new does.
@@ -87,7 +93,7 @@ class Feeder(threading.Thread):
     def _socket(self, stream: str) -> socket.socket:
         if stream not in self._sockets:
             opened = connected(self._directory / SOCKETS[stream])
-            opened.settimeout(0.2)
+            opened.settimeout(PATIENCE_S)
             self._sockets[stream] = opened
         return self._sockets[stream]
 

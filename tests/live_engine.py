@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.feeder import SOCKETS, Feeder, Sent, connected
 from tests.oracle_correlate import Result, Rules, correlate
-from tests.support import LIMIT_S, OK, Case, get, lines, served, start, wait_for
+from tests.support import LIMIT_S, OK, Case, get, served, start, wait_for
 from tests.traffic import FORMATS, HELLO, IDS, REQUEST, SECOND, Traffic
 
 # Connections are short, so that few seconds see them begin, rest and come back.
@@ -32,7 +32,7 @@ def traffic(seed: int, seconds: float, connections_per_s: float = 60) -> Traffic
     )
 
 
-def pipeline(*, nodes: str = "", sections: str = "", tables: str = "", window: str = "3s", max_future: str = "") -> str:
+def pipeline(*, nodes: str = "", sections: str = "", tables: str = "", window: str = "3s") -> str:
     """Two sockets into `correlated`, its rows and late rows in files of the data directory, and what a test adds."""
     sources = "".join(
         f"  - {{ id: {stream}s, kind: source.unix_socket, path: {SOCKETS[stream]}, format: {FORMATS[stream]}, "
@@ -134,10 +134,10 @@ class LiveCase(Case):
         self.assertEqual(read.returncode, 0, read.stderr)
         return [tuple(row) for row in json.loads(read.stdout)]
 
-    def exported(self, stream: str, spool: Path | None = None) -> list[str]:
+    def exported(self, stream: str, spool: Path | None = None, code: int = OK) -> list[str]:
         """Ids of the rows that the spool has of a stream, in its order."""
         run = self.engine("spool", "export", spool or self.data / "spool", PORTS[stream])
-        self.assert_exit(run, OK)
+        self.assert_exit(run, code)
         column = IDS[stream].lower().replace("-", "_")
         return [json.loads(line)[column] for line in run.stdout.splitlines()]
 
@@ -167,5 +167,3 @@ def feed_for(feeder: Feeder, seconds: float) -> int:
     wait_for("traffic", lambda: time.time_ns() > begin + seconds * SECOND and feeder.sent)
     return begin
 
-
-__all__ = ["Feeder", "LiveCase", "feed_for", "lines", "pipeline", "traffic"]
