@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests.feeder import SOCKETS, Feeder, Sent, connected
 from tests.oracle_correlate import Result, Rules, correlate
-from tests.support import LIMIT_S, OK, Case, get, served, start, wait_for
+from tests.support import LIMIT_S, OK, Case, get, nanoseconds, served, start, wait_for
 from tests.traffic import FORMATS, HELLO, IDS, REQUEST, SECOND, Traffic
 
 # Connections are short, so that few seconds see them begin, rest and come back.
@@ -150,6 +151,19 @@ class LiveCase(Case):
         except TimeoutError:
             self.fail(f"{len(missing())} of {len(ids)} requests have not come out, such as {sorted(missing())[:5]}\n"
                       f"{self.logs()[-4000:]}")
+
+    def await_windows(self) -> None:
+        """Waits until the windows of all rows have ended: idle sources let time pass."""
+        rows = len(self.rows())
+        wait_for("the last window", lambda: sum(row["hits"] for row in self.output("features.jsonl")) >= rows, pause_s=0.2)
+
+    def assert_windows(self) -> None:
+        """Each host and client has each window of 2 s once in features.jsonl, with as many hits as there are rows."""
+        counted = Counter((row["host"], row["src_ip"], nanoseconds(row["time"]) // (2 * SECOND))
+                          for row in self.output("rows.jsonl"))
+        windows = [((row["host"], row["src_ip"], nanoseconds(row["window_start"]) // (2 * SECOND)), row["hits"])
+                   for row in self.output("features.jsonl")]
+        self.assert_same_rows(windows, counted.items())
 
     def oracle(self, sent: list[Sent], spooled: dict[str, set[str]], rules: Rules = RULES) -> dict[str, Result]:
         """The join of what was sent, is in the spool and was not late; in the order of sending."""
