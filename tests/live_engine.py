@@ -3,12 +3,16 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 from tests.feeder import SOCKETS, Feeder, Sent, connected
 from tests.oracle_correlate import Result, Rules, correlate
@@ -58,6 +62,8 @@ serve:
 class LiveCase(Case):
     """A test around one engine."""
 
+    recording: ClassVar[tuple[Path, Feeder] | None] = None
+
     def setUp(self) -> None:
         super().setUp()
         self.process: subprocess.Popen | None = None
@@ -75,8 +81,33 @@ class LiveCase(Case):
         self.starts += 1
         self.process = start("run", *arguments, self.directory / "live.yaml", log=self.log)
         if wait:
-            self.base = served(self.log)
-            wait_for("the sockets", self.receives)
+            self.await_start()
+
+    def await_start(self) -> None:
+        """Waits until the engine serves and receives; fails if it ends before."""
+        wait_for("the start", lambda: "serving on" in self.log.read_text() or self.process.poll() is not None)
+        wait_for("the sockets", self.receives)
+        self.base = served(self.log)
+
+    def record(self, text: str, seed: int, seconds: float, windows: bool = False) -> Feeder:
+        """A run of so many seconds that has ended well. It is made once for a class; each test has a copy of its files."""
+        if self.recording:
+            recorded, feeder = self.recording
+            shutil.copytree(recorded, self.directory, dirs_exist_ok=True)
+            return feeder
+        self.write("live.yaml", text)
+        self.begin()
+        with Feeder(traffic(seed, seconds=60, connections_per_s=100).events(), self.directory) as feeder:
+            feed_for(feeder, seconds)
+        self.await_requests(feeder.ids(REQUEST))
+        if windows:
+            self.await_windows()
+        self.stop()
+        recorded = tempfile.TemporaryDirectory(prefix="ja4-")
+        self.addClassCleanup(recorded.cleanup)
+        shutil.copytree(self.directory, recorded.name, dirs_exist_ok=True)
+        type(self).recording = Path(recorded.name), feeder
+        return feeder
 
     def receives(self) -> bool:
         """Whether somebody listens at both sockets; fails if the engine has ended."""
@@ -117,7 +148,7 @@ class LiveCase(Case):
 
     def rows(self, name: str = "rows.jsonl") -> list[tuple[str, Result]]:
         """Results by request in a file of correlated rows."""
-        return [(row["header_x_request_id"], (row.get("conn_id"), row["keepalives"])) for row in self.output(name)]
+        return results(self.output(name))
 
     def late(self) -> dict[str, list[str]]:
         """Ids of rows that came late."""
@@ -181,3 +212,7 @@ def feed_for(feeder: Feeder, seconds: float) -> int:
     wait_for("traffic", lambda: time.time_ns() > begin + seconds * SECOND and feeder.sent)
     return begin
 
+
+def results(rows: Iterable[dict]) -> list[tuple[str, Result]]:
+    """The ids of correlated rows and what they were given."""
+    return [(row["header_x_request_id"], (row.get("conn_id"), row["keepalives"])) for row in rows]

@@ -58,7 +58,7 @@ class Case(unittest.TestCase):
         for text in says:
             self.assertIn(text.lower(), run.stderr.lower())
 
-    def assert_same_rows(self, got: Iterable[tuple], expected: Iterable[tuple], about: str = "") -> None:
+    def assert_same_rows(self, got: Iterable, expected: Iterable, about: str = "") -> None:
         """Checks that both have each row equally often, in whatever order; shows the first differences."""
         got, expected = Counter(got), Counter(expected)
         faults = [f"{(got - expected).total()} rows too many, {(expected - got).total()} missing. {about}"]

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tests.live_engine import results
 from tests.oracle_correlate import Result, Rules, correlate, judged
 from tests.support import OK, Case, lines
 from tests.traffic import FILES, HELLO, IDS, MS, REQUEST, SECOND, Event, Traffic, shuffled, write
@@ -41,8 +42,7 @@ class Rows(Case):
         self.assert_exit(self.engine("run", "--workers", workers, self.write("rows.yaml", text)), OK)
         late = lines(self.directory / "out/late.jsonl")
         return Output(
-            [(row["header_x_request_id"], (row.get("conn_id"), row["keepalives"]))
-             for row in lines(self.directory / "out/rows.jsonl")],
+            results(lines(self.directory / "out/rows.jsonl")),
             {HELLO: sorted(row["conn_id"] for row in late if row["orphan_side"] == "B"),
              REQUEST: sorted(row["header_x_request_id"] for row in late if row["orphan_side"] == "A")},
         )

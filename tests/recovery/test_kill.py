@@ -78,8 +78,7 @@ class Kill(LiveCase):
             twice = [name for name, count in Counter(ids).items() if count > 1]
             self.assertEqual(twice, [], f"the spool has rows of {stream} twice")
         rows, late = self.rows(), self.late()
-        self.assert_same_rows(((name,) for name in [name for name, _ in rows] + late[REQUEST]),
-                              ((name,) for name in spooled[REQUEST]), self.logs()[-2000:])
+        self.assert_same_rows([name for name, _ in rows] + late[REQUEST], spooled[REQUEST], self.logs()[-2000:])
         expected = self.oracle(sent, {stream: set(ids) for stream, ids in spooled.items()})
         self.assert_same_rows(rows, expected.items())
         stored = self.parquet("header_x_request_id, conn_id, keepalives")

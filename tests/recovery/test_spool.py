@@ -29,12 +29,7 @@ class Damage(LiveCase):
         """A run of some seconds that has ended well."""
         super().setUp()
         self.spool = self.data / "spool"
-        self.write("live.yaml", pipeline())
-        self.begin()
-        with Feeder(traffic(21, seconds=60).events(), self.directory) as feeder:
-            feed_for(feeder, 3)
-        self.await_requests(feeder.ids(REQUEST))
-        self.stop()
+        feeder = self.record(pipeline(), 21, seconds=3)
         self.whole = self.exported(REQUEST)
         self.assertEqual(set(self.whole), feeder.ids(REQUEST))
 

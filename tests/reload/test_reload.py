@@ -135,8 +135,7 @@ class Reload(LiveCase):
     def assert_rows(self, feeder: Feeder) -> None:
         """Each request once, with the hello that it gets with one of the windows and all hellos before it."""
         rows, late = self.rows(), self.late()
-        self.assert_same_rows(((name,) for name in [name for name, _ in rows] + late[REQUEST]),
-                              ((name,) for name in feeder.ids(REQUEST)))
+        self.assert_same_rows([name for name, _ in rows] + late[REQUEST], feeder.ids(REQUEST))
         sent = {stream: feeder.ids(stream) for stream in SOCKETS}
         possible = [self.oracle(feeder.sent, sent, rules) for rules in WINDOWS.values()]
         wrong = [(row, [results[row[0]] for results in possible]) for row in rows
