@@ -26,7 +26,8 @@ class Replay(LiveCase):
     def setUp(self) -> None:
         """Some seconds of traffic, through to the last window."""
         super().setUp()
-        self.feeder = self.record(pipeline(nodes=NODES, tables=", detections: detections"), 31, seconds=5, windows=True)
+        text = pipeline(nodes=NODES, window="1s", tables=", detections: detections")
+        self.feeder = self.record(text, 31, seconds=5, windows=True)
         self.before = self.state()
 
     def state(self) -> dict[str, str]:
