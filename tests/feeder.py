@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.traffic import HELLO, REQUEST, Event
+from tests.traffic import FILES, HELLO, REQUEST, Event
 
 # How long a row waits in a full queue before the feeder looks whether it is to end.
 PATIENCE_S = 0.2
@@ -96,6 +96,21 @@ class Feeder(threading.Thread):
             opened.settimeout(PATIENCE_S)
             self._sockets[stream] = opened
         return self._sockets[stream]
+
+
+class Writer(Feeder):
+    """Appends to two files that are followed, whoever reads them; half a line at a time now and then."""
+
+    def _send(self, event: Event) -> bool:
+        at = time.time_ns()
+        row_time = at + event.time - event.arrival
+        line = event.line(row_time) + b"\n"
+        cut = len(line) // 2 if len(self.sent) % 7 == 0 else len(line)
+        with (self._directory / FILES[event.stream]).open("ab", buffering=0) as file:
+            file.write(line[:cut])
+            file.write(line[cut:])
+        self.sent.append(Sent(event.stream, event.id, at, event.row(row_time)))
+        return True
 
 
 def connected(path: Path) -> socket.socket:

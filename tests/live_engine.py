@@ -18,7 +18,7 @@ from typing import ClassVar
 from tests.feeder import SOCKETS, Feeder, Sent, connected
 from tests.oracle_correlate import Result, Rules, correlate
 from tests.support import LIMIT_S, OK, Case, get, nanoseconds, served, start, wait_for
-from tests.traffic import FORMATS, HELLO, IDS, REQUEST, SECOND, Traffic
+from tests.traffic import FILES, FORMATS, HELLO, IDS, REQUEST, SECOND, Traffic
 
 # Connections are short, so that few seconds see them begin, rest and come back.
 WINDOW, KEEPALIVE_TTL, LATENESS = 3 * SECOND, 5 * SECOND, SECOND
@@ -38,11 +38,17 @@ def traffic(seed: int, seconds: float, connections_per_s: float = 60) -> Traffic
     )
 
 
-def pipeline(*, nodes: str = "", sections: str = "", tables: str = "", window: str = "3s") -> str:
-    """Two sockets into `correlated`, its rows and late rows in files of the data directory, and what a test adds."""
+def pipeline(
+    *, nodes: str = "", sections: str = "", tables: str = "", window: str = "3s", follow: bool = False,
+) -> str:
+    """Two sockets, or two files that grow, into `correlated`, its rows and late rows in files of the data directory, and
+    what a test adds.
+    """
+    inputs = {stream: f"source.file, follow: true, path: {name}" for stream, name in FILES.items()} if follow else \
+        {stream: f"source.unix_socket, path: {name}" for stream, name in SOCKETS.items()}
     sources = "".join(
-        f"  - {{ id: {stream}s, kind: source.unix_socket, path: {SOCKETS[stream]}, format: {FORMATS[stream]}, "
-        f"lateness: {LATENESS // 10**6}ms }}\n" for stream in SOCKETS
+        f"  - {{ id: {stream}s, kind: {source}, format: {FORMATS[stream]}, lateness: {LATENESS // 10**6}ms }}\n"
+        for stream, source in inputs.items()
     )
     return f"""\
 name: live
