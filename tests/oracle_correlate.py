@@ -21,6 +21,12 @@ class Rules:
     max_age: int = 3600 * SECOND
     one_to_one: bool = False
     connection: bool = False  # key: connection
+    exclude: tuple[str, ...] = ()  # exclude_source_ips
+
+
+# Two sensors' sightings of one hello are at most this far apart, and alike in these columns.
+SIGHTINGS = 2 * SECOND
+ALIKE = ("ja4", "ja3", "ja3_hash", "tls_sni", "tls_alpn")
 
 
 # A request's row: the conn_id of its hello or None, and its number on the connection, 0 without a hello.
@@ -30,9 +36,16 @@ Result = tuple[str | None, int]
 @dataclass
 class _Hello:
     time: int
-    conn_id: str
+    row: dict
     last: int | None = None
     matches: int = 0
+
+    def is_seen_again(self, row: dict) -> bool:
+        """Whether a later row is another sensor's sighting. It need not be asked whether this hello still is held: windows
+        are longer than what two sightings are apart.
+        """
+        return (row["timestamp"] - self.time <= SIGHTINGS and row["sensor_id"] != self.row["sensor_id"]
+                and all(row.get(name) == self.row.get(name) for name in ALIKE))
 
     def can_have(self, time: int, rules: Rules) -> bool:
         """Whether a request at `time` may be given this hello, were it the only one."""
@@ -49,10 +62,12 @@ def correlate(hellos: Iterable[dict], requests: Iterable[dict], rules: Rules = R
     """The result of each request by its id; all rows count, so late ones must have been taken out."""
     offered: dict[tuple, list[_Hello]] = defaultdict(list)
     # Sorting is stable: of two at the same time, the one that was read later stands later.
-    for row in sorted(hellos, key=lambda row: row["timestamp"]):
-        offered[key(row, HELLO, rules)].append(_Hello(row["timestamp"], row[IDS[HELLO]]))
+    for row in sorted(remaining(hellos, rules), key=lambda row: row["timestamp"]):
+        of_key = offered[key(row, HELLO, rules)]
+        if not any(hello.is_seen_again(row) for hello in of_key):
+            of_key.append(_Hello(row["timestamp"], row))
     results = {}
-    for row in sorted(requests, key=lambda row: row["timestamp"]):
+    for row in sorted(remaining(requests, rules), key=lambda row: row["timestamp"]):
         time = row["timestamp"]
         usable = [hello for hello in offered.get(key(row, REQUEST, rules), ()) if hello.can_have(time, rules)]
         before = [hello for hello in usable if hello.time <= time]
@@ -60,8 +75,15 @@ def correlate(hellos: Iterable[dict], requests: Iterable[dict], rules: Rules = R
         if found:
             found.last = time
             found.matches += 1
-        results[row[IDS[REQUEST]]] = (found.conn_id, found.matches) if found else (None, 0)
+        results[row[IDS[REQUEST]]] = (found.row[IDS[HELLO]], found.matches) if found else (None, 0)
     return results
+
+
+def remaining(rows: Iterable[dict], rules: Rules) -> list[dict]:
+    """Rows whose client is not excluded."""
+    networks = [ipaddress.ip_network(network) for network in rules.exclude]
+    return [row for row in rows
+            if not any(ipaddress.ip_address(canonical(row["src_ip"])) in network for network in networks)]
 
 
 def key(row: dict, stream: str, rules: Rules) -> tuple:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 MS, SECOND = 10**6, 10**9
+# Around this much later another sensor sees a hello too.
+SIGHTINGS = 2 * SECOND
 START = 1_795_420_800 * SECOND  # 2026-11-23T08:00:00Z
 
 HELLO, REQUEST = "hello", "request"
@@ -74,6 +76,7 @@ class Traffic:
     without_hello: float = 0.10
     without_request: float = 0.06
     ties: float = 0.1  # rows whose time is cut to 100 ms
+    two_sensors: float = 0.0  # hellos that another sensor sees too, a little later
     skew: int = 0  # how far the hello sensor's clock is ahead
     lateness: int = 2 * SECOND
     late: float = 0.0  # rows that are held up by more than the lateness
@@ -119,7 +122,11 @@ class Traffic:
         """A connection's hello and requests."""
         rows = []
         if rng.random() >= self.without_hello:
-            rows.append(self._event(rng, HELLO, name, connection.begin, hello(rng, connection, self.ipv6)))
+            fields = hello(rng, connection, self.ipv6)
+            rows.append(self._event(rng, HELLO, name, connection.begin, fields))
+            if rng.random() < self.two_sensors:
+                then = connection.begin + rng.choice((SIGHTINGS, SIGHTINGS + 1, rng.randrange(SIGHTINGS * 5 // 4)))
+                rows.append(self._event(rng, HELLO, f"{name}-again", then, fields | {"sensor_id": "other"}))
         if rng.random() < self.without_request:
             return rows
         count = 30 if rng.random() < 0.02 else 1 + int(rng.expovariate(1) * (self.requests - 1))

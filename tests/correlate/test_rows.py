@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.live_engine import results
-from tests.oracle_correlate import Result, Rules, correlate, judged
+from tests.oracle_correlate import Result, Rules, correlate, judged, remaining
 from tests.support import OK, Case, lines
 from tests.traffic import FILES, HELLO, IDS, MS, REQUEST, SECOND, Event, Traffic, shuffled, write
 
@@ -51,7 +51,7 @@ class Rows(Case):
         """What the oracle says of the files as they lie there, rows sorted."""
         sides = {stream: judged(file_rows(self.directory, stream), LATENESS) for stream in FILES}
         results = correlate(sides[HELLO][0], sides[REQUEST][0], rules)
-        late = {stream: sorted(row[IDS[stream]] for row in side[1]) for stream, side in sides.items()}
+        late = {stream: sorted(row[IDS[stream]] for row in remaining(side[1], rules)) for stream, side in sides.items()}
         return Output(sorted(results.items(), key=lambda row: row[0]), late)
 
     def check(self, events: list[Event], workers: int, options: str = "", rules: Rules = Rules()) -> Output:
@@ -104,6 +104,7 @@ class Rows(Case):
             "orphans: { emit_after: 1500ms }": Rules(tolerance=1500 * MS),
             "tolerance: 100ms": Rules(tolerance=100 * MS),
             "max_age: 60s": Rules(max_age=60 * SECOND),
+            "exclude_source_ips: [198.18.0.1, '2001:db8::/44']": Rules(exclude=("198.18.0.1", "2001:db8::/44")),
         }
         events = Traffic(seed=13, seconds=60, lateness=LATENESS).events()
         plain = self.check(events, workers=2)
@@ -111,6 +112,15 @@ class Rows(Case):
             with self.subTest(options):
                 expected = self.check(events, 2, options, rules)
                 self.assertTrue(rules.connection or expected.rows != plain.rows, "the option changes nothing here")
+
+    def test_what_two_sensors_see_is_one_hello(self):
+        """The first sighting counts, and the second is no newer connection."""
+        events = Traffic(seed=15, seconds=60, two_sensors=0.5, lateness=LATENESS).events()
+        for workers in WORKERS:
+            with self.subTest(workers=workers):
+                expected = dict(self.check(events, workers).rows)
+        again = sum(hello is not None and hello.endswith("again") for hello, _ in expected.values())
+        self.assertTrue(0 < again < len(expected) // 4, again)
 
     def test_http_3_and_tls_over_one_port_are_two_connections(self):
         """The same client, address and port: each request gets the hello of its own transport."""
