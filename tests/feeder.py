@@ -39,6 +39,7 @@ class Feeder(threading.Thread):
         self._events, self._directory, self._speed = events, directory, speed
         self._sockets: dict[str, socket.socket] = {}
         self._ended = threading.Event()
+        self._fault: Exception | None = None
 
     def __enter__(self) -> "Feeder":
         self.start()
@@ -48,9 +49,11 @@ class Feeder(threading.Thread):
         self.end()
 
     def end(self) -> None:
-        """Stops sending."""
+        """Stops sending; raises what has ended the feeder before."""
         self._ended.set()
         self.join()
+        if self._fault:
+            raise self._fault
 
     def ids(self, stream: str, since: int = 0) -> set[str]:
         """What was sent to a stream, from a time in ns on."""
@@ -66,6 +69,8 @@ class Feeder(threading.Thread):
                 early = begin + (event.arrival - first) / self._speed - time.monotonic_ns()
                 if early > 0 and self._ended.wait(early / 1e9) or not self._send(event):
                     return
+        except Exception as fault:
+            self._fault = fault
         finally:
             for open_socket in self._sockets.values():
                 open_socket.close()
