@@ -11,8 +11,10 @@ import time
 import unittest
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -56,6 +58,15 @@ class Case(unittest.TestCase):
         for text in says:
             self.assertIn(text.lower(), run.stderr.lower())
 
+    def assert_same_rows(self, got: Iterable, expected: Iterable, about: str = "") -> None:
+        """Checks that both have each row equally often, in whatever order; shows the first differences."""
+        got, expected = Counter(got), Counter(expected)
+        faults = [f"{(got - expected).total()} rows too many, {(expected - got).total()} missing. {about}"]
+        for what, rows in (("too many", got - expected), ("missing", expected - got)):
+            faults += [f"{what}: {row}" for row in sorted(rows.elements(), key=repr)[:5]]
+        if got != expected:
+            self.fail("\n".join(faults))
+
 
 def engine(*arguments: object, environment: dict | None = None, prefix: tuple = ()) -> subprocess.CompletedProcess:
     """Runs the engine to its end, both outputs as text. Nothing is left to the caller's environment but the basics."""
@@ -65,16 +76,21 @@ def engine(*arguments: object, environment: dict | None = None, prefix: tuple = 
     )
 
 
+def start(*arguments: object, environment: dict | None = None, prefix: tuple = (), log: Path) -> subprocess.Popen:
+    """Starts the engine as a process of its own; its standard error goes to `log`."""
+    with log.open("wb") as stderr:
+        return subprocess.Popen(
+            [*prefix, ENGINE, *map(str, arguments)], env=_environment(environment), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=stderr,
+        )
+
+
 @contextmanager
 def running(
     *arguments: object, environment: dict | None = None, prefix: tuple = (), log: Path,
 ) -> Iterator[subprocess.Popen]:
     """The engine as a process of its own, ended with SIGTERM unless it has ended; its standard error goes to `log`."""
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [*prefix, ENGINE, *map(str, arguments)], env=_environment(environment), stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=stderr,
-        )
+    process = start(*arguments, environment=environment, prefix=prefix, log=log)
     try:
         yield process
     finally:
@@ -135,6 +151,12 @@ def sql(base: str, query: str) -> list[dict]:
 def lines(path: Path) -> list[dict]:
     """The objects of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def nanoseconds(text: str) -> int:
+    """A time in UTC as rows have it, since 1970; datetime itself has only microseconds."""
+    whole, _, digits = text.removesuffix("Z").partition(".")
+    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 10**9 + int(digits.ljust(9, "0"))
 
 
 def run_demo(directory: Path, *arguments: object) -> subprocess.CompletedProcess:

@@ -5,14 +5,13 @@ curl. Names and addresses are the test's own, and nothing leaves the machine.
 """
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
 import unittest
 from pathlib import Path
 
+from tests.namespaces import joined
 from tests.support import OK, PIPELINES, RECORDING, Case, running, wait_for
 
 LIMIT_S = 2.0
@@ -22,43 +21,13 @@ HOST = "www.example.test"
 HERE = Path(__file__).parent
 
 
-def ip(*arguments: str) -> None:
-    """Runs ip(8)."""
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
-
-
-def why_not() -> str:
-    """Why the test cannot run here; empty if it can."""
-    if os.geteuid() != 0:
-        return "needs root for network namespaces"
-    missing = [program for program in ("ip", "curl", "openssl") if not shutil.which(program)]
-    if missing:
-        return f"not installed: {', '.join(missing)}"
-    name = f"ja4-probe-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        return f"network namespaces cannot be made here: {made.stderr.strip()}"
-    subprocess.run(["ip", "netns", "delete", name], check=False)
-    return ""
-
-
 class Veth(Case):
     """A live run."""
 
     def setUp(self) -> None:
         super().setUp()
-        reason = why_not()
-        if reason:
-            self.skipTest(reason)
-        self.server, self.client = (f"ja4-{side}-{os.getpid()}" for side in ("server", "client"))
-        for name in (self.server, self.client):
-            ip("netns", "add", name)
-            self.addCleanup(ip, "netns", "delete", name)
-            ip("-n", name, "link", "set", "lo", "up")
-        ip("link", "add", "web0", "netns", self.server, "type", "veth", "peer", "name", "eth0", "netns", self.client)
-        for name, device, address in ((self.server, "web0", SERVER), (self.client, "eth0", CLIENT)):
-            ip("-n", name, "address", "add", f"{address}/24", "dev", device)
-            ip("-n", name, "link", "set", device, "up")
+        self.server, self.client = joined(self, ("server", "web0", SERVER), ("client", "eth0", CLIENT),
+                                          needs=("curl", "openssl"))
 
     def inside(self, namespace: str, *command: object) -> str:
         """Output of a command in a namespace."""

@@ -1,0 +1,1 @@
+"""One pipeline in several processes."""

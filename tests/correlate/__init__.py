@@ -1,0 +1,1 @@
+"""The join on generated traffic."""

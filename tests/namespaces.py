@@ -1,0 +1,46 @@
+"""Network namespaces of a test: its own names, and nothing leaves the machine."""
+
+import os
+import shutil
+import subprocess
+import unittest
+
+
+def joined(case: unittest.TestCase, *ends: tuple[str, str, str], needs: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Two namespaces and a cable between them: each end is a name, a device and its address. They are removed with the
+    test, which is skipped where they cannot be made or a program that it needs is not installed.
+    """
+    reason = why_not(needs)
+    if reason:
+        case.skipTest(reason)
+    names = tuple(f"ja4-{end[0]}-{os.getpid()}" for end in ends)
+    for name in names:
+        ip("netns", "add", name)
+        case.addCleanup(ip, "netns", "delete", name)
+        ip("-n", name, "link", "set", "lo", "up")
+    (one, device, _), (other, peer, _) = ((name, *end[1:]) for name, end in zip(names, ends, strict=True))
+    ip("link", "add", device, "netns", one, "type", "veth", "peer", "name", peer, "netns", other)
+    for name, (_, device, address) in zip(names, ends, strict=True):
+        ip("-n", name, "address", "add", f"{address}/24", "dev", device)
+        ip("-n", name, "link", "set", device, "up")
+    return names
+
+
+def ip(*arguments: str) -> None:
+    """Runs ip(8)."""
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+
+
+def why_not(needs: tuple[str, ...] = ()) -> str:
+    """Why there can be no namespaces here; empty if there can."""
+    if os.geteuid() != 0:
+        return "needs root for network namespaces"
+    missing = [program for program in ("ip", *needs) if not shutil.which(program)]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    name = f"ja4-probe-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        return f"network namespaces cannot be made here: {made.stderr.strip()}"
+    subprocess.run(["ip", "netns", "delete", name], check=False)
+    return ""

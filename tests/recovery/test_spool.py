@@ -1,0 +1,158 @@
+"""The spool when bytes are damaged, when its disk is full, and when it is full by its own limit."""
+
+import os
+import random
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from tests.feeder import Feeder
+from tests.live_engine import LiveCase, feed_for, pipeline, traffic
+from tests.support import FAILED, OK, wait_for
+from tests.traffic import REQUEST, Event
+
+MIB = 1 << 20
+
+
+def segments(spool: Path) -> list[Path]:
+    """The segments that have requests, in order."""
+    found = [path for path in spool.rglob("*.seg") if "requests" in str(path.relative_to(spool))]
+    return sorted(path for path in found if path.stat().st_size)
+
+
+class Damage(LiveCase):
+    """A byte that is flipped, a file that is cut."""
+
+    def setUp(self) -> None:
+        """A run of some seconds that has ended well."""
+        super().setUp()
+        self.spool = self.data / "spool"
+        feeder = self.record(pipeline(), 21, seconds=3)
+        self.whole = self.exported(REQUEST)
+        self.assertEqual(set(self.whole), feeder.ids(REQUEST))
+
+    def flip(self, segment: Path, share: float) -> None:
+        """Changes one bit at so much of the file."""
+        content = bytearray(segment.read_bytes())
+        content[int(len(content) * share)] ^= 0x10
+        segment.write_bytes(content)
+
+    def lost(self, spool: Path) -> list[int]:
+        """Positions of the rows that a damaged spool does not give any more."""
+        left = set(self.exported(REQUEST, spool))
+        self.assertLessEqual(left, set(self.whole))
+        return [at for at, name in enumerate(self.whole) if name not in left]
+
+    def check(self, spool: Path, code: int, *arguments: str, says: str = "") -> None:
+        """`spool check`; what it finds is on standard output or error."""
+        run = self.engine("spool", "check", *arguments, spool)
+        self.assertEqual(run.returncode, code, run.stdout + run.stderr)
+        self.assertIn(says, run.stdout + run.stderr)
+
+    def test_only_the_damaged_record_is_lost(self):
+        """Wherever the byte is; the check names the file, and repairs it."""
+        for share in (0.1, 0.35, 0.5, 0.77):
+            with self.subTest(share):
+                spool = self.directory / f"flipped-{share}"
+                shutil.copytree(self.spool, spool)
+                self.check(spool, OK)
+                segment = max(segments(spool), key=lambda path: path.stat().st_size)
+                self.flip(segment, share)
+                lost = self.lost(spool)
+                self.check(spool, FAILED, says=segment.name)
+                # One record: rows that came one after another, and not many of them.
+                self.assertEqual(lost, list(range(lost[0], lost[0] + len(lost))) if lost else [])
+                self.assertLess(len(lost), len(self.whole) // 4)
+                self.check(spool, OK, "--repair")
+                self.check(spool, OK)
+                self.assertEqual(self.lost(spool), lost, "the repair keeps what can be read")
+
+    def test_a_cut_segment_loses_its_end(self):
+        """As after a power failure."""
+        spool = self.directory / "cut"
+        shutil.copytree(self.spool, spool)
+        segment = segments(spool)[-1]
+        os.truncate(segment, segment.stat().st_size * 9 // 10)
+        lost = self.lost(spool)
+        self.assertEqual(lost, list(range(len(self.whole) - len(lost), len(self.whole))))
+        self.assertTrue(0 < len(lost) < len(self.whole) // 2, len(lost))
+        self.check(spool, FAILED, says=segment.name)
+        self.check(spool, OK, "--repair")
+        self.check(spool, OK)
+
+    def test_the_engine_goes_on_and_counts_the_damage(self):
+        """What was written stays, what comes is written once."""
+        self.flip(max(segments(self.spool), key=lambda path: path.stat().st_size), 0.6)
+        self.begin()
+        with Feeder(traffic(22, seconds=60).events(), self.directory) as feeder:
+            feed_for(feeder, 1)
+        self.await_requests(feeder.ids(REQUEST))
+        self.assertGreaterEqual(self.metric("damaged"), 1)
+        self.stop()
+        twice = [name for name, count in Counter(name for name, _ in self.rows()).items() if count > 1]
+        self.assertEqual(twice, [])
+        self.assertLessEqual(feeder.ids(REQUEST), set(self.exported(REQUEST)))
+
+
+class Full(LiveCase):
+    """A small disk."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        if os.geteuid() != 0:
+            self.skipTest("needs root to mount a small tmpfs")
+        self.disk = self.directory / "disk"
+        self.disk.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", self.disk], capture_output=True,
+                                 text=True, check=False)
+        if mounted.returncode != 0:
+            self.skipTest(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", self.disk], check=False)
+        self.addCleanup(self.kill)
+
+    def start_with(self, options: str) -> None:
+        """An engine whose spool is on that disk."""
+        self.write("live.yaml", pipeline(sections=f"spool: {{ dir: disk/spool, segment_size: 1MiB, {options} }}"))
+        self.begin()
+
+    def test_a_full_disk_holds_senders_back_and_loses_nothing(self):
+        """Senders see a full queue until there is room; then everything comes out once."""
+        ballast = self.disk / "ballast"
+        ballast.write_bytes(bytes(5 * MIB))
+        self.start_with("when_full: block")
+        with Feeder(large(23, count=600), self.directory, speed=1000) as feeder:
+            wait_for("a full queue", lambda: feeder.refused > 5)
+            before = len(feeder.sent)
+            ballast.unlink()
+            wait_for("all rows to be sent", lambda: not feeder.is_alive())
+        self.assertEqual(len(feeder.sent), 600)
+        print(f"\n    {before} of 600 large rows were sent before the disk was full ", end="")
+        self.assertLess(before, 600)
+        self.await_requests(feeder.ids(REQUEST))
+        self.stop()
+        self.assertEqual(sorted(self.exported(REQUEST, self.disk / "spool")), sorted(feeder.ids(REQUEST)))
+        self.assertEqual(Counter(name for name, _ in self.rows()).most_common(1)[0][1], 1)
+
+    def test_a_spool_that_drops_its_oldest_segments_counts_them(self):
+        """Nobody waits, and all rows come out: only the past is shorter."""
+        self.start_with("max_size: 3MiB, when_full: drop_oldest")
+        with Feeder(large(24, count=800), self.directory, speed=1000) as feeder:
+            wait_for("all rows to be sent", lambda: not feeder.is_alive())
+        self.await_requests(feeder.ids(REQUEST))
+        self.assertGreater(self.metric("spool.*dropped"), 0)
+        self.stop()
+        kept = self.exported(REQUEST, self.disk / "spool")
+        order = [one.id for one in feeder.sent]
+        self.assertEqual(kept, order[len(order) - len(kept):], "the latest rows are kept")
+        self.assertTrue(0 < len(kept) < len(order), len(kept))
+        used = sum(path.stat().st_size for path in segments(self.disk / "spool"))
+        self.assertLessEqual(used, 4 * MIB, "the limit, and a segment that is being written")
+
+
+def large(seed: int, count: int) -> list[Event]:
+    """Requests of 8 KiB that do not compress well."""
+    rng = random.Random(seed)
+    requests = [event for event in traffic(seed, seconds=30).events() if event.stream == REQUEST][:count]
+    return [replace(event, fields=event.fields | {"query": rng.randbytes(4096).hex()}) for event in requests]

@@ -1,0 +1,195 @@
+"""Live change: one outcome for each reload, and no row lost, doubled or computed from forgotten state.
+
+RELOADS says how often, SEED repeats a run; it is printed.
+"""
+
+import json
+import os
+import random
+import re
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from tests.feeder import SOCKETS, Feeder, connected
+from tests.live_engine import RULES, LiveCase, feed_for, pipeline, traffic
+from tests.oracle_correlate import Rules
+from tests.support import OK, get, wait_for
+from tests.traffic import HELLO, REQUEST, SECOND
+
+RELOADS = int(os.environ.get("RELOADS", 25))
+SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+APPLIED, REFUSED, UNCHANGED = OUTCOMES = ("applied", "refused", "unchanged")
+WINDOWS = {"3s": RULES, "6s": Rules(window=6 * SECOND, keepalive_ttl=RULES.keepalive_ttl)}
+
+FEATURES = "- { name: hits, expr: count(*) }\n"
+NODES = """\
+  - { id: features, kind: aggregate, from: correlated, by: [host, src_ip], window: 2s, features: features.yaml }
+  - { id: features_file, kind: sink.jsonl, from: features, path: data/features.jsonl }
+"""
+
+
+@dataclass
+class Version:
+    """The pipeline as it should be running, and what its file says, which may be broken."""
+
+    window: str = "3s"
+    copy: int = 0  # number of a further sink, 0 for none
+    copies: int = 0
+    broken: bool = False
+
+    def text(self) -> str:
+        """The pipeline."""
+        copy = f"  - {{ id: copy, kind: sink.jsonl, from: correlated, path: data/copy-{self.copy}.jsonl }}\n"
+        return pipeline(nodes=NODES + (copy if self.copy else ""), window=self.window)
+
+    def change(self, kind: str) -> tuple[str | None, str]:
+        """The file's next content, or none for a signal alone, and the outcome that it must have."""
+        if kind == "signal":
+            return None, REFUSED if self.broken else UNCHANGED
+        self.broken = kind in ("typo", "missing")
+        if kind == "typo":
+            return self.text().replace("window:", "widnow:", 1), REFUSED
+        if kind == "missing":
+            return self.text().replace("features.yaml", "nowhere.yaml"), REFUSED
+        if kind == "comment":
+            return f"# {time.time_ns()}\n{self.text()}", UNCHANGED
+        if kind == "window":
+            self.window = "6s" if self.window == "3s" else "3s"
+        elif self.copy:
+            self.copy = 0
+        else:
+            self.copies += 1
+            self.copy = self.copies
+        return self.text(), APPLIED
+
+
+class Reload(LiveCase):
+    """A running engine and its pipeline file."""
+
+    def reloads(self) -> dict:
+        """Reloads so far, as GET /status has them."""
+        status, text = get(f"{self.base}/status")
+        self.assertEqual(status, 200, text)
+        return json.loads(text)["reloads"]
+
+    def reload(self, content: str | None, expected: str) -> dict:
+        """Replaces the file in one step or sends SIGHUP; waits for the outcome, which must be one and as expected."""
+        before = self.reloads()
+        if content is None:
+            self.process.send_signal(signal.SIGHUP)
+        else:
+            self.write("live.yaml.new", content).rename(self.directory / "live.yaml")
+        wait_for(f"a reload that is {expected}", lambda: total(self.reloads()) > total(before))
+        now = self.reloads()
+        self.assertEqual({outcome: now[outcome] - before[outcome] for outcome in OUTCOMES},
+                         {outcome: int(outcome == expected) for outcome in OUTCOMES}, now["last"])
+        self.assertEqual(now["last"]["outcome"], expected)
+        return now["last"]
+
+    def test_many_reloads_lose_and_double_nothing(self):
+        """Another window, a sink more or less, a typo, a missing file, a comment, a signal: in random order, under load."""
+        print(f"\n    {RELOADS} reloads, SEED={SEED} ", end="", flush=True)
+        rng = random.Random(SEED)
+        version, expected = Version(), Counter()
+        began: dict[int, int] = {}
+        ended: dict[int, int] = {}
+        self.write("features.yaml", FEATURES)
+        self.write("live.yaml", version.text())
+        self.begin()
+        with Feeder(traffic(SEED, seconds=RELOADS * 4 + 60).events(), self.directory) as feeder:
+            feed_for(feeder, 1)
+            for _ in range(RELOADS):
+                copy = version.copy
+                content, outcome = version.change(rng.choice(("window", "sink", "typo", "missing", "comment", "signal")))
+                if copy and not version.copy:
+                    ended[copy] = time.time_ns()
+                self.reload(content, outcome)
+                expected[outcome] += 1
+                if version.copy and not copy:
+                    began[version.copy] = time.time_ns()
+                feed_for(feeder, rng.uniform(0, 0.4))
+            feed_for(feeder, 1)
+        self.await_requests(feeder.ids(REQUEST))
+        self.await_windows()
+        self.assert_told(expected)
+        self.stop()
+        self.assert_rows(feeder)
+        self.assert_windows()
+        for number, since in began.items():
+            self.assert_copy(feeder, number, since, ended.get(number, time.time_ns()))
+
+    def assert_told(self, expected: Counter) -> None:
+        """The log, the metrics and the command say the same as the status."""
+        log = self.log.read_text()
+        self.assertEqual({outcome: len(re.findall(f"reload: {outcome}", log)) for outcome in OUTCOMES},
+                         {outcome: expected[outcome] for outcome in OUTCOMES}, log)
+        run = self.engine("status", "--url", self.base)
+        self.assert_exit(run, OK)
+        for outcome in OUTCOMES:
+            self.assertEqual(self.metric(f'reloads_total{{outcome="{outcome}"}}'), expected[outcome])
+            self.assertRegex(run.stdout, rf"{outcome}\W+{expected[outcome]}\b|\b{expected[outcome]} {outcome}")
+        print({outcome: expected[outcome] for outcome in OUTCOMES}, end=" ")
+
+    def assert_rows(self, feeder: Feeder) -> None:
+        """Each request once, with the hello that it gets with one of the windows and all hellos before it."""
+        rows, late = self.rows(), self.late()
+        self.assert_same_rows([name for name, _ in rows] + late[REQUEST], feeder.ids(REQUEST))
+        sent = {stream: feeder.ids(stream) for stream in SOCKETS}
+        possible = [self.oracle(feeder.sent, sent, rules) for rules in WINDOWS.values()]
+        wrong = [(row, [results[row[0]] for results in possible]) for row in rows
+                 if row[1] not in [results[row[0]] for results in possible]]
+        self.assertEqual(wrong[:5], [], f"{len(wrong)} rows are right with neither window")
+        print(f"{len(rows)} rows, {sum(a != possible[1][name] for name, a in possible[0].items())} depend on the window "
+              f"{len(late[REQUEST])} late ", end="")
+
+    def assert_copy(self, feeder: Feeder, number: int, since: int, until: int) -> None:
+        """The sink that was added has what the first one has, whole for the time in which it was there."""
+        rows = self.rows(f"copy-{number}.jsonl")
+        wrong = Counter(rows) - Counter(self.rows())
+        self.assertEqual(wrong, Counter(), "rows that the first sink does not have as often")
+        late = set(self.late()[REQUEST])
+        # A row leaves its correlation up to the lateness and the tolerance after its time.
+        due = {one.id for one in feeder.sent if one.stream == REQUEST and since < one.at < until - 4 * SECOND} - late
+        self.assertEqual(due.difference(name for name, _ in rows), set())
+
+    def test_a_longer_window_finds_older_hellos(self):
+        """The hello is long past the old window when the new one comes; the spool has it."""
+        self.write("live.yaml", pipeline(window="1s"))
+        self.begin()
+        self.send(HELLO, "hello")
+        sent = time.time_ns()
+        wait_for("the window to pass", lambda: time.time_ns() > sent + 2 * SECOND)
+        self.send(REQUEST, "before")
+        self.await_requests({"before"})
+        self.reload(pipeline(window="30s"), APPLIED)
+        self.send(REQUEST, "after")
+        self.await_requests({"after"})
+        rows = dict(self.rows())
+        self.assertEqual(rows["before"], (None, 0))
+        self.assertEqual(rows["after"][0], "hello")
+
+    def test_a_refused_file_says_where_and_changes_nothing(self):
+        """Line, column and name in the status and in the log; rows go on."""
+        self.write("live.yaml", pipeline())
+        self.begin()
+        last = self.reload(pipeline().replace("keepalive_ttl", "keepalive_tl"), REFUSED)
+        self.assertIn("keepalive_tl", last["message"])
+        self.assertRegex(last["message"], r"live\.yaml:\d+:\d+")
+        self.assertRegex(last["at"], r"^20\d\d-\d\d-\d\dT")
+        self.assertIn("keepalive_tl", self.log.read_text())
+        self.send(REQUEST, "after")
+        self.await_requests({"after"})
+
+    def send(self, stream: str, name: str) -> None:
+        """A row of one connection, now."""
+        row = {"timestamp": time.time_ns(), "src_ip": "198.18.0.1", "src_port": 40_000}
+        row |= {"conn_id": name, "ja4": "t13d"} if stream == HELLO else {"header_X-Request-Id": name}
+        with connected(self.directory / SOCKETS[stream]) as opened:
+            opened.send(json.dumps(row).encode())
+
+
+def total(reloads: dict) -> int:
+    """How many reloads there were."""
+    return sum(reloads[outcome] for outcome in OUTCOMES)

@@ -1,0 +1,1 @@
+"""A pipeline run again over a spool."""
