@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::plan::{Plan, PlanContext};
 use engine::registry::{Inputs, Kind, Node, Operator, Port, Registry};
-use engine::render::{BuildContext, Shared, render};
+use engine::render::{BuildContext, Shared};
+use engine::run::execute;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -51,20 +52,9 @@ pub fn run(hellos: Input, requests: Input, workers: usize, options: &str) -> Res
     std::fs::remove_file(&path).map_err(|error| error.to_string())?;
     let plan = Arc::new(plan.map_err(|(problems, sources)| sources.render(&problems, false))?);
     let shared = Arc::new(Shared::new(&plan));
-    let seen = Arc::clone(&shared);
     let start = Instant::now();
-    let guards = timely::execute(timely::Config::process(workers), move |worker| {
-        let (index, peers) = (worker.index(), worker.peers());
-        worker.dataflow(|scope| render(&plan, scope, index, peers, &seen));
-        while worker.has_dataflows() {
-            worker.step_or_park(Some(Duration::from_millis(1)));
-        }
-    })?;
-    guards.join().into_iter().collect::<Result<Vec<()>, String>>()?;
+    execute(plan, workers, &shared).map_err(|error| error.to_string())?;
     let elapsed = start.elapsed();
-    if let Some(failure) = shared.failure() {
-        return Err(failure.message);
-    }
     let node = shared.metrics.node("joined", "correlate");
     let correlated = node.counter("correlated").load(Relaxed);
     Ok(Outcome { rows: node.rows_out.load(Relaxed), correlated, elapsed })
@@ -113,7 +103,7 @@ impl Node for Input {
 
     fn build<'s>(&self, context: &BuildContext<'s>, _inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let mut batches = context.is_home().then(|| (self.make)().peekable());
-        let (shared, id) = (Arc::clone(&context.shared), context.id.clone());
+        let (shared, flow, id) = (Arc::clone(&context.shared), Arc::clone(&context.flow), context.id.clone());
         let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
         let activator = context.scope.activator_for(builder.operator_info().address);
         let (output, stream) = builder.new_output::<Vec<Batch>>();
@@ -127,8 +117,8 @@ impl Node for Input {
                 };
                 match own.peek().map(|(time, _)| *time) {
                     Some(time) => {
-                        shared.sources.advance(&id, time);
-                        if !shared.sources.any_behind(&id, time)
+                        flow.sources.advance(&id, time);
+                        if !flow.sources.any_behind(&id, time)
                             && !shared.backlog.is_full()
                             && let Some((time, batch)) = own.next()
                         {
@@ -138,7 +128,7 @@ impl Node for Input {
                         activator.activate();
                     }
                     None => {
-                        shared.sources.advance(&id, Time::MAX);
+                        flow.sources.advance(&id, Time::MAX);
                         (batches, capability) = (None, None);
                     }
                 }

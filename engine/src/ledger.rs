@@ -36,6 +36,15 @@ impl Ledger {
         Ok(Self { path, confirmed })
     }
 
+    /// Reads the note again.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn refresh(&mut self) -> Result<(), String> {
+        self.confirmed = read(&self.path)?;
+        Ok(())
+    }
+
     /// What was confirmed last.
     pub fn confirmed(&self) -> Option<&Confirmed> {
         self.confirmed.as_ref()

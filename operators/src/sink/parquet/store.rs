@@ -92,6 +92,28 @@ impl Store {
         Ok(found)
     }
 
+    /// Removes this lineage's files of ticks from `tick` on: they were not confirmed, and will be written again.
+    ///
+    /// # Errors
+    /// If a directory cannot be read or a file not removed; the message names it.
+    pub fn remove_from(&self, tick: Time) -> Result<(), String> {
+        let own = format!("-{}.parquet", self.lineage);
+        let days = match entries(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            days => days.map_err(|error| format!("{} cannot be read: {error}", self.dir.display()))?,
+        };
+        for day in days.into_iter().filter(|path| path.is_dir()) {
+            for path in entries(&day).map_err(|error| format!("{} cannot be read: {error}", day.display()))? {
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let first = name.strip_suffix(&own).and_then(|rest| rest.split('-').next()?.parse::<Time>().ok());
+                if first.is_some_and(|first| first >= tick) {
+                    fs::remove_file(&path).map_err(|error| format!("{} cannot be removed: {error}", path.display()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self, path: &Path) -> Result<Segment, String> {
         let file = File::open(path).map_err(|error| error.to_string())?;
         let bytes = file.metadata().map_err(|error| error.to_string())?.len();
