@@ -55,7 +55,18 @@ pub struct Resume {
     /// The position in the source of the next row.
     pub seq: u64,
     /// What the source last said of itself; see [`crate::source::Reader::cursor`].
-    pub cursor: Option<Vec<u8>>,
+    pub cursor: Option<Cursor>,
+}
+
+/// Where a source was that can go on there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The position in the source of the row that follows there.
+    pub seq: u64,
+    /// The source's own words.
+    pub place: Vec<u8>,
+    /// Positions of rows behind it that the log has all the same.
+    pub logged: Vec<u64>,
 }
 
 impl Logged {
@@ -112,13 +123,17 @@ pub fn schemas(plan: &Plan, ports: &LogPorts) -> Vec<(String, SchemaRef)> {
 fn note_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("next_seq", DataType::UInt64, false),
+        Field::new("cursor_seq", DataType::UInt64, true),
         Field::new("cursor", DataType::Binary, true),
     ]))
 }
 
-fn note(seq: u64, cursor: Option<&[u8]>) -> Option<RecordBatch> {
-    let columns: Vec<Arc<dyn Array>> =
-        vec![Arc::new(UInt64Array::from(vec![seq])), Arc::new(BinaryArray::from(vec![cursor]))];
+fn note(seq: u64, cursor: Option<&(u64, Vec<u8>)>) -> Option<RecordBatch> {
+    let columns: Vec<Arc<dyn Array>> = vec![
+        Arc::new(UInt64Array::from(vec![seq])),
+        Arc::new(UInt64Array::from(vec![cursor.map(|(seq, _)| *seq)])),
+        Arc::new(BinaryArray::from(vec![cursor.map(|(_, place)| place.as_slice())])),
+    ];
     RecordBatch::try_new(note_schema(), columns).ok()
 }
 
@@ -129,35 +144,48 @@ fn resume(log: &Arc<Log>, notes: usize) -> Result<Resume, SpoolError> {
     loop {
         let from = log.first().max(log.end().saturating_sub(within));
         let mut reader = log.reader(from);
-        let mut noted = false;
+        let (mut noted, mut logged) = (false, Vec::new());
         while reader.position() < log.end() {
             let Next::Entry(_, entry) = reader.next()? else { break };
             let Entry::Batch { port, rows, .. } = entry else { continue };
             if port == notes {
-                let seqs = rows.column_by_name("next_seq").and_then(|c| c.as_primitive_opt::<UInt64Type>());
-                let cursors = rows.column_by_name("cursor").and_then(|c| c.as_binary_opt::<i32>());
-                let (Some(seqs), Some(cursors)) = (seqs, cursors) else { continue };
+                let number = |name: &str| rows.column_by_name(name).and_then(|c| c.as_primitive_opt::<UInt64Type>());
+                let places = rows.column_by_name("cursor").and_then(|c| c.as_binary_opt::<i32>());
+                let (Some(next), Some(seqs), Some(places)) = (number("next_seq"), number("cursor_seq"), places) else {
+                    continue;
+                };
                 let Some(last) = rows.num_rows().checked_sub(1) else { continue };
                 noted = true;
-                found.seq = found.seq.max(seqs.value(last));
-                if cursors.is_valid(last) {
-                    found.cursor = Some(cursors.value(last).to_vec());
+                found.seq = found.seq.max(next.value(last));
+                if places.is_valid(last) && seqs.is_valid(last) {
+                    let place = places.value(last).to_vec();
+                    found.cursor = Some(Cursor { seq: seqs.value(last), place, logged: Vec::new() });
                 }
             } else {
                 found.seq = found.seq.max(after(&rows));
+                logged.extend(seqs(&rows).into_iter().flatten());
             }
         }
         if noted || from == log.first() {
+            if let Some(cursor) = &mut found.cursor {
+                logged.retain(|seq| *seq >= cursor.seq);
+                cursor.logged = logged;
+            }
             return Ok(found);
         }
         within = within.saturating_mul(16);
     }
 }
 
+/// The positions of rows in their source.
+fn seqs(rows: &RecordBatch) -> Option<Vec<u64>> {
+    let column = rows.column_by_name(crate::batch::SEQ)?.as_primitive_opt::<UInt64Type>()?;
+    Some(column.values().to_vec())
+}
+
 /// The position in the source behind the last of these rows.
 fn after(rows: &RecordBatch) -> u64 {
-    let seqs = rows.column_by_name(crate::batch::SEQ).and_then(|column| column.as_primitive_opt::<UInt64Type>());
-    seqs.and_then(|seqs| seqs.values().iter().max().copied()).map_or(0, |seq| seq.saturating_add(1))
+    seqs(rows).and_then(|seqs| seqs.into_iter().max()).map_or(0, |seq| seq.saturating_add(1))
 }
 
 /// Ends a source's dataflow: all that arrives goes into the log, and how far the source is.
@@ -198,7 +226,7 @@ pub(crate) fn append<'s>(
                 logged.log.append(Entry::Batch { port, time, late, rows });
             }
             let cursor = flow.sources.cursor(seq);
-            if (seq != before.0 || cursor.is_some()) && let Some(rows) = note(seq, cursor.as_deref()) {
+            if (seq != before.0 || cursor.is_some()) && let Some(rows) = note(seq, cursor.as_ref()) {
                 logged.log.append(Entry::Batch { port: notes, time: watermark, late: false, rows });
             }
             let frontier = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
@@ -222,7 +250,9 @@ pub(crate) fn append<'s>(
             if (seq, watermark) != before || cursor.is_some() {
                 let mut resume = logged.resume.lock().unwrap_or_else(PoisonError::into_inner);
                 (resume.seq, resume.watermark) = (seq, watermark);
-                resume.cursor = cursor.or(resume.cursor.take());
+                if let Some((seq, place)) = cursor {
+                    resume.cursor = Some(Cursor { seq, place, logged: Vec::new() });
+                }
             }
         }
     });

@@ -39,6 +39,8 @@ pub struct Plan {
     pub serve: Option<Serve>,
     /// How what live sources receive is kept; `None` if it is not.
     pub spool: Option<SpoolSpec>,
+    /// The YAML files that it was read from; the pipeline's own first.
+    pub files: Vec<PathBuf>,
     /// All sections but the nodes, as they were written.
     pub sections: Setting,
 }

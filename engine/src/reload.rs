@@ -1,5 +1,6 @@
 //! Changes while a run goes on: who asks for one, and what became of it.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -41,10 +42,20 @@ impl Outcome {
 
 /// Requests for a change and their outcomes: one for each request that is taken. Requests that come while one waits
 /// count as that one.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Reloads {
     wanted: AtomicBool,
     done: Mutex<Done>,
+    told: Mutex<Option<Tell>>,
+}
+
+/// Hears of every outcome.
+type Tell = Box<dyn Fn(&Outcome) + Send>;
+
+impl fmt::Debug for Reloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloads").field("wanted", &self.wanted).field("done", &self.done).finish_non_exhaustive()
+    }
 }
 
 /// What became of the changes so far.
@@ -71,13 +82,21 @@ impl Reloads {
         self.wanted.swap(false, SeqCst)
     }
 
-    /// Notes what became of a request, and says it.
+    /// Has every outcome told, such as on a terminal.
+    pub fn tell(&self, told: impl Fn(&Outcome) + Send + 'static) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(told));
+    }
+
+    /// Notes what became of a request, and tells it.
     pub(crate) fn record(&self, outcome: Outcome) {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         match &outcome {
             Outcome::Applied(_) => done.applied += 1,
             Outcome::Refused(_) => done.refused += 1,
             Outcome::Unchanged => done.unchanged += 1,
+        }
+        if let Some(told) = &*self.told.lock().unwrap_or_else(PoisonError::into_inner) {
+            told(&outcome);
         }
         done.last = Some((outcome, SystemTime::now()));
     }

@@ -23,13 +23,16 @@ use crate::plan::Plan;
 use crate::registry::Inputs;
 use crate::control::{Control, LOOK};
 use crate::flow::Flow;
-use crate::reload::Loader;
+use crate::reload::{Loader, Outcome};
 use crate::render::render;
 use crate::shared::{Failure, FailureClass, Shared};
 
 /// The longest that a worker sleeps. Messages, and timers set with `activate_after`, wake it earlier; this is only how
 /// often it looks whether the run was aborted.
 const LONGEST_PARK: Duration = Duration::from_millis(50);
+
+/// Why a pipeline without a spool cannot be changed.
+const FIXED: &str = "what this pipeline receives is not kept in a spool: stop it and start the new one";
 
 /// Why a run did not end well.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,10 +110,13 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     })
     .map_err(RunError::NotStarted)?;
     let (ended, directing) = mpsc::channel::<()>();
+    let reloads = Arc::clone(&shared.reloads);
     let director = std::thread::Builder::new().name("control".into()).spawn(move || {
         while directing.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            if let Some(control) = &mut control {
-                control.look();
+            match &mut control {
+                Some(control) => control.look(),
+                None if reloads.take() => reloads.record(Outcome::Refused(FIXED.to_owned())),
+                None => {}
             }
         }
         control

@@ -29,9 +29,9 @@ pub trait Reader {
     /// The watermark after the rows read so far.
     fn watermark(&self) -> Time;
 
-    /// Where the source is after the rows read so far, for a source that can go on there in another run: what
-    /// [`Resume::cursor`](crate::logged::Resume) will be.
-    fn cursor(&self) -> Option<Vec<u8>> {
+    /// Where the source is after the rows read so far, for a source that can go on there in another run: the position of
+    /// the row that follows, and what will be [`place`](crate::logged::Cursor).
+    fn cursor(&self) -> Option<(u64, Vec<u8>)> {
         None
     }
 
@@ -89,6 +89,7 @@ where
         let mut pacer = Pacer::default();
         let mut batches = Vec::new();
         let mut stopped = false;
+        let mut noted = None;
         move |_frontiers| {
             let Some(open) = reader.as_mut() else { return };
             if (shared.is_stopping() || flow.is_ending()) && !stopped {
@@ -108,9 +109,12 @@ where
                     shared.fail(format!("{id}: {message}"));
                     Poll::Done
                 });
-                if let Some(cursor) = open.cursor().filter(|_| flow.writes.is_some()) {
-                    let seq = batches.iter().filter_map(|(_, batch)| batch.seqs()?.values().iter().max().copied()).max();
-                    flow.sources.note(seq.map_or(0, |seq| seq + 1), cursor);
+                if flow.writes.is_some() {
+                    let cursor = open.cursor().filter(|cursor| noted.as_ref() != Some(cursor));
+                    if let Some((seq, place)) = cursor {
+                        noted = Some((seq, place.clone()));
+                        flow.sources.note(seq, place);
+                    }
                 }
                 for (port, batch) in batches.drain(..) {
                     if batch.late {

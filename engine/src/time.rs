@@ -132,12 +132,12 @@ impl Sources {
         }
     }
 
-    /// Where the source was when all rows before position `seq` had been read, and no others.
-    pub fn cursor(&self, seq: u64) -> Option<Vec<u8>> {
+    /// Where the source was when it had read no more than the rows before position `seq`, and the position it was at.
+    pub fn cursor(&self, seq: u64) -> Option<(u64, Vec<u8>)> {
         let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = None;
         while cursors.front().is_some_and(|(at, _)| *at <= seq) {
-            found = cursors.pop_front().map(|(_, cursor)| cursor);
+            found = cursors.pop_front();
         }
         found
     }

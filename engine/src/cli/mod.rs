@@ -10,8 +10,10 @@ mod run;
 pub mod schema;
 mod signals;
 mod spool;
+mod status;
 mod summary;
 mod validate;
+mod watch;
 mod web;
 
 use std::ffi::OsString;
@@ -116,6 +118,15 @@ enum Command {
     },
     /// Print the JSON Schema of pipeline files, for editors
     Schema,
+    /// Ask a running pipeline how it is
+    Status {
+        /// Address of its web service
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+        /// Format of the answer
+        #[arg(long, value_enum, default_value_t)]
+        format: ReportFormat,
+    },
     /// Look at the logs of what live sources received
     #[command(subcommand)]
     Spool(spool::Spool),
@@ -139,6 +150,9 @@ struct RunArgs {
     /// Format of log lines on stderr; RUST_LOG selects them [default: warn; json: warn,engine=info]
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
+    /// Do not load the pipeline again when one of its files has changed; SIGHUP still does
+    #[arg(long)]
+    no_watch: bool,
     /// No progress and no summary
     #[arg(long, short)]
     quiet: bool,
@@ -237,6 +251,7 @@ pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, we
         Command::Graph { file, format } => graph::graph(&file, format, registry),
         Command::List { kind, format } => list::list(kind.as_deref(), format, registry),
         Command::Schema => print(&schema::text(registry)),
+        Command::Status { url, format } => status::status(&url, format),
         Command::Spool(command) => spool::spool(command),
     }
 }

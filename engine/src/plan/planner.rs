@@ -134,6 +134,7 @@ impl Planner<'_> {
             nodes,
             serve,
             spool,
+            files: self.sources.paths(),
             sections: self.sections.clone(),
         })
     }

@@ -19,7 +19,7 @@ use engine::time::wall_clock_ns;
 
 use super::intake::Intake;
 use super::lines::Lines;
-use super::tail::{self, Progress, Tail};
+use super::tail::{self, Place, Progress, Tail};
 use crate::format::{Columns, Format, FormatName, Rejects, choose};
 
 /// Reads JSON lines from a file.
@@ -114,10 +114,12 @@ impl Node for FileSource {
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        let intake = Intake::new(Arc::clone(&self.format), self.lateness, self.tick, self.max_line);
+        let resume = context.resume();
+        let intake = Intake::new(Arc::clone(&self.format), (self.lateness, self.tick), self.max_line, &resume);
+        let place = resume.cursor.and_then(|cursor| serde_json::from_slice(&cursor.place).ok());
         source(context, 2, || {
             Ok(FileReader {
-                bytes: Bytes::open(&self.input, &context.shared)?,
+                bytes: Bytes::open(&self.input, place, &context.shared)?,
                 lines: Lines::new(self.max_line),
                 intake,
                 shared: Arc::clone(&context.shared),
@@ -164,6 +166,12 @@ impl Reader for FileReader {
 
     fn watermark(&self) -> Time {
         self.intake.watermark()
+    }
+
+    fn cursor(&self) -> Option<(u64, Vec<u8>)> {
+        let Bytes::Tail(tail) = &self.bytes else { return None };
+        let place = tail.place(self.lines.rest())?;
+        Some((self.intake.seq(), serde_json::to_vec(&place).ok()?))
     }
 
     fn stop(&mut self) {
@@ -237,7 +245,7 @@ enum Got {
 }
 
 impl Bytes {
-    fn open(input: &Input, shared: &Shared) -> Result<Self, String> {
+    fn open(input: &Input, place: Option<Place>, shared: &Shared) -> Result<Self, String> {
         match input {
             Input::Regular(path) => {
                 let fault = |error| format!("{} cannot be read: {error}", path.display());
@@ -245,7 +253,10 @@ impl Bytes {
                 shared.progress.total.fetch_add(file.metadata().map_err(fault)?.len(), Relaxed);
                 Ok(Self::File { file, path: path.clone() })
             }
-            Input::Followed(path) => Ok(Self::Tail(Tail::new(path.clone()))),
+            Input::Followed(path) => Ok(Self::Tail(match place {
+                Some(place) => Tail::resume(path.clone(), place),
+                None => Tail::new(path.clone()),
+            })),
             Input::Pipe(path) => {
                 let path = path.clone();
                 thread("pipe", move || File::open(path))

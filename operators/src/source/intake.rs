@@ -1,9 +1,11 @@
 //! Lines to batches: parses, judges each row by the watermark, and keeps what is refused.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::batch::{Batch, Time};
+use engine::logged::Resume;
 use engine::time::{Arrival, Watermark, wall_clock_ns};
 
 use super::lines::Line;
@@ -32,20 +34,30 @@ pub(super) struct Intake {
     max_line: usize,
     /// Lines so far, empty and refused ones included.
     lines: u64,
+    /// Lines that are in the log already, though the source reads them again.
+    logged: HashSet<u64>,
     /// Bytes of the lines in the batch.
     bytes: usize,
 }
 
 impl Intake {
-    pub(super) fn new(format: Arc<Format>, lateness: Duration, tick: Duration, max_line: usize) -> Self {
+    pub(super) fn new(
+        format: Arc<Format>,
+        (lateness, tick): (Duration, Duration),
+        max_line: usize,
+        resume: &Resume,
+    ) -> Self {
+        let mut watermark = Watermark::new(lateness, tick);
+        watermark.resume(resume.watermark);
         Self {
             on_time: Rows::new(&format),
             late: Rows::new(&format),
             rejects: Rejects::default(),
             parser: LineParser::new(format, wall_clock_ns()),
-            watermark: Watermark::new(lateness, tick),
+            watermark,
             max_line,
-            lines: 0,
+            lines: resume.cursor.as_ref().map_or(resume.seq, |cursor| cursor.seq),
+            logged: resume.cursor.iter().flat_map(|cursor| &cursor.logged).copied().collect(),
             bytes: 0,
         }
     }
@@ -54,6 +66,9 @@ impl Intake {
     pub(super) fn take(&mut self, line: Line<'_>) -> bool {
         let seq = self.lines;
         self.lines += 1;
+        if self.logged.remove(&seq) {
+            return false;
+        }
         let (text, row) = match line {
             Line::Whole(text) => {
                 let text = text.trim_ascii();
@@ -93,6 +108,11 @@ impl Intake {
     }
 
     /// Whether any line came.
+    /// The position of the next line.
+    pub(super) fn seq(&self) -> u64 {
+        self.lines
+    }
+
     pub(super) fn has_read(&self) -> bool {
         self.lines > 0
     }

@@ -157,7 +157,12 @@ impl Node for UnixSocket {
             Ok(SocketReader {
                 queue,
                 lines: Lines::new(self.max_line),
-                intake: Intake::new(Arc::clone(&self.format), self.lateness, self.tick, self.max_line),
+                intake: Intake::new(
+                    Arc::clone(&self.format),
+                    (self.lateness, self.tick),
+                    self.max_line,
+                    &context.resume(),
+                ),
                 metrics: Arc::clone(&context.metrics),
                 stop,
                 drained,
