@@ -113,9 +113,12 @@ impl Logged {
 
 /// Name and columns of each port of a log.
 pub fn schemas(plan: &Plan, ports: &LogPorts) -> Vec<(String, SchemaRef)> {
-    let named = ports.ports.iter().map(|&(node, port)| {
-        let node = &plan.nodes[node];
-        (format!("{}.{}", node.id, node.kind.outputs[port].name), Arc::clone(&node.outputs[port].schema))
+    let named = ports.ports.iter().map(|&(index, port)| {
+        let node = &plan.nodes[index];
+        let name = node.kind.outputs[port].name;
+        // The source's own ports, and those of the nodes that make facts of its rows.
+        let name = if index == ports.source { name.to_owned() } else { format!("{}.{name}", node.id) };
+        (name, Arc::clone(&node.outputs[port].schema))
     });
     named.chain([(NOTES.to_owned(), note_schema())]).collect()
 }
