@@ -25,7 +25,7 @@ use crate::control::{Control, LOOK};
 use crate::flow::Flow;
 use crate::reload::{Loader, Outcome};
 use crate::render::render;
-use crate::shared::{Failure, FailureClass, Shared};
+use crate::shared::{Failure, Shared};
 
 /// The longest that a worker sleeps. Messages, and timers set with `activate_after`, wake it earlier; this is only how
 /// often it looks whether the run was aborted.
@@ -83,7 +83,8 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
         n => CommunicationConfig::Process(n),
     };
     let mut control = Control::start(&plan, workers, shared, options.loader).map_err(|message| {
-        RunError::Failed(Failure { class: FailureClass::Node, message: format!("the spool cannot be used: {message}") })
+        shared.fail(message.clone());
+        RunError::Failed(Failure::from(message))
     })?;
     let panicked: Arc<Mutex<Option<RunError>>> = Arc::default();
     let (run, noted, observe) = (Arc::clone(shared), Arc::clone(&panicked), options.observe);

@@ -54,6 +54,12 @@ impl Watermark {
         arrival
     }
 
+    /// Whether an event time is further than `by` ahead of all that was seen, if anything was.
+    pub fn is_ahead(&self, event_ns: i64, by: Duration) -> bool {
+        let greatest = self.at_ns.saturating_add(self.lateness_ns);
+        self.at_ns != i64::MIN && event_ns > greatest.saturating_add(nanos(by))
+    }
+
     /// Moves the watermark of a source that is idle: at `now_ns` nothing older than the lateness is waited for.
     pub fn idle(&mut self, now_ns: i64) {
         self.at_ns = self.at_ns.max(now_ns.saturating_sub(self.lateness_ns));
