@@ -43,8 +43,10 @@ impl Watermark {
 
     /// Goes on where the source was before: rows before `time` (ms) are late.
     pub fn resume(&mut self, time: Time) {
-        let ns = i64::try_from(time).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        self.at_ns = self.at_ns.max(ns);
+        if time > 0 {
+            let ns = i64::try_from(time).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+            self.at_ns = self.at_ns.max(ns);
+        }
     }
 
     /// Judges a row by its event time in ns since the epoch, then moves the watermark.

@@ -106,7 +106,7 @@ class Full(LiveCase):
             self.skipTest("needs root to mount a small tmpfs")
         self.disk = self.directory / "disk"
         self.disk.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", self.disk], capture_output=True,
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", self.disk], capture_output=True,
                                  text=True, check=False)
         if mounted.returncode != 0:
             self.skipTest(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
@@ -121,7 +121,7 @@ class Full(LiveCase):
     def test_a_full_disk_holds_senders_back_and_loses_nothing(self):
         """Senders see a full queue until there is room; then everything comes out once."""
         ballast = self.disk / "ballast"
-        ballast.write_bytes(bytes(5 * MIB))
+        ballast.write_bytes(bytes(18 * MIB))
         self.start_with("when_full: block")
         with Feeder(large(23, count=2400), self.directory, speed=1000) as feeder:
             wait_for("a full queue", lambda: feeder.refused > 5)

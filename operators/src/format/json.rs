@@ -71,13 +71,15 @@ impl LineParser {
         parser
     }
 
-    /// Moves the wall clock, in ns since the epoch: for sources that run for days.
+    /// Refuses event times that are further ahead of the wall clock, in ns since the epoch, than this; [`MAX_FUTURE`]
+    /// without the call.
     pub fn allow_ahead(mut self, ahead: Duration, now_ns: i64) -> Self {
         self.ahead = ahead;
         self.set_now(now_ns);
         self
     }
 
+    /// Moves the wall clock, in ns since the epoch: for sources that run for days.
     pub fn set_now(&mut self, now_ns: i64) {
         self.latest = now_ns.saturating_add(engine::time::nanos(self.ahead));
     }
