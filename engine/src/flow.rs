@@ -19,7 +19,8 @@ use crate::time::Sources;
 /// The dataflows that workers install, all in the same order.
 #[derive(Debug, Default)]
 pub struct Flows {
-    list: RwLock<Vec<Arc<Flow>>>,
+    /// A dataflow that has ended leaves its place empty.
+    list: RwLock<Vec<Option<Arc<Flow>>>>,
     closed: AtomicBool,
     parked: AtomicBool,
 }
@@ -27,12 +28,21 @@ pub struct Flows {
 impl Flows {
     /// Adds a dataflow; workers install it soon.
     pub fn install(&self, flow: Arc<Flow>) {
-        self.list.write().unwrap_or_else(PoisonError::into_inner).push(flow);
+        self.list.write().unwrap_or_else(PoisonError::into_inner).push(Some(flow));
     }
 
-    /// The dataflows from the `nth` on.
-    pub fn from(&self, nth: usize) -> Vec<Arc<Flow>> {
+    /// The dataflows from the `nth` on; a place is empty if its dataflow has ended everywhere.
+    pub fn from(&self, nth: usize) -> Vec<Option<Arc<Flow>>> {
         self.list.read().unwrap_or_else(PoisonError::into_inner).iter().skip(nth).cloned().collect()
+    }
+
+    /// Lets go of dataflows that have ended on all workers.
+    pub(crate) fn forget(&self, workers: usize) {
+        for place in self.list.write().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            if place.as_ref().is_some_and(|flow| flow.has_ended(workers)) {
+                *place = None;
+            }
+        }
     }
 
     /// No more dataflows will be installed: workers end with the last of them.
@@ -78,7 +88,7 @@ pub struct Flow {
     /// When its sinks write.
     pub gate: Gate,
     /// Whose place it takes.
-    pub predecessors: Vec<Arc<Flow>>,
+    pub predecessors: Mutex<Vec<Arc<Flow>>>,
     /// Sinks note here how far they are, beneath the spool's folder; `None` if a run cannot be continued.
     pub ledgers: Option<std::path::PathBuf>,
     /// Readers of logs that have not reached the end yet.
@@ -112,7 +122,7 @@ impl Flow {
             writes: None,
             reads: Vec::new(),
             gate: Gate::open(),
-            predecessors: Vec::new(),
+            predecessors: Mutex::default(),
             failure: Mutex::default(),
             ledgers: None,
             behind: AtomicUsize::new(0),
@@ -315,7 +325,13 @@ impl Outlet {
 
     /// Whether what is written to may be opened: nobody else writes to it any more.
     pub fn may_open(&self) -> bool {
-        !self.flow.gate.is_shut() && self.flow.predecessors.iter().all(|other| other.has_finished(self.workers))
+        if self.flow.gate.is_shut() {
+            return false;
+        }
+        let mut others = self.flow.predecessors.lock().unwrap_or_else(PoisonError::into_inner);
+        // Let go, so that no chain of all that ever ran is kept.
+        others.retain(|other| !other.has_finished(self.workers));
+        others.is_empty()
     }
 
     /// What is written to is open.

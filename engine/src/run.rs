@@ -18,11 +18,11 @@ use timely::worker::Worker;
 use timely::{CommunicationConfig, Config};
 
 use crate::batch::Time;
+use crate::control::{Control, LOOK};
+use crate::flow::Flow;
 use crate::metrics::NodeMetrics;
 use crate::plan::Plan;
 use crate::registry::Inputs;
-use crate::control::{Control, LOOK};
-use crate::flow::Flow;
 use crate::reload::{Loader, Outcome};
 use crate::render::render;
 use crate::shared::{Failure, Shared};
@@ -162,6 +162,7 @@ fn work(worker: &mut Worker, shared: &Arc<Shared>, observe: Option<&(dyn Fn(&Sha
         let closed = shared.flows.is_closed();
         for flow in shared.flows.from(installed) {
             installed += 1;
+            let Some(flow) = flow else { continue };
             let dataflow = worker.next_dataflow_index();
             let probe = worker.dataflow::<Time, _, _>(|scope| render(&flow, scope, index, peers, shared));
             open.push((dataflow, flow, probe));

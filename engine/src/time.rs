@@ -62,6 +62,11 @@ impl Watermark {
         self.at_ns != i64::MIN && event_ns > greatest.saturating_add(nanos(by))
     }
 
+    /// Whether the greatest event time seen, or the clock while it was followed, is at most `by` before `now_ns`.
+    pub fn trails(&self, now_ns: i64, by: Duration) -> bool {
+        self.at_ns.saturating_add(self.lateness_ns) >= now_ns.saturating_sub(nanos(by))
+    }
+
     /// Moves the watermark of a source that is idle: at `now_ns` nothing older than the lateness is waited for.
     pub fn idle(&mut self, now_ns: i64) {
         self.at_ns = self.at_ns.max(now_ns.saturating_sub(self.lateness_ns));
@@ -125,7 +130,11 @@ pub struct Sources {
 impl Sources {
     /// The sources of a run, by node id, all at time 0.
     pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
-        Self { watermarks: ids.into_iter().map(|id| (id, AtomicU64::new(0))).collect(), cursors: Mutex::default(), last: AtomicU64::new(0) }
+        Self {
+            watermarks: ids.into_iter().map(|id| (id, AtomicU64::new(0))).collect(),
+            cursors: Mutex::default(),
+            last: AtomicU64::new(0),
+        }
     }
 
     /// Notes a source's watermark; `Time::MAX` once it has ended.

@@ -13,8 +13,8 @@ use super::{complain, load_with, logging, progress, signals, summary};
 use crate::graph::mermaid;
 use crate::plan::{LoadOptions, Plan};
 use crate::registry::Registry;
-use crate::render::{FailureClass, Shared};
 use crate::reload::{Loader, Outcome};
+use crate::render::{FailureClass, Shared};
 use crate::run::{Options, RunError, Summary, execute_with};
 use crate::text::printable;
 

@@ -5,7 +5,7 @@
 //! have caught up, all sinks change over at one tick.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::{Control, LOOK};
@@ -86,7 +86,8 @@ impl Control {
         let receiving: Vec<_> = receiving.into_iter().map(|part| (kept(&self.receiving, &part), part)).collect();
         let computing: Vec<_> = computing.into_iter().map(|part| (kept(&self.computing, &part), part)).collect();
         let gone = |flows: &[Arc<Flow>], parts: &[(Option<Arc<Flow>>, Part)]| -> Vec<Arc<Flow>> {
-            let stays = |flow: &Arc<Flow>| parts.iter().any(|(kept, _)| kept.as_ref().is_some_and(|k| Arc::ptr_eq(k, flow)));
+            let stays =
+                |flow: &Arc<Flow>| parts.iter().any(|(kept, _)| kept.as_ref().is_some_and(|k| Arc::ptr_eq(k, flow)));
             flows.iter().filter(|flow| !stays(flow)).cloned().collect()
         };
         let (old_sources, old_islands) = (gone(&self.receiving, &receiving), gone(&self.computing, &computing));
@@ -110,7 +111,8 @@ impl Control {
 
     /// What a running process cannot change.
     fn refuse_what_needs_a_restart(&self, plan: &Plan) -> Result<(), String> {
-        let needs = |what: &str| Err(format!("{what} cannot be changed while the pipeline runs: stop it and start it again"));
+        let needs =
+            |what: &str| Err(format!("{what} cannot be changed while the pipeline runs: stop it and start it again"));
         if !plan.is_spooled() {
             return needs("a pipeline without live sources or without a spool: this");
         }
@@ -141,7 +143,9 @@ impl Control {
                 Some(schemas(&flow.plan, ports))
             });
             if old.is_some_and(|old| old != schemas(plan, ports)) {
-                return Err(format!("the columns of `{id}` cannot be changed while the pipeline runs: stop it and start it again"));
+                return Err(format!(
+                    "the columns of `{id}` cannot be changed while the pipeline runs: stop it and start it again"
+                ));
             }
         }
         Ok(())
@@ -184,7 +188,8 @@ impl Control {
         gone: &[Arc<Flow>],
         changed: &mut Vec<String>,
     ) -> Result<Vec<Arc<Flow>>, String> {
-        self.progress.upto = self.progress.upto.max(self.computing.iter().map(|flow| flow.frontier()).min().unwrap_or(0));
+        self.progress.upto =
+            self.progress.upto.max(self.computing.iter().map(|flow| flow.frontier()).min().unwrap_or(0));
         let fresh = tables(plan);
         let metrics = Arc::new(Metrics::default());
         let (mut flows, mut new) = (Vec::with_capacity(parts.len()), Vec::new());
@@ -193,8 +198,9 @@ impl Control {
                 flows.push(kept);
                 continue;
             }
-            let flow = self.compute(plan, part, Arc::clone(&metrics), fresh.clone()).map_err(|error| error.to_string())?;
-            let flow = Arc::new(Flow { gate: Gate::shut(), predecessors: gone.to_vec(), ..flow });
+            let flow =
+                self.compute(plan, part, Arc::clone(&metrics), fresh.clone()).map_err(|error| error.to_string())?;
+            let flow = Arc::new(Flow { gate: Gate::shut(), predecessors: Mutex::new(gone.to_vec()), ..flow });
             new.push(Arc::clone(&flow));
             flows.push(flow);
         }
@@ -220,7 +226,8 @@ impl Control {
         gone.iter().chain(&new).for_each(|flow| flow.wake());
         let workers = self.workers;
         // From here on there is no way back: what the old sinks do not write the new ones do.
-        let stopped = self.wait(Duration::MAX, || gone.iter().all(|flow| flow.has_finished(workers) || flow.has_ended(workers)));
+        let stopped =
+            self.wait(Duration::MAX, || gone.iter().all(|flow| flow.has_finished(workers) || flow.has_ended(workers)));
         if stopped.is_ok() {
             new.iter().for_each(|flow| flow.wake());
             let _ = self.wait(PATIENCE, || new.iter().all(|flow| flow.has_opened(workers)));
@@ -240,6 +247,7 @@ impl Control {
         }
         // Old state is let go before another change can come, so that no number of changes piles it up.
         let _ = self.wait(PATIENCE, || gone.iter().all(|flow| flow.has_ended(workers)));
+        self.flows().forget(workers);
         Ok(flows)
     }
 
@@ -266,8 +274,11 @@ impl Control {
 
     /// Lets go of logs that no source writes any more.
     fn forget_logs(&mut self) {
-        let used: Vec<Arc<crate::logged::Logged>> =
-            self.receiving.iter().filter_map(|flow| flow.writes.as_ref().map(|(logged, _)| Arc::clone(logged))).collect();
+        let used: Vec<Arc<crate::logged::Logged>> = self
+            .receiving
+            .iter()
+            .filter_map(|flow| flow.writes.as_ref().map(|(logged, _)| Arc::clone(logged)))
+            .collect();
         self.logs.retain(|_, logged| {
             let keep = used.iter().any(|used| Arc::ptr_eq(used, logged));
             if !keep {

@@ -44,9 +44,10 @@ impl Plan {
             let ports = facts.flat_map(|&node| (0..self.nodes[node].outputs.len()).map(move |port| (node, port)));
             let ports: Vec<(usize, usize)> = ports.collect();
             // What is no fact is in no log, and is shown as it passes.
-            let tables = served.iter().enumerate().filter(|(_, (_, node, port))| {
-                nodes.contains(node) && !ports.contains(&(*node, *port))
-            });
+            let tables = served
+                .iter()
+                .enumerate()
+                .filter(|(_, (_, node, port))| nodes.contains(node) && !ports.contains(&(*node, *port)));
             let tables = tables.map(|(at, _)| at).collect();
             let writes = (!ports.is_empty()).then_some(LogPorts { source, ports });
             receiving.push(Part { nodes, writes, reads: Vec::new(), tables });

@@ -131,7 +131,8 @@ impl Node for JsonlNode {
         let written = match context.ledger(&context.id) {
             Ok(None) => self.write_through(context, input.stream, format),
             Ok(Some(ledger)) => {
-                let file = self.continued.get_or_init(|| Arc::new(Continued::new(self.path.clone(), ledger, context.peers)));
+                let file =
+                    self.continued.get_or_init(|| Arc::new(Continued::new(self.path.clone(), ledger, context.peers)));
                 continued::build(context, input.stream, format, Arc::clone(file))
             }
             Err(message) => {

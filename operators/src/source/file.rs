@@ -25,7 +25,8 @@ use crate::format::{Columns, FormatName, Rejects, choose};
 /// Reads JSON lines from a file.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct Options {
-    /// The file, relative to the pipeline's; `-` for standard input. A named pipe is read until its writer closes it.
+    /// The file, relative to the pipeline's; `-` for standard input. A named pipe is read until its writer closes it;
+    /// while it is silent time goes on if what came last was happening then.
     path: Located<PathBuf>,
     /// What the lines are. Default: none, then `columns` is needed.
     format: Option<Located<FormatName>>,
@@ -207,8 +208,10 @@ impl FileReader {
                 }
                 Got::Restarted => self.last_line(),
                 Got::Nothing => {
-                    if let Bytes::Tail(_) = self.bytes {
-                        self.intake.idle(wall_clock_ns());
+                    // What comes through a pipe is happening now, or it was recorded: then time is not the clock's.
+                    let now = wall_clock_ns();
+                    if matches!(self.bytes, Bytes::Tail(_)) || self.intake.is_current(now) {
+                        self.intake.idle(now);
                     }
                     return Ok(Poll::Idle);
                 }

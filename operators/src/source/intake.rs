@@ -20,6 +20,9 @@ const BATCH_BYTES: usize = 1 << 20;
 /// How far the time of a recorded line may be ahead of all lines before it without being questioned.
 const JUMP: Duration = Duration::from_secs(3600);
 
+/// How old the newest row may be for its source to be taken for one where things are happening now.
+const CURRENT: Duration = Duration::from_secs(60);
+
 /// Port of the rows.
 const OUT: usize = 0;
 
@@ -69,7 +72,8 @@ impl Intake {
             on_time: Rows::new(&format),
             late: Rows::new(&format),
             rejects: Rejects::default(),
-            parser: LineParser::new(format, wall_clock_ns()).allow_ahead(max_ahead.unwrap_or(MAX_FUTURE), wall_clock_ns()),
+            parser: LineParser::new(format, wall_clock_ns())
+                .allow_ahead(max_ahead.unwrap_or(MAX_FUTURE), wall_clock_ns()),
             watermark,
             max_line,
             lines: resume.cursor.as_ref().map_or(resume.seq, |cursor| cursor.seq),
@@ -147,6 +151,11 @@ impl Intake {
 
     fn is_full(&self) -> bool {
         self.on_time.len() + self.late.len() + self.rejects.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
+    }
+
+    /// Whether the last rows were of about now.
+    pub(super) fn is_current(&self, now_ns: i64) -> bool {
+        self.has_read() && self.watermark.trails(now_ns, CURRENT)
     }
 
     /// Moves time on while a live source is idle.
