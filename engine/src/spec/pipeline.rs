@@ -36,6 +36,8 @@ pub struct NodeSpec {
     pub kind: Located<String>,
     /// Where its rows come from.
     pub from: From,
+    /// The process that reads or writes for it, if several run the pipeline.
+    pub process: Option<Located<usize>>,
     /// Everything else: the kind's own options, a mapping.
     pub options: Tree,
     /// The whole node.
@@ -191,12 +193,13 @@ fn read_node(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<NodeSpec> {
         problems.push(Diagnostic::new(tree.span, format!("a node is a mapping, not {}", tree.kind())));
         return None;
     };
-    let (mut id, mut kind, mut from, mut rest) = (None, None, From::Nothing, Vec::new());
+    let (mut id, mut kind, mut from, mut process, mut rest) = (None, None, From::Nothing, None, Vec::new());
     for (key, value) in entries {
         match key.value.as_str() {
             "id" => id = read_name(value, "id", problems),
             "kind" => kind = read_name(value, "kind", problems),
             "from" => from = read_from(value, problems),
+            "process" => process = options::read(value, problems),
             _ => rest.push((key.clone(), value.clone())),
         }
     }
@@ -213,7 +216,7 @@ fn read_node(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<NodeSpec> {
         problems.push(Diagnostic::new(id.span, format!("`{}` is not a name: use letters, digits, _ and -", id.value)));
     }
     let span = tree.span;
-    Some(NodeSpec { id, kind: kind?, from, options: Tree { value: Value::Map(rest), span }, span })
+    Some(NodeSpec { id, kind: kind?, from, process, options: Tree { value: Value::Map(rest), span }, span })
 }
 
 fn read_name(tree: &Tree, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Located<String>> {
