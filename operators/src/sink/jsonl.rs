@@ -34,7 +34,7 @@ pub struct JsonlOptions {
     /// The file, relative to the pipeline's; `-` is standard output. It is emptied at the start and written in place, so
     /// that it can be followed; complete ticks are flushed. A run with a spool that goes on where another was cut off
     /// goes on in the file too: it is cut to what was confirmed, and each row is there once. Missing directories are
-    /// made. Several workers write whole batches, in no fixed order; several processes need a file each.
+    /// made. Several workers write whole batches, in no fixed order; several runs need a file each.
     #[schemars(with = "String")]
     path: Located<PathBuf>,
     /// The columns to write, in this order. Default: all.
