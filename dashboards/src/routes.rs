@@ -181,14 +181,14 @@ struct ReloadInfo {
     outcome: &'static str,
     message: String,
     /// Milliseconds since the Unix epoch.
-    at: u64,
+    at_ms: u64,
 }
 
 fn reloads(done: &Done) -> ReloadsInfo {
     let last = done.last.as_ref().map(|(outcome, at)| ReloadInfo {
         outcome: outcome.name(),
         message: outcome.message().to_owned(),
-        at: u64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or_default(),
+        at_ms: u64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or_default(),
     });
     ReloadsInfo { applied: done.applied, refused: done.refused, unchanged: done.unchanged, last }
 }

@@ -186,11 +186,10 @@ impl Control {
         }
     }
 
-    /// The workers have ended. A run whose sources have all ended by themselves leaves nothing to go on with.
+    /// All workers have ended, well and without having been told to. A run whose sources have all ended by themselves
+    /// leaves nothing to go on with.
     pub fn finish(mut self) {
-        let complete = self.logs.values().all(|logged| logged.is_complete());
-        let failed = self.shared.failure().is_some() || self.shared.is_aborted();
-        if !complete || failed || self.shared.is_stopping() {
+        if !self.logs.values().all(|logged| logged.is_complete()) {
             return;
         }
         let dir = self.plan.spool_dir();
@@ -268,7 +267,9 @@ impl Control {
         let through = received && read && stop.quiet.1.elapsed() >= QUIET;
         let failed = self.shared.failure().is_some();
         let late = stop.since.elapsed() >= DRAIN;
-        if !stop.parking && let Some(heard) = &self.heard {
+        if !stop.parking
+            && let Some(heard) = &self.heard
+        {
             heard.set_stage(if through { Stage::Through } else { Stage::Running });
         }
         let others = |stage| self.heard.as_ref().is_none_or(|heard| heard.have_reached(stage));
@@ -280,7 +281,9 @@ impl Control {
         let parked = self.computing.iter().all(|flow| flow.has_parked(workers) || flow.has_ended(workers));
         // A failed sink does not answer. Counters stand still for a while more so that frontiers get around.
         let done = stop.parking && parked && stop.quiet.1.elapsed() >= QUIET;
-        if done && let Some(heard) = &self.heard {
+        if done
+            && let Some(heard) = &self.heard
+        {
             heard.set_stage(Stage::Parked);
         }
         if done && others(Stage::Parked) || stop.parking && (failed || stop.since.elapsed() >= 2 * DRAIN) {

@@ -4,8 +4,8 @@
 //! pass on is the same whether the log is being written or is read again: batches with their message time, and the
 //! watermarks in between.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, BinaryArray, RecordBatch, UInt64Array};
@@ -227,7 +227,9 @@ pub(crate) fn append<'s>(
                 logged.log.append(Entry::Batch { port, time, late, rows });
             }
             let cursor = flow.sources.cursor(seq);
-            if (seq != before.0 || cursor.is_some()) && let Some(rows) = note(seq, cursor.as_ref()) {
+            if (seq != before.0 || cursor.is_some())
+                && let Some(rows) = note(seq, cursor.as_ref())
+            {
                 logged.log.append(Entry::Batch { port: notes, time: watermark, late: false, rows });
             }
             let frontier = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
@@ -278,7 +280,9 @@ pub(crate) fn replay<'s>(
     }
     let activator = context.scope.activator_for(info.address.clone());
     let mut reader = None;
-    if context.is_home() && let Some((logged, from)) = log {
+    if context.is_home()
+        && let Some((logged, from)) = log
+    {
         let address = info.address.to_vec();
         let waker = context.scope.worker().sync_activator_for(address.clone());
         context.flow.add_waker(context.scope.worker().sync_activator_for(address));

@@ -90,7 +90,13 @@ pub(crate) struct Heard {
 impl Heard {
     pub fn new(shared: &Arc<Shared>, place: Place) -> Self {
         let (own, reports) = (Mutex::default(), Mutex::default());
-        Self { shared: Arc::clone(shared), others: place.processes - 1, own, reports, stop_told: AtomicBool::new(false) }
+        Self {
+            shared: Arc::clone(shared),
+            others: place.processes - 1,
+            own,
+            reports,
+            stop_told: AtomicBool::new(false),
+        }
     }
 
     /// Takes in what the watch says.
@@ -162,11 +168,12 @@ impl Telling {
         Ok(Self { heard: Arc::clone(heard), monitor: Arc::clone(monitor), until, thread })
     }
 
-    /// To be called when the workers have ended; `failure` is why, if not well. Waits for the others to end too.
+    /// To be called when the workers have ended; `failure` is why, if not well. Waits for the others to end too. Returns
+    /// whether any process was told to stop, on which all agree: what the others hear before the end counts for all.
     ///
     /// # Errors
     /// How the run ended instead, if another process was lost or has failed before.
-    pub fn finish(self, failure: Option<&str>) -> Result<(), Event> {
+    pub fn finish(self, failure: Option<&str>) -> Result<bool, Event> {
         let Self { heard, monitor, until, thread } = self;
         drop(until);
         if thread.join().is_err() {
@@ -178,11 +185,12 @@ impl Telling {
         match failure {
             Some(failure) => {
                 monitor.fail(failure);
-                Ok(())
+                Ok(true)
             }
             None => {
                 tell(&heard, &monitor);
-                monitor.finish()
+                monitor.finish()?;
+                Ok(heard.stop_told.load(SeqCst))
             }
         }
     }
@@ -194,7 +202,9 @@ fn tell(heard: &Heard, monitor: &Monitor) {
         monitor.stop();
     }
     // What the others have in flight is in the spool too, and waits for this process in vain.
-    if shared.flows.is_parked() && let Some(failure) = shared.failure() {
+    if shared.flows.is_parked()
+        && let Some(failure) = shared.failure()
+    {
         return monitor.fail(&failure.message);
     }
     let told = heard.note().map_err(|error| error.to_string());
@@ -205,4 +215,51 @@ fn tell(heard: &Heard, monitor: &Monitor) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Peer;
+
+    fn told(process: usize, report: &Report) -> Event {
+        let peer = Peer { process, address: String::new() };
+        Event::Told(peer, serde_json::to_vec(report).expect("JSON"))
+    }
+
+    #[test]
+    fn a_stage_is_reached_when_every_other_process_has_said_so() {
+        let shared = Arc::new(Shared::default());
+        let heard = Heard::new(&shared, Place { process: 0, processes: 3, threads: 1 });
+        let report = |stage| Report { stage, ..Report::default() };
+        heard.event(&told(1, &report(Stage::Parked)));
+        assert!(!heard.have_reached(Stage::Through), "nothing was heard of process 2");
+        heard.event(&told(2, &report(Stage::Through)));
+        assert!(heard.have_reached(Stage::Through) && !heard.have_reached(Stage::Parked));
+        heard.event(&told(2, &report(Stage::Running)));
+        assert!(!heard.have_reached(Stage::Through), "rows came");
+    }
+
+    #[test]
+    fn rows_on_their_way_are_the_sum_over_all_processes() {
+        let shared = Arc::new(Shared::default());
+        let heard = Heard::new(&shared, Place { process: 0, processes: 3, threads: 1 });
+        let report = |backlog| Report { backlog, ..Report::default() };
+        shared.backlog.sent(10_000_000);
+        heard.event(&told(1, &report(-6_000_000)));
+        heard.event(&told(1, &report(-9_000_000)));
+        assert!(shared.backlog.is_full());
+        heard.event(&told(2, &report(-1_000_000)));
+        assert!(!shared.backlog.is_full());
+    }
+
+    #[test]
+    fn a_note_that_is_not_understood_changes_nothing() {
+        let shared = Arc::new(Shared::default());
+        let heard = Heard::new(&shared, Place { process: 0, processes: 2, threads: 1 });
+        heard.event(&Event::Told(Peer { process: 1, address: String::new() }, b"{".to_vec()));
+        assert!(!heard.have_reached(Stage::Running) && !shared.is_stopping());
+        heard.event(&Event::Stopped(Peer { process: 1, address: String::new() }));
+        assert!(shared.is_stopping() && !shared.is_aborted());
+    }
 }

@@ -19,15 +19,15 @@ use timely::{CommunicationConfig, Config};
 
 use crate::batch::Time;
 use crate::cluster::{Cluster, ConnectError, Event, Running};
+use crate::control::{Control, LOOK};
+use crate::flow::Flow;
 use crate::metrics::NodeMetrics;
 use crate::plan::Plan;
 use crate::processes::{self, Heard, Place, Telling};
 use crate::registry::Inputs;
-use crate::control::{Control, LOOK};
-use crate::flow::Flow;
 use crate::reload::{Loader, Outcome};
 use crate::render::render;
-use crate::shared::{Failure, FailureClass, Shared};
+use crate::shared::{Failure, Shared};
 
 /// The longest that a worker sleeps. Messages, and timers set with `activate_after`, wake it earlier; this is only how
 /// often it looks whether the run was aborted.
@@ -103,7 +103,8 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     plan.check_processes(place.processes).map_err(RunError::NotStarted)?;
     let heard = options.cluster.as_ref().map(|_| Arc::new(Heard::new(shared, place)));
     let mut control = Control::start(&plan, place, heard.clone(), shared, options.loader).map_err(|message| {
-        RunError::Failed(Failure { class: FailureClass::Node, message: format!("the spool cannot be used: {message}") })
+        shared.fail(message.clone());
+        RunError::Failed(Failure::from(message))
     })?;
     let others = match options.cluster.zip(heard) {
         Some((together, heard)) => Some(connect(&together, &plan, shared, heard)?),
@@ -186,15 +187,17 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     // A panic is a defect; a failure that another worker reported because of it explains less.
     let panicked = panicked.lock().unwrap_or_else(PoisonError::into_inner).take();
     let mut error = panicked.or_else(|| shared.failure().map(RunError::Failed));
-    if let Some(telling) = telling
-        && let Err(event) = telling.finish(error.as_ref().map(RunError::to_string).as_deref())
-    {
-        error = Some(RunError::Other(event));
+    let mut stopped = shared.is_stopping();
+    if let Some(telling) = telling {
+        match telling.finish(error.as_ref().map(RunError::to_string).as_deref()) {
+            Ok(any_stopped) => stopped = any_stopped,
+            Err(event) => error = Some(RunError::Other(event)),
+        }
     }
     match error {
         Some(error) => Err(error),
         None => {
-            if let Some(control) = control {
+            if let Some(control) = control.filter(|_| !stopped) {
                 control.finish();
             }
             Ok(())

@@ -43,8 +43,10 @@ impl Watermark {
 
     /// Goes on where the source was before: rows before `time` (ms) are late.
     pub fn resume(&mut self, time: Time) {
-        let ns = i64::try_from(time).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        self.at_ns = self.at_ns.max(ns);
+        if time > 0 {
+            let ns = i64::try_from(time).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+            self.at_ns = self.at_ns.max(ns);
+        }
     }
 
     /// Judges a row by its event time in ns since the epoch, then moves the watermark.
@@ -52,6 +54,12 @@ impl Watermark {
         let arrival = if event_ns < self.at_ns { Arrival::Late } else { Arrival::OnTime };
         self.at_ns = self.at_ns.max(event_ns.saturating_sub(self.lateness_ns));
         arrival
+    }
+
+    /// Whether an event time is further than `by` ahead of all that was seen, if anything was.
+    pub fn is_ahead(&self, event_ns: i64, by: Duration) -> bool {
+        let greatest = self.at_ns.saturating_add(self.lateness_ns);
+        self.at_ns != i64::MIN && event_ns > greatest.saturating_add(nanos(by))
     }
 
     /// Moves the watermark of a source that is idle: at `now_ns` nothing older than the lateness is waited for.

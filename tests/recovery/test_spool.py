@@ -78,7 +78,8 @@ class Damage(LiveCase):
         lost = self.lost(spool)
         self.assertEqual(lost, list(range(len(self.whole) - len(lost), len(self.whole))))
         self.assertTrue(0 < len(lost) < len(self.whole) // 2, len(lost))
-        self.check(spool, FAILED, says=segment.name)
+        # A write that was interrupted is no damage: the next start cuts it off.
+        self.check(spool, OK, says="interrupted write")
         self.check(spool, OK, "--repair")
         self.check(spool, OK)
 
@@ -105,7 +106,7 @@ class Full(LiveCase):
             self.skipTest("needs root to mount a small tmpfs")
         self.disk = self.directory / "disk"
         self.disk.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", self.disk], capture_output=True,
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", self.disk], capture_output=True,
                                  text=True, check=False)
         if mounted.returncode != 0:
             self.skipTest(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
@@ -120,16 +121,16 @@ class Full(LiveCase):
     def test_a_full_disk_holds_senders_back_and_loses_nothing(self):
         """Senders see a full queue until there is room; then everything comes out once."""
         ballast = self.disk / "ballast"
-        ballast.write_bytes(bytes(5 * MIB))
+        ballast.write_bytes(bytes(18 * MIB))
         self.start_with("when_full: block")
-        with Feeder(large(23, count=600), self.directory, speed=1000) as feeder:
+        with Feeder(large(23, count=2400), self.directory, speed=1000) as feeder:
             wait_for("a full queue", lambda: feeder.refused > 5)
             before = len(feeder.sent)
             ballast.unlink()
             wait_for("all rows to be sent", lambda: not feeder.is_alive())
-        self.assertEqual(len(feeder.sent), 600)
-        print(f"\n    {before} of 600 large rows were sent before the disk was full ", end="")
-        self.assertLess(before, 600)
+        self.assertEqual(len(feeder.sent), 2400)
+        print(f"\n    {before} of 2400 large rows were sent before the disk was full ", end="")
+        self.assertLess(before, 2400)
         self.await_requests(feeder.ids(REQUEST))
         self.stop()
         self.assertEqual(sorted(self.exported(REQUEST, self.disk / "spool")), sorted(feeder.ids(REQUEST)))
@@ -154,5 +155,5 @@ class Full(LiveCase):
 def large(seed: int, count: int) -> list[Event]:
     """Requests of 8 KiB that do not compress well."""
     rng = random.Random(seed)
-    requests = [event for event in traffic(seed, seconds=30).events() if event.stream == REQUEST][:count]
+    requests = [event for event in traffic(seed, seconds=120).events() if event.stream == REQUEST][:count]
     return [replace(event, fields=event.fields | {"query": rng.randbytes(4096).hex()}) for event in requests]

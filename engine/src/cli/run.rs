@@ -14,8 +14,8 @@ use crate::cluster::{Cluster, Hosts};
 use crate::graph::mermaid;
 use crate::plan::{LoadOptions, Plan};
 use crate::registry::Registry;
-use crate::render::{FailureClass, Shared};
 use crate::reload::{Loader, Outcome};
+use crate::render::{FailureClass, Shared};
 use crate::run::{Options, RunError, Summary, Together, execute_with};
 use crate::text::printable;
 

@@ -272,6 +272,17 @@ mod tests {
     }
 
     #[test]
+    fn where_a_node_is_is_no_option_of_its_kind() {
+        let (pipeline, problems) = read("name: x\nnodes: [{ id: a, kind: k, process: 1, path: p }, { id: b, kind: k }]\n");
+        assert_eq!(problems, "");
+        let nodes = pipeline.expect("valid").nodes;
+        assert_eq!(nodes[0].process.as_ref().map(|process| process.value), Some(1));
+        assert!(nodes[0].options.get("process").is_none() && nodes[1].process.is_none());
+        let (_, problems) = read("name: x\nnodes: [{ id: a, kind: k, process: -1 }]\n");
+        assert!(problems.contains("a whole number, 0 or more"), "{problems}");
+    }
+
+    #[test]
     fn every_fault_of_the_outline_is_reported_at_once() {
         let (_, problems) = read("name: x\nticks: 1s\ntick: soon\nnodes:\n  - { kind: k }\n  - 5\n");
         for part in ["unknown section `ticks`", "not a duration", "a node needs `id`", "a node is a mapping"] {
