@@ -241,7 +241,7 @@ fn work(worker: &mut Worker, place: Place, shared: &Arc<Shared>, observe: Option
         let running = worker.installed_dataflows();
         open.retain(|(dataflow, flow, probe)| {
             let ended = !running.contains(dataflow);
-            if index % place.threads == 0 {
+            if index.is_multiple_of(place.threads) {
                 flow.set_frontier(probe.with_frontier(|frontier| frontier.first().copied()).unwrap_or(Time::MAX));
             }
             if ended {

@@ -8,7 +8,7 @@ impl Plan {
     /// # Errors
     /// What is in the way.
     pub fn check_processes(&self, processes: usize) -> Result<(), String> {
-        for node in self.nodes.iter().filter(|node| node.process >= processes) {
+        if let Some(node) = self.nodes.iter().find(|node| node.process >= processes) {
             let (id, process) = (&node.id, node.process);
             return Err(match processes {
                 0 | 1 => format!("`{id}` has `process: {process}`: start each process with --process and --hosts"),
