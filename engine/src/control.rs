@@ -281,9 +281,7 @@ impl Control {
         let parked = self.computing.iter().all(|flow| flow.has_parked(workers) || flow.has_ended(workers));
         // A failed sink does not answer. Counters stand still for a while more so that frontiers get around.
         let done = stop.parking && parked && stop.quiet.1.elapsed() >= QUIET;
-        if done
-            && let Some(heard) = &self.heard
-        {
+        if done && let Some(heard) = &self.heard {
             heard.set_stage(Stage::Parked);
         }
         if done && others(Stage::Parked) || stop.parking && (failed || stop.since.elapsed() >= 2 * DRAIN) {

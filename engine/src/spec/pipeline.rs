@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn where_a_node_is_is_no_option_of_its_kind() {
-        let (pipeline, problems) = read("name: x\nnodes: [{ id: a, kind: k, process: 1, path: p }, { id: b, kind: k }]\n");
+        let (pipeline, problems) =
+            read("name: x\nnodes: [{ id: a, kind: k, process: 1, path: p }, { id: b, kind: k }]\n");
         assert_eq!(problems, "");
         let nodes = pipeline.expect("valid").nodes;
         assert_eq!(nodes[0].process.as_ref().map(|process| process.value), Some(1));
