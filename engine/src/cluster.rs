@@ -86,6 +86,11 @@ impl Cluster {
         self.process
     }
 
+    /// The number of workers of each process.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Listens, and returns when all processes are connected with each other.
     ///
     /// `digest` says what is to be run: processes with different digests refuse each other. `cancelled` is asked

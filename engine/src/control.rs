@@ -15,8 +15,9 @@ use crate::flow::{Flow, Flows};
 use crate::ledger;
 use crate::logged::Logged;
 use crate::metrics::Metrics;
-use crate::plan::{Part, Plan};
-use crate::reload::Loader;
+use crate::plan::{LogPorts, Part, Plan};
+use crate::processes::{FIXED, Heard, Place, Stage};
+use crate::reload::{Loader, Outcome};
 use crate::shared::Shared;
 use crate::spool::SpoolError;
 
@@ -44,10 +45,14 @@ struct Progress {
 /// The state of a run that can be continued and changed.
 pub(crate) struct Control {
     shared: Arc<Shared>,
+    /// Workers of this process.
     workers: usize,
+    place: Place,
+    /// What is known of the other processes, if there are others.
+    heard: Option<Arc<Heard>>,
     loader: Option<Loader>,
     plan: Arc<Plan>,
-    /// By the source's id.
+    /// By the source's id; those of this process.
     logs: HashMap<String, Arc<Logged>>,
     receiving: Vec<Arc<Flow>>,
     computing: Vec<Arc<Flow>>,
@@ -72,7 +77,8 @@ impl Control {
     /// If the spool cannot be used.
     pub fn start(
         plan: &Arc<Plan>,
-        workers: usize,
+        place: Place,
+        heard: Option<Arc<Heard>>,
         shared: &Arc<Shared>,
         loader: Option<Loader>,
     ) -> Result<Option<Self>, String> {
@@ -85,13 +91,15 @@ impl Control {
         }
         let mut control = Self {
             shared: Arc::clone(shared),
-            workers,
+            workers: place.threads,
+            place,
+            heard,
             loader,
             plan: Arc::clone(plan),
             logs: HashMap::new(),
             receiving: Vec::new(),
             computing: Vec::new(),
-            progress: ledger::read(&progress_path(plan))?.unwrap_or_default(),
+            progress: ledger::read(&progress_path(plan, place))?.unwrap_or_default(),
             noted: Instant::now(),
             stop: None,
         };
@@ -114,7 +122,8 @@ impl Control {
     /// The dataflow of a live source, up to its log.
     fn receive(&mut self, plan: &Arc<Plan>, part: Part) -> Result<Flow, SpoolError> {
         let mut writes = None;
-        if let Some(ports) = &part.writes {
+        let own = |ports: &&LogPorts| self.place.owns(&plan.nodes[ports.source]);
+        if let Some(ports) = part.writes.as_ref().filter(own) {
             let id = plan.nodes[ports.source].id.clone();
             let logged = match self.logs.get(&id) {
                 Some(logged) => Arc::clone(logged),
@@ -144,9 +153,12 @@ impl Control {
         let needs = plan.needs(&part, self.progress.upto);
         let mut logs = Vec::with_capacity(part.reads.len());
         for (ports, need) in part.reads.iter().zip(needs) {
-            let Some(logged) = self.logs.get(&plan.nodes[ports.source].id) else { continue };
+            let Some(logged) = self.logs.get(&plan.nodes[ports.source].id) else {
+                logs.push(None);
+                continue;
+            };
             let from = if self.progress.upto == 0 { logged.log.first() } else { logged.log.start_for(need)? };
-            logs.push((Arc::clone(logged), from));
+            logs.push(Some((Arc::clone(logged), from)));
         }
         let flow = Flow::new(Arc::clone(plan), part, metrics, tables).reading(logs);
         Ok(Flow { ledgers: Some(ledgers(plan)), ..flow })
@@ -164,18 +176,20 @@ impl Control {
         } else if self.shared.is_stopping() {
             self.bring_to_a_stop();
         } else if self.shared.reloads.take() {
-            self.change();
+            match self.place.is_shared() {
+                true => self.shared.reloads.record(Outcome::Refused(FIXED.to_owned())),
+                false => self.change(),
+            }
         }
         if self.noted.elapsed() >= NOTE {
             self.note();
         }
     }
 
-    /// The workers have ended. A run whose sources have all ended by themselves leaves nothing to go on with.
+    /// All workers have ended, well and without having been told to. A run whose sources have all ended by themselves
+    /// leaves nothing to go on with.
     pub fn finish(mut self) {
-        let complete = self.logs.values().all(|logged| logged.is_complete());
-        let failed = self.shared.failure().is_some() || self.shared.is_aborted();
-        if !complete || failed || self.shared.is_stopping() {
+        if !self.logs.values().all(|logged| logged.is_complete()) {
             return;
         }
         let dir = self.plan.spool_dir();
@@ -191,7 +205,7 @@ impl Control {
                 tracing::warn!(path = %path.display(), %error, "the spool of a finished run cannot be removed");
             }
         }
-        let _ = std::fs::remove_file(progress_path(&self.plan));
+        let _ = std::fs::remove_file(progress_path(&self.plan, self.place));
     }
 
     /// Everything that is before this has been confirmed by every sink.
@@ -202,12 +216,16 @@ impl Control {
     /// Notes how far the run is, then lets go of what nobody needs any more.
     fn note(&mut self) {
         self.noted = Instant::now();
+        if self.place.is_shared() && self.logs.is_empty() {
+            // Those who have the logs say where the next run begins.
+            return;
+        }
         let upto = self.upto();
         if upto <= self.progress.upto || upto == Time::MAX {
             return;
         }
         let progress = Progress { upto };
-        match ledger::write(&progress_path(&self.plan), &progress) {
+        match ledger::write(&progress_path(&self.plan, self.place), &progress) {
             Ok(()) => self.progress = progress,
             // What is kept is more than is needed, until it can be noted again.
             Err(error) => return tracing::warn!(error, "how far the run is cannot be noted"),
@@ -249,14 +267,24 @@ impl Control {
         let through = received && read && stop.quiet.1.elapsed() >= QUIET;
         let failed = self.shared.failure().is_some();
         let late = stop.since.elapsed() >= DRAIN;
-        if !stop.parking && (through || late || failed && received) {
+        if !stop.parking
+            && let Some(heard) = &self.heard
+        {
+            heard.set_stage(if through { Stage::Through } else { Stage::Running });
+        }
+        let others = |stage| self.heard.as_ref().is_none_or(|heard| heard.have_reached(stage));
+        if !stop.parking && (through && others(Stage::Through) || late || failed && received) {
             stop.parking = true;
             stop.quiet.1 = Instant::now();
             self.computing.iter().for_each(|flow| flow.start_parking());
         }
         let parked = self.computing.iter().all(|flow| flow.has_parked(workers) || flow.has_ended(workers));
         // A failed sink does not answer. Counters stand still for a while more so that frontiers get around.
-        if stop.parking && (parked && stop.quiet.1.elapsed() >= QUIET || failed || stop.since.elapsed() >= 2 * DRAIN) {
+        let done = stop.parking && parked && stop.quiet.1.elapsed() >= QUIET;
+        if done && let Some(heard) = &self.heard {
+            heard.set_stage(Stage::Parked);
+        }
+        if done && others(Stage::Parked) || stop.parking && (failed || stop.since.elapsed() >= 2 * DRAIN) {
             self.note();
             self.shared.flows.park();
         }
@@ -279,6 +307,10 @@ fn ledgers(plan: &Plan) -> PathBuf {
     plan.spool_dir().join("confirmed")
 }
 
-fn progress_path(plan: &Plan) -> PathBuf {
-    plan.spool_dir().join("progress.json")
+/// Processes on one machine may share the folder.
+fn progress_path(plan: &Plan, place: Place) -> PathBuf {
+    plan.spool_dir().join(match place.process {
+        0 => "progress.json".to_owned(),
+        process => format!("progress-{process}.json"),
+    })
 }

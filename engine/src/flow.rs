@@ -79,10 +79,12 @@ pub struct Flow {
     pub tables: Vec<Arc<Table>>,
     /// Where the sources of this dataflow are.
     pub sources: Sources,
-    /// The log that it writes, and what the log knew of the source when it was opened.
+    /// The log that it writes, and what the log knew of the source when it was opened. `None` in processes that do not
+    /// own the log.
     pub writes: Option<(Arc<Logged>, Resume)>,
-    /// The logs that it reads, in the order of the part, each with the position from which on.
-    pub reads: Vec<(Arc<Logged>, u64)>,
+    /// The logs that it reads, in the order of the part, each with the position from which on; `None` for a log of
+    /// another process.
+    pub reads: Vec<Option<(Arc<Logged>, u64)>>,
     /// Whether every source of it ends by itself.
     pub bounded: bool,
     /// When its sinks write.
@@ -135,9 +137,9 @@ impl Flow {
         }
     }
 
-    /// Reads logs, each from a position on.
-    pub fn reading(mut self, logs: Vec<(Arc<Logged>, u64)>) -> Self {
-        self.behind = AtomicUsize::new(logs.len());
+    /// Reads logs, each from a position on; `None` for a log of another process.
+    pub fn reading(mut self, logs: Vec<Option<(Arc<Logged>, u64)>>) -> Self {
+        self.behind = AtomicUsize::new(logs.iter().flatten().count());
         self.reads = logs;
         self
     }

@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod logged;
 pub mod metrics;
 pub mod plan;
+mod processes;
 pub mod registry;
 pub mod reload;
 pub mod render;

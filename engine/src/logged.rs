@@ -191,11 +191,11 @@ fn after(rows: &RecordBatch) -> u64 {
     seqs(rows).and_then(|seqs| seqs.into_iter().max()).map_or(0, |seq| seq.saturating_add(1))
 }
 
-/// Ends a source's dataflow: all that arrives goes into the log, and how far the source is.
+/// Ends a source's dataflow: all that arrives goes into the log, and how far the source is. Other processes than the one
+/// that has the log send what they have.
 pub(crate) fn append<'s>(
     context: &BuildContext<'s>,
-    logged: &Arc<Logged>,
-    resume: &Resume,
+    log: Option<&(Arc<Logged>, Resume)>,
     streams: Vec<Stream<'s>>,
 ) -> Stream<'s> {
     let mut builder = OperatorBuilder::new(format!("{} log", context.id), context.scope);
@@ -203,9 +203,9 @@ pub(crate) fn append<'s>(
     let mut inputs: Vec<_> =
         streams.into_iter().map(|stream| builder.new_input(stream, Exchange::new(move |_: &Batch| home))).collect();
     let (_output, stream) = builder.new_output::<Vec<Batch>>();
-    let is_home = context.is_home();
-    let (logged, shared, flow) = (Arc::clone(logged), Arc::clone(&context.shared), Arc::clone(&context.flow));
-    let (mut seq, mut watermark, mut open) = (resume.seq, resume.watermark, is_home);
+    let (mut seq, mut watermark) = log.map_or((0, 0), |(_, resume)| (resume.seq, resume.watermark));
+    let mut open = log.map(|(logged, _)| Arc::clone(logged)).filter(|_| context.is_home());
+    let (shared, flow) = (Arc::clone(&context.shared), Arc::clone(&context.flow));
     let notes = inputs.len();
     builder.build(move |capabilities| {
         drop(capabilities);
@@ -219,9 +219,7 @@ pub(crate) fn append<'s>(
                     }
                 });
             }
-            if !open {
-                return;
-            }
+            let Some(logged) = &open else { return };
             let before = (seq, watermark);
             arrived.sort_by_key(|(time, port, _)| (*time, *port));
             for (time, port, Batch { rows, late, .. }) in arrived.drain(..) {
@@ -242,7 +240,6 @@ pub(crate) fn append<'s>(
                 }
                 Some(_) => {}
                 None => {
-                    open = false;
                     if flow.sources.last() > watermark {
                         watermark = flow.sources.last();
                         logged.log.append(Entry::Watermark(watermark));
@@ -263,13 +260,20 @@ pub(crate) fn append<'s>(
                     resume.cursor = Some(Cursor { seq, place, logged: Vec::new() });
                 }
             }
+            if frontier.is_none() {
+                open = None;
+            }
         }
     });
     stream
 }
 
-/// A source: what a log has from a position on, then what is appended.
-pub(crate) fn replay<'s>(context: &BuildContext<'s>, logged: &Arc<Logged>, from: u64, ports: usize) -> Vec<Stream<'s>> {
+/// A source: what a log has from a position on, then what is appended. Without a log it is another process that reads it.
+pub(crate) fn replay<'s>(
+    context: &BuildContext<'s>,
+    log: Option<&(Arc<Logged>, u64)>,
+    ports: usize,
+) -> Vec<Stream<'s>> {
     let mut builder = OperatorBuilder::new(format!("{} replay", context.id), context.scope);
     let info = builder.operator_info();
     let (mut outputs, mut streams) = (Vec::new(), Vec::new());
@@ -280,7 +284,9 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, logged: &Arc<Logged>, from:
     }
     let activator = context.scope.activator_for(info.address.clone());
     let mut reader = None;
-    if context.is_home() {
+    if context.is_home()
+        && let Some((logged, from)) = log
+    {
         let address = info.address.to_vec();
         let waker = context.scope.worker().sync_activator_for(address.clone());
         context.flow.add_waker(context.scope.worker().sync_activator_for(address));
@@ -288,11 +294,10 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, logged: &Arc<Logged>, from:
             // A worker that has gone needs no waking.
             let _ = waker.activate();
         });
-        reader = Some((logged.log.reader(from), subscription));
+        reader = Some((logged.log.reader(*from), Arc::clone(logged), subscription));
     }
     let (probe, shared, flow, id) =
         (context.probe.clone(), Arc::clone(&context.shared), Arc::clone(&context.flow), context.id.clone());
-    let logged = Arc::clone(logged);
     builder.build(move |capabilities| {
         let mut capabilities: Vec<Capability<Time>> = capabilities;
         if reader.is_none() {
@@ -301,7 +306,7 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, logged: &Arc<Logged>, from:
         let mut pacer = Pacer::default();
         let mut behind = true;
         move |_frontiers| {
-            let Some((open, _)) = reader.as_mut() else { return };
+            let Some((open, logged, _)) = reader.as_mut() else { return };
             let mut ended = flow.is_ending();
             let mut waits = false;
             for _ in 0..ENTRIES_PER_TURN {

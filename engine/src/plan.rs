@@ -4,6 +4,7 @@ pub mod diff;
 mod identity;
 mod partition;
 mod parts;
+mod placement;
 mod planner;
 
 use std::fmt;
@@ -59,6 +60,8 @@ pub struct PlannedNode {
     pub connected: Vec<bool>,
     /// What builds it.
     pub node: Box<dyn Node>,
+    /// The process that reads or writes for a source or a sink, if several run the pipeline.
+    pub process: usize,
     /// What its YAML says.
     pub definition: Definition,
     /// Of its kind, its definition, `tick`, and the digests of its inputs: nodes of one digest compute the same from

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::probe::{Handle, Probe};
 
@@ -18,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::logged::{Resume, append, replay};
 use crate::metrics::NodeMetrics;
 use crate::plan::Input;
+use crate::processes::Place;
 
 pub use crate::shared::{Failure, FailureClass, Progress, Shared};
 
@@ -32,8 +33,10 @@ pub struct BuildContext<'s> {
     pub metrics: Arc<NodeMetrics>,
     /// The number of this worker, from 0.
     pub worker: usize,
-    /// How many workers there are.
+    /// How many workers there are, in all processes.
     pub peers: usize,
+    /// How many workers each process has.
+    pub threads: usize,
     /// How far everything downstream has got.
     pub probe: Handle<Time>,
     /// What the run shares.
@@ -53,14 +56,25 @@ pub struct BuildContext<'s> {
 }
 
 impl BuildContext<'_> {
-    /// Whether this worker owns the node. Sources and single files are spread over the workers in pipeline order.
+    /// Whether this worker owns the node. Sources and single files are spread over the workers of their process in
+    /// pipeline order.
     pub fn is_home(&self) -> bool {
         self.worker == self.home
+    }
+
+    /// Whether this worker is in the process that owns the node. All rows of a sink come there.
+    pub fn is_here(&self) -> bool {
+        self.worker / self.threads == self.home / self.threads
     }
 
     /// Routes batches to the worker that owns the node: the value for [`Batch::route`].
     pub fn home(&self) -> u64 {
         self.home as u64
+    }
+
+    /// Routes batches to the worker that owns the `nth` part of a node that consists of several, in the same process.
+    pub fn home_of(&self, nth: usize) -> u64 {
+        (self.home - self.home % self.threads + (self.home + nth) % self.threads) as u64
     }
 
     /// Where a source goes on: behind what its log has.
@@ -72,7 +86,7 @@ impl BuildContext<'_> {
     /// changed.
     pub fn outlet(&self, address: Rc<[usize]>) -> Outlet {
         self.flow.add_waker(self.scope.worker().sync_activator_for(address.to_vec()));
-        Outlet::new(Arc::clone(&self.flow), self.peers)
+        Outlet::new(Arc::clone(&self.flow), self.threads)
     }
 
     /// Where a sink notes how far it is, under a name of its own; `None` if the run cannot be continued by another.
@@ -96,11 +110,11 @@ impl BuildContext<'_> {
 }
 
 /// Builds a dataflow's nodes, counters, served tables, the ways to and from its logs, and the probe, which it returns.
-pub fn render(
+pub(crate) fn render(
     flow: &Arc<Flow>,
     scope: Scope<'_, Time>,
     worker: usize,
-    peers: usize,
+    place: Place,
     shared: &Arc<Shared>,
 ) -> Handle<Time> {
     let (plan, part) = (&flow.plan, &flow.part);
@@ -112,10 +126,10 @@ pub fn render(
         }
     }
     let (probe, ports) = (Handle::new(), HashMap::new());
-    let mut rendering = Rendering { flow, scope, worker, peers, shared, probe, ports, tables };
-    for (log, (logged, from)) in part.reads.iter().zip(&flow.reads) {
+    let mut rendering = Rendering { flow, scope, worker, place, shared, probe, ports, tables };
+    for (log, logged) in part.reads.iter().zip(&flow.reads) {
         let context = rendering.context(log.source);
-        let streams = replay(&context, logged, *from, log.ports.len());
+        let streams = replay(&context, logged.as_ref(), log.ports.len());
         for (&(index, port), stream) in log.ports.iter().zip(streams) {
             rendering.pass(index, port, stream, &context, None);
         }
@@ -124,7 +138,10 @@ pub fn render(
         let node = &plan.nodes[index];
         let context = rendering.context(index);
         let inputs = node.inputs.iter().filter_map(|input| {
-            let stream = rendering.ports.get(&(input.node, input.port))?.clone();
+            let mut stream = rendering.ports.get(&(input.node, input.port))?.clone();
+            if node.outputs.is_empty() && place.is_shared() {
+                stream = bring(stream, context.home(), shared);
+            }
             Some(Edge { stream, ty: plan.nodes[input.node].outputs[input.port].clone() })
         });
         let streams = node.node.build(&context, inputs.collect());
@@ -136,9 +153,9 @@ pub fn render(
             }
         }
     }
-    if let (Some(log), Some((logged, resume))) = (&part.writes, &flow.writes) {
+    if let Some(log) = &part.writes {
         let streams = log.ports.iter().filter_map(|at| rendering.ports.remove(at)).collect();
-        append(&rendering.context(log.source), logged, resume, streams).probe_with(&rendering.probe);
+        append(&rendering.context(log.source), flow.writes.as_ref(), streams).probe_with(&rendering.probe);
     }
     flow.built();
     rendering.probe
@@ -149,7 +166,7 @@ struct Rendering<'a, 's> {
     flow: &'a Arc<Flow>,
     scope: Scope<'s, Time>,
     worker: usize,
-    peers: usize,
+    place: Place,
     shared: &'a Arc<Shared>,
     probe: Handle<Time>,
     ports: HashMap<(usize, usize), Stream<'s>>,
@@ -159,13 +176,17 @@ struct Rendering<'a, 's> {
 impl<'s> Rendering<'_, 's> {
     fn context(&self, index: usize) -> BuildContext<'s> {
         let node = &self.flow.plan.nodes[index];
-        let shown = |input: &Input| self.tables.get(&(input.node, input.port)).and_then(|t| t.first()).cloned();
+        // Tables are shown by the first process; a sink elsewhere cannot tell them what it has stored.
+        let tables = Some(&self.tables).filter(|_| node.process == 0);
+        let shown = |input: &Input| tables?.get(&(input.node, input.port)).and_then(|t| t.first()).cloned();
+        let threads = self.place.threads;
         BuildContext {
             scope: self.scope,
             id: node.id.clone(),
             metrics: self.flow.metrics.node(&node.id, node.kind.name),
             worker: self.worker,
-            peers: self.peers,
+            peers: threads * self.place.processes,
+            threads,
             probe: self.probe.clone(),
             shared: Arc::clone(self.shared),
             connected: node.connected.clone(),
@@ -173,7 +194,7 @@ impl<'s> Rendering<'_, 's> {
             flow: Arc::clone(self.flow),
             input_names: node.inputs.iter().map(|i| i.name.clone()).collect(),
             bounded: self.flow.bounded,
-            home: index % self.peers,
+            home: node.process * threads + index % threads,
         }
     }
 
@@ -192,7 +213,11 @@ impl<'s> Rendering<'_, 's> {
         let readers = readers.map(|reader| self.flow.metrics.node(&reader.id, reader.kind.name)).collect();
         let stream = count(stream, plan.nodes[index].kind.outputs[port].name, own.cloned(), readers);
         for table in self.tables.get(&(index, port)).into_iter().flatten() {
-            show(stream.clone(), table, context).probe_with(&self.probe);
+            let mut shown = stream.clone();
+            if self.place.is_shared() {
+                shown = bring(shown, 0, self.shared);
+            }
+            show(shown, table, context).probe_with(&self.probe);
         }
         let logged = part.writes.as_ref().is_some_and(|log| log.ports.contains(&(index, port)));
         if plan.nodes[index].connected[port] || logged {
@@ -237,6 +262,35 @@ fn count<'s>(
                     for reader in &readers {
                         NodeMetrics::add(&reader.rows_in, rows);
                     }
+                    session.give_container(batches);
+                }
+            });
+        }
+    })
+}
+
+/// Brings all rows to one worker.
+fn bring<'s>(stream: Stream<'s>, worker: u64, shared: &Arc<Shared>) -> Stream<'s> {
+    let rows = |batches: &[Batch]| -> usize { batches.iter().map(|batch| batch.rows.num_rows()).sum() };
+    let (sending, receiving) = (Arc::clone(shared), Arc::clone(shared));
+    let sent = stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "send", move |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|time, data| {
+                let mut session = output.session(&time);
+                for batches in data {
+                    sending.backlog.sent(rows(batches));
+                    session.give_container(batches);
+                }
+            });
+        }
+    });
+    let to = Exchange::new(move |_: &Batch| worker);
+    sent.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(to, "receive", move |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|time, data| {
+                let mut session = output.session(&time);
+                for batches in data {
+                    receiving.backlog.arrived(rows(batches));
                     session.give_container(batches);
                 }
             });

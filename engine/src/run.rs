@@ -9,19 +9,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use timely::WorkerConfig;
 use timely::dataflow::operators::probe::Handle;
+use timely::execute::execute_from;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, Config};
 
 use crate::batch::Time;
+use crate::cluster::{Cluster, ConnectError, Event, Running};
 use crate::control::{Control, LOOK};
 use crate::flow::Flow;
 use crate::metrics::NodeMetrics;
 use crate::plan::Plan;
+use crate::processes::{self, Heard, Place, Telling};
 use crate::registry::Inputs;
 use crate::reload::{Loader, Outcome};
 use crate::render::render;
@@ -51,6 +53,12 @@ pub enum RunError {
     /// The workers could not be started.
     #[error("the workers could not be started: {0}")]
     NotStarted(String),
+    /// The processes did not meet.
+    #[error(transparent)]
+    NotConnected(#[from] ConnectError),
+    /// Another process was lost or has failed.
+    #[error("{0}")]
+    Other(Event),
 }
 
 /// Runs `plan` on `workers` threads (at least one) and returns when all of them have ended.
@@ -64,35 +72,55 @@ pub fn execute(plan: Arc<Plan>, workers: usize, shared: &Arc<Shared>) -> Result<
 /// How a plan is run.
 #[derive(Default)]
 pub struct Options {
-    /// Threads; at least one is used.
+    /// Threads of this process; at least one is used.
     pub workers: usize,
+    /// The processes that run the plan together, each with so many threads; `None` if this one runs it alone.
+    pub cluster: Option<Together>,
     /// Loads the pipeline again when a change is asked for.
     pub loader: Option<Loader>,
     /// Called by every worker after each of its steps.
     pub observe: Option<Arc<dyn Fn(&Shared) + Send + Sync>>,
 }
 
+/// How processes come together.
+#[derive(Clone, Debug)]
+pub struct Together {
+    /// This process among the others. Its number of threads counts.
+    pub cluster: Cluster,
+    /// How long the others are waited for.
+    pub timeout: Duration,
+}
+
 /// [`execute`] with all options.
 ///
 /// # Errors
-/// As [`execute`].
+/// As [`execute`]; and if other processes do not come, are lost or fail.
 pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> Result<(), RunError> {
-    let workers = options.workers.max(1);
-    let communication = match workers {
-        1 => CommunicationConfig::Thread,
-        n => CommunicationConfig::Process(n),
+    let place = match &options.cluster {
+        Some(together) => Place::of(&together.cluster),
+        None => Place::alone(options.workers.max(1)),
     };
-    let mut control = Control::start(&plan, workers, shared, options.loader).map_err(|message| {
+    plan.check_processes(place.processes).map_err(RunError::NotStarted)?;
+    let heard = options.cluster.as_ref().map(|_| Arc::new(Heard::new(shared, place)));
+    let mut control = Control::start(&plan, place, heard.clone(), shared, options.loader).map_err(|message| {
         shared.fail(message.clone());
         RunError::Failed(Failure::from(message))
     })?;
+    let others = match options.cluster.zip(heard) {
+        Some((together, heard)) => Some(connect(&together, &plan, shared, heard)?),
+        None => None,
+    };
+    let monitor = others.as_ref().map(|(running, _)| Arc::clone(&running.monitor));
     let panicked: Arc<Mutex<Option<RunError>>> = Arc::default();
     let (run, noted, observe) = (Arc::clone(shared), Arc::clone(&panicked), options.observe);
-    let guards = timely::execute(Config { communication, worker: WorkerConfig::default() }, move |worker| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(worker, &run, observe.as_deref())));
+    let run_worker = move |worker: &mut Worker| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(worker, place, &run, observe.as_deref())));
         if let Err(payload) = outcome {
             let message = panic_message(payload.as_ref());
             let error = RunError::Panicked { worker: worker.index(), message };
+            if let Some(monitor) = &monitor {
+                monitor.fail(&error.to_string());
+            }
             noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             run.abort();
         }
@@ -108,15 +136,28 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
                 tracing::error!(worker = worker.index(), "operators panicked while they were dropped");
             }
         }
-    })
-    .map_err(RunError::NotStarted)?;
+    };
+    let (guards, telling) = match others {
+        Some((Running { builders, others, .. }, telling)) => {
+            (execute_from(builders, others, WorkerConfig::default(), run_worker), Some(telling))
+        }
+        None => {
+            let communication = match place.threads {
+                1 => CommunicationConfig::Thread,
+                n => CommunicationConfig::Process(n),
+            };
+            (timely::execute(Config { communication, worker: WorkerConfig::default() }, run_worker), None)
+        }
+    };
+    let guards = guards.map_err(RunError::NotStarted)?;
     let (ended, directing) = mpsc::channel::<()>();
     let reloads = Arc::clone(&shared.reloads);
+    let fixed = if place.is_shared() { processes::FIXED } else { FIXED };
     let director = std::thread::Builder::new().name("control".into()).spawn(move || {
         while directing.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
             match &mut control {
                 Some(control) => control.look(),
-                None if reloads.take() => reloads.record(Outcome::Refused(FIXED.to_owned())),
+                None if reloads.take() => reloads.record(Outcome::Refused(fixed.to_owned())),
                 None => {}
             }
         }
@@ -132,29 +173,56 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     };
     for outcome in guards.join() {
         if let Err(message) = outcome {
-            tracing::error!(message, "a worker ended out of order");
+            shared.fail(format!("a worker ended out of order: {message}"));
             shared.abort();
         }
     }
     drop(ended);
-    match director.map(JoinHandle::join) {
-        Some(Ok(Some(control))) => control.finish(),
-        Some(Err(_)) => shared.fail("the thread that directs the run panicked".to_owned()),
-        Some(Ok(None)) | None => {}
-    }
+    let control = director.and_then(|director| {
+        director.join().unwrap_or_else(|_| {
+            shared.fail("the thread that directs the run panicked".to_owned());
+            None
+        })
+    });
     // A panic is a defect; a failure that another worker reported because of it explains less.
-    if let Some(error) = panicked.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(error);
+    let panicked = panicked.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let mut error = panicked.or_else(|| shared.failure().map(RunError::Failed));
+    let mut stopped = shared.is_stopping();
+    if let Some(telling) = telling {
+        match telling.finish(error.as_ref().map(RunError::to_string).as_deref()) {
+            Ok(any_stopped) => stopped = any_stopped,
+            Err(event) => error = Some(RunError::Other(event)),
+        }
     }
-    match shared.failure() {
-        Some(failure) => Err(RunError::Failed(failure)),
-        None => Ok(()),
+    match error {
+        Some(error) => Err(error),
+        None => {
+            if let Some(control) = control.filter(|_| !stopped) {
+                control.finish();
+            }
+            Ok(())
+        }
     }
 }
 
+/// Waits for the other processes and starts to talk with them.
+fn connect(
+    together: &Together,
+    plan: &Plan,
+    shared: &Arc<Shared>,
+    heard: Arc<Heard>,
+) -> Result<(Running, Telling), RunError> {
+    let connected = together.cluster.connect(plan.digest(), together.timeout, &|| shared.is_stopping())?;
+    let no_threads = |error: std::io::Error| RunError::NotStarted(error.to_string());
+    let events = Arc::clone(&heard);
+    let running = connected.start(move |event| events.event(event)).map_err(no_threads)?;
+    let telling = Telling::start(&heard, &running.monitor).map_err(no_threads)?;
+    Ok((running, telling))
+}
+
 /// Installs dataflows as they come and steps them.
-fn work(worker: &mut Worker, shared: &Arc<Shared>, observe: Option<&(dyn Fn(&Shared) + Send + Sync)>) {
-    let (index, peers) = (worker.index(), worker.peers());
+fn work(worker: &mut Worker, place: Place, shared: &Arc<Shared>, observe: Option<&(dyn Fn(&Shared) + Send + Sync)>) {
+    let index = worker.index();
     let mut installed = 0;
     let mut open: Vec<(usize, Arc<Flow>, Handle<Time>)> = Vec::new();
     loop {
@@ -164,7 +232,7 @@ fn work(worker: &mut Worker, shared: &Arc<Shared>, observe: Option<&(dyn Fn(&Sha
             installed += 1;
             let Some(flow) = flow else { continue };
             let dataflow = worker.next_dataflow_index();
-            let probe = worker.dataflow::<Time, _, _>(|scope| render(&flow, scope, index, peers, shared));
+            let probe = worker.dataflow::<Time, _, _>(|scope| render(&flow, scope, index, place, shared));
             open.push((dataflow, flow, probe));
         }
         if shared.is_aborted() || shared.flows.is_parked() || closed && !worker.has_dataflows() {
@@ -174,7 +242,7 @@ fn work(worker: &mut Worker, shared: &Arc<Shared>, observe: Option<&(dyn Fn(&Sha
         let running = worker.installed_dataflows();
         open.retain(|(dataflow, flow, probe)| {
             let ended = !running.contains(dataflow);
-            if index == 0 {
+            if index.is_multiple_of(place.threads) {
                 flow.set_frontier(probe.with_frontier(|frontier| frontier.first().copied()).unwrap_or(Time::MAX));
             }
             if ended {

@@ -176,6 +176,18 @@ impl Sources {
         self.last.load(Relaxed)
     }
 
+    /// The watermarks as far as they are known here, in the order of the sources.
+    pub fn known(&self) -> Vec<Time> {
+        self.watermarks.iter().map(|(_, at)| at.load(Relaxed)).collect()
+    }
+
+    /// Takes in what another process knows of the same sources.
+    pub fn learn(&self, known: &[Time]) {
+        for ((_, at), known) in self.watermarks.iter().zip(known) {
+            at.fetch_max(*known, Relaxed);
+        }
+    }
+
     /// Whether another source is behind `time`.
     pub fn any_behind(&self, id: &str, time: Time) -> bool {
         self.watermarks.iter().any(|(name, at)| name != id && at.load(Relaxed) < time)
@@ -183,23 +195,39 @@ impl Sources {
 }
 
 /// Rows that are on their way to another worker, which may be slower than the one that sends them.
+///
+/// Of several processes each counts what its own workers send and receive, which may be less than nothing, and hears now
+/// and then what the others have counted: only the sum says how many are on their way.
 #[derive(Debug, Default)]
-pub struct Backlog(AtomicI64);
+pub struct Backlog {
+    here: AtomicI64,
+    elsewhere: AtomicI64,
+}
 
 impl Backlog {
     /// Rows were sent.
     pub fn sent(&self, rows: usize) {
-        self.0.fetch_add(rows as i64, Relaxed);
+        self.here.fetch_add(rows as i64, Relaxed);
     }
 
     /// Rows have arrived.
     pub fn arrived(&self, rows: usize) {
-        self.0.fetch_sub(rows as i64, Relaxed);
+        self.here.fetch_sub(rows as i64, Relaxed);
     }
 
     /// Whether sources must wait for it to shrink.
     pub fn is_full(&self) -> bool {
-        self.0.load(Relaxed) > MAX_IN_FLIGHT as i64
+        self.balance().saturating_add(self.elsewhere.load(Relaxed)) > MAX_IN_FLIGHT as i64
+    }
+
+    /// What this process has counted: rows sent less rows that have arrived.
+    pub fn balance(&self) -> i64 {
+        self.here.load(Relaxed)
+    }
+
+    /// What the other processes have counted together.
+    pub fn set_elsewhere(&self, balance: i64) {
+        self.elsewhere.store(balance, Relaxed);
     }
 }
 
@@ -254,6 +282,27 @@ mod tests {
         assert!(backlog.is_full());
         backlog.arrived(1);
         assert!(!backlog.is_full());
+    }
+
+    #[test]
+    fn rows_between_processes_are_on_their_way_until_they_are_heard_to_have_arrived() {
+        let (one, other) = (Backlog::default(), Backlog::default());
+        one.sent(MAX_IN_FLIGHT + 1);
+        other.arrived(MAX_IN_FLIGHT + 1);
+        assert!(one.is_full() && !other.is_full());
+        one.set_elsewhere(other.balance());
+        other.set_elsewhere(one.balance());
+        assert!(!one.is_full() && !other.is_full());
+    }
+
+    #[test]
+    fn what_another_process_knows_of_a_source_counts_unless_it_is_older() {
+        let sources = Sources::new(["a".to_owned(), "b".to_owned()]);
+        sources.advance("a", 10);
+        assert!(sources.any_behind("a", 10));
+        sources.learn(&[5, 12]);
+        assert_eq!(sources.known(), [10, 12]);
+        assert!(!sources.any_behind("a", 10));
     }
 
     #[test]

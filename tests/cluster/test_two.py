@@ -5,11 +5,12 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from tests.feeder import SOCKETS, Feeder
 from tests.live_engine import LiveCase, feed_for, pipeline, traffic
 from tests.namespaces import joined
-from tests.support import FAILED, LIMIT_S, OK, Case, running, start
+from tests.support import FAILED, LIMIT_S, OK, REFUSED, Case, running, start, wait_for
 from tests.traffic import REQUEST, Traffic, write
 
 FILES = """\
@@ -28,6 +29,13 @@ OUTPUTS = ("rows.jsonl", "late.jsonl", "features.jsonl")
 LOST_S = 10
 
 
+def in_second(text: str, *nodes: str) -> str:
+    """The same pipeline with these nodes in process 1."""
+    for node in nodes:
+        text = text.replace(f"{{ id: {node}, ", f"{{ id: {node}, process: 1, ")
+    return text
+
+
 def free_addresses(count: int) -> list[str]:
     """Addresses of this machine on ports that nobody listens on."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
@@ -36,6 +44,11 @@ def free_addresses(count: int) -> list[str]:
     finally:
         for one in sockets:
             one.close()
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """The Parquet files beneath a directory."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*.parquet")}
 
 
 class Files(Case):
@@ -57,7 +70,7 @@ class Files(Case):
         return self.sorted_rows(out)
 
     def together(self, addresses: list[str], workers: int, prefix: Callable[[int], tuple] = lambda _: ()) -> dict[str, list[str]]:
-        """What two processes make of it; the first owns sources and sinks."""
+        """What two processes make of it; the first owns sources and sinks, unless they say otherwise."""
         hosts = self.write("hosts", "".join(f"{address}\n" for address in addresses))
         out = self.directory / f"together-{workers}"
         arguments = ("run", "--workers", workers, "--hosts", hosts, self.pipeline, "--process")
@@ -78,6 +91,36 @@ class Files(Case):
                 for name in OUTPUTS:
                     self.assert_same_rows(got[name], expected[name], name)
 
+    def test_the_same_rows_with_sources_and_sinks_in_either_process(self):
+        """`process` says where they are; segments of tables have the same bytes."""
+        store = "  - { id: store, kind: sink.parquet, from: { requests: correlated, features: features } }\n"
+        text = f'data_dir: "${{OUT}}"\n{FILES}{store}'
+        self.pipeline = self.write("whole.yaml", text)
+        expected = self.alone()
+        segments = contents(self.directory / "alone")
+        self.assertGreater(len(segments), 1)
+        self.pipeline = self.write("apart.yaml", in_second(text, "requests", "rows", "features_file", "store"))
+        run = self.engine("run", self.pipeline, environment={"OUT": self.directory})
+        self.assert_exit(run, REFUSED, "`process: 1`", "--hosts")
+        for workers in (1, 2):
+            with self.subTest(workers=workers):
+                got = self.together(free_addresses(2), workers)
+                for name in OUTPUTS:
+                    self.assert_same_rows(got[name], expected[name], name)
+                self.assertEqual(contents(self.directory / f"together-{workers}"), segments)
+
+    def test_a_process_that_fails_is_named_by_the_other(self):
+        """With its message; both end with 1."""
+        self.pipeline.write_text(in_second(FILES, "rows").replace("${OUT}/rows.jsonl", "${OUT}"))
+        hosts = self.write("hosts", "".join(f"{address}\n" for address in free_addresses(2)))
+        arguments = ("run", "--hosts", hosts, self.pipeline, "--process")
+        log = self.directory / "log-1"
+        with running(*arguments, 1, environment={"OUT": self.directory}, log=log) as second:
+            first = self.engine(*arguments, 0, environment={"OUT": self.directory})
+            self.assertEqual(second.wait(LIMIT_S), FAILED, log.read_text())
+        self.assert_exit(first, FAILED, "process 1", "failed: rows: ", "cannot be created")
+        self.assertIn("cannot be created", log.read_text())
+
     def test_the_same_rows_from_two_hosts(self):
         """Network namespaces stand for machines."""
         names = joined(self, ("one", "link0", "192.0.2.1"), ("two", "link0", "192.0.2.2"))
@@ -97,11 +140,13 @@ class Files(Case):
 
 
 class Lost(LiveCase):
-    """A live pipeline in two processes, of which the first owns the sockets."""
+    """A live pipeline in two processes, of which the first owns the sockets and files."""
+
+    nodes: ClassVar[tuple[str, ...]] = ()
 
     def setUp(self) -> None:
         super().setUp()
-        self.write("live.yaml", pipeline())
+        self.write("live.yaml", in_second(pipeline(), *self.nodes))
         self.second: subprocess.Popen | None = None
 
     def begin(self, *arguments: object, wait: bool = True) -> None:
@@ -147,8 +192,29 @@ class Lost(LiveCase):
         self.assertGreater(len(rows), 200)
 
     def test_one_signal_stops_both(self):
-        """SIGTERM to the second: an orderly end, of all."""
+        """SIGTERM to the second: an orderly end, of all. A change before is refused, once."""
         self.begin()
+        self.process.send_signal(signal.SIGHUP)
+        wait_for("the outcome", lambda: "reload: " in self.log.read_text())
         self.second.send_signal(signal.SIGTERM)
         self.assertEqual(self.second.wait(LIMIT_S), OK, self.second_log.read_text())
         self.assertEqual(self.process.wait(LIMIT_S), OK, self.log.read_text())
+        outcomes = [line for line in self.log.read_text().splitlines() if line.startswith("reload: ")]
+        self.assertEqual(len(outcomes), 1, outcomes)
+        self.assertIn("refused a pipeline of several processes", outcomes[0])
+
+    def test_a_sink_that_fails_ends_both(self):
+        """What was received is in the spool; the other process names the one that failed."""
+        (self.data / "rows.jsonl").mkdir(parents=True)
+        self.begin(wait=False)
+        failed, named = (self.second, self.process) if "rows_file" in self.nodes else (self.process, self.second)
+        self.assertEqual(failed.wait(LIMIT_S), FAILED, self.logs())
+        self.assertEqual(named.wait(LIMIT_S), FAILED, self.logs())
+        log = self.log if named is self.process else self.second_log
+        self.assertRegex(log.read_text(), r"process [01] \(.*\) failed: rows_file: .*cannot be opened")
+
+
+class LostApart(Lost):
+    """The second owns a socket, and thereby a log, and a file."""
+
+    nodes = ("requests", "rows_file")

@@ -36,7 +36,8 @@ pub fn markdown(registry: &Registry) -> String {
     let mut out = String::from(
         "# Operators\n\nIn the order in which data flows. Written by `ja4-engine list --format markdown` from the operators' \
          option structs.\n\nEvery node has `id`, `kind` and, unless it is a source, `from`; its options stand beside \
-         them. A reference is `id` for a node's first output, or `id.port`.\n\n| kind | what it does |\n|---|---|\n",
+         them. A reference is `id` for a node's first output, or `id.port`. If several processes run the pipeline, \
+         `process` says which of them a source or a sink belongs to, from 0 (the default).\n\n| kind | what it does |\n|---|---|\n",
     );
     for kind in registry.kinds() {
         let anchor: String = kind.name.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).collect();

@@ -21,6 +21,7 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -56,7 +57,7 @@ impl From<Exit> for ExitCode {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    the run failed: an input could not be read, a sink refused, a worker panicked
+  1    the run failed: an input could not be read, a sink refused, a worker panicked, another process was lost
   2    the pipeline or the command line was refused; nothing was started
   3    the web service could not start, such as when its address is in use
   4    no permission, such as to capture from an interface
@@ -136,7 +137,7 @@ enum Command {
 struct RunArgs {
     /// Pipeline
     file: PathBuf,
-    /// Number of workers; the result does not depend on it [default: the number of cores, at most 2]
+    /// Number of workers of a process; the result does not depend on it [default: the number of cores, at most 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
     /// Keep the web service running when all files are read, until SIGINT or SIGTERM
@@ -156,6 +157,22 @@ struct RunArgs {
     /// No progress and no summary
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    together: TogetherArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct TogetherArgs {
+    /// This process's number if several run the pipeline: the line of its own address in the hosts file, from 0
+    #[arg(long, value_name = "K", requires = "hosts")]
+    process: Option<usize>,
+    /// The processes that run the pipeline together, `address:port` a line; nothing between them is encrypted or checked
+    /// but the address: the ports must be reachable by them alone
+    #[arg(long, value_name = "FILE", requires = "process")]
+    hosts: Option<PathBuf>,
+    /// How long the other processes are waited for
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    connect_timeout: Duration,
 }
 
 #[derive(Debug, clap::Args)]

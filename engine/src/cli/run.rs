@@ -8,14 +8,15 @@ use std::time::Instant;
 
 use super::progress::Progress;
 use super::watch::Watch;
-use super::{Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
+use super::{Exit, LogFormat, RunArgs, RunState, TogetherArgs, Web, WebContext, WebService};
 use super::{complain, load_with, logging, progress, signals, summary};
+use crate::cluster::{Cluster, Hosts};
 use crate::graph::mermaid;
 use crate::plan::{LoadOptions, Plan};
 use crate::registry::Registry;
 use crate::reload::{Loader, Outcome};
 use crate::render::{FailureClass, Shared};
-use crate::run::{Options, RunError, Summary, execute_with};
+use crate::run::{Options, RunError, Summary, Together, execute_with};
 use crate::text::printable;
 
 /// More workers than this are only used if asked for: a pipeline's sources are often what limits it.
@@ -27,12 +28,22 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
         complain(&format!("{} has no section `serve`, so there is nothing to serve", args.file.display()));
         return Exit::Refused;
     }
+    let workers = args.workers.map_or_else(default_workers, usize::from);
+    let cluster = match together(args, &plan, workers) {
+        Ok(cluster) => cluster,
+        Err(message) => {
+            complain(&message);
+            return Exit::Refused;
+        }
+    };
     let bar = progress::bar(args.quiet, args.log_format);
     logging::start(args.log_format, bar.clone());
     let shared = Arc::new(Shared::new(&plan));
     shared.catalog.set_graph(mermaid(&plan));
     let plan = Arc::new(plan);
-    let service = match start_web(&plan, &shared, args.listen, web) {
+    // Served tables are in the first of several processes.
+    let serves = cluster.as_ref().is_none_or(|together| together.cluster.process() == 0);
+    let service = match serves.then(|| start_web(&plan, &shared, args.listen, web)).transpose().map(Option::flatten) {
         Ok(service) => service,
         Err(message) => {
             complain(&message);
@@ -54,13 +65,16 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
     }
 
     let start = Instant::now();
-    let workers = args.workers.map_or_else(default_workers, usize::from);
+    if let (Some(hosts), false) = (&args.together.hosts, args.quiet) {
+        say(&format!("waiting for the other processes of {}", hosts.display()));
+    }
     let shown = (!args.quiet).then(|| Progress::start(&plan, &shared, &bar, args.log_format));
     let format = args.log_format;
     shared.reloads.tell(move |outcome| tell(outcome, format));
     let watch = (!args.no_watch && plan.is_spooled()).then(|| Watch::start(plan.files.clone(), &shared));
     let loader = loader(args, registry);
-    let outcome = execute_with(Arc::clone(&plan), &shared, Options { workers, loader: Some(loader), observe: None });
+    let options = Options { workers, cluster, loader: Some(loader), observe: None };
+    let outcome = execute_with(Arc::clone(&plan), &shared, options);
     drop(watch);
     drop(shown);
     if !args.quiet {
@@ -88,12 +102,26 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
     Exit::Ok
 }
 
+/// The processes that run the pipeline, if there are several. The error is what a user reads.
+fn together(args: &RunArgs, plan: &Plan, workers: usize) -> Result<Option<Together>, String> {
+    let TogetherArgs { process, hosts, connect_timeout } = &args.together;
+    let (Some(process), Some(hosts)) = (process, hosts) else {
+        return plan.check_processes(1).map(|()| None);
+    };
+    let cluster = Hosts::load(hosts).and_then(|hosts| Cluster::new(hosts, *process, workers));
+    let cluster = cluster.map_err(|error| error.to_string())?;
+    plan.check_processes(cluster.processes())?;
+    Ok(Some(Together { cluster, timeout: *connect_timeout }))
+}
+
 /// Loads the pipeline again, as it was loaded at the start.
 fn loader(args: &RunArgs, registry: &Registry) -> Loader {
     let (file, overrides, registry) = (args.file.clone(), args.overrides.set.clone(), registry.clone());
     Box::new(move || {
         let options = LoadOptions { overrides: &overrides, variable: &|name| std::env::var(name).ok() };
-        Plan::load_as(&file, &registry, &options).map_err(|(problems, sources)| sources.render(&problems, false))
+        let plan = Plan::load_as(&file, &registry, &options);
+        let plan = plan.map_err(|(problems, sources)| sources.render(&problems, false))?;
+        plan.check_processes(1).map(|()| plan)
     })
 }
 
@@ -117,7 +145,11 @@ fn default_workers() -> usize {
 fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Failed(failure) if failure.class == FailureClass::Permission => Exit::Permission,
-        RunError::Failed(_) | RunError::Panicked { .. } | RunError::NotStarted(_) => Exit::Failed,
+        RunError::Failed(_)
+        | RunError::Panicked { .. }
+        | RunError::NotStarted(_)
+        | RunError::NotConnected(_)
+        | RunError::Other(_) => Exit::Failed,
     }
 }
 

@@ -9,6 +9,8 @@ use crate::spec::Pipeline;
 const ID: &str = "^[A-Za-z0-9_-]+$";
 /// A reference to a node's output: `id` or `id.port`.
 const REFERENCE: &str = "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_]+)?$";
+/// Text that holds a variable.
+const VARIABLE: &str = "\\$\\{.+\\}";
 
 /// The schema as text.
 pub fn text(registry: &Registry) -> String {
@@ -56,6 +58,9 @@ fn node(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
         property(&mut schema, "from", from);
         require(&mut schema, &["from"]);
     }
+    if kind.inputs == Inputs::None || kind.outputs.is_empty() {
+        property(&mut schema, "process", process());
+    }
     require(&mut schema, &["id", "kind"]);
     // Options that come in variants are alternatives beside `properties`, which `additionalProperties` does not see.
     let variants = ["oneOf", "anyOf", "allOf", "$ref"].iter().any(|key| schema.contains_key(*key));
@@ -63,6 +68,14 @@ fn node(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     schema.remove("additionalProperties");
     schema.insert(closed.into(), false.into());
     Value::Object(schema)
+}
+
+fn process() -> Value {
+    json!({
+        "description": "The process that reads or writes, if several run the pipeline.",
+        "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": VARIABLE }],
+        "default": 0,
+    })
 }
 
 fn from(inputs: Inputs) -> Option<Value> {
@@ -151,7 +164,7 @@ fn tidy(owner: &str, schema: &mut Value) {
         for key in ["type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"] {
             strict.extend(map.remove(key).map(|value| (key.to_owned(), value)));
         }
-        map.insert("anyOf".into(), json!([strict, { "type": "string", "pattern": "\\$\\{.+\\}" }]));
+        map.insert("anyOf".into(), json!([strict, { "type": "string", "pattern": VARIABLE }]));
     }
 }
 

@@ -7,7 +7,7 @@ use super::identity::Notes;
 use super::{Input, Plan, PlanContext, PlannedNode, Serve};
 use crate::expr::Session;
 use crate::registry::{Inputs, Kind, Registry};
-use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Setting, Sources, Span, SpoolSpec};
+use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Setting, Sources, Span, SpoolSpec, Tree};
 
 /// Plans one pipeline and collects what is wrong with it.
 pub(super) struct Planner<'a> {
@@ -78,7 +78,8 @@ impl Planner<'_> {
             for input in &edges {
                 nodes[input.node].connected[input.port] = true;
             }
-            let definition = notes.definition(Setting::of(&node.options), written(&node.from));
+            let process = self.process(node, kind);
+            let definition = notes.definition(placed_options(&node.options, process), written(&node.from));
             let read = edges.iter().map(|input| (input.name.as_str(), input.port, nodes[input.node].digest));
             let digest = definition.digest(kind.name, spec.tick, read.collect());
             placed.insert(index, nodes.len());
@@ -89,6 +90,7 @@ impl Planner<'_> {
                 outputs: built.outputs(),
                 connected: vec![false; kind.outputs.len()],
                 node: built,
+                process,
                 definition,
                 digest,
             });
@@ -137,6 +139,16 @@ impl Planner<'_> {
             files: self.sources.paths(),
             sections: self.sections.clone(),
         })
+    }
+
+    /// The process that owns a source or a sink. Other nodes work in all of them.
+    fn process(&mut self, node: &NodeSpec, kind: &Kind) -> usize {
+        let Some(process) = &node.process else { return 0 };
+        if kind.inputs != Inputs::None && !kind.outputs.is_empty() {
+            let message = format!("`{}` works in all processes: only sources and sinks have a `process`", kind.name);
+            self.problems.push(Diagnostic::new(process.span, message));
+        }
+        process.value
     }
 
     /// A table's name is an SQL identifier that needs no quotes; SQL without quotes does not tell cases apart.
@@ -342,6 +354,17 @@ impl Planner<'_> {
             order.push(next);
         }
         Some(order)
+    }
+}
+
+/// A node's options as they were written, and where it is, unless that is where it is by default.
+fn placed_options(options: &Tree, process: usize) -> Setting {
+    match Setting::of(options) {
+        Setting::Map(mut map) if process != 0 => {
+            map.insert("process".to_owned(), Setting::text(process.to_string()));
+            Setting::Map(map)
+        }
+        other => other,
     }
 }
 

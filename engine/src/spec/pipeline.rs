@@ -36,6 +36,8 @@ pub struct NodeSpec {
     pub kind: Located<String>,
     /// Where its rows come from.
     pub from: From,
+    /// The process that reads or writes for it, if several run the pipeline.
+    pub process: Option<Located<usize>>,
     /// Everything else: the kind's own options, a mapping.
     pub options: Tree,
     /// The whole node.
@@ -191,12 +193,13 @@ fn read_node(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<NodeSpec> {
         problems.push(Diagnostic::new(tree.span, format!("a node is a mapping, not {}", tree.kind())));
         return None;
     };
-    let (mut id, mut kind, mut from, mut rest) = (None, None, From::Nothing, Vec::new());
+    let (mut id, mut kind, mut from, mut process, mut rest) = (None, None, From::Nothing, None, Vec::new());
     for (key, value) in entries {
         match key.value.as_str() {
             "id" => id = read_name(value, "id", problems),
             "kind" => kind = read_name(value, "kind", problems),
             "from" => from = read_from(value, problems),
+            "process" => process = options::read(value, problems),
             _ => rest.push((key.clone(), value.clone())),
         }
     }
@@ -213,7 +216,7 @@ fn read_node(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<NodeSpec> {
         problems.push(Diagnostic::new(id.span, format!("`{}` is not a name: use letters, digits, _ and -", id.value)));
     }
     let span = tree.span;
-    Some(NodeSpec { id, kind: kind?, from, options: Tree { value: Value::Map(rest), span }, span })
+    Some(NodeSpec { id, kind: kind?, from, process, options: Tree { value: Value::Map(rest), span }, span })
 }
 
 fn read_name(tree: &Tree, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Located<String>> {
@@ -266,6 +269,18 @@ mod tests {
         assert_eq!((from[0].0.as_str(), from[1].1.as_str()), ("z", "b.late"));
         let serve = pipeline.serve.expect("there");
         assert_eq!(serve.tables.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["t2", "t1"]);
+    }
+
+    #[test]
+    fn where_a_node_is_is_no_option_of_its_kind() {
+        let (pipeline, problems) =
+            read("name: x\nnodes: [{ id: a, kind: k, process: 1, path: p }, { id: b, kind: k }]\n");
+        assert_eq!(problems, "");
+        let nodes = pipeline.expect("valid").nodes;
+        assert_eq!(nodes[0].process.as_ref().map(|process| process.value), Some(1));
+        assert!(nodes[0].options.get("process").is_none() && nodes[1].process.is_none());
+        let (_, problems) = read("name: x\nnodes: [{ id: a, kind: k, process: -1 }]\n");
+        assert!(problems.contains("a whole number, 0 or more"), "{problems}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct JsonlOptions {
     /// The file, relative to the pipeline's; `-` is standard output. It is emptied at the start and written in place, so
     /// that it can be followed; complete ticks are flushed. A run with a spool that goes on where another was cut off
     /// goes on in the file too: it is cut to what was confirmed, and each row is there once. Missing directories are
-    /// made. Several workers write whole batches, in no fixed order; several processes need a file each.
+    /// made. Several workers write whole batches, in no fixed order; several runs need a file each.
     #[schemars(with = "String")]
     path: Located<PathBuf>,
     /// The columns to write, in this order. Default: all.
@@ -128,16 +128,19 @@ impl Node for JsonlNode {
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let Some(input) = inputs.into_iter().next() else { return Vec::new() };
         let format = Format { lines: self.lines.clone(), changes: self.changes };
+        if !context.is_here() {
+            // The file is another process's, to whose workers all rows go.
+            return vec![swallow(context, input.stream)];
+        }
         let written = match context.ledger(&context.id) {
             Ok(None) => self.write_through(context, input.stream, format),
             Ok(Some(ledger)) => {
-                let file =
-                    self.continued.get_or_init(|| Arc::new(Continued::new(self.path.clone(), ledger, context.peers)));
-                continued::build(context, input.stream, format, Arc::clone(file))
+                let new = || Arc::new(Continued::new(self.path.clone(), ledger, context.threads));
+                continued::build(context, input.stream, format, Arc::clone(self.continued.get_or_init(new)))
             }
             Err(message) => {
                 context.failure()(message);
-                return Vec::new();
+                swallow(context, input.stream)
             }
         };
         vec![written]
@@ -190,6 +193,13 @@ impl JsonlNode {
             },
         )
     }
+}
+
+/// In place of the operator that writes, where nothing is written: all workers must build the same dataflow.
+fn swallow<'s>(context: &BuildContext<'s>, input: Stream<'s>) -> Stream<'s> {
+    input.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, &context.id, |_, _| {
+        |input, _output| input.for_each_stamp(|_, _| {})
+    })
 }
 
 /// How rows become lines.

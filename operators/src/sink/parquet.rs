@@ -161,7 +161,7 @@ impl Node for ParquetNode {
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let written = inputs.into_iter().zip(&self.tables).enumerate().map(|(nth, (input, table))| {
-            let owner = (context.home() + nth as u64) % context.peers as u64;
+            let owner = context.home_of(nth);
             // Rows must be in a file before the served table, which keeps only so many in memory, lets go of them.
             let shown = context.tables.get(nth).and_then(Option::as_ref).map_or(usize::MAX, |t| t.hot_rows() / 2);
             let cuts = Cuts::new(self.rotate, self.max_rows.min(shown.max(1)));

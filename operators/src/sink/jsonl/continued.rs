@@ -75,7 +75,7 @@ pub(super) fn build<'s>(
     format: Format,
     file: Arc<Continued>,
 ) -> Stream<'s> {
-    let (fail, metrics, worker) = (context.failure(), Arc::clone(&context.metrics), context.worker);
+    let (fail, metrics, worker) = (context.failure(), Arc::clone(&context.metrics), context.worker % context.threads);
     input.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
         Pipeline,
         &context.id,
