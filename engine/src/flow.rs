@@ -11,7 +11,7 @@ use timely::scheduling::SyncActivator;
 
 use crate::batch::Time;
 use crate::catalog::Table;
-use crate::logged::{Logged, Resume};
+use crate::logged::{Kept, Logged, Resume};
 use crate::metrics::Metrics;
 use crate::plan::{Part, Plan};
 use crate::time::Sources;
@@ -71,8 +71,10 @@ pub struct Flow {
     pub sources: Sources,
     /// The log that it writes, and what the log knew of the source when it was opened.
     pub writes: Option<(Arc<Logged>, Resume)>,
-    /// The logs that it reads, in the order of the part, each with the position from which on.
-    pub reads: Vec<(Arc<Logged>, u64)>,
+    /// The logs that it reads, in the order of the part.
+    pub reads: Vec<Kept>,
+    /// Its sinks get only rows of this time, in ns; see [`crate::batch::Batch::within`]. `None` is all.
+    pub only: Option<Range<i64>>,
     /// Whether every source of it ends by itself.
     pub bounded: bool,
     /// When its sinks write.
@@ -111,6 +113,7 @@ impl Flow {
             tables,
             writes: None,
             reads: Vec::new(),
+            only: None,
             gate: Gate::open(),
             predecessors: Vec::new(),
             failure: Mutex::default(),
@@ -125,10 +128,10 @@ impl Flow {
         }
     }
 
-    /// Reads logs, each from a position on.
-    pub fn reading(mut self, logs: Vec<(Arc<Logged>, u64)>) -> Self {
+    /// Reads logs, such as each from a position on.
+    pub fn reading<L: Into<Kept>>(mut self, logs: Vec<L>) -> Self {
         self.behind = AtomicUsize::new(logs.len());
-        self.reads = logs;
+        self.reads = logs.into_iter().map(Into::into).collect();
         self
     }
 

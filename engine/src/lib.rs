@@ -16,6 +16,7 @@ pub mod plan;
 pub mod registry;
 pub mod reload;
 pub mod render;
+pub mod replay;
 pub mod run;
 pub mod shared;
 pub mod source;

@@ -1,6 +1,7 @@
 //! From a part of a plan to the dataflow of one worker. Every worker renders the same graph.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -15,7 +16,7 @@ use crate::batch::{Batch, Edge, Stream, Time};
 use crate::catalog::Table;
 use crate::flow::{Flow, Outlet};
 use crate::ledger::Ledger;
-use crate::logged::{Resume, append, replay};
+use crate::logged::{Kept, Resume, append, replay};
 use crate::metrics::NodeMetrics;
 use crate::plan::Input;
 
@@ -113,18 +114,24 @@ pub fn render(
     }
     let (probe, ports) = (Handle::new(), HashMap::new());
     let mut rendering = Rendering { flow, scope, worker, peers, shared, probe, ports, tables };
-    for (log, (logged, from)) in part.reads.iter().zip(&flow.reads) {
+    for (log, kept) in part.reads.iter().zip(&flow.reads) {
         let context = rendering.context(log.source);
-        let streams = replay(&context, logged, *from, log.ports.len());
+        let streams = replay(&context, kept, log.ports.len());
         for (&(index, port), stream) in log.ports.iter().zip(streams) {
-            rendering.pass(index, port, stream, &context, None);
+            // Rows of a log of this run were counted when they came in.
+            let node = &plan.nodes[index];
+            let own = matches!(kept, Kept::Archive(_)).then(|| flow.metrics.node(&node.id, node.kind.name));
+            rendering.pass(index, port, stream, &context, own.as_ref());
         }
     }
     for &index in &part.nodes {
         let node = &plan.nodes[index];
         let context = rendering.context(index);
         let inputs = node.inputs.iter().filter_map(|input| {
-            let stream = rendering.ports.get(&(input.node, input.port))?.clone();
+            let mut stream = rendering.ports.get(&(input.node, input.port))?.clone();
+            if let Some(range) = flow.only.as_ref().filter(|_| node.outputs.is_empty()) {
+                stream = within(stream, range.clone());
+            }
             Some(Edge { stream, ty: plan.nodes[input.node].outputs[input.port].clone() })
         });
         let streams = node.node.build(&context, inputs.collect());
@@ -238,6 +245,22 @@ fn count<'s>(
                         NodeMetrics::add(&reader.rows_in, rows);
                     }
                     session.give_container(batches);
+                }
+            });
+        }
+    })
+}
+
+/// Lets rows of a time pass, in ns.
+fn within(stream: Stream<'_>, range: Range<i64>) -> Stream<'_> {
+    stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "within", move |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|time, data| {
+                let mut session = output.session(&time);
+                for batch in data.flat_map(|batches| batches.drain(..)) {
+                    if let Some(batch) = batch.within(&range) {
+                        session.give(batch);
+                    }
                 }
             });
         }

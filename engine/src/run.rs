@@ -68,6 +68,8 @@ pub struct Options {
     pub workers: usize,
     /// Loads the pipeline again when a change is asked for.
     pub loader: Option<Loader>,
+    /// Dataflows to run in place of the plan's, all of which end by themselves.
+    pub flows: Option<Vec<Flow>>,
     /// Called by every worker after each of its steps.
     pub observe: Option<Arc<dyn Fn(&Shared) + Send + Sync>>,
 }
@@ -82,10 +84,17 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
         1 => CommunicationConfig::Thread,
         n => CommunicationConfig::Process(n),
     };
-    let mut control = Control::start(&plan, workers, shared, options.loader).map_err(|message| {
-        shared.fail(message.clone());
-        RunError::Failed(Failure::from(message))
-    })?;
+    let mut control = match options.flows {
+        Some(flows) => {
+            flows.into_iter().for_each(|flow| shared.flows.install(Arc::new(flow)));
+            shared.flows.close();
+            None
+        }
+        None => Control::start(&plan, workers, shared, options.loader).map_err(|message| {
+            shared.fail(message.clone());
+            RunError::Failed(Failure::from(message))
+        })?,
+    };
     let panicked: Arc<Mutex<Option<RunError>>> = Arc::default();
     let (run, noted, observe) = (Arc::clone(shared), Arc::clone(&panicked), options.observe);
     let guards = timely::execute(Config { communication, worker: WorkerConfig::default() }, move |worker| {

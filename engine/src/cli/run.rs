@@ -39,7 +39,7 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
             return Exit::Web;
         }
     };
-    let signalled = match signals::handle(&shared) {
+    let signalled = match signals::handle(&[Arc::clone(&shared)]) {
         Ok(signalled) => signalled,
         Err(error) => {
             complain(&format!("signals cannot be handled: {error}"));
@@ -60,7 +60,7 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
     shared.reloads.tell(move |outcome| tell(outcome, format));
     let watch = (!args.no_watch && plan.is_spooled()).then(|| Watch::start(plan.files.clone(), &shared));
     let loader = loader(args, registry);
-    let outcome = execute_with(Arc::clone(&plan), &shared, Options { workers, loader: Some(loader), observe: None });
+    let outcome = execute_with(Arc::clone(&plan), &shared, Options { workers, loader: Some(loader), ..Options::default() });
     drop(watch);
     drop(shown);
     if !args.quiet {
@@ -92,7 +92,8 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
 fn loader(args: &RunArgs, registry: &Registry) -> Loader {
     let (file, overrides, registry) = (args.file.clone(), args.overrides.set.clone(), registry.clone());
     Box::new(move || {
-        let options = LoadOptions { overrides: &overrides, variable: &|name| std::env::var(name).ok() };
+        let variable = |name: &str| std::env::var(name).ok();
+        let options = LoadOptions { overrides: &overrides, ..LoadOptions::new(&variable) };
         Plan::load_as(&file, &registry, &options).map_err(|(problems, sources)| sources.render(&problems, false))
     })
 }
@@ -110,11 +111,11 @@ fn tell(outcome: &Outcome, format: LogFormat) {
     }
 }
 
-fn default_workers() -> usize {
+pub(super) fn default_workers() -> usize {
     available_parallelism().map_or(1, |cores| cores.get().min(DEFAULT_WORKERS))
 }
 
-fn exit_of(error: &RunError) -> Exit {
+pub(super) fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Failed(failure) if failure.class == FailureClass::Permission => Exit::Permission,
         RunError::Failed(_) | RunError::Panicked { .. } | RunError::NotStarted(_) => Exit::Failed,
@@ -153,7 +154,7 @@ fn start_web(
     })
 }
 
-fn report(summary: &Summary, format: LogFormat) {
+pub(super) fn report(summary: &Summary, format: LogFormat) {
     if format == LogFormat::Text {
         let _ = io::stderr().write_all(summary::text(summary).as_bytes());
         return;
@@ -178,6 +179,6 @@ fn report(summary: &Summary, format: LogFormat) {
     tracing::info!(seconds, rows, rows_per_second = summary.rows_per_second(), "summary");
 }
 
-fn say(message: &str) {
+pub(super) fn say(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }
