@@ -16,6 +16,7 @@ NODES = """\
   - { id: detections, kind: detect.rules, from: features,
       rules: [{ name: no_hello, when: orphans > 0, level: LOW, reason: requests without a hello }] }
   - { id: features_file, kind: sink.jsonl, from: features, path: data/features.jsonl }
+  - { id: store, kind: sink.parquet, from: { detections: detections } }
   - { id: detections_file, kind: sink.jsonl, from: detections, path: data/detections.jsonl }
 """
 
@@ -74,7 +75,7 @@ class Replay(LiveCase):
 
     def test_what_would_have_changed(self):
         """`--compare` names the detections that another window would not have made, and none if nothing is changed."""
-        same, _ = self.replay("--compare", into="same")
+        same, _ = self.replay("--compare", "--set", "correlated.window=1s", into="same")
         self.assertIn("detections", same)
         changed, _ = self.replay("--compare", "--set", "correlated.window=30s", into="other")
         self.assertIn("detections", changed)

@@ -58,3 +58,90 @@ fn replace(tree: &mut Tree, source: u32, text: &str, registry: &Registry) -> Res
     options.push((Located::new(recorded.path.to_owned(), path_span), scalar(&full, path_span)));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Edge, EdgeType, Stream};
+    use crate::plan::PlanContext;
+    use crate::registry::{Inputs, Kind, Node, Operator, Port, Recorded};
+    use crate::render::BuildContext;
+
+    struct Never;
+
+    impl Node for Never {
+        fn outputs(&self) -> Vec<EdgeType> {
+            Vec::new()
+        }
+
+        fn build<'s>(&self, _: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+            Vec::new()
+        }
+    }
+
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    struct Nothing {}
+
+    struct Socket;
+
+    impl Operator for Socket {
+        type Options = Nothing;
+        const KIND: &'static str = "socket";
+        const SUMMARY: &'static str = "";
+        const INPUTS: Inputs = Inputs::None;
+        const RECORDED: Option<Recorded> = Some(Recorded { kind: "file", path: "path", without: &["mode"] });
+        const OUTPUTS: &'static [Port] = &[];
+
+        fn plan(_: Nothing, _: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+            Some(Box::new(Never))
+        }
+    }
+
+    struct Filter;
+
+    impl Operator for Filter {
+        type Options = Nothing;
+        const KIND: &'static str = "filter";
+        const SUMMARY: &'static str = "";
+        const INPUTS: Inputs = Inputs::One;
+        const OUTPUTS: &'static [Port] = &[];
+
+        fn plan(_: Nothing, _: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+            Some(Box::new(Never))
+        }
+    }
+
+    fn with(input: &str) -> (Tree, String) {
+        let registry = Registry::new(vec![Kind::of::<Socket>(), Kind::of::<Filter>()]);
+        let text = "nodes:\n  - { id: s, kind: socket, path: x.sock, mode: 1, lateness: 2s }\n  - { id: f, kind: filter }\n";
+        let mut sources = Sources::default();
+        let mut tree = Tree::parse(Path::new("p.yaml"), text.to_owned(), &mut sources, &|_| None).expect("valid YAML");
+        let mut problems = Vec::new();
+        apply(&mut tree, &[input.to_owned()], &registry, &mut sources, &mut problems);
+        (tree, sources.render(&problems, false))
+    }
+
+    #[test]
+    fn a_source_reads_the_recording_and_keeps_the_options_that_still_make_sense() {
+        let (tree, faults) = with("s=/tmp/a=b.jsonl");
+        assert_eq!(faults, "");
+        let Some(Value::List(nodes)) = tree.get("nodes").map(|nodes| &nodes.value) else { panic!("{tree:?}") };
+        let option = |name: &str| nodes[0].get(name).and_then(Tree::text).map(|text| text.value);
+        assert_eq!(option("kind").as_deref(), Some("file"));
+        assert_eq!(option("path").as_deref(), Some("/tmp/a=b.jsonl"));
+        assert_eq!((option("mode"), option("lateness").as_deref()), (None, Some("2s")));
+    }
+
+    #[test]
+    fn what_cannot_read_a_recording_is_a_fault_at_its_place() {
+        for (input, says) in [
+            ("s", "given as NODE=PATH"),
+            ("=x", "given as NODE=PATH"),
+            ("t=x", "no node has the id `t`"),
+            ("f=x", "`f` is a filter, which cannot read a recording"),
+        ] {
+            let (_, faults) = with(input);
+            assert!(faults.contains(says) && faults.contains("--input"), "{input}: {faults}");
+        }
+    }
+}
