@@ -19,7 +19,9 @@ use crate::spool::{Archive, SpoolError};
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// Live sources without a spool.
-    #[error("the pipeline keeps no spool: name the directory of one, or a recording for each of its live sources ({0})")]
+    #[error(
+        "the pipeline keeps no spool: name the directory of one, or a recording for each of its live sources ({0})"
+    )]
     NoSpool(String),
     /// A source of which nothing is kept.
     #[error("the spool {} has no log of `{log}`; it has: {found}", .spool.display())]

@@ -190,6 +190,9 @@ struct ReplayArgs {
     /// A table to compare [repeatable; default: `detections`, else all stored relations]
     #[arg(long, value_name = "NAME", requires = "compare")]
     table: Vec<String>,
+    /// The most rows of each sort that --compare shows
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    examples: usize,
     /// Number of workers; the result does not depend on it [default: the number of cores, at most 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,

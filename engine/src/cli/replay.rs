@@ -8,7 +8,9 @@ use super::progress::Progress;
 use super::run::{default_workers, exit_of, report, say};
 use super::spool::rfc3339;
 use super::summary::number;
-use super::{Exit, LogFormat, ReplayArgs, ReportFormat, compare, complain, load_as, logging, progress, signals, variable};
+use super::{
+    Exit, LogFormat, ReplayArgs, ReportFormat, compare, complain, load_as, logging, progress, signals, variable,
+};
 use crate::compare::stored::{StoredTable, tables};
 use crate::plan::{LoadOptions, Plan, are_apart};
 use crate::registry::Registry;
@@ -19,9 +21,6 @@ use crate::spec::Diagnostic;
 
 /// The table that is compared unless others are named.
 const DETECTIONS: &str = "detections";
-
-/// How many rows of each sort a comparison shows.
-const EXAMPLES: usize = 10;
 
 /// A run that can be started.
 struct Ready {
@@ -66,7 +65,7 @@ pub(super) fn replay(args: &ReplayArgs, registry: &Registry) -> Exit {
         complain("stopped before everything was read: nothing is compared");
         return Exit::Failed;
     }
-    compare_runs(&args.data_dir, &compared)
+    compare_runs(&args.data_dir, &compared, args.examples)
 }
 
 /// Loads the pipeline and looks for its logs; also the tables to compare. The message is why it is refused, `None` if
@@ -83,7 +82,7 @@ fn prepare(args: &ReplayArgs, registry: &Registry) -> Result<(Vec<Ready>, Vec<St
     let time = (args.from.is_some() || args.to.is_some()).then_some(time);
     let spool = args.spool.as_deref();
     if spool.is_some_and(|spool| !are_apart(spool, &args.data_dir)) {
-        return Err(Some("--data-dir and --spool are in each other: choose another folder to write to".to_owned()));
+        return Err(Some("--data-dir is in --spool, or around it: choose another folder to write to".to_owned()));
     }
     let load = |name: Option<&'static str>, set: &[String], input: &[String]| {
         let output = name.map_or_else(|| args.data_dir.clone(), |name| args.data_dir.join(name));
@@ -135,12 +134,11 @@ fn run(args: &ReplayArgs, ready: Ready, bar: &indicatif::ProgressBar) -> Exit {
 /// Says what is read, and what does not take part.
 fn describe(args: &ReplayArgs, replay: &Replay) {
     for (log, contents) in &replay.logs {
-        let rows = number(contents.rows);
         let times = match (contents.oldest, contents.newest) {
-            (Some(oldest), Some(newest)) => format!(", event times {} to {}", rfc3339(oldest), rfc3339(newest)),
-            _ => String::new(),
+            (Some(oldest), Some(newest)) => format!("event times {} to {}", rfc3339(oldest), rfc3339(newest)),
+            _ => "no rows".to_owned(),
         };
-        note(args.log_format, &format!("{log}: the spool has {rows} rows{times}"));
+        note(args.log_format, &format!("{log}: the spool has {times}"));
     }
     if !replay.left_out.is_empty() {
         let names = replay.left_out.join(", ");
@@ -178,15 +176,19 @@ fn compared(plan: &Plan, named: &[String]) -> Result<Vec<String>, Option<String>
     if names().any(|name| name == DETECTIONS) {
         return Ok(vec![DETECTIONS.to_owned()]);
     }
-    let relations: Vec<String> = stored.iter().filter(|(_, relation)| *relation).map(|(name, _)| name.clone()).collect();
+    let relations: Vec<String> =
+        stored.iter().filter(|(_, relation)| *relation).map(|(name, _)| name.clone()).collect();
     match relations.is_empty() {
         true if stored.is_empty() => Err(Some("the pipeline stores no table that could be compared".to_owned())),
-        true => Err(Some(format!("no stored table is a relation: name one with --table ({})", names().collect::<Vec<_>>().join(", ")))),
+        true => Err(Some(format!(
+            "no stored table is a relation: name one with --table ({})",
+            names().collect::<Vec<_>>().join(", ")
+        ))),
         false => Ok(relations),
     }
 }
 
-fn compare_runs(out: &Path, compared: &[String]) -> Exit {
+fn compare_runs(out: &Path, compared: &[String], examples: usize) -> Exit {
     let (before, after) = match (tables(&out.join("before")), tables(&out.join("after"))) {
         (Ok(before), Ok(after)) => (before, after),
         (Err(error), _) | (_, Err(error)) => {
@@ -198,7 +200,7 @@ fn compare_runs(out: &Path, compared: &[String]) -> Exit {
         // A run that has found nothing has no files.
         let [before, after] =
             [&before, &after].map(|tables| tables.get(name).cloned().unwrap_or_else(|| StoredTable::empty(name)));
-        match compare::table(name, (&before, &after), None, EXAMPLES, ReportFormat::Text) {
+        match compare::table(name, (&before, &after), None, examples, ReportFormat::Text) {
             Exit::Ok => {}
             failed => return failed,
         }

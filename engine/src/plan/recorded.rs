@@ -48,10 +48,8 @@ fn replace(tree: &mut Tree, source: u32, text: &str, registry: &Registry) -> Res
     };
     let Value::Map(options) = &mut node.value else { return Ok(()) };
     options.retain(|(name, _)| name.value != recorded.path && !recorded.without.contains(&name.value.as_str()));
-    let scalar = |text: &str, span| Tree {
-        value: Value::Scalar { text: text.to_owned(), plain: false, filled: false },
-        span,
-    };
+    let scalar =
+        |text: &str, span| Tree { value: Value::Scalar { text: text.to_owned(), plain: false, filled: false }, span };
     for (name, value) in options.iter_mut().filter(|(name, _)| name.value == "kind") {
         *value = scalar(recorded.kind, name.span);
     }
@@ -113,7 +111,8 @@ mod tests {
 
     fn with(input: &str) -> (Tree, String) {
         let registry = Registry::new(vec![Kind::of::<Socket>(), Kind::of::<Filter>()]);
-        let text = "nodes:\n  - { id: s, kind: socket, path: x.sock, mode: 1, lateness: 2s }\n  - { id: f, kind: filter }\n";
+        let text =
+            "nodes:\n  - { id: s, kind: socket, path: x.sock, mode: 1, lateness: 2s }\n  - { id: f, kind: filter }\n";
         let mut sources = Sources::default();
         let mut tree = Tree::parse(Path::new("p.yaml"), text.to_owned(), &mut sources, &|_| None).expect("valid YAML");
         let mut problems = Vec::new();

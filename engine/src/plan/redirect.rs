@@ -25,7 +25,7 @@ impl Redirect {
             let Some(dir) = dir else { continue };
             if !are_apart(dir, &self.to) {
                 return Err(format!(
-                    "{} and the pipeline's {what} {} are in each other: choose another folder to write to",
+                    "{} is in the pipeline's {what} {}, or around it: choose another folder to write to",
                     self.to.display(),
                     dir.display()
                 ));

@@ -36,7 +36,12 @@ fn run_live(plan: Plan, workers: usize) {
     assert_eq!(shared.failure(), None);
 }
 
-fn replay(plan: Plan, spool: Option<&Path>, workers: usize, time: Option<std::ops::Range<i64>>) -> BTreeMap<String, u64> {
+fn replay(
+    plan: Plan,
+    spool: Option<&Path>,
+    workers: usize,
+    time: Option<std::ops::Range<i64>>,
+) -> BTreeMap<String, u64> {
     let plan = Arc::new(plan);
     let shared = Arc::new(Shared::new(&plan));
     let replay = Replay::prepare(&plan, &shared, spool, time).expect("there is a spool");
@@ -47,7 +52,8 @@ fn replay(plan: Plan, spool: Option<&Path>, workers: usize, time: Option<std::op
 
 #[test]
 fn replayed_rows_equal_those_of_the_live_run_for_any_number_of_workers() {
-    let event = |i: i64, at: i64| Event { at, client: (i * 7 % 23) as u16, delay: i * 131 % LATENESS_MS, ..Event::default() };
+    let event =
+        |i: i64, at: i64| Event { at, client: (i * 7 % 23) as u16, delay: i * 131 % LATENESS_MS, ..Event::default() };
     let hellos: Vec<Event> = (0..200).map(|i| event(i, i * 400)).collect();
     let mut requests: Vec<Event> = (0..900).map(|i| event(i, i * 90 + 13)).collect();
     requests.push(Event { delay: 20_000, ..event(5, 30_000) });
