@@ -293,6 +293,10 @@ pub(crate) fn append<'s>(
                 Some(_) => {}
                 None => {
                     open = false;
+                    if flow.sources.last() > watermark {
+                        watermark = flow.sources.last();
+                        logged.log.append(Entry::Watermark(watermark));
+                    }
                     // A source that only makes room for another leaves the log to it.
                     if !flow.is_ending() {
                         if !shared.is_stopping() {

@@ -36,7 +36,8 @@ pub trait Reader {
     }
 
     /// Asked once when the run is to end: stop receiving. What has been received already is still read by `next`,
-    /// which then returns [`Poll::Done`].
+    /// which then returns [`Poll::Done`]. A source to which nothing from before can come later moves its watermark up to
+    /// then, so that what was received is not kept waiting.
     fn stop(&mut self);
 }
 
@@ -139,6 +140,7 @@ where
                 Poll::Ready => activator.activate(),
                 Poll::Idle => activator.activate_after(PAUSE),
                 Poll::Done => {
+                    flow.sources.end(open.watermark());
                     flow.sources.advance(&id, Time::MAX);
                     capabilities.clear();
                     reader = None;

@@ -67,6 +67,11 @@ impl Watermark {
         self.at_ns = self.at_ns.max(now_ns.saturating_sub(self.lateness_ns));
     }
 
+    /// The source has stopped at `now_ns`, and nothing that happened before can come any more.
+    pub fn close(&mut self, now_ns: i64) {
+        self.at_ns = self.at_ns.max(now_ns);
+    }
+
     /// The watermark as a dataflow timestamp: rounded down to a tick. Every on-time row from now on is at or after it.
     pub fn time(&self) -> Time {
         let ms = u64::try_from(self.at_ns / 1_000_000).unwrap_or(0);
@@ -113,12 +118,14 @@ pub struct Sources {
     watermarks: Vec<(String, AtomicU64)>,
     /// Where a source was after the rows before a position, oldest first.
     cursors: Mutex<VecDeque<(u64, Vec<u8>)>>,
+    /// The watermark of a source that has ended.
+    last: AtomicU64,
 }
 
 impl Sources {
     /// The sources of a run, by node id, all at time 0.
     pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
-        Self { watermarks: ids.into_iter().map(|id| (id, AtomicU64::new(0))).collect(), cursors: Mutex::default() }
+        Self { watermarks: ids.into_iter().map(|id| (id, AtomicU64::new(0))).collect(), cursors: Mutex::default(), last: AtomicU64::new(0) }
     }
 
     /// Notes a source's watermark; `Time::MAX` once it has ended.
@@ -148,6 +155,16 @@ impl Sources {
             found = cursors.pop_front();
         }
         found
+    }
+
+    /// The only source of a dataflow has ended, with this watermark.
+    pub fn end(&self, watermark: Time) {
+        self.last.store(watermark, Relaxed);
+    }
+
+    /// The watermark with which the source ended; 0 if it has not.
+    pub fn last(&self) -> Time {
+        self.last.load(Relaxed)
     }
 
     /// Whether another source is behind `time`.

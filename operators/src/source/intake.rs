@@ -154,6 +154,11 @@ impl Intake {
         self.watermark.idle(drained_ns);
     }
 
+    /// Moves time on to now: the source has stopped, and nothing from before can come later.
+    pub(super) fn close(&mut self) {
+        self.watermark.close(wall_clock_ns());
+    }
+
     /// Says what the wall clock is: event times far ahead of it are refused.
     pub(super) fn look_at_clock(&mut self) {
         self.parser.set_now(wall_clock_ns());

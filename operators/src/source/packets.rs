@@ -102,6 +102,11 @@ impl Packets {
             || self.on_time.bytes + self.late.bytes >= BATCH_BYTES
     }
 
+    /// Moves time on to now: the source has stopped, and nothing from before can come later.
+    pub(super) fn close(&mut self) {
+        self.watermark.close(wall_clock_ns());
+    }
+
     /// Moves time on while nothing comes.
     pub(super) fn idle(&mut self, drained_ns: i64) {
         self.watermark.idle(drained_ns);

@@ -342,7 +342,10 @@ impl SocketReader {
                     self.intake.idle(drained);
                     return Ok(Poll::Idle);
                 }
-                Err(TryRecvError::Disconnected) => return Ok(Poll::Done),
+                Err(TryRecvError::Disconnected) => {
+                    self.intake.close();
+                    return Ok(Poll::Done);
+                }
             }
         }
     }
