@@ -6,9 +6,11 @@
 
 mod wire;
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampNanosecondArray, UInt64Array};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 /// The dataflow's timestamp: a watermark in milliseconds since the Unix epoch.
@@ -21,6 +23,9 @@ pub const TIME: &str = "time";
 
 /// Name of the column with a row's position in its source: `UInt64`, never null. Orders rows of equal event time.
 pub const SEQ: &str = "seq";
+
+/// Name of the column of a relation by window with the time at which the window begins.
+pub const WINDOW_START: &str = "window_start";
 
 /// The most rows that a batch should have.
 pub const MAX_ROWS: usize = 8192;
@@ -57,6 +62,19 @@ impl Batch {
     /// Event times in nanoseconds since the epoch, if the batch has a column [`TIME`].
     pub fn times(&self) -> Option<&TimestampNanosecondArray> {
         self.rows.column_by_name(TIME)?.as_any().downcast_ref()
+    }
+
+    /// The rows whose time, in ns, is in a range, with the same marks: by the column [`TIME`], else by [`WINDOW_START`].
+    /// All rows if there is neither; `None` if no row is left.
+    pub fn within(&self, range: &Range<i64>) -> Option<Self> {
+        let times = [TIME, WINDOW_START].into_iter().find_map(|name| self.rows.column_by_name(name));
+        let Some(times) = times.and_then(|column| column.as_any().downcast_ref::<TimestampNanosecondArray>()) else {
+            return Some(self.clone());
+        };
+        let wanted: BooleanArray =
+            times.iter().map(|time| Some(time.is_some_and(|time| range.contains(&time)))).collect();
+        let rows = filter_record_batch(&self.rows, &wanted).ok().filter(|rows| rows.num_rows() > 0)?;
+        Some(self.with_rows(rows))
     }
 
     /// Positions in the source, if the batch has a column [`SEQ`].
@@ -141,5 +159,17 @@ mod tests {
         let text = serde_json::to_string(&batch).expect("encodes");
         let back: Batch = serde_json::from_str(&text).expect("decodes");
         assert_eq!((back.rows, back.diff, back.route), (batch.rows, -1, 9));
+    }
+
+    #[test]
+    fn rows_of_a_time_keep_their_marks() {
+        let columns: Vec<ArrayRef> = vec![time_array(vec![10, 20, 30]), Arc::new(UInt64Array::from(vec![1, 2, 3]))];
+        let batch =
+            Batch { late: true, ..Batch::new(RecordBatch::try_new(stream_schema([]), columns).expect("valid")) };
+        let some = batch.within(&(10..30)).expect("two rows");
+        assert_eq!((some.rows, some.late), (batch.rows.slice(0, 2), true));
+        assert!(batch.within(&(31..i64::MAX)).is_none());
+        let other = Batch::new(batch.rows.project(&[1]).expect("a column"));
+        assert_eq!(other.within(&(0..1)).expect("rows without a time").rows.num_rows(), 3);
     }
 }

@@ -11,7 +11,7 @@ use timely::scheduling::SyncActivator;
 
 use crate::batch::Time;
 use crate::catalog::Table;
-use crate::logged::{Logged, Resume};
+use crate::logged::{Kept, Logged, Resume};
 use crate::metrics::Metrics;
 use crate::plan::{Part, Plan};
 use crate::time::Sources;
@@ -82,9 +82,10 @@ pub struct Flow {
     /// The log that it writes, and what the log knew of the source when it was opened. `None` in processes that do not
     /// own the log.
     pub writes: Option<(Arc<Logged>, Resume)>,
-    /// The logs that it reads, in the order of the part, each with the position from which on; `None` for a log of
-    /// another process.
-    pub reads: Vec<Option<(Arc<Logged>, u64)>>,
+    /// The logs that it reads, in the order of the part; `None` for a log of another process.
+    pub reads: Vec<Option<Kept>>,
+    /// Its sinks get only rows of this time, in ns; see [`crate::batch::Batch::within`]. `None` is all.
+    pub only: Option<Range<i64>>,
     /// Whether every source of it ends by itself.
     pub bounded: bool,
     /// When its sinks write.
@@ -123,6 +124,7 @@ impl Flow {
             tables,
             writes: None,
             reads: Vec::new(),
+            only: None,
             gate: Gate::open(),
             predecessors: Mutex::default(),
             failure: Mutex::default(),
@@ -137,10 +139,10 @@ impl Flow {
         }
     }
 
-    /// Reads logs, each from a position on; `None` for a log of another process.
-    pub fn reading(mut self, logs: Vec<Option<(Arc<Logged>, u64)>>) -> Self {
+    /// Reads logs, such as each from a position on; `None` for a log of another process.
+    pub fn reading<L: Into<Kept>>(mut self, logs: Vec<Option<L>>) -> Self {
         self.behind = AtomicUsize::new(logs.iter().flatten().count());
-        self.reads = logs;
+        self.reads = logs.into_iter().map(|log| log.map(Into::into)).collect();
         self
     }
 

@@ -17,6 +17,7 @@ mod processes;
 pub mod registry;
 pub mod reload;
 pub mod render;
+pub mod replay;
 pub mod run;
 pub mod shared;
 pub mod source;

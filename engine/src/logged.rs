@@ -4,7 +4,10 @@
 //! pass on is the same whether the log is being written or is read again: batches with their message time, and the
 //! watermarks in between.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +20,8 @@ use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBu
 
 use crate::batch::{Batch, Stream, Time};
 use crate::plan::{LogPorts, Plan};
-use crate::render::BuildContext;
-use crate::spool::{Entry, Log, Next, Settings, SpoolError};
+use crate::render::{BuildContext, Shared};
+use crate::spool::{Archive, ArchiveReader, Entry, Log, LogReader, Next, Settings, SpoolError, Subscription};
 use crate::time::Pacer;
 
 /// How long a reader that must wait for the rest of the dataflow sleeps before it looks again.
@@ -45,6 +48,58 @@ pub struct Logged {
     complete: AtomicBool,
     /// Where the source goes on after all that was appended.
     resume: Mutex<Resume>,
+}
+
+/// What a dataflow behind the logs reads one of them from.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// A log of this run, from a position on.
+    Log(Arc<Logged>, u64),
+    /// What another run has left, or had written when this one began.
+    Archive(Arc<Archive>),
+}
+
+impl From<(Arc<Logged>, u64)> for Kept {
+    fn from((logged, from): (Arc<Logged>, u64)) -> Self {
+        Self::Log(logged, from)
+    }
+}
+
+/// A reader of one of them, on the worker that owns the source.
+enum Entries {
+    Log { reader: LogReader, logged: Arc<Logged>, _woken: Subscription },
+    Archive { reader: ArchiveReader, read: u64 },
+}
+
+impl Entries {
+    fn next(&mut self) -> Result<Next, SpoolError> {
+        match self {
+            Self::Log { reader, .. } => reader.next(),
+            Self::Archive { reader, .. } => reader.next(),
+        }
+    }
+
+    /// Whether nothing comes after the end.
+    fn is_complete(&self) -> bool {
+        match self {
+            Self::Log { logged, .. } => logged.is_complete(),
+            Self::Archive { .. } => true,
+        }
+    }
+
+    /// Whether reading on is in vain once the run is to stop: what a log of this run has is brought through first.
+    fn stops(&self) -> bool {
+        matches!(self, Self::Archive { .. })
+    }
+
+    /// Shows how far a reader of files is.
+    fn show(&mut self, shared: &Shared) {
+        if let Self::Archive { reader, read } = self {
+            let now = reader.bytes_read();
+            shared.progress.read.fetch_add(now.saturating_sub(*read), Relaxed);
+            *read = now;
+        }
+    }
 }
 
 /// Where a source goes on after the rows that its log has.
@@ -269,11 +324,7 @@ pub(crate) fn append<'s>(
 }
 
 /// A source: what a log has from a position on, then what is appended. Without a log it is another process that reads it.
-pub(crate) fn replay<'s>(
-    context: &BuildContext<'s>,
-    log: Option<&(Arc<Logged>, u64)>,
-    ports: usize,
-) -> Vec<Stream<'s>> {
+pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports: usize) -> Vec<Stream<'s>> {
     let mut builder = OperatorBuilder::new(format!("{} replay", context.id), context.scope);
     let info = builder.operator_info();
     let (mut outputs, mut streams) = (Vec::new(), Vec::new());
@@ -285,16 +336,24 @@ pub(crate) fn replay<'s>(
     let activator = context.scope.activator_for(info.address.clone());
     let mut reader = None;
     if context.is_home()
-        && let Some((logged, from)) = log
+        && let Some(kept) = kept
     {
         let address = info.address.to_vec();
         let waker = context.scope.worker().sync_activator_for(address.clone());
         context.flow.add_waker(context.scope.worker().sync_activator_for(address));
-        let subscription = logged.log.subscribe(move || {
-            // A worker that has gone needs no waking.
-            let _ = waker.activate();
+        reader = Some(match kept {
+            Kept::Log(logged, from) => {
+                let woken = logged.log.subscribe(move || {
+                    // A worker that has gone needs no waking.
+                    let _ = waker.activate();
+                });
+                Entries::Log { reader: logged.log.reader(*from), logged: Arc::clone(logged), _woken: woken }
+            }
+            Kept::Archive(archive) => {
+                context.shared.progress.total.fetch_add(archive.bytes(), Relaxed);
+                Entries::Archive { reader: archive.reader(), read: 0 }
+            }
         });
-        reader = Some((logged.log.reader(*from), Arc::clone(logged), subscription));
     }
     let (probe, shared, flow, id) =
         (context.probe.clone(), Arc::clone(&context.shared), Arc::clone(&context.flow), context.id.clone());
@@ -306,8 +365,8 @@ pub(crate) fn replay<'s>(
         let mut pacer = Pacer::default();
         let mut behind = true;
         move |_frontiers| {
-            let Some((open, logged, _)) = reader.as_mut() else { return };
-            let mut ended = flow.is_ending();
+            let Some(open) = reader.as_mut() else { return };
+            let mut ended = flow.is_ending() || open.stops() && shared.is_stopping();
             let mut waits = false;
             for _ in 0..ENTRIES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()).filter(|_| !ended) else { break };
@@ -335,7 +394,7 @@ pub(crate) fn replay<'s>(
                             behind = false;
                             flow.caught_up();
                         }
-                        ended = next == Next::End && (logged.is_complete() || flow.bounded);
+                        ended = next == Next::End && (open.is_complete() || flow.bounded);
                         waits = true;
                         break;
                     }
@@ -345,6 +404,7 @@ pub(crate) fn replay<'s>(
                     }
                 }
             }
+            open.show(&shared);
             if ended {
                 if behind {
                     behind = false;

@@ -6,6 +6,8 @@ mod partition;
 mod parts;
 mod placement;
 mod planner;
+mod recorded;
+mod redirect;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,10 +23,12 @@ use crate::spec::{self, Diagnostic, Located, Pipeline, Setting, Sources, Span, S
 
 use identity::Notes;
 use planner::Planner;
+use redirect::Redirect;
 
 pub use identity::{Definition, Digest};
 pub use partition::Partition;
 pub use parts::{LogPorts, Part};
+pub use redirect::are_apart;
 
 /// A pipeline that can be run.
 pub struct Plan {
@@ -73,8 +77,19 @@ pub struct PlannedNode {
 pub struct LoadOptions<'a> {
     /// `NODE.OPTION=VALUE`, each in place of what the file says.
     pub overrides: &'a [String],
+    /// `NODE=PATH`, each a recording in place of what a source receives; see [`crate::registry::Recorded`].
+    pub inputs: &'a [String],
+    /// Where everything is written in place of `data_dir` and of where the sinks' paths say.
+    pub output: Option<&'a Path>,
     /// The environment variables.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl<'a> LoadOptions<'a> {
+    /// A pipeline as it is written, with these environment variables.
+    pub fn new(variable: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { overrides: &[], inputs: &[], output: None, variable }
+    }
 }
 
 /// An input of a planned node.
@@ -126,7 +141,7 @@ impl Plan {
         registry: &Registry,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Plan, (Vec<Diagnostic>, Sources)> {
-        Self::load_as(path, registry, &LoadOptions { overrides: &[], variable })
+        Self::load_as(path, registry, &LoadOptions::new(variable))
     }
 
     /// [`Plan::load`] with options in place of the file's.
@@ -152,12 +167,15 @@ impl Plan {
             Err(problems) => return Err((problems, sources)),
         };
         let mut problems = Vec::new();
+        recorded::apply(&mut tree, options.inputs, registry, &mut sources, &mut problems);
         spec::apply_overrides(&mut tree, options.overrides, &mut sources, variable, &mut problems);
         let spec = Pipeline::read(&tree, &mut problems);
         let sections = tree.entries().unwrap_or_default().iter().filter(|(key, _)| key.value != "nodes");
         let sections = Setting::map(sections.map(|(key, value)| (key.value.as_str(), value)));
         let base = path.parent().unwrap_or(Path::new("")).to_owned();
-        let mut planner = Planner { registry, base, sources, problems, variable, sections, session: Session::new() };
+        let output = options.output;
+        let session = Session::new();
+        let mut planner = Planner { registry, base, output, sources, problems, variable, sections, session };
         let plan = spec.and_then(|spec| planner.plan(spec));
         match plan {
             Some(plan) if planner.problems.is_empty() => Ok(plan),
@@ -194,6 +212,7 @@ pub struct PlanContext<'a> {
     notes: Notes,
     inputs: &'a [(String, EdgeType, Span)],
     base: &'a Path,
+    redirect: Option<&'a Redirect>,
     sources: &'a mut Sources,
     problems: &'a mut Vec<Diagnostic>,
     variable: &'a dyn Fn(&str) -> Option<String>,
@@ -253,6 +272,14 @@ impl PlanContext<'_> {
     /// A path in the YAML: relative to the pipeline's file.
     pub fn path(&self, path: &Path) -> PathBuf {
         let full = self.base.join(path);
+        self.notes.path(&path.display().to_string(), &full);
+        full
+    }
+
+    /// A path in the YAML that is written to: relative to the pipeline's file, unless this run writes elsewhere.
+    pub fn output_path(&self, path: &Path) -> PathBuf {
+        let written = self.base.join(path);
+        let full = self.redirect.map_or_else(|| written.clone(), |redirect| redirect.path(&written));
         self.notes.path(&path.display().to_string(), &full);
         full
     }

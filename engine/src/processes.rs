@@ -120,7 +120,9 @@ impl Heard {
 
     fn report(&self, process: usize, report: Report) {
         for (flow, times) in self.shared.flows.from(0).iter().zip(&report.sources) {
-            flow.sources.learn(times);
+            if let Some(flow) = flow {
+                flow.sources.learn(times);
+            }
         }
         let mut reports = lock(&self.reports);
         reports.insert(process, report);
@@ -140,7 +142,13 @@ impl Heard {
 
     /// What to tell.
     fn note(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let sources = self.shared.flows.from(0).iter().map(|flow| flow.sources.known()).collect();
+        let sources = self
+            .shared
+            .flows
+            .from(0)
+            .iter()
+            .map(|flow| flow.as_ref().map(|flow| flow.sources.known()).unwrap_or_default())
+            .collect();
         let report = Report { stage: *lock(&self.own), backlog: self.shared.backlog.balance(), sources };
         serde_json::to_vec(&report)
     }

@@ -27,6 +27,9 @@ pub trait Operator: 'static {
     /// The input ports.
     const INPUTS: Inputs;
 
+    /// How a recording takes the place of what the source receives; `None` if there is no such thing.
+    const RECORDED: Option<Recorded> = None;
+
     /// The output ports; an input that names only the node means the first.
     const OUTPUTS: &'static [Port];
 
@@ -52,6 +55,11 @@ pub trait Node: Send + Sync {
 
     /// Files that the node makes anew. No other node may read or write them.
     fn writes(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// The tables that the node stores beneath `data_dir`, in the order of its inputs.
+    fn stores(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -86,6 +94,17 @@ pub enum Inputs {
     Any,
 }
 
+/// What a source becomes that reads a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The kind that reads it.
+    pub kind: &'static str,
+    /// The option with the recording's path.
+    pub path: &'static str,
+    /// Options that only make sense for what is received.
+    pub without: &'static [&'static str],
+}
+
 /// An output port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -106,6 +125,8 @@ pub struct Kind {
     pub inputs: Inputs,
     /// [`Operator::OUTPUTS`].
     pub outputs: &'static [Port],
+    /// [`Operator::RECORDED`].
+    pub recorded: Option<Recorded>,
     /// JSON Schema of [`Operator::Options`].
     pub schema: fn() -> schemars::Schema,
     /// Reads the options from YAML and calls [`Operator::plan`].
@@ -132,6 +153,7 @@ impl Kind {
             summary: O::SUMMARY,
             inputs: O::INPUTS,
             outputs: O::OUTPUTS,
+            recorded: O::RECORDED,
             schema: || schemars::schema_for!(O::Options),
             plan: plan::<O>,
         }

@@ -1,6 +1,7 @@
 //! From a part of a plan to the dataflow of one worker. Every worker renders the same graph.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -15,7 +16,7 @@ use crate::batch::{Batch, Edge, Stream, Time};
 use crate::catalog::Table;
 use crate::flow::{Flow, Outlet};
 use crate::ledger::Ledger;
-use crate::logged::{Resume, append, replay};
+use crate::logged::{Kept, Resume, append, replay};
 use crate::metrics::NodeMetrics;
 use crate::plan::Input;
 use crate::processes::Place;
@@ -127,11 +128,14 @@ pub(crate) fn render(
     }
     let (probe, ports) = (Handle::new(), HashMap::new());
     let mut rendering = Rendering { flow, scope, worker, place, shared, probe, ports, tables };
-    for (log, logged) in part.reads.iter().zip(&flow.reads) {
+    for (log, kept) in part.reads.iter().zip(&flow.reads) {
         let context = rendering.context(log.source);
-        let streams = replay(&context, logged.as_ref(), log.ports.len());
+        let streams = replay(&context, kept.as_ref(), log.ports.len());
         for (&(index, port), stream) in log.ports.iter().zip(streams) {
-            rendering.pass(index, port, stream, &context, None);
+            // Rows of a log of this run were counted when they came in.
+            let node = &plan.nodes[index];
+            let own = matches!(kept, Some(Kept::Archive(_))).then(|| flow.metrics.node(&node.id, node.kind.name));
+            rendering.pass(index, port, stream, &context, own.as_ref());
         }
     }
     for &index in &part.nodes {
@@ -141,6 +145,9 @@ pub(crate) fn render(
             let mut stream = rendering.ports.get(&(input.node, input.port))?.clone();
             if node.outputs.is_empty() && place.is_shared() {
                 stream = bring(stream, context.home(), shared);
+            }
+            if let Some(range) = flow.only.as_ref().filter(|_| node.outputs.is_empty()) {
+                stream = within(stream, range.clone());
             }
             Some(Edge { stream, ty: plan.nodes[input.node].outputs[input.port].clone() })
         });
@@ -292,6 +299,22 @@ fn bring<'s>(stream: Stream<'s>, worker: u64, shared: &Arc<Shared>) -> Stream<'s
                 for batches in data {
                     receiving.backlog.arrived(rows(batches));
                     session.give_container(batches);
+                }
+            });
+        }
+    })
+}
+
+/// Lets rows of a time pass, in ns.
+fn within(stream: Stream<'_>, range: Range<i64>) -> Stream<'_> {
+    stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "within", move |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|time, data| {
+                let mut session = output.session(&time);
+                for batch in data.flat_map(|batches| batches.drain(..)) {
+                    if let Some(batch) = batch.within(&range) {
+                        session.give(batch);
+                    }
                 }
             });
         }

@@ -78,6 +78,8 @@ pub struct Options {
     pub cluster: Option<Together>,
     /// Loads the pipeline again when a change is asked for.
     pub loader: Option<Loader>,
+    /// Dataflows to run in place of the plan's, all of which end by themselves.
+    pub flows: Option<Vec<Flow>>,
     /// Called by every worker after each of its steps.
     pub observe: Option<Arc<dyn Fn(&Shared) + Send + Sync>>,
 }
@@ -102,10 +104,17 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     };
     plan.check_processes(place.processes).map_err(RunError::NotStarted)?;
     let heard = options.cluster.as_ref().map(|_| Arc::new(Heard::new(shared, place)));
-    let mut control = Control::start(&plan, place, heard.clone(), shared, options.loader).map_err(|message| {
-        shared.fail(message.clone());
-        RunError::Failed(Failure::from(message))
-    })?;
+    let mut control = match options.flows {
+        Some(flows) => {
+            flows.into_iter().for_each(|flow| shared.flows.install(Arc::new(flow)));
+            shared.flows.close();
+            None
+        }
+        None => Control::start(&plan, place, heard.clone(), shared, options.loader).map_err(|message| {
+            shared.fail(message.clone());
+            RunError::Failed(Failure::from(message))
+        })?,
+    };
     let others = match options.cluster.zip(heard) {
         Some((together, heard)) => Some(connect(&together, &plan, shared, heard)?),
         None => None,

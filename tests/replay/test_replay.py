@@ -1,13 +1,14 @@
 """Replay: the rows of the live run from its spool, and what another pipeline would have made of them."""
 
 import hashlib
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.feeder import SOCKETS
 from tests.live_engine import RULES, LiveCase, pipeline, results
-from tests.support import OK, lines, nanoseconds
+from tests.support import OK, REFUSED, lines, nanoseconds
 from tests.traffic import SECOND
 
 NODES = """\
@@ -16,6 +17,7 @@ NODES = """\
   - { id: detections, kind: detect.rules, from: features,
       rules: [{ name: no_hello, when: orphans > 0, level: LOW, reason: requests without a hello }] }
   - { id: features_file, kind: sink.jsonl, from: features, path: data/features.jsonl }
+  - { id: store, kind: sink.parquet, from: { detections: detections } }
   - { id: detections_file, kind: sink.jsonl, from: detections, path: data/detections.jsonl }
 """
 
@@ -72,9 +74,37 @@ class Replay(LiveCase):
         self.assertGreater(len(expected), 50)
         self.assert_same_rows(results(lines(out / "rows.jsonl")), results(expected))
 
+    def test_recordings_in_place_of_sockets(self):
+        """`--input`: what was sent, from files, for both sources or one; the other is read from the spool."""
+        inputs = []
+        for stream in SOCKETS:
+            sent = "\n".join(json.dumps(one.row) for one in self.feeder.sent if one.stream == stream)
+            inputs += ["--input", f"{stream}s={self.write(f'{stream}.recorded', sent)}"]
+        for given, into in ((inputs, "both"), (inputs[:2], "one")):
+            with self.subTest(into):
+                _, out = self.replay(*given, into=into)
+                self.assert_same_rows(results(lines(out / "rows.jsonl")), self.rows())
+
+    def test_what_is_refused(self):
+        """Nothing is written where the pipeline writes, and what cannot be read is named."""
+        out = self.directory / "refused"
+        for given, says in (
+            (["--data-dir", self.data / "again"], "choose another folder"),
+            (["--data-dir", out, "--spool", out], "choose another folder"),
+            (["--data-dir", out, "--spool", self.data], "has no log of"),
+            (["--data-dir", out, "--compare"], "give --set or --input"),
+            (["--data-dir", out, "--compare", "--set", "tick=1s", "--table", "detectons"], "did you mean `detections`"),
+            (["--data-dir", out, "--input", "request=x"], "did you mean `requests`"),
+            (["--data-dir", out, "--from", "2026-05-01T12:00:00Z", "--to", "2026-05-01T12:00:00Z"], "nothing between"),
+        ):
+            with self.subTest(says, given=given):
+                self.assert_exit(self.engine("replay", self.directory / "live.yaml", *given), REFUSED, says)
+        self.assertFalse(out.exists())
+        self.assertEqual(self.state(), self.before, "the live run's files have changed")
+
     def test_what_would_have_changed(self):
         """`--compare` names the detections that another window would not have made, and none if nothing is changed."""
-        same, _ = self.replay("--compare", into="same")
+        same, _ = self.replay("--compare", "--set", "correlated.window=1s", into="same")
         self.assertIn("detections", same)
         changed, _ = self.replay("--compare", "--set", "correlated.window=30s", into="other")
         self.assertIn("detections", changed)

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use super::{CompareArgs, Exit, ReportFormat, complain, print};
-use crate::compare::stored::{StoredError, compare_stored, tables};
+use crate::compare::stored::{StoredError, StoredTable, compare_stored, tables};
 use crate::compare::{Alone, Changed, Columns, Comparison};
 use crate::spec::Diagnostic;
 use crate::text::printable;
@@ -35,22 +35,7 @@ pub(super) fn compare(args: &CompareArgs) -> Exit {
         return Exit::Refused;
     }
     for name in asked {
-        let found = compare_stored(&before[name], &after[name], args.key.as_deref(), args.examples);
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                complain(&error.to_string());
-                return match error {
-                    StoredError::NoKey(_) | StoredError::Compare { .. } => Exit::Refused,
-                    StoredError::File { .. } | StoredError::Directory { .. } => Exit::Failed,
-                };
-            }
-        };
-        let shown = match args.format {
-            ReportFormat::Text => printable(&text(name, &found)).into_owned(),
-            ReportFormat::Json => lines(name, &found),
-        };
-        match print(&shown) {
+        match table(name, (&before[name], &after[name]), args.key.as_deref(), args.examples, args.format) {
             Exit::Ok => {}
             failed => return failed,
         }
@@ -62,6 +47,30 @@ pub(super) fn compare(args: &CompareArgs) -> Exit {
         return print(&printable(&alone.concat()));
     }
     Exit::Ok
+}
+
+/// Compares one table and prints what differs.
+pub(super) fn table(
+    name: &str,
+    (before, after): (&StoredTable, &StoredTable),
+    key: Option<&[String]>,
+    examples: usize,
+    format: ReportFormat,
+) -> Exit {
+    let found = match compare_stored(before, after, key, examples) {
+        Ok(found) => found,
+        Err(error) => {
+            complain(&error.to_string());
+            return match error {
+                StoredError::NoKey(_) | StoredError::Compare { .. } => Exit::Refused,
+                StoredError::File { .. } | StoredError::Directory { .. } => Exit::Failed,
+            };
+        }
+    };
+    print(&match format {
+        ReportFormat::Text => printable(&text(name, &found)).into_owned(),
+        ReportFormat::Json => lines(name, &found),
+    })
 }
 
 fn text(table: &str, found: &Comparison) -> String {

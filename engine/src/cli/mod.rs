@@ -6,6 +6,7 @@ pub mod list;
 mod logging;
 mod plan_diff;
 mod progress;
+mod replay;
 mod run;
 pub mod schema;
 mod signals;
@@ -99,6 +100,9 @@ enum Command {
         #[command(flatten)]
         overrides: Overrides,
     },
+    /// Run a pipeline again over what its live sources received, writing elsewhere
+    #[command(after_help = EXIT_CODES)]
+    Replay(ReplayArgs),
     /// Compare the tables of two runs: rows that are new, gone or changed
     Compare(CompareArgs),
     /// Draw a pipeline as text
@@ -173,6 +177,48 @@ struct TogetherArgs {
     /// How long the other processes are waited for
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     connect_timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+struct ReplayArgs {
+    /// Pipeline
+    file: PathBuf,
+    /// Where the results go: the files of `data_dir` to their places beneath it, all others under their names
+    #[arg(long, value_name = "OUT")]
+    data_dir: PathBuf,
+    /// Directory of the spool [default: the pipeline's]; its engine may be running
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+    /// Only results from this event time on, such as 2026-05-01T12:00:00Z, or in ms since 1970; what they need from before
+    /// is read as well [default: all that the spool has]
+    #[arg(long, value_name = "TIME", value_parser = spool::event_time)]
+    from: Option<i64>,
+    /// Only results before this event time
+    #[arg(long, value_name = "TIME", value_parser = spool::event_time)]
+    to: Option<i64>,
+    /// A recording in place of what the source NODE received: a capture file, or a file of JSON lines [repeatable]
+    #[arg(long, value_name = "NODE=PATH")]
+    input: Vec<String>,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Run without --set too (without --set, without --input), into OUT/before and OUT/after, and print what differs
+    #[arg(long)]
+    compare: bool,
+    /// A table to compare [repeatable; default: `detections`, else all stored relations]
+    #[arg(long, value_name = "NAME", requires = "compare")]
+    table: Vec<String>,
+    /// The most rows of each sort that --compare shows
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    examples: usize,
+    /// Number of workers; the result does not depend on it [default: the number of cores, at most 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
+    /// Format of log lines on stderr; RUST_LOG selects them [default: warn; json: warn,engine=info]
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// No progress and no summary
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -264,6 +310,7 @@ pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, we
         Command::PlanDiff { old, new, format, overrides } => {
             plan_diff::plan_diff(&old, &new, format, &overrides, registry)
         }
+        Command::Replay(args) => replay::replay(&args, registry),
         Command::Compare(args) => compare::compare(&args),
         Command::Graph { file, format } => graph::graph(&file, format, registry),
         Command::List { kind, format } => list::list(kind.as_deref(), format, registry),
@@ -280,11 +327,20 @@ fn load(file: &Path, registry: &Registry) -> Result<Plan, usize> {
 
 /// [`load`] with options in place of the file's.
 fn load_with(file: &Path, overrides: &Overrides, registry: &Registry) -> Result<Plan, usize> {
-    let options = LoadOptions { overrides: &overrides.set, variable: &|name| std::env::var(name).ok() };
-    Plan::load_as(file, registry, &options).map_err(|(problems, sources)| {
+    load_as(file, registry, &LoadOptions { overrides: &overrides.set, ..LoadOptions::new(&variable) })
+}
+
+/// [`load`] with all options.
+fn load_as(file: &Path, registry: &Registry, options: &LoadOptions<'_>) -> Result<Plan, usize> {
+    Plan::load_as(file, registry, options).map_err(|(problems, sources)| {
         let _ = writeln!(std::io::stderr(), "{}\n", sources.render(&problems, colour()));
         problems.len()
     })
+}
+
+/// An environment variable.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Whether stderr wants colour (<https://no-color.org>).

@@ -50,7 +50,7 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
             return Exit::Web;
         }
     };
-    let signalled = match signals::handle(&shared) {
+    let signalled = match signals::handle(&[Arc::clone(&shared)]) {
         Ok(signalled) => signalled,
         Err(error) => {
             complain(&format!("signals cannot be handled: {error}"));
@@ -73,7 +73,7 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
     shared.reloads.tell(move |outcome| tell(outcome, format));
     let watch = (!args.no_watch && plan.is_spooled()).then(|| Watch::start(plan.files.clone(), &shared));
     let loader = loader(args, registry);
-    let options = Options { workers, cluster, loader: Some(loader), observe: None };
+    let options = Options { workers, cluster, loader: Some(loader), ..Options::default() };
     let outcome = execute_with(Arc::clone(&plan), &shared, options);
     drop(watch);
     drop(shown);
@@ -118,7 +118,8 @@ fn together(args: &RunArgs, plan: &Plan, workers: usize) -> Result<Option<Togeth
 fn loader(args: &RunArgs, registry: &Registry) -> Loader {
     let (file, overrides, registry) = (args.file.clone(), args.overrides.set.clone(), registry.clone());
     Box::new(move || {
-        let options = LoadOptions { overrides: &overrides, variable: &|name| std::env::var(name).ok() };
+        let variable = |name: &str| std::env::var(name).ok();
+        let options = LoadOptions { overrides: &overrides, ..LoadOptions::new(&variable) };
         let plan = Plan::load_as(&file, &registry, &options);
         let plan = plan.map_err(|(problems, sources)| sources.render(&problems, false))?;
         plan.check_processes(1).map(|()| plan)
@@ -138,11 +139,11 @@ fn tell(outcome: &Outcome, format: LogFormat) {
     }
 }
 
-fn default_workers() -> usize {
+pub(super) fn default_workers() -> usize {
     available_parallelism().map_or(1, |cores| cores.get().min(DEFAULT_WORKERS))
 }
 
-fn exit_of(error: &RunError) -> Exit {
+pub(super) fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Failed(failure) if failure.class == FailureClass::Permission => Exit::Permission,
         RunError::Failed(_)
@@ -185,7 +186,7 @@ fn start_web(
     })
 }
 
-fn report(summary: &Summary, format: LogFormat) {
+pub(super) fn report(summary: &Summary, format: LogFormat) {
     if format == LogFormat::Text {
         let _ = io::stderr().write_all(summary::text(summary).as_bytes());
         return;
@@ -210,6 +211,6 @@ fn report(summary: &Summary, format: LogFormat) {
     tracing::info!(seconds, rows, rows_per_second = summary.rows_per_second(), "summary");
 }
 
-fn say(message: &str) {
+pub(super) fn say(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }

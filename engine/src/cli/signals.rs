@@ -9,13 +9,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Exit, complain};
 use crate::render::Shared;
 
-/// Handles the signals from now on, on a thread of its own. The receiver hears of the first.
+/// Handles the signals to a run, or to several that follow each other, from now on, on a thread of its own. The receiver hears of the first.
 ///
 /// # Errors
 /// If the handlers or the thread cannot be set up.
-pub(super) fn handle(shared: &Arc<Shared>) -> io::Result<Receiver<()>> {
+pub(super) fn handle(runs: &[Arc<Shared>]) -> io::Result<Receiver<()>> {
     let (sender, first) = channel();
-    let shared = Arc::clone(shared);
+    let runs = runs.to_vec();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (mut interrupt, mut terminate, mut hangup) = {
         let _guard = runtime.enter();
@@ -27,12 +27,12 @@ pub(super) fn handle(shared: &Arc<Shared>) -> io::Result<Receiver<()>> {
                 tokio::select! {
                     _ = interrupt.recv() => break,
                     _ = terminate.recv() => break,
-                    _ = hangup.recv() => shared.reloads.request(),
+                    _ = hangup.recv() => runs.iter().for_each(|shared| shared.reloads.request()),
                 }
             };
             next().await;
             complain("stopping; what has been received is still processed (once more to end at once)");
-            shared.stop();
+            runs.iter().for_each(|shared| shared.stop());
             // The run may have ended already, and nobody waits.
             let _ = sender.send(());
             next().await;

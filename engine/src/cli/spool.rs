@@ -5,8 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
@@ -48,7 +47,7 @@ pub(super) enum Spool {
         /// Node whose rows are wanted, or a port of it as in `requests.rejected`; a node alone is its first port
         #[arg(value_name = "NODE[.PORT]")]
         port: String,
-        /// Only rows from this event time on, such as 2026-05-01T12:00:00Z
+        /// Only rows from this event time on, such as 2026-05-01T12:00:00Z, or in ms since 1970
         #[arg(long, value_name = "TIME", value_parser = event_time)]
         from: Option<i64>,
         /// Only rows before this event time
@@ -69,8 +68,12 @@ pub(super) enum RowFormat {
     Arrow,
 }
 
-/// Nanoseconds since the epoch.
-fn event_time(text: &str) -> Result<i64, String> {
+/// Nanoseconds since the epoch, from RFC 3339 or milliseconds since the epoch.
+pub(super) fn event_time(text: &str) -> Result<i64, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let ns = text.parse::<i64>().ok().and_then(|ms| ms.checked_mul(1_000_000));
+        return ns.ok_or_else(|| "after 2262".to_owned());
+    }
     let time = humantime::parse_rfc3339_weak(text).map_err(|error| error.to_string())?;
     let since = time.duration_since(UNIX_EPOCH).map_err(|_| "before 1970".to_owned())?;
     i64::try_from(since.as_nanos()).map_err(|_| "after 2262".to_owned())
@@ -143,7 +146,7 @@ fn millis(ms: Time) -> i64 {
 }
 
 /// A time as text; before 1970 as the number of ns.
-fn rfc3339(ns: i64) -> String {
+pub(super) fn rfc3339(ns: i64) -> String {
     match u64::try_from(ns) {
         Ok(ns) => humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(ns)).to_string(),
         Err(_) => format!("{ns} ns"),
@@ -242,10 +245,7 @@ fn in_range(rows: RecordBatch, (from, to): (i64, i64)) -> Option<RecordBatch> {
     if (from, to) == (i64::MIN, i64::MAX) {
         return Some(rows);
     }
-    let batch = Batch::new(rows);
-    let Some(times) = batch.times() else { return Some(batch.rows) };
-    let wanted: BooleanArray = times.iter().map(|time| time.map(|time| from <= time && time < to)).collect();
-    filter_record_batch(&batch.rows, &wanted).ok().filter(|rows| rows.num_rows() > 0)
+    Batch::new(rows).within(&(from..to)).map(|batch| batch.rows)
 }
 
 /// Why stdout failed; empty if its reader has gone away, which has what it wanted.

@@ -98,6 +98,18 @@ pub struct StoredTable {
     days: BTreeMap<String, Vec<PathBuf>>,
 }
 
+impl StoredTable {
+    /// A table without rows, of which there are no files.
+    pub fn empty(name: &str) -> Self {
+        Self { name: name.to_owned(), days: BTreeMap::new() }
+    }
+
+    /// Whether there are no files.
+    pub fn is_empty(&self) -> bool {
+        self.days.is_empty()
+    }
+}
+
 /// Compares a table of two data directories. Without `key` its columns are those that the files name, else `time` and `seq`.
 ///
 /// # Errors
@@ -118,13 +130,18 @@ fn compare_in_pieces(
     examples: usize,
     whole_day: u64,
 ) -> Result<Comparison, StoredError> {
+    if before.is_empty() && after.is_empty() {
+        return Ok(Comparison::default());
+    }
+    // A side without files says nothing of the columns.
+    let [before_says, after_says] = [(before, after), (after, before)].map(|(a, b)| if a.is_empty() { b } else { a });
     let (key, day_column) = match key {
-        Some(key) => (key.to_vec(), after.day_column()?),
-        None => (after.key()?, after.day_column()?),
+        Some(key) => (key.to_vec(), after_says.day_column()?),
+        None => (after_says.key()?, after_says.day_column()?),
     };
     let fault = |error: CompareError| StoredError::Compare { table: after.name.clone(), error };
-    let by_day =
-        day_column.filter(|column| key.contains(column) && before.day_column().ok().flatten().as_ref() == Some(column));
+    let by_day = day_column
+        .filter(|column| key.contains(column) && before_says.day_column().ok().flatten().as_ref() == Some(column));
     let mut comparer = Comparer::new(key, examples);
     let Some(column) = by_day else {
         let all = |table: &StoredTable| read(table.days.values().flatten(), None);

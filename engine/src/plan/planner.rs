@@ -1,9 +1,10 @@
 //! From nodes as written to planned nodes: kinds, inputs, order, and each operator's own check.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::identity::Notes;
+use super::redirect::Redirect;
 use super::{Input, Plan, PlanContext, PlannedNode, Serve};
 use crate::expr::Session;
 use crate::registry::{Inputs, Kind, Registry};
@@ -13,6 +14,7 @@ use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Setting, Source
 pub(super) struct Planner<'a> {
     pub registry: &'a Registry,
     pub base: PathBuf,
+    pub output: Option<&'a Path>,
     pub sources: Sources,
     pub problems: Vec<Diagnostic>,
     pub variable: &'a dyn Fn(&str) -> Option<String>,
@@ -31,7 +33,21 @@ struct Resolved {
 impl Planner<'_> {
     /// The plan, or `None` if something is wrong with the pipeline.
     pub fn plan(&mut self, spec: Pipeline) -> Option<Plan> {
-        let data_dir = self.base.join(&spec.data_dir);
+        let mut data_dir = self.base.join(&spec.data_dir);
+        let mut spool =
+            spec.spool.clone().map(|spool| SpoolSpec { dir: spool.dir.map(|dir| self.base.join(dir)), ..spool });
+        let redirect = self.output.map(|output| {
+            // The spool stays where the pipeline has it.
+            if let Some(spool) = &mut spool {
+                spool.dir.get_or_insert_with(|| data_dir.join("spool"));
+            }
+            Redirect { from: std::mem::replace(&mut data_dir, output.to_owned()), to: output.to_owned() }
+        });
+        if let Some(redirect) = &redirect
+            && let Err(message) = redirect.check(spool.as_ref().and_then(|spool| spool.dir.as_deref()))
+        {
+            self.problems.push(Diagnostic { message, span: None, help: None });
+        }
         let resolved = self.resolve(&spec.nodes);
         let order = self.order(&resolved)?;
         let mut nodes: Vec<PlannedNode> = Vec::with_capacity(order.len());
@@ -60,6 +76,7 @@ impl Planner<'_> {
                 notes: Notes::default(),
                 inputs: &types,
                 base: &self.base,
+                redirect: redirect.as_ref(),
                 sources: &mut self.sources,
                 problems: &mut self.problems,
                 variable: self.variable,
@@ -128,7 +145,6 @@ impl Planner<'_> {
                 tables,
             });
         }
-        let spool = spec.spool.map(|spool| SpoolSpec { dir: spool.dir.map(|dir| self.base.join(dir)), ..spool });
         (!refused).then_some(Plan {
             name: spec.name,
             tick: spec.tick,

@@ -7,6 +7,7 @@
 //! is missing is counted.
 
 mod adapt;
+mod archive;
 mod counters;
 mod files;
 mod format;
@@ -29,6 +30,7 @@ use thiserror::Error;
 
 use crate::batch::Time;
 
+pub use archive::{Archive, ArchiveReader};
 pub use counters::{Count, Counters};
 pub use log::{Log, Subscription};
 pub use reader::{LogReader, Next};

@@ -225,7 +225,7 @@ fn files_count_by_what_they_say_or_by_where_they_are() {
         let path = dir.path().join("p.yaml");
         std::fs::write(&path, yaml(&nodes(), "")).expect("written");
         let overrides: Vec<String> = ["big.yaml=list.yaml", "big.data=data.csv", extra].map(str::to_owned).to_vec();
-        let options = LoadOptions { overrides: &overrides, variable: &|_| None };
+        let options = LoadOptions { overrides: &overrides, ..LoadOptions::new(&|_| None) };
         Plan::load_as(&path, &kinds::registry(), &options)
             .unwrap_or_else(|(problems, sources)| panic!("{}", sources.render(&problems, false)))
     };
@@ -246,7 +246,7 @@ fn an_override_is_checked_like_the_file_and_shown_where_it_is_wrong() {
     let path = dir.path().join("p.yaml");
     std::fs::write(&path, yaml(&nodes(), "")).expect("written");
     let refused = |given: &str| {
-        let options = LoadOptions { overrides: &[given.to_owned()], variable: &|_| None };
+        let options = LoadOptions { overrides: &[given.to_owned()], ..LoadOptions::new(&|_| None) };
         match Plan::load_as(&path, &kinds::registry(), &options) {
             Ok(_) => panic!("accepted: {given}"),
             Err((problems, sources)) => sources.render(&problems, false),

@@ -97,7 +97,8 @@ impl Operator for Jsonl {
         }
         let columns: Vec<usize> = columns.iter().map(|(at, _)| *at).collect();
         let lines = Lines::new(&input.schema, &columns, changes);
-        let path = if options.path.value == Path::new("-") { None } else { Some(context.path(&options.path.value)) };
+        let path =
+            if options.path.value == Path::new("-") { None } else { Some(context.output_path(&options.path.value)) };
         complete.then(|| {
             let (file, continued) = (OnceLock::new(), OnceLock::new());
             Box::new(JsonlNode { path, lines, changes, file, continued }) as Box<dyn Node>

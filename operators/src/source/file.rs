@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
+use engine::registry::{Inputs, Node, Operator, Port, Recorded};
 use engine::render::{BuildContext, Shared};
 use engine::source::{Poll, Reader, source};
 use engine::spec::Located;
@@ -74,6 +74,7 @@ impl Operator for FileSource {
     const SUMMARY: &'static str = "Reads JSON lines from a file, once or as it grows";
     const INPUTS: Inputs = Inputs::None;
     const OUTPUTS: &'static [Port] = super::PORTS;
+    const RECORDED: Option<Recorded> = Some(Recorded { kind: Self::KIND, path: "path", without: &["follow"] });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let format = choose(options.format.as_ref(), options.columns.as_ref(), options.time.as_ref(), context);

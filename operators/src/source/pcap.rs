@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
+use engine::registry::{Inputs, Node, Operator, Port, Recorded};
 use engine::render::{BuildContext, Shared};
 use engine::source::{Poll, Reader, source};
 use engine::spec::{Located, Span};
@@ -75,6 +75,11 @@ impl Operator for PcapSource {
     const SUMMARY: &'static str = "Reads packets from a capture file or a network interface";
     const INPUTS: Inputs = Inputs::None;
     const OUTPUTS: &'static [Port] = &[Port { name: "out", summary: "packets" }];
+    const RECORDED: Option<Recorded> = Some(Recorded {
+        kind: Self::KIND,
+        path: "file",
+        without: &["interface", "snaplen", "promiscuous", "buffer_size"],
+    });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let ports = match (&options.ports, &options.filter) {

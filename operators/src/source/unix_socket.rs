@@ -17,12 +17,13 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
+use engine::registry::{Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
 use engine::source::{Poll, Reader, source};
 use engine::spec::{Located, humantime_duration};
 use engine::time::wall_clock_ns;
 
+use super::file::FileSource;
 use super::intake::{Intake, Settings};
 use super::lines::Lines;
 use crate::format::{Columns, FormatName, Rejects, choose};
@@ -94,6 +95,8 @@ impl Operator for UnixSocket {
     const SUMMARY: &'static str = "Receives JSON lines as datagrams on a unix socket";
     const INPUTS: Inputs = Inputs::None;
     const OUTPUTS: &'static [Port] = super::PORTS;
+    const RECORDED: Option<Recorded> =
+        Some(Recorded { kind: FileSource::KIND, path: "path", without: &["mode", "recv_buffer"] });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let format = choose(options.format.as_ref(), options.columns.as_ref(), options.time.as_ref(), context);

@@ -1,6 +1,7 @@
 //! `correlate` against a recomputation that knows nothing of frontiers (`oracle`).
 
 mod oracle;
+mod replayed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

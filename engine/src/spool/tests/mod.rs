@@ -1,5 +1,6 @@
 //! Tests of a whole log, and what they share.
 
+mod archive;
 mod damage;
 mod faults;
 mod limits;

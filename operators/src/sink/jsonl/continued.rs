@@ -271,7 +271,11 @@ fn go_on(path: &Path, confirmed: Option<&Confirmed>) -> std::io::Result<(File, u
         fs::create_dir_all(parent)?;
     }
     let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-    let same = |confirmed: &&Confirmed| confirmed.detail["path"].as_str() == Some(&path.display().to_string());
+    // By its name alone: the folder may have been moved together with the spool.
+    let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
+    let same = |confirmed: &&Confirmed| {
+        confirmed.detail["path"].as_str().is_some_and(|other| name(Path::new(other)) == name(path))
+    };
     let bytes = confirmed.filter(same).and_then(|confirmed| confirmed.detail["bytes"].as_u64()).unwrap_or(0);
     if !file.metadata()?.is_file() {
         return Ok((file, bytes));
@@ -284,4 +288,34 @@ fn go_on(path: &Path, confirmed: Option<&Confirmed>) -> std::io::Result<(File, u
     file.set_len(bytes)?;
     file.seek(SeekFrom::Start(bytes))?;
     Ok((file, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn confirmed(path: &Path, bytes: u64) -> Confirmed {
+        Confirmed { upto: 1, detail: json!({ "path": path.display().to_string(), "bytes": bytes }) }
+    }
+
+    #[test]
+    fn a_file_is_cut_to_what_was_confirmed_also_in_a_folder_that_was_moved() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("rows.jsonl");
+        fs::write(&path, "confirmed\ntorn").expect("written");
+        let before = Path::new("/elsewhere/rows.jsonl");
+        let (mut file, bytes) = go_on(&path, Some(&confirmed(before, 10))).expect("opens");
+        file.write_all(b"next\n").expect("written");
+        assert_eq!((bytes, fs::read_to_string(&path).expect("readable").as_str()), (10, "confirmed\nnext\n"));
+    }
+
+    #[test]
+    fn a_file_that_nothing_was_confirmed_of_is_emptied() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("new/rows.jsonl");
+        assert_eq!(go_on(&path, None).expect("opens").1, 0);
+        fs::write(&path, "old").expect("written");
+        assert_eq!(go_on(&path, Some(&confirmed(Path::new("other.jsonl"), 2))).expect("opens").1, 0);
+        assert_eq!(fs::read(&path).expect("readable"), b"");
+    }
 }

@@ -1,0 +1,172 @@
+//! A pipeline again over what its live sources received: the islands behind the logs as dataflows that end, which read
+//! the logs' files. Sources and what stands before the logs do not run.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::batch::Time;
+use crate::flow::Flow;
+use crate::logged::{Kept, schemas};
+use crate::plan::{LogPorts, Part, Plan};
+use crate::render::Shared;
+use crate::run::Options;
+use crate::spool::inspect::{self, Contents};
+use crate::spool::{Archive, SpoolError};
+
+/// What keeps a pipeline from being replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// Live sources without a spool.
+    #[error(
+        "the pipeline keeps no spool: name the directory of one, or a recording for each of its live sources ({0})"
+    )]
+    NoSpool(String),
+    /// A source of which nothing is kept.
+    #[error("the spool {} has no log of `{log}`; it has: {found}", .spool.display())]
+    NoLog {
+        /// The source.
+        log: String,
+        /// The spool.
+        spool: PathBuf,
+        /// The logs that there are.
+        found: String,
+    },
+    /// A log cannot be read.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// A replay that can be run.
+pub struct Replay {
+    /// What is run.
+    pub flows: Vec<Flow>,
+    /// The logs that are read, by the ids of their sources, with what each had at the start.
+    pub logs: BTreeMap<String, Contents>,
+    /// Nodes before the logs: what they have made is read, their options change nothing.
+    pub recorded: Vec<String>,
+    /// Nodes that work on what no log keeps, such as packets, and do not run.
+    pub left_out: Vec<String>,
+    archives: Vec<(String, Arc<Archive>)>,
+}
+
+impl Replay {
+    /// Prepares to run a plan over the logs in `spool`, by default its own; their process may be running. Its sinks get the
+    /// rows of `time` (event time in ns); rows before and after it are read as far as these depend on them.
+    ///
+    /// # Errors
+    /// If a log is missing or cannot be read.
+    pub fn prepare(
+        plan: &Arc<Plan>,
+        shared: &Shared,
+        spool: Option<&Path>,
+        time: Option<Range<i64>>,
+    ) -> Result<Self, ReplayError> {
+        let mut replay = Self {
+            flows: Vec::new(),
+            logs: BTreeMap::new(),
+            recorded: Vec::new(),
+            left_out: Vec::new(),
+            archives: Vec::new(),
+        };
+        let flow = |part: Part| Flow {
+            bounded: true,
+            only: time.clone(),
+            ..Flow::new(Arc::clone(plan), part, Arc::clone(&shared.metrics), Vec::new())
+        };
+        if plan.is_bounded() {
+            // Nothing is served, so no table is filled.
+            replay.flows.push(flow(Part { tables: Vec::new(), ..plan.whole() }));
+            return Ok(replay);
+        }
+        let (receiving, computing) = plan.parts();
+        let live = receiving.iter().filter_map(|part| part.nodes.first().map(|node| plan.nodes[*node].id.as_str()));
+        let own = || plan.spool.is_some().then(|| plan.spool_dir());
+        let Some(spool) = spool.map(Path::to_owned).or_else(own) else {
+            return Err(ReplayError::NoSpool(live.collect::<Vec<_>>().join(", ")));
+        };
+        for part in &receiving {
+            let kept = |node: &usize| {
+                plan.nodes[*node].node.is_live()
+                    || part.writes.iter().any(|log| log.ports.iter().any(|(kept, _)| kept == node))
+            };
+            for node in &part.nodes {
+                let list = if kept(node) { &mut replay.recorded } else { &mut replay.left_out };
+                list.push(plan.nodes[*node].id.clone());
+            }
+        }
+        for part in computing.into_iter().filter(|part| !part.nodes.is_empty()) {
+            let mut reads = Vec::with_capacity(part.reads.len());
+            for (ports, range) in part.reads.iter().zip(ranges(plan, &part, time.as_ref())) {
+                reads.push(Kept::Archive(replay.open(plan, &spool, ports, range)?));
+            }
+            replay.flows.push(flow(Part { tables: Vec::new(), ..part }).reading(reads.into_iter().map(Some).collect()));
+        }
+        Ok(replay)
+    }
+
+    fn open(
+        &mut self,
+        plan: &Plan,
+        spool: &Path,
+        ports: &LogPorts,
+        range: Range<i64>,
+    ) -> Result<Arc<Archive>, ReplayError> {
+        let id = &plan.nodes[ports.source].id;
+        let dir = spool.join(id);
+        if !dir.is_dir() {
+            let found = inspect::logs(spool)?;
+            let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+            let found = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+            return Err(ReplayError::NoLog { log: id.clone(), spool: spool.to_owned(), found });
+        }
+        if !self.logs.contains_key(id) {
+            self.logs.insert(id.clone(), inspect::contents(&dir)?);
+        }
+        let archive = Archive::open(&dir, &schemas(plan, ports), range)?;
+        self.archives.push((id.clone(), Arc::clone(&archive)));
+        Ok(archive)
+    }
+
+    /// The options to run it with, and what can be asked afterwards.
+    pub fn start(self, workers: usize) -> (Options, Missed) {
+        (Options { workers, flows: Some(self.flows), ..Options::default() }, Missed(self.archives))
+    }
+}
+
+/// What a replay passes over.
+#[derive(Clone, Debug)]
+pub struct Missed(Vec<(String, Arc<Archive>)>);
+
+impl Missed {
+    /// By log, how many records were passed over so far because they were damaged, deleted meanwhile or of another
+    /// schema. Logs of which nothing is missed are left out.
+    pub fn records(&self) -> BTreeMap<&str, u64> {
+        let mut missed = BTreeMap::new();
+        for (id, archive) in self.0.iter().filter(|(_, archive)| archive.missed() > 0) {
+            let most: &mut u64 = missed.entry(id.as_str()).or_default();
+            *most = archive.missed().max(*most);
+        }
+        missed
+    }
+}
+
+/// Which event times of its logs a part needs, so that its rows of `time` are those of a run over everything.
+fn ranges(plan: &Plan, part: &Part, time: Option<&Range<i64>>) -> Vec<Range<i64>> {
+    let Some(time) = time else { return vec![i64::MIN..i64::MAX; part.reads.len()] };
+    let needs = |ns: i64| plan.needs(part, Time::try_from(ns / NS_PER_MS).unwrap_or(0));
+    let ns = |ms: Time| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(NS_PER_MS);
+    let since = match time.start {
+        i64::MIN => vec![i64::MIN; part.reads.len()],
+        start => needs(start).into_iter().map(ns).collect(),
+    };
+    let until = match time.end {
+        i64::MAX => vec![i64::MAX; part.reads.len()],
+        // As far as a row looks back, one may look ahead.
+        end => needs(end).into_iter().map(|back| end.saturating_add(end.saturating_sub(ns(back)))).collect(),
+    };
+    since.into_iter().zip(until).map(|(since, until)| since..until).collect()
+}
+
+const NS_PER_MS: i64 = 1_000_000;
