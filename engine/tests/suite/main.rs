@@ -7,6 +7,7 @@ mod faults;
 mod kinds;
 mod runs;
 mod schemas;
+mod spool;
 
 use engine::plan::Plan;
 
