@@ -36,7 +36,7 @@ impl WebService for Listener {
     fn set_state(&self, _: RunState) {}
 }
 
-fn process(words: &[&str]) -> Command {
+pub(crate) fn process(words: &[&str]) -> Command {
     let mut process = Command::new(std::env::current_exe().expect("this binary"));
     process.args(["--exact", "commands::child", "--nocapture"]).env(LINE, format!("ja4-engine\n{}", words.join("\n")));
     process.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -44,7 +44,7 @@ fn process(words: &[&str]) -> Command {
 }
 
 /// Runs a command to its end: exit code, stdout, stderr.
-fn run(words: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(words: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = process(words).output().expect("starts");
     (status.code().expect("exits"), text(stdout), text(stderr))
 }

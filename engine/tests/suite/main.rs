@@ -9,6 +9,7 @@ mod identity;
 mod kinds;
 mod runs;
 mod schemas;
+mod spool;
 
 use engine::plan::Plan;
 

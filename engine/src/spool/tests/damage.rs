@@ -177,7 +177,7 @@ fn what_a_client_sends_cannot_pass_for_a_record() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(8), cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(8), cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn any_damage_leaves_the_records_that_it_does_not_touch(

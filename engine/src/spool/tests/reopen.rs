@@ -26,7 +26,7 @@ fn after_a_kill_everything_committed_is_there_and_positions_go_on() {
     let log = open(live.clone());
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for second in 0..3000 {
+            for second in 0..1500 {
                 log.append(batch(second));
                 // Sometimes many at once, sometimes one.
                 if second % 40 < 20 {
@@ -36,7 +36,7 @@ fn after_a_kill_everything_committed_is_there_and_positions_go_on() {
             log.close();
         });
         let mut number = 0;
-        while log.end() < 3000 {
+        while log.end() < 1500 {
             // Committed before the copy begins.
             let committed = log.end();
             let settings = Settings { dir: copies.path().join(number.to_string()), ..live.clone() };
