@@ -25,7 +25,7 @@ pub fn start(context: WebContext) -> io::Result<Box<dyn WebService>> {
         status: Arc::clone(&status),
         limits: Limits::default(),
         name: context.name,
-        graph: context.graph,
+        reloads: context.reloads,
         hosts: context.hosts,
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

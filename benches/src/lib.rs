@@ -1,1 +1,4 @@
-//! Holds the package of the benchmarks, which are `benches/stations.rs` (criterion) and `run.sh` (the whole job).
+//! What the benchmarks in `benches/` and the programs in `examples/` share. `run.sh` measures the whole job.
+
+pub mod events;
+pub mod join;

@@ -32,6 +32,7 @@ use axum::Router;
 use axum::routing::{get, post};
 use engine::catalog::Catalog;
 use engine::metrics::Metrics;
+use engine::reload::Reloads;
 use tokio::net::TcpListener;
 
 pub use error::Error;
@@ -50,8 +51,8 @@ pub struct Service {
     pub limits: Limits,
     /// The pipeline's name.
     pub name: String,
-    /// The pipeline as Mermaid text.
-    pub graph: String,
+    /// What became of changes of the pipeline while it ran.
+    pub reloads: Arc<Reloads>,
     /// Names by which the service is asked for, besides addresses and `localhost`.
     pub hosts: Vec<String>,
 }

@@ -140,7 +140,7 @@ impl Queries {
             .and_then(|catalog| catalog.schema(&defaults.default_schema));
         if let Some(public) = public {
             for table in self.catalog.tables() {
-                let served = Arc::new(ServedTable::new(Arc::clone(table)));
+                let served = Arc::new(ServedTable::new(Arc::clone(&table)));
                 if let Err(error) = public.register_table(table.name.clone(), served) {
                     tracing::error!(%error, table = table.name, "a table cannot be served");
                 }
@@ -214,11 +214,12 @@ fn suggest(error: Error, catalog: &Catalog) -> Error {
     let unknown = message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"));
     let help = unknown.map(|unknown| {
         let unknown = unknown.to_lowercase();
-        let nearest = catalog.tables().iter().map(|t| &t.name).min_by_key(|name| levenshtein(name, &unknown));
+        let tables = catalog.tables();
+        let nearest = tables.iter().map(|t| &t.name).min_by_key(|name| levenshtein(name, &unknown));
         match nearest {
             Some(name) if levenshtein(name, &unknown) <= 1 + unknown.len() / 3 => format!("did you mean `{name}`?"),
             Some(_) => {
-                let names: Vec<&str> = catalog.tables().iter().map(|t| t.name.as_str()).collect();
+                let names: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
                 format!("there are: {}", names.join(", "))
             }
             None => "no table is served".to_owned(),

@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::http_metrics::HttpMetrics;
 use crate::query::Queries;
 use crate::status::State as RunState;
+use engine::reload::Done;
 
 const X_ROW_COUNT: HeaderName = HeaderName::from_static("x-row-count");
 const X_TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
@@ -161,7 +162,35 @@ struct StatusInfo {
     started_at_ms: u64,
     uptime_seconds: f64,
     graph: String,
+    reloads: ReloadsInfo,
     nodes: Vec<NodeInfo>,
+}
+
+/// What became of changes of the pipeline while it ran.
+#[derive(Serialize)]
+struct ReloadsInfo {
+    applied: u64,
+    refused: u64,
+    unchanged: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<ReloadInfo>,
+}
+
+#[derive(Serialize)]
+struct ReloadInfo {
+    outcome: &'static str,
+    message: String,
+    /// Milliseconds since the Unix epoch.
+    at_ms: u64,
+}
+
+fn reloads(done: &Done) -> ReloadsInfo {
+    let last = done.last.as_ref().map(|(outcome, at)| ReloadInfo {
+        outcome: outcome.name(),
+        message: outcome.message().to_owned(),
+        at_ms: u64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or_default(),
+    });
+    ReloadsInfo { applied: done.applied, refused: done.refused, unchanged: done.unchanged, last }
 }
 
 #[derive(Serialize)]
@@ -206,7 +235,8 @@ pub(crate) async fn status(State(shared): State<Shared>) -> impl IntoResponse {
         },
         started_at_ms: u64::try_from(started.as_millis()).unwrap_or_default(),
         uptime_seconds: service.status.uptime().as_secs_f64(),
-        graph: service.graph.clone(),
+        graph: service.catalog.graph(),
+        reloads: reloads(&service.reloads.done()),
         nodes: nodes.collect(),
     })
 }
@@ -226,6 +256,7 @@ pub(crate) async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 /// `GET /metrics`
 pub(crate) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     let mut text = shared.0.service.metrics.render();
+    text.push_str(&shared.0.service.reloads.render());
     text.push_str(&shared.0.http.render(shared.0.queries.running()));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -4,13 +4,12 @@
 //! Operators that work row by row (filters, derived columns, look-ups, rules) therefore never look at these marks:
 //! they keep them with [`Batch::with_rows`], which makes every such operator linear in the sense of differential dataflow.
 
+mod wire;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The dataflow's timestamp: a watermark in milliseconds since the Unix epoch.
 ///
@@ -126,40 +125,6 @@ pub fn stream_schema(fields: impl IntoIterator<Item = Field>) -> SchemaRef {
 /// An array of event times from nanoseconds since the epoch.
 pub fn time_array(ns: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampNanosecondArray::from(ns).with_timezone("UTC"))
-}
-
-/// Between processes a batch travels as an Arrow IPC stream.
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    ipc: Vec<u8>,
-    diff: i8,
-    late: bool,
-    settled: bool,
-    route: u64,
-}
-
-impl Serialize for Batch {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let encode = || {
-            let mut writer = StreamWriter::try_new(Vec::new(), &self.rows.schema())?;
-            writer.write(&self.rows)?;
-            writer.into_inner()
-        };
-        let ipc = encode().map_err(serde::ser::Error::custom)?;
-        Wire { ipc, diff: self.diff, late: self.late, settled: self.settled, route: self.route }.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Batch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = Wire::deserialize(deserializer)?;
-        let mut reader = StreamReader::try_new(wire.ipc.as_slice(), None).map_err(serde::de::Error::custom)?;
-        let rows = reader
-            .next()
-            .ok_or_else(|| serde::de::Error::custom("a batch without rows"))?
-            .map_err(serde::de::Error::custom)?;
-        Ok(Self { rows, diff: wire.diff, late: wire.late, settled: wire.settled, route: wire.route })
-    }
 }
 
 #[cfg(test)]

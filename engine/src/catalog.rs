@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -18,23 +18,39 @@ use crate::batch::{Batch, EdgeClass, EdgeType, MAX_ROWS, Time};
 /// Every served table of a run, by name.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    tables: Vec<Arc<Table>>,
+    tables: RwLock<Vec<Arc<Table>>>,
+    graph: RwLock<String>,
 }
 
 impl Catalog {
     /// A catalog of these tables.
     pub fn new(tables: Vec<Arc<Table>>) -> Self {
-        Self { tables }
+        Self { tables: RwLock::new(tables), graph: RwLock::default() }
     }
 
     /// The tables in the order of the pipeline's `serve` section.
-    pub fn tables(&self) -> &[Arc<Table>] {
-        &self.tables
+    pub fn tables(&self) -> Vec<Arc<Table>> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// One table.
-    pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
-        self.tables.iter().find(|t| t.name == name)
+    pub fn table(&self, name: &str) -> Option<Arc<Table>> {
+        self.tables().into_iter().find(|t| t.name == name)
+    }
+
+    /// Serves other tables from now on.
+    pub fn replace(&self, tables: Vec<Arc<Table>>) {
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+    }
+
+    /// The pipeline that fills the tables, as Mermaid text.
+    pub fn graph(&self) -> String {
+        self.graph.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the pipeline that fills the tables, as Mermaid text.
+    pub fn set_graph(&self, graph: String) {
+        *self.graph.write().unwrap_or_else(PoisonError::into_inner) = graph;
     }
 }
 

@@ -1,9 +1,11 @@
 //! Counters of one run: per node what came in, went out, was late, rejected or evicted, and what is held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::spool::Counters;
 
 /// Counters of one node, shared by all workers.
 #[derive(Debug, Default)]
@@ -62,6 +64,7 @@ impl NodeMetrics {
 #[derive(Debug, Default)]
 pub struct Metrics {
     nodes: Mutex<Vec<(String, String, Arc<NodeMetrics>)>>,
+    spools: Mutex<Vec<(String, Counters)>>,
 }
 
 impl Metrics {
@@ -74,6 +77,28 @@ impl Metrics {
         let made = Arc::new(NodeMetrics::default());
         nodes.push((id.to_owned(), kind.to_owned(), Arc::clone(&made)));
         made
+    }
+
+    /// Counts for these nodes from now on, in this order; those in `changed` with counters of their own.
+    pub(crate) fn adopt<'a>(
+        &self,
+        order: impl Iterator<Item = (&'a str, &'a str)>,
+        changed: &HashMap<String, Arc<NodeMetrics>>,
+    ) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *nodes);
+        for (id, kind) in order {
+            let own = changed.get(id).cloned();
+            let kept = || before.iter().find(|(name, _, _)| name == id).map(|(_, _, found)| Arc::clone(found));
+            nodes.push((id.to_owned(), kind.to_owned(), own.or_else(kept).unwrap_or_default()));
+        }
+    }
+
+    /// Shows the counters of the log of source `id` too.
+    pub fn spool(&self, id: &str, counters: &Counters) {
+        let mut spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
+        spools.retain(|(name, _)| name != id);
+        spools.push((id.to_owned(), counters.clone()));
     }
 
     /// Every node's id, kind and counters, in the order of the pipeline.
@@ -126,6 +151,39 @@ impl Metrics {
                 );
             }
         }
+        self.render_spools(&mut out);
         out
+    }
+
+    /// Counters of the logs.
+    fn render_spools(&self, out: &mut String) {
+        type Read = fn(&Counters) -> &Arc<AtomicU64>;
+        let families: [(&str, &str, &str, Read); 18] = [
+            ("records_total", "counter", "Records made durable.", |c| &c.records),
+            ("rows_total", "counter", "Rows made durable.", |c| &c.rows),
+            ("bytes_total", "counter", "Bytes made durable.", |c| &c.bytes),
+            ("commits_total", "counter", "Group commits.", |c| &c.commits),
+            ("commit_ns_total", "counter", "Nanoseconds spent in commits.", |c| &c.commit_ns),
+            ("commit_ns_max", "gauge", "Nanoseconds of the longest commit.", |c| &c.commit_ns_max),
+            ("damaged_records_total", "counter", "Records lost to damage.", |c| &c.damaged_records),
+            ("damaged_rows_total", "counter", "Rows lost to damage, as far as known.", |c| &c.damaged_rows),
+            ("torn_bytes_total", "counter", "Bytes of a record whose writing was cut off.", |c| &c.torn_bytes),
+            ("unreadable_rows_total", "counter", "Rows that do not fit today's columns.", |c| &c.unreadable_rows),
+            ("dropped_records_total", "counter", "Records removed to make room.", |c| &c.dropped_records),
+            ("dropped_rows_total", "counter", "Rows removed to make room.", |c| &c.dropped_rows),
+            ("write_errors_total", "counter", "Failed writes; nothing is lost by one.", |c| &c.write_errors),
+            ("sync_errors_total", "counter", "Failed fdatasyncs; nothing is lost by one.", |c| &c.sync_errors),
+            ("disk_bytes", "gauge", "Bytes of all segments.", |c| &c.disk_bytes),
+            ("segments", "gauge", "Segments.", |c| &c.segments),
+            ("queued_bytes", "gauge", "Bytes that are not durable yet.", |c| &c.queued_bytes),
+            ("full", "gauge", "1 while there is no room.", |c| &c.full),
+        ];
+        let spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (name, kind, help, read) in families.into_iter().filter(|_| !spools.is_empty()) {
+            let _ = writeln!(out, "# HELP ja4_engine_spool_{name} {help}\n# TYPE ja4_engine_spool_{name} {kind}");
+            for (id, counters) in &spools {
+                let _ = writeln!(out, "ja4_engine_spool_{name}{{node=\"{id}\"}} {}", read(counters).load(Relaxed));
+            }
+        }
     }
 }

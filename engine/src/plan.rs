@@ -1,7 +1,12 @@
 //! From a pipeline as written to a plan: typed, in the order of data flow, valid by construction.
 
+pub mod diff;
+mod identity;
+mod partition;
+mod parts;
 mod planner;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +16,14 @@ use arrow::datatypes::Schema;
 use crate::batch::EdgeType;
 use crate::expr::{ExprFault, Scalar, Session};
 use crate::registry::{Kind, Node, Registry};
-use crate::spec::{Diagnostic, Located, Pipeline, Sources, Span, Tree};
+use crate::spec::{self, Diagnostic, Located, Pipeline, Setting, Sources, Span, SpoolSpec, Tree};
 
+use identity::Notes;
 use planner::Planner;
+
+pub use identity::{Definition, Digest};
+pub use partition::Partition;
+pub use parts::{LogPorts, Part};
 
 /// A pipeline that can be run.
 pub struct Plan {
@@ -27,6 +37,12 @@ pub struct Plan {
     pub nodes: Vec<PlannedNode>,
     /// What is served over HTTP.
     pub serve: Option<Serve>,
+    /// How what live sources receive is kept; `None` if it is not.
+    pub spool: Option<SpoolSpec>,
+    /// The YAML files that it was read from; the pipeline's own first.
+    pub files: Vec<PathBuf>,
+    /// All sections but the nodes, as they were written.
+    pub sections: Setting,
 }
 
 /// A node of a plan.
@@ -43,6 +59,19 @@ pub struct PlannedNode {
     pub connected: Vec<bool>,
     /// What builds it.
     pub node: Box<dyn Node>,
+    /// What its YAML says.
+    pub definition: Definition,
+    /// Of its kind, its definition, `tick`, and the digests of its inputs: nodes of one digest compute the same from
+    /// the same sources. The id does not count.
+    pub digest: Digest,
+}
+
+/// How a pipeline is loaded.
+pub struct LoadOptions<'a> {
+    /// `NODE.OPTION=VALUE`, each in place of what the file says.
+    pub overrides: &'a [String],
+    /// The environment variables.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
 /// An input of a planned node.
@@ -69,6 +98,13 @@ pub struct Serve {
     pub tables: Vec<(String, usize, usize)>,
 }
 
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<&str> = self.nodes.iter().map(|node| node.id.as_str()).collect();
+        f.debug_struct("Plan").field("name", &self.name).field("nodes", &nodes).finish_non_exhaustive()
+    }
+}
+
 impl Plan {
     /// Reads and checks a pipeline file; all that is wrong with it comes back at once.
     ///
@@ -87,6 +123,19 @@ impl Plan {
         registry: &Registry,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Plan, (Vec<Diagnostic>, Sources)> {
+        Self::load_as(path, registry, &LoadOptions { overrides: &[], variable })
+    }
+
+    /// [`Plan::load`] with options in place of the file's.
+    ///
+    /// # Errors
+    /// As [`Plan::load`].
+    pub fn load_as(
+        path: &Path,
+        registry: &Registry,
+        options: &LoadOptions<'_>,
+    ) -> Result<Plan, (Vec<Diagnostic>, Sources)> {
+        let variable = options.variable;
         let mut sources = Sources::default();
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -95,19 +144,33 @@ impl Plan {
                 return Err((vec![Diagnostic { message, span: None, help: None }], sources));
             }
         };
-        let tree = match Tree::parse(path, text, &mut sources, variable) {
+        let mut tree = match Tree::parse(path, text, &mut sources, variable) {
             Ok(tree) => tree,
             Err(problems) => return Err((problems, sources)),
         };
         let mut problems = Vec::new();
+        spec::apply_overrides(&mut tree, options.overrides, &mut sources, variable, &mut problems);
         let spec = Pipeline::read(&tree, &mut problems);
+        let sections = tree.entries().unwrap_or_default().iter().filter(|(key, _)| key.value != "nodes");
+        let sections = Setting::map(sections.map(|(key, value)| (key.value.as_str(), value)));
         let base = path.parent().unwrap_or(Path::new("")).to_owned();
-        let mut planner = Planner { registry, base, sources, problems, variable, session: Session::new() };
+        let mut planner = Planner { registry, base, sources, problems, variable, sections, session: Session::new() };
         let plan = spec.and_then(|spec| planner.plan(spec));
         match plan {
             Some(plan) if planner.problems.is_empty() => Ok(plan),
             _ => Err((planner.problems, planner.sources)),
         }
+    }
+
+    /// Whether what sources receive is kept on disk, so that the run can be continued and changed.
+    pub fn is_spooled(&self) -> bool {
+        self.spool.is_some() && !self.is_bounded()
+    }
+
+    /// The folder of the spool: a log for each live source, and how far each sink is.
+    pub fn spool_dir(&self) -> PathBuf {
+        let written = self.spool.as_ref().and_then(|spool| spool.dir.clone());
+        written.unwrap_or_else(|| self.data_dir.join("spool"))
     }
 
     /// Whether every source ends by itself.
@@ -124,8 +187,8 @@ pub struct PlanContext<'a> {
     pub span: Span,
     /// Watermarks move in steps of this.
     pub tick: Duration,
-    /// Where the embedded store lives.
-    pub data_dir: &'a Path,
+    data_dir: &'a Path,
+    notes: Notes,
     inputs: &'a [(String, EdgeType, Span)],
     base: &'a Path,
     sources: &'a mut Sources,
@@ -186,7 +249,15 @@ impl PlanContext<'_> {
 
     /// A path in the YAML: relative to the pipeline's file.
     pub fn path(&self, path: &Path) -> PathBuf {
-        self.base.join(path)
+        let full = self.base.join(path);
+        self.notes.path(&path.display().to_string(), &full);
+        full
+    }
+
+    /// Where the embedded store lives.
+    pub fn data_dir(&self) -> &Path {
+        self.notes.path("data_dir", self.data_dir);
+        self.data_dir
     }
 
     /// Compiles an SQL expression over `schema`; faults are reported at their place in the text.
@@ -223,7 +294,7 @@ impl PlanContext<'_> {
 
     /// Reads a further YAML file, such as a feature library; its faults show its own lines.
     pub fn yaml(&mut self, path: &Located<PathBuf>) -> Option<Tree> {
-        let full = self.path(&path.value);
+        let full = self.base.join(&path.value);
         let text = match std::fs::read_to_string(&full) {
             Ok(text) => text,
             Err(error) => {
@@ -232,7 +303,10 @@ impl PlanContext<'_> {
             }
         };
         match Tree::parse(&full, text, self.sources, self.variable) {
-            Ok(tree) => Some(tree),
+            Ok(tree) => {
+                self.notes.file(&path.value, Setting::of(&tree));
+                Some(tree)
+            }
             Err(problems) => {
                 self.problems.extend(problems);
                 None

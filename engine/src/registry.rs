@@ -139,6 +139,7 @@ impl Kind {
 }
 
 /// The kinds that a pipeline can use, in the order in which data flows.
+#[derive(Clone)]
 pub struct Registry {
     kinds: Vec<Kind>,
 }

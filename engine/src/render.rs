@@ -1,8 +1,9 @@
-//! From a plan to the dataflow of one worker. Every worker renders the same graph.
+//! From a part of a plan to the dataflow of one worker. Every worker renders the same graph.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
@@ -11,123 +12,14 @@ use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::probe::{Handle, Probe};
 
 use crate::batch::{Batch, Edge, Stream, Time};
-use crate::catalog::{Catalog, Table};
-use crate::metrics::{Metrics, NodeMetrics};
-use crate::plan::Plan;
-use crate::registry::Inputs;
-use crate::time::{Backlog, Sources};
+use crate::catalog::Table;
+use crate::flow::{Flow, Outlet};
+use crate::ledger::Ledger;
+use crate::logged::{Resume, append, replay};
+use crate::metrics::NodeMetrics;
+use crate::plan::Input;
 
-/// What the workers of a run share with each other, with the web service and with the terminal.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// Served tables.
-    pub catalog: Arc<Catalog>,
-    /// Bytes that bounded sources have to read, and have read.
-    pub progress: Progress,
-    /// Where the sources are.
-    pub sources: Sources,
-    /// Rows on their way between workers.
-    pub backlog: Backlog,
-    stopping: AtomicBool,
-    aborted: AtomicBool,
-    failure: Mutex<Option<Failure>>,
-}
-
-/// Why a node ended the run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// What sort of failure it is; decides the exit code.
-    pub class: FailureClass,
-    /// Node and cause, lower-case. May quote what came from the network: escape it before it goes to a terminal.
-    pub message: String,
-}
-
-impl From<String> for Failure {
-    fn from(message: String) -> Self {
-        Self { class: FailureClass::Node, message }
-    }
-}
-
-/// Sorts of failures that a caller may want to tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureClass {
-    /// Any other: a file cannot be read, a sink refuses, a value cannot be computed.
-    Node,
-    /// The process lacks a right, such as CAP_NET_RAW for a capture.
-    Permission,
-}
-
-/// How far bounded sources are.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Bytes of all files.
-    pub total: AtomicU64,
-    /// Bytes read so far.
-    pub read: AtomicU64,
-}
-
-impl Shared {
-    /// What a run of this plan shares; the served tables are empty.
-    pub fn new(plan: &Plan) -> Self {
-        let serve = plan.serve.iter();
-        let tables = serve.flat_map(|serve| {
-            serve
-                .tables
-                .iter()
-                .map(|(name, node, port)| Arc::new(Table::new(name, &plan.nodes[*node].outputs[*port], serve.hot_rows)))
-        });
-        let sources = plan.nodes.iter().filter(|node| node.kind.inputs == Inputs::None).map(|node| node.id.clone());
-        let shared = Self {
-            catalog: Arc::new(Catalog::new(tables.collect())),
-            sources: Sources::new(sources),
-            ..Self::default()
-        };
-        for node in &plan.nodes {
-            shared.metrics.node(&node.id, node.kind.name);
-        }
-        shared
-    }
-
-    /// Ends the run: sources stop, what they have received is processed.
-    pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the run is to end.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// Ends the run where it stands: workers drop the dataflow, what is in flight is lost.
-    pub fn abort(&self) {
-        self.aborted.store(true, Ordering::Relaxed);
-        self.stop();
-    }
-
-    /// Whether the workers are to drop the dataflow.
-    pub fn is_aborted(&self) -> bool {
-        self.aborted.load(Ordering::Relaxed)
-    }
-
-    /// Ends the run with an error; the first one counts.
-    pub fn fail(&self, message: String) {
-        self.fail_as(FailureClass::Node, message);
-    }
-
-    /// [`Shared::fail`] with the sort of failure.
-    pub fn fail_as(&self, class: FailureClass, message: String) {
-        tracing::debug!(message, "a node ended the run");
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Failure { class, message });
-        self.stop();
-    }
-
-    /// The first error.
-    pub fn failure(&self) -> Option<Failure> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
+pub use crate::shared::{Failure, FailureClass, Progress, Shared};
 
 /// What a node sees while it is built.
 pub struct BuildContext<'s> {
@@ -150,6 +42,8 @@ pub struct BuildContext<'s> {
     pub connected: Vec<bool>,
     /// For each input the served table that shows the same port, if there is one.
     pub tables: Vec<Option<Arc<Table>>>,
+    /// The dataflow that the node is built into.
+    pub flow: Arc<Flow>,
     /// For each input the name that the user gave it.
     pub input_names: Vec<String>,
     /// Whether every source of the run ends by itself.
@@ -169,78 +63,153 @@ impl BuildContext<'_> {
         self.home as u64
     }
 
+    /// Where a source goes on: behind what its log has.
+    pub fn resume(&self) -> Resume {
+        self.flow.writes.as_ref().map(|(_, resume)| resume.clone()).unwrap_or_default()
+    }
+
+    /// This worker's instance of a sink asks the outlet before it writes. `address` is woken when the answer may have
+    /// changed.
+    pub fn outlet(&self, address: Rc<[usize]>) -> Outlet {
+        self.flow.add_waker(self.scope.worker().sync_activator_for(address.to_vec()));
+        Outlet::new(Arc::clone(&self.flow), self.peers)
+    }
+
+    /// Where a sink notes how far it is, under a name of its own; `None` if the run cannot be continued by another.
+    ///
+    /// # Errors
+    /// If what an earlier run noted cannot be read; the message names the file.
+    pub fn ledger(&self, name: &str) -> Result<Option<Ledger>, String> {
+        self.flow.ledgers.as_ref().map(|dir| Ledger::open(dir, name)).transpose()
+    }
+
     /// Reports an error that ends the run.
     pub fn failure(&self) -> impl Fn(String) + 'static + use<> {
-        let (shared, id) = (self.shared.clone(), self.id.clone());
-        move |message| shared.fail(format!("{id}: {message}"))
+        let (shared, flow, id) = (Arc::clone(&self.shared), Arc::clone(&self.flow), self.id.clone());
+        move |message| {
+            let message = format!("{id}: {message}");
+            if !flow.fail(&message) {
+                shared.fail(message);
+            }
+        }
     }
 }
 
-/// Builds all nodes, counters, served tables and the probe.
-pub fn render(plan: &Plan, scope: Scope<'_, Time>, worker: usize, peers: usize, shared: &Arc<Shared>) {
-    let probe = Handle::new();
-    let mut ports: HashMap<(usize, usize), Stream<'_>> = HashMap::new();
+/// Builds a dataflow's nodes, counters, served tables, the ways to and from its logs, and the probe, which it returns.
+pub fn render(
+    flow: &Arc<Flow>,
+    scope: Scope<'_, Time>,
+    worker: usize,
+    peers: usize,
+    shared: &Arc<Shared>,
+) -> Handle<Time> {
+    let (plan, part) = (&flow.plan, &flow.part);
     let mut tables: HashMap<(usize, usize), Vec<Arc<Table>>> = HashMap::new();
     if let Some(serve) = &plan.serve {
-        for (name, node, port) in &serve.tables {
-            tables.entry((*node, *port)).or_default().extend(shared.catalog.table(name).cloned());
+        for &at in &part.tables {
+            let (_, node, port) = &serve.tables[at];
+            tables.entry((*node, *port)).or_default().extend(flow.tables.get(at).cloned());
         }
     }
-    for (index, node) in plan.nodes.iter().enumerate() {
-        let inputs: Vec<Edge<'_>> = node
-            .inputs
-            .iter()
-            .filter_map(|input| {
-                let stream = ports.get(&(input.node, input.port))?.clone();
-                Some(Edge { stream, ty: plan.nodes[input.node].outputs[input.port].clone() })
-            })
-            .collect();
-        let context = BuildContext {
-            scope,
-            id: node.id.clone(),
-            metrics: shared.metrics.node(&node.id, node.kind.name),
-            worker,
-            peers,
-            probe: probe.clone(),
-            shared: Arc::clone(shared),
-            connected: node.connected.clone(),
-            tables: node
-                .inputs
-                .iter()
-                .map(|i| tables.get(&(i.node, i.port)).and_then(|t| t.first()).cloned())
-                .collect(),
-            input_names: node.inputs.iter().map(|i| i.name.clone()).collect(),
-            bounded: plan.is_bounded(),
-            home: index % peers,
-        };
-        let streams = node.node.build(&context, inputs);
+    let (probe, ports) = (Handle::new(), HashMap::new());
+    let mut rendering = Rendering { flow, scope, worker, peers, shared, probe, ports, tables };
+    for (log, (logged, from)) in part.reads.iter().zip(&flow.reads) {
+        let context = rendering.context(log.source);
+        let streams = replay(&context, logged, *from, log.ports.len());
+        for (&(index, port), stream) in log.ports.iter().zip(streams) {
+            rendering.pass(index, port, stream, &context, None);
+        }
+    }
+    for &index in &part.nodes {
+        let node = &plan.nodes[index];
+        let context = rendering.context(index);
+        let inputs = node.inputs.iter().filter_map(|input| {
+            let stream = rendering.ports.get(&(input.node, input.port))?.clone();
+            Some(Edge { stream, ty: plan.nodes[input.node].outputs[input.port].clone() })
+        });
+        let streams = node.node.build(&context, inputs.collect());
         for (port, stream) in streams.into_iter().enumerate() {
             if port >= node.outputs.len() {
-                stream.probe_with(&probe);
-                continue;
-            }
-            let readers = plan
-                .nodes
-                .iter()
-                .filter(|reader| reader.inputs.iter().any(|i| (i.node, i.port) == (index, port)))
-                .map(|reader| shared.metrics.node(&reader.id, reader.kind.name))
-                .collect();
-            let stream = count(stream, node.kind.outputs[port].name, &context.metrics, readers);
-            for table in tables.get(&(index, port)).into_iter().flatten() {
-                show(stream.clone(), table, &context).probe_with(&probe);
-            }
-            if node.connected[port] {
-                ports.insert((index, port), stream);
+                stream.probe_with(&rendering.probe);
             } else {
-                stream.probe_with(&probe);
+                rendering.pass(index, port, stream, &context, Some(&context.metrics));
             }
+        }
+    }
+    if let (Some(log), Some((logged, resume))) = (&part.writes, &flow.writes) {
+        let streams = log.ports.iter().filter_map(|at| rendering.ports.remove(at)).collect();
+        append(&rendering.context(log.source), logged, resume, streams).probe_with(&rendering.probe);
+    }
+    flow.built();
+    rendering.probe
+}
+
+/// A dataflow while it is built.
+struct Rendering<'a, 's> {
+    flow: &'a Arc<Flow>,
+    scope: Scope<'s, Time>,
+    worker: usize,
+    peers: usize,
+    shared: &'a Arc<Shared>,
+    probe: Handle<Time>,
+    ports: HashMap<(usize, usize), Stream<'s>>,
+    tables: HashMap<(usize, usize), Vec<Arc<Table>>>,
+}
+
+impl<'s> Rendering<'_, 's> {
+    fn context(&self, index: usize) -> BuildContext<'s> {
+        let node = &self.flow.plan.nodes[index];
+        let shown = |input: &Input| self.tables.get(&(input.node, input.port)).and_then(|t| t.first()).cloned();
+        BuildContext {
+            scope: self.scope,
+            id: node.id.clone(),
+            metrics: self.flow.metrics.node(&node.id, node.kind.name),
+            worker: self.worker,
+            peers: self.peers,
+            probe: self.probe.clone(),
+            shared: Arc::clone(self.shared),
+            connected: node.connected.clone(),
+            tables: node.inputs.iter().map(shown).collect(),
+            flow: Arc::clone(self.flow),
+            input_names: node.inputs.iter().map(|i| i.name.clone()).collect(),
+            bounded: self.flow.bounded,
+            home: index % self.peers,
+        }
+    }
+
+    /// What all edges have in common: they are counted, shown, and either read by a node or at their end.
+    fn pass(
+        &mut self,
+        index: usize,
+        port: usize,
+        stream: Stream<'s>,
+        context: &BuildContext<'s>,
+        own: Option<&Arc<NodeMetrics>>,
+    ) {
+        let (plan, part) = (&self.flow.plan, &self.flow.part);
+        let reads = |node: &&usize| plan.nodes[**node].inputs.iter().any(|i| (i.node, i.port) == (index, port));
+        let readers = part.nodes.iter().filter(reads).map(|node| &plan.nodes[*node]);
+        let readers = readers.map(|reader| self.flow.metrics.node(&reader.id, reader.kind.name)).collect();
+        let stream = count(stream, plan.nodes[index].kind.outputs[port].name, own.cloned(), readers);
+        for table in self.tables.get(&(index, port)).into_iter().flatten() {
+            show(stream.clone(), table, context).probe_with(&self.probe);
+        }
+        let logged = part.writes.as_ref().is_some_and(|log| log.ports.contains(&(index, port)));
+        if plan.nodes[index].connected[port] || logged {
+            self.ports.insert((index, port), stream);
+        } else {
+            stream.probe_with(&self.probe);
         }
     }
 }
 
 /// Counts what leaves a port, for the node and for those who read it.
-fn count<'s>(stream: Stream<'s>, port: &str, own: &Arc<NodeMetrics>, readers: Vec<Arc<NodeMetrics>>) -> Stream<'s> {
-    let own = Arc::clone(own);
+fn count<'s>(
+    stream: Stream<'s>,
+    port: &str,
+    own: Option<Arc<NodeMetrics>>,
+    readers: Vec<Arc<NodeMetrics>>,
+) -> Stream<'s> {
     let select: fn(&NodeMetrics) -> &AtomicU64 = match port {
         "late" => |m| &m.late,
         "rejected" => |m| &m.rejected,
@@ -259,9 +228,11 @@ fn count<'s>(stream: Stream<'s>, port: &str, own: &Arc<NodeMetrics>, readers: Ve
                     // How often a group was emitted before it was final depends on the frontier's steps; the rows
                     // that stay do not.
                     let (rows, live) = (inserted(true), inserted(false));
-                    NodeMetrics::add(select(&own), rows);
-                    if live > 0 {
-                        NodeMetrics::add(&own.counter("live_updates"), live);
+                    if let Some(own) = &own {
+                        NodeMetrics::add(select(own), rows);
+                        if live > 0 {
+                            NodeMetrics::add(&own.counter("live_updates"), live);
+                        }
                     }
                     for reader in &readers {
                         NodeMetrics::add(&reader.rows_in, rows);

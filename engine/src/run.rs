@@ -7,10 +7,13 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use timely::WorkerConfig;
+use timely::dataflow::operators::probe::Handle;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, Config};
 
@@ -18,11 +21,18 @@ use crate::batch::Time;
 use crate::metrics::NodeMetrics;
 use crate::plan::Plan;
 use crate::registry::Inputs;
-use crate::render::{Failure, Shared, render};
+use crate::control::{Control, LOOK};
+use crate::flow::Flow;
+use crate::reload::{Loader, Outcome};
+use crate::render::render;
+use crate::shared::{Failure, Shared};
 
 /// The longest that a worker sleeps. Messages, and timers set with `activate_after`, wake it earlier; this is only how
 /// often it looks whether the run was aborted.
 const LONGEST_PARK: Duration = Duration::from_millis(50);
+
+/// Why a pipeline without a spool cannot be changed.
+const FIXED: &str = "what this pipeline receives is not kept in a spool: stop it and start the new one";
 
 /// Why a run did not end well.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,24 +56,49 @@ pub enum RunError {
 /// Runs `plan` on `workers` threads (at least one) and returns when all of them have ended.
 ///
 /// # Errors
-/// If a node reported a failure, a worker panicked, or the threads could not be started.
+/// If a node reported a failure, a worker panicked, the threads could not be started, or the spool cannot be used.
 pub fn execute(plan: Arc<Plan>, workers: usize, shared: &Arc<Shared>) -> Result<(), RunError> {
+    execute_with(plan, shared, Options { workers, ..Options::default() })
+}
+
+/// How a plan is run.
+#[derive(Default)]
+pub struct Options {
+    /// Threads; at least one is used.
+    pub workers: usize,
+    /// Loads the pipeline again when a change is asked for.
+    pub loader: Option<Loader>,
+    /// Called by every worker after each of its steps.
+    pub observe: Option<Arc<dyn Fn(&Shared) + Send + Sync>>,
+}
+
+/// [`execute`] with all options.
+///
+/// # Errors
+/// As [`execute`].
+pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> Result<(), RunError> {
+    let workers = options.workers.max(1);
     let communication = match workers {
-        0 | 1 => CommunicationConfig::Thread,
+        1 => CommunicationConfig::Thread,
         n => CommunicationConfig::Process(n),
     };
+    let mut control = Control::start(&plan, workers, shared, options.loader).map_err(|message| {
+        shared.fail(message.clone());
+        RunError::Failed(Failure::from(message))
+    })?;
     let panicked: Arc<Mutex<Option<RunError>>> = Arc::default();
-    let (run, noted) = (Arc::clone(shared), Arc::clone(&panicked));
+    let (run, noted, observe) = (Arc::clone(shared), Arc::clone(&panicked), options.observe);
     let guards = timely::execute(Config { communication, worker: WorkerConfig::default() }, move |worker| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(worker, &plan, &run)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(worker, &run, observe.as_deref())));
         if let Err(payload) = outcome {
             let message = panic_message(payload.as_ref());
             let error = RunError::Panicked { worker: worker.index(), message };
             noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             run.abort();
         }
-        // Of the workers' peers one is gone for good: what is left of the dataflow would wait for it for ever.
-        if run.is_aborted() {
+        // Of the workers' peers one is gone for good: what is left of the dataflow would wait for it for ever. Or the
+        // run is parked: what is left of it is in the spool.
+        if run.is_aborted() || run.flows.is_parked() {
             let dropped = catch_unwind(AssertUnwindSafe(|| {
                 for dataflow in worker.installed_dataflows() {
                     worker.drop_dataflow(dataflow);
@@ -75,11 +110,37 @@ pub fn execute(plan: Arc<Plan>, workers: usize, shared: &Arc<Shared>) -> Result<
         }
     })
     .map_err(RunError::NotStarted)?;
+    let (ended, directing) = mpsc::channel::<()>();
+    let reloads = Arc::clone(&shared.reloads);
+    let director = std::thread::Builder::new().name("control".into()).spawn(move || {
+        while directing.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            match &mut control {
+                Some(control) => control.look(),
+                None if reloads.take() => reloads.record(Outcome::Refused(FIXED.to_owned())),
+                None => {}
+            }
+        }
+        control
+    });
+    let director = match director {
+        Ok(director) => Some(director),
+        Err(error) => {
+            shared.fail(format!("no thread to direct the run with: {error}"));
+            shared.abort();
+            None
+        }
+    };
     for outcome in guards.join() {
         if let Err(message) = outcome {
             tracing::error!(message, "a worker ended out of order");
             shared.abort();
         }
+    }
+    drop(ended);
+    match director.map(JoinHandle::join) {
+        Some(Ok(Some(control))) => control.finish(),
+        Some(Err(_)) => shared.fail("the thread that directs the run panicked".to_owned()),
+        Some(Ok(None)) | None => {}
     }
     // A panic is a defect; a failure that another worker reported because of it explains less.
     if let Some(error) = panicked.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -91,11 +152,38 @@ pub fn execute(plan: Arc<Plan>, workers: usize, shared: &Arc<Shared>) -> Result<
     }
 }
 
-fn work(worker: &mut Worker, plan: &Plan, shared: &Arc<Shared>) {
+/// Installs dataflows as they come and steps them.
+fn work(worker: &mut Worker, shared: &Arc<Shared>, observe: Option<&(dyn Fn(&Shared) + Send + Sync)>) {
     let (index, peers) = (worker.index(), worker.peers());
-    worker.dataflow::<Time, _, _>(|scope| render(plan, scope, index, peers, shared));
-    while worker.has_dataflows() && !shared.is_aborted() {
+    let mut installed = 0;
+    let mut open: Vec<(usize, Arc<Flow>, Handle<Time>)> = Vec::new();
+    loop {
+        // Asked before the list is: what was installed before is in it.
+        let closed = shared.flows.is_closed();
+        for flow in shared.flows.from(installed) {
+            installed += 1;
+            let dataflow = worker.next_dataflow_index();
+            let probe = worker.dataflow::<Time, _, _>(|scope| render(&flow, scope, index, peers, shared));
+            open.push((dataflow, flow, probe));
+        }
+        if shared.is_aborted() || shared.flows.is_parked() || closed && !worker.has_dataflows() {
+            break;
+        }
         worker.step_or_park(Some(LONGEST_PARK));
+        let running = worker.installed_dataflows();
+        open.retain(|(dataflow, flow, probe)| {
+            let ended = !running.contains(dataflow);
+            if index == 0 {
+                flow.set_frontier(probe.with_frontier(|frontier| frontier.first().copied()).unwrap_or(Time::MAX));
+            }
+            if ended {
+                flow.ended();
+            }
+            !ended
+        });
+        if let Some(observe) = observe {
+            observe(shared);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What all sources share: watermarks, late rows, back-pressure, pausing and stopping.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
@@ -28,8 +29,15 @@ pub trait Reader {
     /// The watermark after the rows read so far.
     fn watermark(&self) -> Time;
 
+    /// Where the source is after the rows read so far, for a source that can go on there in another run: the position of
+    /// the row that follows, and what will be [`place`](crate::logged::Cursor).
+    fn cursor(&self) -> Option<(u64, Vec<u8>)> {
+        None
+    }
+
     /// Asked once when the run is to end: stop receiving. What has been received already is still read by `next`,
-    /// which then returns [`Poll::Done`].
+    /// which then returns [`Poll::Done`]. A source to which nothing from before can come later moves its watermark up to
+    /// then, so that what was received is not kept waiting.
     fn stop(&mut self);
 }
 
@@ -63,7 +71,7 @@ where
         match open() {
             Ok(opened) => reader = Some(opened),
             Err(message) => {
-                context.shared.sources.advance(&context.id, Time::MAX);
+                context.flow.sources.advance(&context.id, Time::MAX);
                 context.shared.fail(format!("{}: {message}", context.id));
             }
         }
@@ -71,26 +79,30 @@ where
     let activator = context.scope.activator_for(info.address);
     let (probe, metrics, shared, id) =
         (context.probe.clone(), context.metrics.clone(), context.shared.clone(), context.id.clone());
+    let flow = Arc::clone(&context.flow);
+    let resume = context.resume().watermark;
     builder.build(move |capabilities| {
         let mut capabilities: Vec<Capability<Time>> = capabilities;
         if reader.is_none() {
             capabilities.clear();
         }
+        capabilities.iter_mut().for_each(|capability| capability.downgrade(&resume));
         let mut pacer = Pacer::default();
         let mut batches = Vec::new();
         let mut stopped = false;
+        let mut noted = None;
         move |_frontiers| {
             let Some(open) = reader.as_mut() else { return };
-            if shared.is_stopping() && !stopped {
+            if (shared.is_stopping() || flow.is_ending()) && !stopped {
                 stopped = true;
                 open.stop();
             }
             let mut poll = Poll::Ready;
             for _ in 0..BATCHES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()) else { return };
-                let must_wait =
-                    shared.backlog.is_full() || pacer.is_ahead(&probe) && shared.sources.any_behind(&id, now);
-                if must_wait {
+                let full = flow.writes.as_ref().is_some_and(|(logged, _)| logged.log.must_wait());
+                let ahead = pacer.is_ahead(&probe) && flow.sources.any_behind(&id, now);
+                if full || ahead || shared.backlog.is_full() {
                     poll = Poll::Idle;
                     break;
                 }
@@ -98,6 +110,13 @@ where
                     shared.fail(format!("{id}: {message}"));
                     Poll::Done
                 });
+                if flow.writes.is_some() {
+                    let cursor = open.cursor().filter(|cursor| noted.as_ref() != Some(cursor));
+                    if let Some((seq, place)) = cursor {
+                        noted = Some((seq, place.clone()));
+                        flow.sources.note(seq, place);
+                    }
+                }
                 for (port, batch) in batches.drain(..) {
                     if batch.late {
                         metrics.counter("late_rows").fetch_add(batch.rows.num_rows() as u64, Relaxed);
@@ -110,7 +129,7 @@ where
                     for capability in &mut capabilities {
                         capability.downgrade(&watermark);
                     }
-                    shared.sources.advance(&id, watermark);
+                    flow.sources.advance(&id, watermark);
                     metrics.watermark.store(watermark, Relaxed);
                 }
                 if poll != Poll::Ready {
@@ -121,7 +140,8 @@ where
                 Poll::Ready => activator.activate(),
                 Poll::Idle => activator.activate_after(PAUSE),
                 Poll::Done => {
-                    shared.sources.advance(&id, Time::MAX);
+                    flow.sources.end(open.watermark());
+                    flow.sources.advance(&id, Time::MAX);
                     capabilities.clear();
                     reader = None;
                 }

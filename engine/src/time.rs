@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use timely::dataflow::operators::probe::Handle;
@@ -40,6 +41,14 @@ impl Watermark {
         Self { lateness_ns: nanos(lateness), tick_ms: (tick.as_millis() as u64).max(1), at_ns: i64::MIN }
     }
 
+    /// Goes on where the source was before: rows before `time` (ms) are late.
+    pub fn resume(&mut self, time: Time) {
+        if time > 0 {
+            let ns = i64::try_from(time).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+            self.at_ns = self.at_ns.max(ns);
+        }
+    }
+
     /// Judges a row by its event time in ns since the epoch, then moves the watermark.
     pub fn observe(&mut self, event_ns: i64) -> Arrival {
         let arrival = if event_ns < self.at_ns { Arrival::Late } else { Arrival::OnTime };
@@ -47,9 +56,20 @@ impl Watermark {
         arrival
     }
 
+    /// Whether an event time is further than `by` ahead of all that was seen, if anything was.
+    pub fn is_ahead(&self, event_ns: i64, by: Duration) -> bool {
+        let greatest = self.at_ns.saturating_add(self.lateness_ns);
+        self.at_ns != i64::MIN && event_ns > greatest.saturating_add(nanos(by))
+    }
+
     /// Moves the watermark of a source that is idle: at `now_ns` nothing older than the lateness is waited for.
     pub fn idle(&mut self, now_ns: i64) {
         self.at_ns = self.at_ns.max(now_ns.saturating_sub(self.lateness_ns));
+    }
+
+    /// The source has stopped at `now_ns`, and nothing that happened before can come any more.
+    pub fn close(&mut self, now_ns: i64) {
+        self.at_ns = self.at_ns.max(now_ns);
     }
 
     /// The watermark as a dataflow timestamp: rounded down to a tick. Every on-time row from now on is at or after it.
@@ -96,12 +116,16 @@ impl Pacer {
 #[derive(Debug, Default)]
 pub struct Sources {
     watermarks: Vec<(String, AtomicU64)>,
+    /// Where a source was after the rows before a position, oldest first.
+    cursors: Mutex<VecDeque<(u64, Vec<u8>)>>,
+    /// The watermark of a source that has ended.
+    last: AtomicU64,
 }
 
 impl Sources {
     /// The sources of a run, by node id, all at time 0.
     pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
-        Self { watermarks: ids.into_iter().map(|id| (id, AtomicU64::new(0))).collect() }
+        Self { watermarks: ids.into_iter().map(|id| (id, AtomicU64::new(0))).collect(), cursors: Mutex::default(), last: AtomicU64::new(0) }
     }
 
     /// Notes a source's watermark; `Time::MAX` once it has ended.
@@ -109,6 +133,38 @@ impl Sources {
         if let Some((_, at)) = self.watermarks.iter().find(|(name, _)| name == id) {
             at.store(to, Relaxed);
         }
+    }
+
+    /// Notes where the only source of a dataflow is after the rows before position `seq`.
+    pub fn note(&self, seq: u64, cursor: Vec<u8>) {
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without rows in between only the last counts.
+        if cursors.back().is_some_and(|(last, _)| *last >= seq) {
+            let last = cursors.pop_back().map_or(seq, |(last, _)| last);
+            cursors.push_back((last, cursor));
+        } else {
+            cursors.push_back((seq, cursor));
+        }
+    }
+
+    /// Where the source was when it had read no more than the rows before position `seq`, and the position it was at.
+    pub fn cursor(&self, seq: u64) -> Option<(u64, Vec<u8>)> {
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = None;
+        while cursors.front().is_some_and(|(at, _)| *at <= seq) {
+            found = cursors.pop_front();
+        }
+        found
+    }
+
+    /// The only source of a dataflow has ended, with this watermark.
+    pub fn end(&self, watermark: Time) {
+        self.last.store(watermark, Relaxed);
+    }
+
+    /// The watermark with which the source ended; 0 if it has not.
+    pub fn last(&self) -> Time {
+        self.last.load(Relaxed)
     }
 
     /// Whether another source is behind `time`.

@@ -139,9 +139,9 @@ serve: {{ listen: "127.0.0.1:{port}", tables: {{ requests: requests }} }}
         self.assertFalse((self.directory / "http.socket").exists())
 
     def test_a_signal_ends_a_live_run_after_what_has_come_in(self):
-        """SIGTERM and SIGINT: what was received is written, the socket's file is gone, exit code 0."""
+        """SIGTERM and SIGINT: what was received is written, the socket's file is gone, exit code 0. The second run goes on."""
         sent = (RECORDING / "requests.jsonl").read_bytes().splitlines()[:50]
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for runs, number in enumerate((signal.SIGTERM, signal.SIGINT), start=1):
             with self.subTest(number.name):
                 log = self.directory / "log"
                 with running("run", self.socket_pipeline(), log=log) as process:
@@ -154,7 +154,7 @@ serve: {{ listen: "127.0.0.1:{port}", tables: {{ requests: requests }} }}
                             client.send(line)
                     process.send_signal(number)
                     self.assertEqual(process.wait(60), OK, log.read_text())
-                self.assertEqual(len(lines(self.directory / "requests.out")), len(sent))
+                self.assertEqual(len(lines(self.directory / "requests.out")), runs * len(sent))
                 self.assertFalse(path.exists())
 
 

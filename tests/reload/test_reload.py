@@ -177,7 +177,7 @@ class Reload(LiveCase):
         last = self.reload(pipeline().replace("keepalive_ttl", "keepalive_tl"), REFUSED)
         self.assertIn("keepalive_tl", last["message"])
         self.assertRegex(last["message"], r"live\.yaml:\d+:\d+")
-        self.assertRegex(last["at"], r"^20\d\d-\d\d-\d\dT")
+        self.assertLess(abs(last["at_ms"] / 1000 - time.time()), 60)
         self.assertIn("keepalive_tl", self.log.read_text())
         self.send(REQUEST, "after")
         self.await_requests({"after"})

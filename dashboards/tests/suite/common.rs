@@ -66,7 +66,7 @@ pub fn service(tables: Vec<Arc<Table>>, limits: Limits) -> Service {
         status,
         limits,
         name: "test".to_owned(),
-        graph: "flowchart LR\n".to_owned(),
+        reloads: Arc::default(),
     }
 }
 

@@ -1,14 +1,19 @@
 //! The command line: one file a command. The root binary calls [`main`] with its operators and its web service.
 
+mod compare;
 mod graph;
 pub mod list;
 mod logging;
+mod plan_diff;
 mod progress;
 mod run;
 pub mod schema;
 mod signals;
+mod spool;
+mod status;
 mod summary;
 mod validate;
+mod watch;
 mod web;
 
 use std::ffi::OsString;
@@ -19,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::plan::Plan;
+use crate::plan::{LoadOptions, Plan};
 use crate::registry::Registry;
 use crate::text::printable;
 
@@ -75,7 +80,26 @@ enum Command {
         /// Pipelines
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        #[command(flatten)]
+        overrides: Overrides,
     },
+    /// Compare two pipelines: what differs, and what of a running one would go on or be rebuilt from the spool
+    PlanDiff {
+        /// The pipeline that runs
+        #[arg(value_name = "OLD")]
+        old: PathBuf,
+        /// The pipeline that it would become
+        #[arg(value_name = "NEW")]
+        new: PathBuf,
+        /// Format of the comparison
+        #[arg(long, value_enum, default_value_t)]
+        format: ReportFormat,
+        /// For NEW
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Compare the tables of two runs: rows that are new, gone or changed
+    Compare(CompareArgs),
     /// Draw a pipeline as text
     Graph {
         /// Pipeline
@@ -94,6 +118,18 @@ enum Command {
     },
     /// Print the JSON Schema of pipeline files, for editors
     Schema,
+    /// Ask a running pipeline how it is
+    Status {
+        /// Address of its web service
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+        url: String,
+        /// Format of the answer
+        #[arg(long, value_enum, default_value_t)]
+        format: ReportFormat,
+    },
+    /// Look at the logs of what live sources received
+    #[command(subcommand)]
+    Spool(spool::Spool),
 }
 
 #[derive(Debug, clap::Args)]
@@ -109,12 +145,55 @@ struct RunArgs {
     /// Address and port of the web service, in place of the pipeline's
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    #[command(flatten)]
+    overrides: Overrides,
     /// Format of log lines on stderr; RUST_LOG selects them [default: warn; json: warn,engine=info]
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
+    /// Do not load the pipeline again when one of its files has changed; SIGHUP still does
+    #[arg(long)]
+    no_watch: bool,
     /// No progress and no summary
     #[arg(long, short)]
     quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct CompareArgs {
+    /// The `data_dir` of one run
+    #[arg(value_name = "BEFORE")]
+    before: PathBuf,
+    /// The `data_dir` of the other
+    #[arg(value_name = "AFTER")]
+    after: PathBuf,
+    /// A table [repeatable; default: all that both have]
+    #[arg(long, value_name = "NAME")]
+    table: Vec<String>,
+    /// The columns that tell rows apart, such as `window_start,host,ja4` [default: as the files say, else time,seq]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    key: Option<Vec<String>>,
+    /// The most rows that are shown of each sort
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    examples: usize,
+    /// Format of the comparison; json is a line for each table and each row
+    #[arg(long, value_enum, default_value_t)]
+    format: ReportFormat,
+}
+
+#[derive(Debug, Default, clap::Args)]
+struct Overrides {
+    /// An option in place of the pipeline's, such as `correlated.window=30s` or `tick=1s`; VALUE is YAML [repeatable]
+    #[arg(long = "set", value_name = "NODE.OPTION=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    /// For a terminal
+    #[default]
+    Text,
+    /// For programs
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -164,16 +243,28 @@ pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, we
     std::panic::set_hook(Box::new(|info| complain(&format!("defect: {info}"))));
     match cli.command {
         Command::Run(args) => run::run(&args, registry, web),
-        Command::Validate { files } => validate::validate(&files, registry),
+        Command::Validate { files, overrides } => validate::validate(&files, &overrides, registry),
+        Command::PlanDiff { old, new, format, overrides } => {
+            plan_diff::plan_diff(&old, &new, format, &overrides, registry)
+        }
+        Command::Compare(args) => compare::compare(&args),
         Command::Graph { file, format } => graph::graph(&file, format, registry),
         Command::List { kind, format } => list::list(kind.as_deref(), format, registry),
         Command::Schema => print(&schema::text(registry)),
+        Command::Status { url, format } => status::status(&url, format),
+        Command::Spool(command) => spool::spool(command),
     }
 }
 
 /// Loads a pipeline; what is wrong with it is shown on stderr.
 fn load(file: &Path, registry: &Registry) -> Result<Plan, usize> {
-    Plan::load(file, registry).map_err(|(problems, sources)| {
+    load_with(file, &Overrides::default(), registry)
+}
+
+/// [`load`] with options in place of the file's.
+fn load_with(file: &Path, overrides: &Overrides, registry: &Registry) -> Result<Plan, usize> {
+    let options = LoadOptions { overrides: &overrides.set, variable: &|name| std::env::var(name).ok() };
+    Plan::load_as(file, registry, &options).map_err(|(problems, sources)| {
         let _ = writeln!(std::io::stderr(), "{}\n", sources.render(&problems, colour()));
         problems.len()
     })

@@ -7,19 +7,22 @@ use std::thread::available_parallelism;
 use std::time::Instant;
 
 use super::progress::Progress;
+use super::watch::Watch;
 use super::{Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
-use super::{complain, load, logging, progress, signals, summary};
+use super::{complain, load_with, logging, progress, signals, summary};
 use crate::graph::mermaid;
-use crate::plan::Plan;
+use crate::plan::{LoadOptions, Plan};
 use crate::registry::Registry;
 use crate::render::{FailureClass, Shared};
-use crate::run::{RunError, Summary, execute};
+use crate::reload::{Loader, Outcome};
+use crate::run::{Options, RunError, Summary, execute_with};
+use crate::text::printable;
 
 /// More workers than this are only used if asked for: a pipeline's sources are often what limits it.
 const DEFAULT_WORKERS: usize = 2;
 
 pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
-    let Ok(plan) = load(&args.file, registry) else { return Exit::Refused };
+    let Ok(plan) = load_with(&args.file, &args.overrides, registry) else { return Exit::Refused };
     if plan.serve.is_none() && (args.serve || args.listen.is_some()) {
         complain(&format!("{} has no section `serve`, so there is nothing to serve", args.file.display()));
         return Exit::Refused;
@@ -27,6 +30,7 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
     let bar = progress::bar(args.quiet, args.log_format);
     logging::start(args.log_format, bar.clone());
     let shared = Arc::new(Shared::new(&plan));
+    shared.catalog.set_graph(mermaid(&plan));
     let plan = Arc::new(plan);
     let service = match start_web(&plan, &shared, args.listen, web) {
         Ok(service) => service,
@@ -52,7 +56,12 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
     let start = Instant::now();
     let workers = args.workers.map_or_else(default_workers, usize::from);
     let shown = (!args.quiet).then(|| Progress::start(&plan, &shared, &bar, args.log_format));
-    let outcome = execute(Arc::clone(&plan), workers, &shared);
+    let format = args.log_format;
+    shared.reloads.tell(move |outcome| tell(outcome, format));
+    let watch = (!args.no_watch && plan.is_spooled()).then(|| Watch::start(plan.files.clone(), &shared));
+    let loader = loader(args, registry);
+    let outcome = execute_with(Arc::clone(&plan), &shared, Options { workers, loader: Some(loader), observe: None });
+    drop(watch);
     drop(shown);
     if !args.quiet {
         report(&Summary::new(&plan, &shared, start.elapsed()), args.log_format);
@@ -77,6 +86,28 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
         }
     }
     Exit::Ok
+}
+
+/// Loads the pipeline again, as it was loaded at the start.
+fn loader(args: &RunArgs, registry: &Registry) -> Loader {
+    let (file, overrides, registry) = (args.file.clone(), args.overrides.set.clone(), registry.clone());
+    Box::new(move || {
+        let options = LoadOptions { overrides: &overrides, variable: &|name| std::env::var(name).ok() };
+        Plan::load_as(&file, &registry, &options).map_err(|(problems, sources)| sources.render(&problems, false))
+    })
+}
+
+/// One line for each outcome, and the faults behind it.
+fn tell(outcome: &Outcome, format: LogFormat) {
+    let message = outcome.message().trim_end();
+    match format {
+        LogFormat::Json => tracing::info!(outcome = outcome.name(), message, "reload"),
+        LogFormat::Text if message.is_empty() => say(&format!("reload: {}", outcome.name())),
+        LogFormat::Text => {
+            let lines: Vec<String> = message.lines().map(|line| printable(line).into_owned()).collect();
+            say(&format!("reload: {} {}", outcome.name(), lines.join("\n")));
+        }
+    }
 }
 
 fn default_workers() -> usize {
@@ -106,11 +137,11 @@ fn start_web(
     };
     let context = WebContext {
         name: plan.name.clone(),
-        graph: mermaid(plan),
         hosts: plan.serve.as_ref().map(|serve| serve.hosts.clone()).unwrap_or_default(),
         listen,
         catalog: Arc::clone(&shared.catalog),
         metrics: Arc::clone(&shared.metrics),
+        reloads: Arc::clone(&shared.reloads),
     };
     web(context).map(Some).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => format!("the address {listen} is in use: choose another with --listen"),

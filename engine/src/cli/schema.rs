@@ -18,12 +18,15 @@ pub fn text(registry: &Registry) -> String {
 /// The schema.
 pub fn document(registry: &Registry) -> Value {
     let mut definitions = Map::new();
-    let (settings, serve) = Pipeline::schemas();
+    let [settings, serve, spool] = Pipeline::schemas();
     let mut root = adopt("settings", settings.to_value(), &mut definitions);
     let mut serve = adopt("serve", serve.to_value(), &mut definitions);
     serve.insert("additionalProperties".into(), false.into());
+    let mut spool = adopt("spool", spool.to_value(), &mut definitions);
+    spool.insert("additionalProperties".into(), false.into());
     let nodes: Vec<Value> = registry.kinds().iter().map(|kind| node(kind, &mut definitions)).collect();
     property(&mut root, "serve", Value::Object(serve));
+    property(&mut root, "spool", json!({ "anyOf": [Value::Object(spool), { "const": "off" }] }));
     let nodes = json!({
         "description": "The nodes of the dataflow, in any order.",
         "type": "array",

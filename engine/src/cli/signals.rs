@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first one ends the run, the second one the process.
+//! SIGINT and SIGTERM: the first one ends the run, the second one the process. SIGHUP: the pipeline is loaded again.
 
 use std::io;
 use std::sync::Arc;
@@ -17,16 +17,17 @@ pub(super) fn handle(shared: &Arc<Shared>) -> io::Result<Receiver<()>> {
     let (sender, first) = channel();
     let shared = Arc::clone(shared);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut interrupt, mut terminate) = {
+    let (mut interrupt, mut terminate, mut hangup) = {
         let _guard = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
-            let mut next = async || {
+            let mut next = async || loop {
                 tokio::select! {
-                    _ = interrupt.recv() => (),
-                    _ = terminate.recv() => (),
+                    _ = interrupt.recv() => break,
+                    _ = terminate.recv() => break,
+                    _ = hangup.recv() => shared.reloads.request(),
                 }
             };
             next().await;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Exit, load, print};
+use super::{Exit, Overrides, load_with, print};
 use crate::registry::Registry;
 use crate::text::printable;
 
@@ -10,12 +10,12 @@ use crate::text::printable;
 const CHECKED: &str = "checked: YAML, variables, kinds, options, ports and cycles, columns and types in expressions, \
     served tables, files that the plan reads; not checked: whether inputs can be opened and outputs written";
 
-pub(super) fn validate(files: &[PathBuf], registry: &Registry) -> Exit {
+pub(super) fn validate(files: &[PathBuf], overrides: &Overrides, registry: &Registry) -> Exit {
     let mut exit = Exit::Ok;
     let mut lines = String::new();
     for file in files {
         let shown = file.display().to_string();
-        let verdict = match load(file, registry) {
+        let verdict = match load_with(file, overrides, registry) {
             Ok(plan) => {
                 let tables = plan.serve.as_ref().map_or(0, |serve| serve.tables.len());
                 format!("ok ({}, {})", count(plan.nodes.len(), "node"), count(tables, "table"))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::metrics::Metrics;
+use crate::reload::Reloads;
 
 /// Starts a web service: binds the address, then answers on threads of its own.
 ///
@@ -17,8 +18,6 @@ pub type Web = fn(WebContext) -> io::Result<Box<dyn WebService>>;
 pub struct WebContext {
     /// The pipeline's name.
     pub name: String,
-    /// The pipeline as Mermaid text.
-    pub graph: String,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Names by which the service is asked for, besides addresses and `localhost`.
@@ -27,6 +26,8 @@ pub struct WebContext {
     pub catalog: Arc<Catalog>,
     /// Counters of the nodes.
     pub metrics: Arc<Metrics>,
+    /// What became of changes while the run went on.
+    pub reloads: Arc<Reloads>,
 }
 
 /// A web service that runs. Dropping it stops it: requests under way are answered first, for a bounded time.

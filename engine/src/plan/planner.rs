@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use super::identity::Notes;
 use super::{Input, Plan, PlanContext, PlannedNode, Serve};
 use crate::expr::Session;
 use crate::registry::{Inputs, Kind, Registry};
-use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Sources, Span};
+use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Setting, Sources, Span, SpoolSpec};
 
 /// Plans one pipeline and collects what is wrong with it.
 pub(super) struct Planner<'a> {
@@ -15,6 +16,7 @@ pub(super) struct Planner<'a> {
     pub sources: Sources,
     pub problems: Vec<Diagnostic>,
     pub variable: &'a dyn Fn(&str) -> Option<String>,
+    pub sections: Setting,
     pub session: Session,
 }
 
@@ -55,6 +57,7 @@ impl Planner<'_> {
                 span: node.span,
                 tick: spec.tick,
                 data_dir: &data_dir,
+                notes: Notes::default(),
                 inputs: &types,
                 base: &self.base,
                 sources: &mut self.sources,
@@ -62,7 +65,9 @@ impl Planner<'_> {
                 variable: self.variable,
                 session: &self.session,
             };
-            let Some(built) = (kind.plan)(&node.options, &mut context) else {
+            let built = (kind.plan)(&node.options, &mut context);
+            let notes = context.notes;
+            let Some(built) = built else {
                 if self.problems.len() == faults {
                     self.problems
                         .push(Diagnostic::new(node.span, format!("`{}` refused the node without a reason", kind.name)));
@@ -73,6 +78,9 @@ impl Planner<'_> {
             for input in &edges {
                 nodes[input.node].connected[input.port] = true;
             }
+            let definition = notes.definition(Setting::of(&node.options), written(&node.from));
+            let read = edges.iter().map(|input| (input.name.as_str(), input.port, nodes[input.node].digest));
+            let digest = definition.digest(kind.name, spec.tick, read.collect());
             placed.insert(index, nodes.len());
             nodes.push(PlannedNode {
                 id: node.id.value.clone(),
@@ -81,6 +89,8 @@ impl Planner<'_> {
                 outputs: built.outputs(),
                 connected: vec![false; kind.outputs.len()],
                 node: built,
+                definition,
+                digest,
             });
         }
         self.check_files(&nodes, &spec.nodes);
@@ -116,7 +126,17 @@ impl Planner<'_> {
                 tables,
             });
         }
-        (!refused).then_some(Plan { name: spec.name, tick: spec.tick, data_dir, nodes, serve })
+        let spool = spec.spool.map(|spool| SpoolSpec { dir: spool.dir.map(|dir| self.base.join(dir)), ..spool });
+        (!refused).then_some(Plan {
+            name: spec.name,
+            tick: spec.tick,
+            data_dir,
+            nodes,
+            serve,
+            spool,
+            files: self.sources.paths(),
+            sections: self.sections.clone(),
+        })
     }
 
     /// A table's name is an SQL identifier that needs no quotes; SQL without quotes does not tell cases apart.
@@ -322,6 +342,17 @@ impl Planner<'_> {
             order.push(next);
         }
         Some(order)
+    }
+}
+
+/// A node's inputs as they were written.
+fn written(from: &From) -> Setting {
+    match from {
+        From::Nothing => Setting::Null,
+        From::One(one) => Setting::text(&one.value),
+        From::Named(named, _) => {
+            Setting::Map(named.iter().map(|(name, one)| (name.value.clone(), Setting::text(&one.value))).collect())
+        }
     }
 }
 

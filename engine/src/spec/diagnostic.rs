@@ -66,6 +66,11 @@ impl Sources {
         (self.files.len() - 1) as u32
     }
 
+    /// The files, in the order in which they were added.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|(path, _)| path.clone()).collect()
+    }
+
     /// The text of a file.
     pub fn text(&self, source: u32) -> &str {
         self.files.get(source as usize).map_or("", |(_, text)| text)

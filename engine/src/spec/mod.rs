@@ -3,10 +3,16 @@
 mod diagnostic;
 mod located;
 pub mod options;
+mod overrides;
 mod pipeline;
+mod setting;
+mod spool;
 mod tree;
 
 pub use diagnostic::{Diagnostic, Sources, nearest};
 pub use located::{Located, Span};
+pub use overrides::apply_overrides;
 pub use pipeline::{From, NodeSpec, Pipeline, ServeSpec, humantime_duration};
+pub use setting::{Change, Setting};
+pub use spool::{SpoolSpec, WhenFull};
 pub use tree::{Tree, Value};

@@ -124,7 +124,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             Value::Null => visitor.visit_unit(),
             Value::List(_) => self.deserialize_seq(visitor),
             Value::Map(_) => self.deserialize_map(visitor),
-            Value::Scalar { text, plain } => {
+            Value::Scalar { text, plain, .. } => {
                 let result = match text.as_str() {
                     "true" if *plain => visitor.visit_bool(true),
                     "false" if *plain => visitor.visit_bool(false),

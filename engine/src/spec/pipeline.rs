@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::spool::SpoolSpec;
 use super::{Diagnostic, Located, Span, Tree, Value, options};
+
+/// The sections of a pipeline.
+pub(super) const SECTIONS: [&str; 6] = ["name", "tick", "data_dir", "nodes", "serve", "spool"];
 
 /// A pipeline as written.
 #[derive(Clone, Debug)]
@@ -19,6 +23,8 @@ pub struct Pipeline {
     pub nodes: Vec<NodeSpec>,
     /// What is served over HTTP.
     pub serve: Option<ServeSpec>,
+    /// How what live sources receive is kept; `None` if it is not.
+    pub spool: Option<SpoolSpec>,
 }
 
 /// A node as written.
@@ -133,15 +139,15 @@ impl Pipeline {
             return None;
         };
         let (mut settings, mut nodes, mut serve) = (Vec::new(), None, None);
+        let mut spool = Some(SpoolSpec::default());
         for (key, value) in entries {
             match key.value.as_str() {
                 "nodes" => nodes = Some(read_nodes(value, problems)),
                 "serve" => serve = read_serve(value, problems),
+                "spool" => spool = super::spool::read(value, problems),
                 "name" | "tick" | "data_dir" => settings.push((key.clone(), value.clone())),
-                other => problems.push(
-                    Diagnostic::new(key.span, format!("unknown section `{other}`"))
-                        .nearest(other, ["name", "tick", "data_dir", "nodes", "serve"]),
-                ),
+                other => problems
+                    .push(Diagnostic::new(key.span, format!("unknown section `{other}`")).nearest(other, SECTIONS)),
             }
         }
         if nodes.is_none() {
@@ -149,12 +155,13 @@ impl Pipeline {
         }
         let settings = Tree { value: Value::Map(settings), span: tree.span };
         let settings: Settings = options::read(&settings, problems)?;
-        Some(Pipeline { name: settings.name, tick: settings.tick, data_dir: settings.data_dir, nodes: nodes?, serve })
+        let Settings { name, tick, data_dir } = settings;
+        Some(Pipeline { name, tick, data_dir, nodes: nodes?, serve, spool })
     }
 
-    /// JSON Schemas of the settings and of the section `serve`.
-    pub fn schemas() -> (schemars::Schema, schemars::Schema) {
-        (schemars::schema_for!(Settings), schemars::schema_for!(Serve))
+    /// JSON Schemas of the settings, of the section `serve` and of the section `spool`.
+    pub fn schemas() -> [schemars::Schema; 3] {
+        [schemars::schema_for!(Settings), schemars::schema_for!(Serve), schemars::schema_for!(SpoolSpec)]
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Value {
         text: String,
         /// Written without quotes.
         plain: bool,
+        /// A variable has been filled in, whose value may be a secret.
+        filled: bool,
     },
     /// A sequence.
     List(Vec<Tree>),
@@ -47,6 +49,15 @@ impl Tree {
         if text.trim().is_empty() {
             return Err(vec![Diagnostic::new(Span { source, start: 0, end: 0 }, "the file is empty")]);
         }
+        Self::parse_added(source, text, variable)
+    }
+
+    /// Reads a text of which each byte stands at the same place as in the source of that index.
+    pub(super) fn parse_added(
+        source: u32,
+        text: &str,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Tree, Vec<Diagnostic>> {
         let raw: Spanned<Raw> = match serde_saphyr::from_str(text) {
             Ok(raw) => raw,
             Err(error) => return Err(vec![syntax(source, text, &error)]),
@@ -187,7 +198,8 @@ impl Reader<'_> {
                     } else {
                         text
                     };
-                Value::Scalar { text: self.interpolate(&text, span), plain }
+                let (text, filled) = self.interpolate(&text, span);
+                Value::Scalar { text, plain, filled }
             }
             Raw::List(items) => Value::List(items.into_iter().map(|item| self.tree(item)).collect()),
             Raw::Map(entries) => Value::Map(
@@ -215,8 +227,9 @@ impl Reader<'_> {
         Span { source: self.source, start: start as u32, end: end as u32 }
     }
 
-    /// Fills in `${NAME}` and `${NAME:-default}`; `$$` is one dollar sign.
-    fn interpolate(&mut self, text: &str, span: Span) -> String {
+    /// Fills in `${NAME}` and `${NAME:-default}`; `$$` is one dollar sign. Tells whether there was a variable.
+    fn interpolate(&mut self, text: &str, span: Span) -> (String, bool) {
+        let mut filled = false;
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find('$') {
@@ -233,8 +246,9 @@ impl Reader<'_> {
             };
             let Some(end) = body.find('}') else {
                 self.problems.push(Diagnostic::new(span, "`${` without `}`").help("write `$$` for a dollar sign"));
-                return out;
+                return (out, filled);
             };
+            filled = true;
             let (name, default) = match body[..end].split_once(":-") {
                 Some((name, default)) => (name, Some(default)),
                 None => (&body[..end], None),
@@ -251,7 +265,7 @@ impl Reader<'_> {
             }
         }
         out.push_str(rest);
-        out
+        (out, filled)
     }
 }
 
@@ -274,11 +288,11 @@ mod tests {
         let list = tree.get("b").expect("b");
         let Value::List(items) = &list.value else { panic!("{list:?}") };
         let number = items[0].get("käse").expect("key");
-        assert_eq!(number.value, Value::Scalar { text: "0x1F".into(), plain: true });
+        assert_eq!(number.value, Value::Scalar { text: "0x1F".into(), plain: true, filled: false });
         assert_eq!(sources.position(number.span), (3, 13));
         assert_eq!(&text[number.span.start as usize..number.span.end as usize], "0x1F");
         let quoted = items[0].get("e").expect("e");
-        assert_eq!(quoted.value, Value::Scalar { text: "q".into(), plain: false });
+        assert_eq!(quoted.value, Value::Scalar { text: "q".into(), plain: false, filled: false });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Kinds of nodes that exist only here: a source of numbers, a filter that shuffles, a relation, a join, a sink.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +62,9 @@ struct NumbersOptions {
     /// Whether it goes on until it is stopped.
     #[serde(default)]
     live: bool,
+    /// Whether its numbers are no facts yet.
+    #[serde(default)]
+    raw: bool,
     /// Whether it goes on even then.
     #[serde(default)]
     deaf: bool,
@@ -106,6 +110,9 @@ impl Node for Numbers {
     }
     fn is_live(&self) -> bool {
         self.0.live
+    }
+    fn yields_facts(&self) -> bool {
+        !self.0.raw
     }
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let (options, shared) = (self.0.clone(), Arc::clone(&context.shared));
@@ -163,6 +170,10 @@ struct KeepOptions {
     /// Which rows stay.
     #[serde(rename = "where")]
     condition: Located<String>,
+    /// YAML that is read, for nothing.
+    yaml: Option<Located<PathBuf>>,
+    /// A file that is only named.
+    data: Option<PathBuf>,
 }
 
 struct Keep(Scalar, EdgeType);
@@ -175,6 +186,10 @@ impl Operator for Keep {
     const OUTPUTS: &'static [Port] = &[Port { name: "out", summary: "The rows that stay." }];
     fn plan(options: KeepOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let ty = context.stream_input(0)?;
+        if let Some(path) = &options.yaml {
+            context.yaml(path)?;
+        }
+        options.data.map(|path| context.path(&path));
         let scalar = context.scalar(&options.condition, &ty.schema)?;
         match scalar.truth() {
             Ok(scalar) => Some(Box::new(Keep(scalar, ty))),

@@ -7,39 +7,30 @@ use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 
-use super::store::{Gather, NOTHING, RowRef, Store};
-
-/// A row of the output.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Decision {
-    /// A request with its hello: the hello's row and time in ns, and the request's number on the connection.
-    Matched { request: (RowRef, i64), hello: (RowRef, i64), keepalives: u32 },
-    /// A request without a hello.
-    Request { request: (RowRef, i64) },
-    /// A hello without a request.
-    Hello { hello: (RowRef, i64) },
-}
+use super::gather::Gather;
+use super::matcher::{Decision, Side};
+use super::store::Store;
 
 impl Decision {
-    fn request(&self) -> Option<(RowRef, i64)> {
+    /// Event time in ns: the request's, or that of a hello without one.
+    pub fn time(&self) -> i64 {
+        match self {
+            Self::Matched { request, .. } | Self::Request { request } => request.time,
+            Self::Hello { hello } => hello.time,
+        }
+    }
+
+    fn request(&self) -> Option<Side> {
         match self {
             Self::Matched { request, .. } | Self::Request { request } => Some(*request),
             Self::Hello { .. } => None,
         }
     }
 
-    fn hello(&self) -> Option<(RowRef, i64)> {
+    fn hello(&self) -> Option<Side> {
         match self {
             Self::Matched { hello, .. } | Self::Hello { hello } => Some(*hello),
             Self::Request { .. } => None,
-        }
-    }
-
-    /// Event time in ns: the request's, or that of a hello without one.
-    pub fn time(&self) -> i64 {
-        match self {
-            Self::Matched { request, .. } | Self::Request { request } => request.1,
-            Self::Hello { hello } => hello.1,
         }
     }
 
@@ -70,6 +61,8 @@ struct Origin {
 pub(super) struct Emitter {
     schema: SchemaRef,
     origins: Vec<Origin>,
+    requests: Gather,
+    hellos: Gather,
 }
 
 impl Emitter {
@@ -79,34 +72,35 @@ impl Emitter {
             .iter()
             .map(|f| Origin { request: request.index_of(f.name()).ok(), hello: hello.index_of(f.name()).ok() })
             .collect();
-        Self { schema: Arc::clone(schema), origins }
+        Self { schema: Arc::clone(schema), origins, requests: Gather::default(), hellos: Gather::default() }
     }
 
     /// One row for each decision, in their order.
-    pub fn batch(&self, decisions: &[Decision], requests: &Store, hellos: &Store) -> Result<RecordBatch, ArrowError> {
-        let (mut from_requests, mut from_hellos) = (Gather::default(), Gather::default());
-        let mut request_picks = Vec::with_capacity(decisions.len());
-        let mut hello_picks = Vec::with_capacity(decisions.len());
-        for decision in decisions {
-            request_picks.push(decision.request().map_or(NOTHING, |(row, _)| from_requests.pick(requests, row)));
-            hello_picks.push(decision.hello().map_or(NOTHING, |(row, _)| from_hellos.pick(hellos, row)));
-        }
-        let alone: BooleanArray = decisions.iter().map(|d| Some(matches!(d, Decision::Hello { .. }))).collect();
-        let any_alone = alone.true_count() > 0;
+    pub fn batch(
+        &mut self,
+        decisions: &[Decision],
+        requests: &Store,
+        hellos: &Store,
+    ) -> Result<RecordBatch, ArrowError> {
+        self.requests.pick(requests, decisions.iter().map(|d| d.request().map(|side| side.row)));
+        self.hellos.pick(hellos, decisions.iter().map(|d| d.hello().map(|side| side.row)));
+        let any_alone = decisions.iter().any(|d| matches!(d, Decision::Hello { .. }));
+        let alone = any_alone
+            .then(|| decisions.iter().map(|d| Some(matches!(d, Decision::Hello { .. }))).collect::<BooleanArray>());
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         for (origin, field) in self.origins.iter().zip(self.schema.fields()) {
             let ty = field.data_type();
-            let request = |at| from_requests.column(at, &request_picks, ty);
-            let hello = |at| from_hellos.column(at, &hello_picks, ty);
-            columns.push(match (origin.request, origin.hello) {
+            let request = |at| self.requests.column(requests, at, ty);
+            let hello = |at| self.hellos.column(hellos, at, ty);
+            columns.push(match (origin.request, origin.hello, &alone) {
                 // Both have it: the request's, or the hello's where there is no request.
-                (Some(at), Some(other)) if any_alone => zip(&alone, &hello(other)?, &request(at)?)?,
-                (Some(at), _) => request(at)?,
-                (None, Some(at)) => hello(at)?,
-                (None, None) => arrow::array::new_null_array(ty, decisions.len()),
+                (Some(at), Some(other), Some(alone)) => zip(alone, &hello(other)?, &request(at)?)?,
+                (Some(at), _, _) => request(at)?,
+                (None, Some(at), _) => hello(at)?,
+                (None, None, _) => arrow::array::new_null_array(ty, decisions.len()),
             });
         }
-        let ns = |side: Option<(RowRef, i64)>| side.and_then(|(_, time)| u64::try_from(time).ok());
+        let ns = |side: Option<Side>| side.and_then(|side| u64::try_from(side.time).ok());
         let correlated = decisions.iter().map(|d| u8::from(matches!(d, Decision::Matched { .. })));
         columns.push(Arc::new(UInt8Array::from_iter_values(correlated)));
         columns.push(Arc::new(StringArray::from_iter_values(decisions.iter().map(Decision::side))));

@@ -1,309 +1,471 @@
 //! Which hello belongs to which request: the rules, without Arrow and without the dataflow.
 //!
-//! A hello is alive from its own time for `window`, and after each match for `keepalive_ttl` from that match. A request
-//! is given the latest hello of its key that is alive and not after it; failing that, the earliest that follows it by
-//! at most `tolerance` (the two sensors' clocks, and a log that notes the second in which a request began, may differ).
-//! Requests are decided in the order of event time, so the outcome does not depend on the order of arrival.
+//! Hellos and requests are taken in in the order of event time, hellos first where times are equal, so that every
+//! outcome is a function of the rows alone.
+//!
+//! - A hello is alive from its own time for `window`, and after each match for `keepalive_ttl` from that match, but
+//!   never for more than `max_age` in all.
+//! - A request is given the latest hello of its key that is alive and not after it: at once. Failing that, it waits for
+//!   the first that follows it by at most `tolerance` (the two sensors' clocks may differ).
+//! - A hello that another sensor has seen too is one hello: the first of them counts.
+//! - Beyond a bound, the hello that would expire first makes room.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::VecDeque;
 
-use ahash::RandomState;
-use hashbrown::HashMap;
-
-use super::store::RowRef;
-
-/// Identifies a connection's client side, or both sides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Key {
-    /// Source address as 128 bits; IPv4 is mapped into IPv6.
-    pub src: u128,
-    /// Destination address, or 0 if it is not part of the key.
-    pub dst: u128,
-    /// Source port.
-    pub src_port: u16,
-    /// Destination port, or 0 if it is not part of the key.
-    pub dst_port: u16,
-}
+use super::connections::{ConnId, Connections, Key, NO_REQUEST, NONE};
+use super::store::Row;
+use super::timeline::{Timed, Timeline};
 
 /// The rules' parameters; times in ns.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     pub window: i64,
     pub keepalive_ttl: i64,
+    pub max_age: i64,
+    /// How far a hello may be after its request.
     pub tolerance: i64,
+    /// How long a request without a hello waits; at least `tolerance`.
+    pub wait: i64,
     pub one_to_one: bool,
+    /// The most hellos that are held.
+    pub max_hellos: usize,
+}
+
+/// The most time between two sightings of one hello by different sensors, in ns: 2 s. Clocks that are kept by NTP
+/// differ by less, and a client hardly makes a second connection from the same port in that time.
+pub(super) const SIGHTINGS_WITHIN: i64 = 2_000_000_000;
+
+/// The most hellos that one key holds. Ports are not reused that fast, so only forged packets reach it; it bounds the
+/// work for a row.
+pub(super) const MAX_PER_KEY: u32 = 256;
+
+/// The most rows of [`Matcher::look_ahead`].
+pub(super) const AHEAD: usize = 64;
+
+/// After the last time: no row has it.
+pub(super) const END: i64 = i64::MAX;
+
+/// A row that waits for its turn; ordered by time, then by position in its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Waiting {
+    pub time: i64,
+    pub seq: u64,
+    pub row: Row,
+    pub connection: ConnId,
+}
+
+impl Timed for Waiting {
+    fn time(&self) -> i64 {
+        self.time
+    }
+}
+
+/// A row and its event time in ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Side {
+    pub row: Row,
+    pub time: i64,
+}
+
+/// A row of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// A request with its hello, and the request's number on the connection, from 1.
+    Matched { request: Side, hello: Side, keepalives: u32 },
+    /// A request without a hello.
+    Request { request: Side },
+    /// A hello without a request.
+    Hello { hello: Side },
+}
+
+/// What came of the rows that were taken in.
+#[derive(Default)]
+pub(super) struct Outcomes {
+    pub decisions: Vec<Decision>,
+    /// Hellos that a bound pushed out.
+    pub evicted: Vec<Side>,
+    /// Hellos that expired without a match.
+    pub alone: Vec<Side>,
+    /// Hellos that expired after a match, and further sightings of a hello.
+    pub finished: Vec<Row>,
+    /// How many of `finished` are further sightings.
+    pub sightings: u64,
+    /// Of each first request on a connection, how long after its hello it was, in ns.
+    pub delays: Vec<i64>,
+}
+
+impl Outcomes {
+    /// Forgets all, but keeps the memory.
+    pub fn clear(&mut self) {
+        let Self { decisions, evicted, alone, finished, sightings, delays } = self;
+        decisions.clear();
+        evicted.clear();
+        alone.clear();
+        finished.clear();
+        delays.clear();
+        *sightings = 0;
+    }
 }
 
 /// A hello that may still be matched.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hello {
-    pub time: i64,
-    pub seq: u64,
-    pub row: RowRef,
-    /// Time of the last match.
-    last: Option<i64>,
+struct Hello {
+    time: i64,
+    seq: u64,
+    /// Time of the last match, or `i64::MIN`.
+    last: i64,
+    row: Row,
+    connection: ConnId,
     /// How many requests have matched.
     matches: u32,
+    /// The hello of the same connection before this one, or [`NONE`].
+    earlier: u32,
 }
 
 impl Hello {
     fn alive_until(&self, rules: &Rules) -> i64 {
         let first = self.time.saturating_add(rules.window);
-        self.last.map_or(first, |last| first.max(last.saturating_add(rules.keepalive_ttl)))
+        let kept = if self.matches > 0 { first.max(self.last.saturating_add(rules.keepalive_ttl)) } else { first };
+        kept.min(self.time.saturating_add(rules.max_age)).min(END - 1)
     }
 
-    /// Whether any request has matched.
-    pub fn is_matched(&self) -> bool {
-        self.matches > 0
+    fn is_usable(&self, rules: &Rules, time: i64) -> bool {
+        self.alive_until(rules) >= time && !(rules.one_to_one && self.matches > 0)
+    }
+
+    fn side(&self) -> Side {
+        Side { row: self.row, time: self.time }
     }
 }
 
-/// The hello that a request is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Match {
-    pub row: RowRef,
-    pub time: i64,
-    /// 1 for the first request on the connection.
-    pub keepalives: u32,
+/// When to look at a hello again: not after it expires. Each hello has one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at: i64,
+    /// The hello's own time and position in its source, so that of equal ones the first goes first.
+    rank: (i64, u64),
+    hello: u32,
 }
 
-/// The hellos of one key, by time and seq.
-struct Held {
-    hellos: Vec<Hello>,
-    /// When to look at them again: not after the first of them expires.
-    due: i64,
+impl Timed for Due {
+    fn time(&self) -> i64 {
+        self.at
+    }
 }
 
-/// The hellos of one worker.
+/// A request that waits for a hello after it.
+struct Unmatched {
+    request: Waiting,
+    /// The next of the same connection, or [`NO_REQUEST`].
+    next: u64,
+    /// Has been decided.
+    decided: bool,
+}
+
+/// The hellos and the unmatched requests of one worker.
 pub(super) struct Matcher {
     rules: Rules,
-    hellos: HashMap<Key, Held, RandomState>,
-    /// When to look at a key again. Only the entry with the key's own `due` counts, so that a key costs one look at a
-    /// time however many hellos it gets.
-    expiry: BinaryHeap<Reverse<(i64, Key)>>,
-    len: usize,
+    connections: Connections,
+    hellos: Vec<Hello>,
+    free: Vec<u32>,
+    schedule: Timeline<Due>,
+    /// In the order of time; those decided go when they get to the front, which never is one of them.
+    unmatched: VecDeque<Unmatched>,
+    /// The number of the first of `unmatched`.
+    first: u64,
 }
 
 impl Matcher {
-    pub fn new(rules: Rules) -> Self {
-        Self { rules, hellos: HashMap::default(), expiry: BinaryHeap::new(), len: 0 }
+    /// Holds nothing; hellos are looked at in steps of `step` ns.
+    pub fn new(rules: Rules, step: i64) -> Self {
+        Self {
+            rules,
+            connections: Connections::default(),
+            hellos: Vec::new(),
+            free: Vec::new(),
+            schedule: Timeline::new(step),
+            unmatched: VecDeque::new(),
+            first: 0,
+        }
     }
 
     /// How many hellos are held.
-    pub fn len(&self) -> usize {
-        self.len
+    pub fn hellos(&self) -> usize {
+        self.schedule.len()
     }
 
-    /// Takes in a hello.
-    pub fn insert(&mut self, key: Key, time: i64, seq: u64, row: RowRef) {
-        let hello = Hello { time, seq, row, last: None, matches: 0 };
-        let due = hello.alive_until(&self.rules);
-        let held = self.hellos.entry(key).or_insert(Held { hellos: Vec::new(), due: i64::MAX });
-        if due < held.due {
-            held.due = due;
-            self.expiry.push(Reverse((due, key)));
+    /// How many requests wait for a hello, with decided ones that are still in the queue.
+    pub fn unmatched(&self) -> usize {
+        self.unmatched.len()
+    }
+
+    /// The earliest request that waits for a hello.
+    pub fn first_unmatched(&self) -> Option<i64> {
+        self.unmatched.front().map(|first| first.request.time)
+    }
+
+    /// A key's hash for [`Matcher::arrive`].
+    pub fn hash(&self, key: &Key) -> u64 {
+        self.connections.hash(key)
+    }
+
+    /// Notes a row that has arrived. It must come back through [`Matcher::hello`], [`Matcher::request`] or
+    /// [`Matcher::turn_away`].
+    pub fn arrive(&mut self, key: &Key, hash: u64) -> ConnId {
+        self.connections.wait(key, hash)
+    }
+
+    /// Looks at what [`Matcher::request`] will look at for these rows, all of them at once: the processor then waits for
+    /// memory once and not for each.
+    pub fn look_ahead(&self, rows: &[Waiting]) {
+        let mut latest = [NONE; AHEAD];
+        for (slot, row) in latest.iter_mut().zip(rows) {
+            *slot = self.connections[row.connection].latest;
         }
-        let at = held.hellos.partition_point(|other| (other.time, other.seq) < (time, seq));
-        held.hellos.insert(at, hello);
-        self.len += 1;
+        let hellos = latest.iter().filter_map(|slot| self.hellos.get(*slot as usize));
+        std::hint::black_box(hellos.fold(0, |all, hello| all ^ hello.time));
     }
 
-    /// Decides a request. Requests of one key must come in the order of their time.
-    pub fn decide(&mut self, key: Key, time: i64) -> Option<Match> {
-        let rules = self.rules;
-        let hellos = &mut self.hellos.get_mut(&key)?.hellos;
-        let usable = |h: &Hello| h.alive_until(&rules) >= time && !(rules.one_to_one && h.is_matched());
-        let after = hellos.partition_point(|h| h.time <= time);
-        let found = hellos[..after].iter().rposition(usable).or_else(|| {
-            let near = hellos[after..].iter().position(|h| h.time <= time.saturating_add(rules.tolerance) && usable(h));
-            near.map(|at| after + at)
-        })?;
-        let hello = &mut hellos[found];
-        hello.last = Some(hello.last.map_or(time, |last| last.max(time)));
-        hello.matches = hello.matches.saturating_add(1);
-        Some(Match { row: hello.row, time: hello.time, keepalives: hello.matches })
+    /// Forgets a row that has arrived.
+    pub fn turn_away(&mut self, waiting: &Waiting) {
+        self.connections.done(waiting.connection);
     }
 
-    /// Hands over at most `limit` hellos that no request at or after `now` can match. Returns whether that was all.
-    pub fn expire(&mut self, now: i64, mut limit: usize, mut expired: impl FnMut(Hello)) -> bool {
-        while let Some(&Reverse((due, key))) = self.expiry.peek() {
-            if due >= now {
+    /// Takes in a hello. `is_same` says of two rows whether they are sightings of one hello by different sensors.
+    pub fn hello(&mut self, hello: Waiting, is_same: impl Fn(Row, Row) -> bool, out: &mut Outcomes) {
+        if self.sightings(hello.connection, hello.time).any(|other| is_same(other, hello.row)) {
+            out.sightings += 1;
+            out.finished.push(hello.row);
+            self.connections.done(hello.connection);
+            return;
+        }
+        let Waiting { time, seq, row, connection } = hello;
+        if self.connections[connection].hellos >= MAX_PER_KEY {
+            out.evicted.push(Side { row, time });
+            self.connections.done(connection);
+            return;
+        }
+        let (mut later, mut earlier) = (NONE, self.connections[connection].latest);
+        while earlier != NONE && (self.hellos[earlier as usize].time, self.hellos[earlier as usize].seq) > (time, seq) {
+            (later, earlier) = (earlier, self.hellos[earlier as usize].earlier);
+        }
+        let fresh = Hello { time, seq, last: i64::MIN, row, connection, matches: 0, earlier };
+        let at = fresh.alive_until(&self.rules);
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.hellos[slot as usize] = fresh;
+                slot
+            }
+            None => {
+                self.hellos.push(fresh);
+                (self.hellos.len() - 1) as u32
+            }
+        };
+        self.schedule.push(Due { at, rank: (time, seq), hello: slot });
+        match later {
+            NONE => self.connections[connection].latest = slot,
+            later => self.hellos[later as usize].earlier = slot,
+        }
+        self.connections[connection].hellos += 1;
+        self.serve_unmatched(slot, out);
+        self.connections.done(connection);
+        while self.hellos() > self.rules.max_hellos {
+            self.evict(out);
+        }
+    }
+
+    /// Takes in a request. It is decided if a hello is known; otherwise it waits for one.
+    pub fn request(&mut self, request: Waiting, out: &mut Outcomes) {
+        if self.decide(&request, out) {
+            return;
+        }
+        let number = self.first + self.unmatched.len() as u64;
+        self.unmatched.push_back(Unmatched { request, next: NO_REQUEST, decided: false });
+        let (first, last) = self.connections[request.connection].unmatched;
+        let first = if first == NO_REQUEST { number } else { first };
+        if let Some(last) = self.entry(last) {
+            last.next = number;
+        }
+        self.connections[request.connection].unmatched = (first, number);
+    }
+
+    /// Decides a request with what is known, whatever may come.
+    pub fn request_now(&mut self, request: Waiting, out: &mut Outcomes) {
+        if !self.decide(&request, out) {
+            out.decisions.push(Decision::Request { request: Side { row: request.row, time: request.time } });
+            self.connections.done(request.connection);
+        }
+    }
+
+    /// Decides at most `limit` requests for which every hello that they may have, before `now`, has been taken in.
+    /// Returns whether that was all.
+    pub fn give_up(&mut self, now: i64, limit: usize, out: &mut Outcomes) -> bool {
+        for _ in 0..limit {
+            let Some(first) = self.unmatched.front() else { return true };
+            if first.request.time.saturating_add(self.rules.wait).min(END - 1) >= now {
                 return true;
             }
-            if limit == 0 {
-                return false;
-            }
-            limit -= 1;
-            self.expiry.pop();
-            self.sweep(due, key, now, &mut expired);
+            self.give_up_first(out);
         }
+        self.unmatched.is_empty()
+    }
+
+    /// Decides the first of the requests that wait for a hello.
+    pub fn give_up_first(&mut self, out: &mut Outcomes) {
+        let Some(Unmatched { request, next, .. }) = self.unmatched.pop_front() else { return };
+        let number = self.first;
+        self.first += 1;
+        let chain = &mut self.connections[request.connection].unmatched;
+        if chain.0 == number {
+            *chain = if next == NO_REQUEST { (NO_REQUEST, NO_REQUEST) } else { (next, chain.1) };
+        }
+        out.decisions.push(Decision::Request { request: Side { row: request.row, time: request.time } });
+        self.connections.done(request.connection);
+        self.drop_decided();
+    }
+
+    /// Lets go of hellos that no request at or after `now` can match, looking at `limit` at most. Returns how many it
+    /// looked at; fewer than `limit` were all.
+    pub fn expire(&mut self, now: i64, limit: usize, out: &mut Outcomes) -> usize {
+        for looked in 0..limit {
+            let Some(due) = self.schedule.pop_before(now) else { return looked };
+            if self.is_due(due, now) {
+                let (side, matches) = self.remove(due.hello);
+                if matches > 0 {
+                    out.finished.push(side.row);
+                } else {
+                    out.alone.push(side);
+                }
+            }
+        }
+        limit
+    }
+
+    /// Pushes out the hello that would expire first.
+    fn evict(&mut self, out: &mut Outcomes) {
+        while let Some(due) = self.schedule.pop_before(END) {
+            if self.is_due(due, due.at.saturating_add(1)) {
+                let (side, _) = self.remove(due.hello);
+                out.evicted.push(side);
+                return;
+            }
+        }
+    }
+
+    /// Whether a hello expires before `now`; if it has been matched since it was scheduled, it is scheduled again.
+    fn is_due(&mut self, due: Due, now: i64) -> bool {
+        let at = self.hellos[due.hello as usize].alive_until(&self.rules);
+        if at >= now {
+            self.schedule.push(Due { at, ..due });
+        }
+        at < now
+    }
+
+    /// Takes a hello, which is not scheduled any more, out of its connection. Returns it and how often it was matched.
+    fn remove(&mut self, slot: u32) -> (Side, u32) {
+        let hello = &self.hellos[slot as usize];
+        let (side, matches, connection, earlier) = (hello.side(), hello.matches, hello.connection, hello.earlier);
+        let later = self.chain(connection).find(|other| self.hellos[*other as usize].earlier == slot);
+        match later {
+            Some(later) => self.hellos[later as usize].earlier = earlier,
+            None => self.connections[connection].latest = earlier,
+        }
+        self.connections[connection].hellos -= 1;
+        self.connections.forget_if_empty(connection);
+        self.free.push(slot);
+        (side, matches)
+    }
+
+    /// The hellos of a connection, the latest first.
+    fn chain(&self, connection: ConnId) -> impl Iterator<Item = u32> {
+        let some = |slot: u32| (slot != NONE).then_some(slot);
+        std::iter::successors(some(self.connections[connection].latest), move |slot| {
+            some(self.hellos[*slot as usize].earlier)
+        })
+    }
+
+    /// The rows of a connection's hellos that may be other sightings of one at `time`.
+    fn sightings(&self, connection: ConnId, time: i64) -> impl Iterator<Item = Row> {
+        self.chain(connection)
+            .map(|slot| &self.hellos[slot as usize])
+            .skip_while(move |hello| hello.time > time.saturating_add(SIGHTINGS_WITHIN))
+            .take_while(move |hello| hello.time >= time.saturating_sub(SIGHTINGS_WITHIN))
+            .map(|hello| hello.row)
+    }
+
+    /// Whether a hello was found.
+    fn decide(&mut self, request: &Waiting, out: &mut Outcomes) -> bool {
+        let time = request.time;
+        // Only a request that a bound forces out can meet hellos after it.
+        let mut after = None;
+        let mut found = None;
+        for slot in self.chain(request.connection) {
+            let hello = &self.hellos[slot as usize];
+            let usable = hello.is_usable(&self.rules, time);
+            if hello.time <= time {
+                if usable {
+                    found = Some(slot);
+                    break;
+                }
+            } else if usable && hello.time <= time.saturating_add(self.rules.tolerance) {
+                after = Some(slot);
+            }
+        }
+        let Some(slot) = found.or(after) else { return false };
+        self.give(request, slot, out);
         true
     }
 
-    /// Hands over the hello that would expire first.
-    pub fn evict(&mut self) -> Option<Hello> {
-        let rules = self.rules;
-        while let Some(Reverse((due, key))) = self.expiry.pop() {
-            let Some(held) = self.hellos.get_mut(&key).filter(|held| held.due == due) else { continue };
-            let first = held.hellos.iter().enumerate().map(|(at, h)| (h.alive_until(&rules), at)).min();
-            let Some((until, at)) = first else { continue };
-            if until > due {
-                // Matched since: its turn comes later.
-                held.due = until;
-                self.expiry.push(Reverse((until, key)));
-                continue;
+    /// Gives a hello to the requests that waited for it.
+    fn serve_unmatched(&mut self, slot: u32, out: &mut Outcomes) {
+        let connection = self.hellos[slot as usize].connection;
+        let (mut number, last) = self.connections[connection].unmatched;
+        while let Some(at) = number.checked_sub(self.first).filter(|_| number != NO_REQUEST) {
+            let Some(entry) = self.unmatched.get_mut(at as usize) else { break };
+            let (request, next) = (entry.request, entry.next);
+            let hello = &self.hellos[slot as usize];
+            if hello.time <= request.time.saturating_add(self.rules.tolerance) {
+                if !hello.is_usable(&self.rules, request.time) {
+                    break;
+                }
+                entry.decided = true;
+                self.give(&request, slot, out);
             }
-            let gone = held.hellos.remove(at);
-            self.len -= 1;
-            self.reschedule(key);
-            return Some(gone);
+            // A request that no longer can have a hello leaves the chain; it is decided when its wait is over.
+            number = next;
         }
-        None
+        self.connections[connection].unmatched =
+            if number == NO_REQUEST { (NO_REQUEST, NO_REQUEST) } else { (number, last) };
+        self.drop_decided();
     }
 
-    /// All rows that are held, for moving them together.
-    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut RowRef> {
-        self.hellos.values_mut().flat_map(|held| &mut held.hellos).map(|hello| &mut hello.row)
+    fn drop_decided(&mut self) {
+        while self.unmatched.front().is_some_and(|first| first.decided) {
+            self.unmatched.pop_front();
+            self.first += 1;
+        }
     }
 
-    fn sweep(&mut self, due: i64, key: Key, now: i64, expired: &mut impl FnMut(Hello)) {
-        let rules = self.rules;
-        let Some(held) = self.hellos.get_mut(&key).filter(|held| held.due == due) else { return };
-        let before = held.hellos.len();
-        held.hellos.retain(|hello| {
-            let keep = hello.alive_until(&rules) >= now;
-            if !keep {
-                expired(*hello);
-            }
-            keep
+    fn give(&mut self, request: &Waiting, slot: u32, out: &mut Outcomes) {
+        let hello = &mut self.hellos[slot as usize];
+        hello.last = hello.last.max(request.time);
+        hello.matches = hello.matches.saturating_add(1);
+        if hello.matches == 1 {
+            out.delays.push(request.time.saturating_sub(hello.time));
+        }
+        out.decisions.push(Decision::Matched {
+            request: Side { row: request.row, time: request.time },
+            hello: hello.side(),
+            keepalives: hello.matches,
         });
-        self.len -= before - held.hellos.len();
-        self.reschedule(key);
+        self.connections.done(request.connection);
     }
 
-    /// Notes when to look at a key again, or forgets it if it holds nothing.
-    fn reschedule(&mut self, key: Key) {
-        let rules = self.rules;
-        let Some(held) = self.hellos.get_mut(&key) else { return };
-        match held.hellos.iter().map(|hello| hello.alive_until(&rules)).min() {
-            Some(next) => {
-                held.due = next;
-                self.expiry.push(Reverse((next, key)));
-            }
-            None => {
-                self.hellos.remove(&key);
-            }
-        }
+    fn entry(&mut self, number: u64) -> Option<&mut Unmatched> {
+        let at = number.checked_sub(self.first).filter(|_| number != NO_REQUEST)?;
+        self.unmatched.get_mut(usize::try_from(at).ok()?)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const S: i64 = 1_000_000_000;
-
-    fn rules() -> Rules {
-        Rules { window: 10 * S, keepalive_ttl: 120 * S, tolerance: S / 2, one_to_one: false }
-    }
-
-    fn key(port: u16) -> Key {
-        Key { src: 1, src_port: port, ..Key::default() }
-    }
-
-    fn row(n: u32) -> RowRef {
-        RowRef { batch: 0, row: n }
-    }
-
-    fn decide(matcher: &mut Matcher, port: u16, time: i64) -> Option<(u32, u32)> {
-        matcher.decide(key(port), time).map(|m| (m.row.row, m.keepalives))
-    }
-
-    #[test]
-    fn a_match_keeps_the_connection_alive_and_counts() {
-        let mut matcher = Matcher::new(rules());
-        matcher.insert(key(1), 0, 0, row(7));
-        assert_eq!(decide(&mut matcher, 1, 10 * S), Some((7, 1)), "at the window's edge");
-        assert_eq!(decide(&mut matcher, 1, 130 * S), Some((7, 2)), "at the edge of the ttl after the match");
-        assert_eq!(decide(&mut matcher, 1, 250 * S + 1), None);
-        assert_eq!(decide(&mut matcher, 2, 5 * S), None, "another port");
-    }
-
-    #[test]
-    fn the_first_request_must_come_within_the_window() {
-        let mut matcher = Matcher::new(rules());
-        matcher.insert(key(1), 0, 0, row(7));
-        assert_eq!(decide(&mut matcher, 1, 10 * S + 1), None);
-    }
-
-    #[test]
-    fn a_reused_port_gives_the_latest_hello_not_after_the_request() {
-        let mut matcher = Matcher::new(rules());
-        matcher.insert(key(1), 8 * S, 9, row(2));
-        matcher.insert(key(1), 0, 0, row(1));
-        assert_eq!(decide(&mut matcher, 1, 5 * S), Some((1, 1)));
-        assert_eq!(decide(&mut matcher, 1, 8 * S), Some((2, 1)));
-        assert_eq!(decide(&mut matcher, 1, 9 * S), Some((2, 2)));
-    }
-
-    #[test]
-    fn a_hello_just_after_the_request_matches_if_no_earlier_one_does() {
-        let mut matcher = Matcher::new(rules());
-        matcher.insert(key(1), 5 * S, 0, row(1));
-        assert_eq!(decide(&mut matcher, 1, 5 * S - S / 2 - 1), None);
-        assert_eq!(decide(&mut matcher, 1, 5 * S - S / 2), Some((1, 1)));
-    }
-
-    #[test]
-    fn one_to_one_uses_a_hello_once() {
-        let mut matcher = Matcher::new(Rules { one_to_one: true, ..rules() });
-        matcher.insert(key(1), 0, 0, row(1));
-        assert_eq!(decide(&mut matcher, 1, S), Some((1, 1)));
-        assert_eq!(decide(&mut matcher, 1, 2 * S), None);
-    }
-
-    #[test]
-    fn expiry_is_capped_and_leaves_what_can_still_match() {
-        let mut matcher = Matcher::new(rules());
-        for port in 0..100 {
-            matcher.insert(key(port), i64::from(port), 0, row(u32::from(port)));
-        }
-        assert!(matcher.decide(key(50), S).is_some());
-        let mut gone = 0;
-        assert!(!matcher.expire(11 * S, 60, |_| gone += 1), "more is due than the cap");
-        assert_eq!(gone, 59, "one of the sixty was matched and is looked at again later");
-        assert!(matcher.expire(11 * S, 1000, |_| gone += 1));
-        assert_eq!((gone, matcher.len()), (99, 1));
-        assert!(matcher.expire(122 * S, 1000, |hello| assert!(hello.is_matched())));
-        assert_eq!(matcher.len(), 0);
-    }
-
-    #[test]
-    fn eviction_takes_the_hello_that_expires_first() {
-        let mut matcher = Matcher::new(rules());
-        matcher.insert(key(1), 2 * S, 0, row(1));
-        matcher.insert(key(2), S, 0, row(2));
-        assert_eq!(matcher.evict().map(|h| h.row), Some(row(2)));
-        assert_eq!(matcher.len(), 1);
-    }
-
-    #[test]
-    fn a_matched_hello_outlives_an_unmatched_one_in_eviction() {
-        let mut matcher = Matcher::new(rules());
-        matcher.insert(key(1), 0, 0, row(1));
-        matcher.insert(key(2), 5 * S, 0, row(2));
-        assert!(matcher.decide(key(1), 9 * S).is_some());
-        assert_eq!(matcher.evict().map(|h| h.row), Some(row(2)));
-    }
-
-    #[test]
-    fn a_key_that_never_empties_has_one_entry_in_the_schedule() {
-        let mut matcher = Matcher::new(rules());
-        for n in 0..10_000 {
-            matcher.insert(key(1), i64::from(n) * S / 100, 0, row(n));
-            matcher.expire(i64::from(n) * S / 100, 100, |_| {});
-        }
-        assert_eq!((matcher.len(), matcher.expiry.len()), (1_001, 1));
-    }
-}
+#[path = "matcher_tests.rs"]
+mod tests;

@@ -1,27 +1,38 @@
 //! `correlate`: gives every HTTP request the ClientHello of its connection.
 //!
-//! An interval join in event time. Both inputs are partitioned by the connection's key; requests wait until both
-//! inputs' frontiers say that nothing earlier can come, and are then decided in the order of event time by the rules
-//! in `matcher`. Which rows meet therefore does not depend on arrival, batches or workers.
+//! An interval join in event time. Both inputs are partitioned by the connection's key; rows wait until both inputs'
+//! frontiers say that nothing earlier can come, and are then taken in, hellos and requests merged in the order of event
+//! time, by the rules in `matcher`. Which rows meet therefore does not depend on arrival, batches or workers. A request
+//! whose hello is known leaves at once; only one without waits for a hello after it.
 
+mod connections;
 mod emit;
+mod gather;
+mod join;
 mod keys;
 mod matcher;
 mod operator;
+mod skew;
 mod store;
+mod timeline;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use engine::batch::{Edge, EdgeType, SEQ, Stream, TIME};
+use engine::batch::{Edge, EdgeType, SEQ, Stream, TIME, Time};
 use engine::plan::PlanContext;
 use engine::registry::{Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
+use engine::spec::Located;
 use engine::spec::humantime_duration::deserialize as duration;
 use engine::time::nanos;
+use ipnet::IpNet;
+use serde::Deserializer;
 
-use matcher::Rules;
+use keys::{Filters, KeySpec};
+use matcher::{Rules, SIGHTINGS_WITHIN};
 
 /// The operator.
 pub struct Correlate;
@@ -37,20 +48,48 @@ pub struct Options {
     #[serde(default = "default_keepalive_ttl", deserialize_with = "duration")]
     #[schemars(with = "String")]
     keepalive_ttl: Duration,
+    /// The longest that a hello is held, however often it is matched. Default 1h, after which servers such as nginx
+    /// close a connection (`keepalive_time`).
+    #[serde(default = "default_max_age", deserialize_with = "duration")]
+    #[schemars(with = "String")]
+    max_age: Duration,
+    /// How far a hello may be after its request, because the two sensors' clocks differ. The gauge `clock_skew_us` shows
+    /// by how much they do: how far requests are behind their hellos at the least (the 5th percentile of the last 1024
+    /// first requests on a connection); near 0 is right, and below it requests are logged before their hellos are seen.
+    /// Default: `orphans.emit_after`.
+    #[serde(default, deserialize_with = "some_duration")]
+    #[schemars(with = "Option<String>")]
+    tolerance: Option<Duration>,
     /// How many requests a hello can be given to. Default `one_to_many`.
     #[serde(default)]
     mode: Mode,
-    /// What identifies a connection. Default `source`.
+    /// What identifies a connection, with its transport: `udp` for a hello whose column `transport` says so, or whose
+    /// `ja4` begins with `q`, and for a request over HTTP/3; otherwise `tcp`. Default `source`.
     #[serde(default)]
     key: KeyColumns,
+    /// Whether `sensor_id` is part of the key, for networks that use the same private addresses; both inputs must have
+    /// it. Otherwise a hello that two sensors see within 2 s counts once (`duplicate_hellos`). Default false.
+    #[serde(default)]
+    match_sensor: bool,
+    /// Rows from these addresses and networks are dropped, hellos and requests, and counted as `failed_ip_excluded`.
+    /// Default: none.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    exclude_source_ips: Vec<Located<String>>,
+    /// Rows to another `dst_port` are dropped, and counted as `failed_dest_port_filtered`; those without one are not.
+    /// An empty list means all ports. Default: all.
+    #[serde(default)]
+    include_dest_ports: Vec<u16>,
     /// What happens to rows that find no partner.
     #[serde(default)]
     orphans: Orphans,
-    /// The most hellos that are held, over all workers; the one that would expire first is evicted. Default 1000000.
+    /// The most hellos that are held, over all workers; the one that would expire first is evicted. As many again, but
+    /// at least 65536 on each worker, may wait until both inputs are complete up to their time; beyond, the oldest is
+    /// evicted and counted as `evicted_waiting`. A key holds 256 at most. Default 1000000.
     #[serde(default = "default_bound")]
     max_hellos: usize,
-    /// The most requests that wait, over all workers; the oldest is decided early, with the hellos known by then.
-    /// Default 1000000.
+    /// The most requests that wait, over all workers; the oldest is decided early, with the hellos known by then, and
+    /// counted as `requests_decided_early`. Default 1000000.
     #[serde(default = "default_bound")]
     max_requests: usize,
 }
@@ -80,8 +119,8 @@ pub enum KeyColumns {
 /// What happens to rows that find no partner.
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 pub struct Orphans {
-    /// How long a request waits for a hello that is after it; also how far the two sensors' clocks may differ.
-    /// Default 500ms.
+    /// How long a request without a hello waits, in event time; never less than `tolerance`. A request whose hello is
+    /// known does not wait. Default 500ms.
     #[serde(default = "default_emit_after", deserialize_with = "duration")]
     #[schemars(with = "String")]
     emit_after: Duration,
@@ -103,6 +142,14 @@ fn default_window() -> Duration {
 
 fn default_keepalive_ttl() -> Duration {
     Duration::from_secs(120)
+}
+
+fn default_max_age() -> Duration {
+    Duration::from_secs(3600)
+}
+
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
 }
 
 fn default_emit_after() -> Duration {
@@ -176,8 +223,30 @@ impl Operator for Correlate {
             context.error(context.span, "a bound of 0 rows leaves nothing to correlate");
             complete = false;
         }
+        for (side, index) in [(&hello, 0), (&request, 1)] {
+            if options.match_sensor
+                && !side.schema.field_with_name("sensor_id").is_ok_and(|field| *field.data_type() == DataType::Utf8)
+            {
+                let message = "`match_sensor` needs the column `sensor_id` in both inputs, as text";
+                context.error(context.input_span(index), message);
+                complete = false;
+            }
+        }
+        let mut excluded = Vec::new();
+        for text in &options.exclude_source_ips {
+            match network(text) {
+                Some(network) => excluded.push(network),
+                None => {
+                    let message = format!("`{}` is no address or network such as 192.0.2.0/24", text.value);
+                    context.error(text.span, message);
+                    complete = false;
+                }
+            }
+        }
+        let filters = Filters::new(&excluded, &options.include_dest_ports);
         let schema = output_schema(&request.schema, &hello.schema);
-        complete.then(|| Box::new(Planned { options, schema, tick: context.tick }) as Box<dyn Node>)
+        let skews = Arc::default();
+        complete.then(|| Box::new(Planned { options, filters, schema, tick: context.tick, skews }) as Box<dyn Node>)
     }
 }
 
@@ -205,20 +274,38 @@ fn output_schema(request: &Schema, hello: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// An address or a network.
+fn network(text: &str) -> Option<IpNet> {
+    let text = text.trim();
+    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
 struct Planned {
     options: Options,
+    filters: Filters,
     schema: SchemaRef,
     tick: Duration,
+    /// Shared by the workers.
+    skews: Arc<skew::Board>,
 }
 
 impl Planned {
-    fn rules(&self) -> Rules {
+    fn rules(&self, peers: usize) -> Rules {
+        let wait = nanos(self.options.orphans.emit_after);
+        let tolerance = self.options.tolerance.map_or(wait, nanos);
         Rules {
             window: nanos(self.options.window),
             keepalive_ttl: nanos(self.options.keepalive_ttl),
-            tolerance: nanos(self.options.orphans.emit_after),
+            max_age: nanos(self.options.max_age),
+            tolerance,
+            wait: wait.max(tolerance),
             one_to_one: self.options.mode == Mode::OneToOne,
+            max_hellos: (self.options.max_hellos / peers).max(1),
         }
+    }
+
+    fn keys(&self) -> KeySpec {
+        KeySpec { columns: self.options.key, sensor: self.options.match_sensor }
     }
 }
 
@@ -229,5 +316,16 @@ impl Node for Planned {
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         operator::build(self, context, inputs)
+    }
+
+    /// A request may have a hello of `max_age` before it, whose earlier requests may be before it by the tolerance, and
+    /// which may be another sensor's sighting of one before it. A hello without a request leaves at its own time, so it
+    /// needs no more than that either.
+    fn needs_from(&self, time: Time) -> Time {
+        let rules = self.rules(1);
+        let back = [rules.window.max(rules.max_age), rules.tolerance, SIGHTINGS_WITHIN];
+        let back = back.into_iter().fold(0i64, i64::saturating_add);
+        // Up to a whole ms, so that nothing needed is left out.
+        time.saturating_sub(u64::try_from(back).unwrap_or(0).div_ceil(1_000_000))
     }
 }

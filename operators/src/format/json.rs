@@ -1,6 +1,7 @@
 //! JSON lines, one object a line (RFC 8259), read without an allocation per value.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::HashMap;
 use engine::time::MAX_FUTURE;
@@ -33,8 +34,16 @@ pub enum Reject {
         found: String,
     },
     /// The event time is too far ahead of the wall clock.
-    #[error("the event time {0} ns is more than a day ahead of this machine's clock")]
-    Future(i64),
+    #[error("the event time {time} ns is more than {limit} s ahead of this machine's clock")]
+    Future {
+        /// In ns since the epoch.
+        time: i64,
+        /// How far ahead it may be, in s.
+        limit: u64,
+    },
+    /// The row's time is far ahead of the rows before it and of the row after it.
+    #[error("the event time {0} ns is more than an hour ahead of the rows around it")]
+    Jump(i64),
     /// The line is longer than allowed.
     #[error("longer than {0} bytes")]
     TooLong(usize),
@@ -49,20 +58,30 @@ pub struct LineParser {
     keys: Keys,
     cells: Cells,
     latest: i64,
+    /// How far ahead of the wall clock that is.
+    ahead: Duration,
 }
 
 impl LineParser {
     /// A parser that refuses event times more than [`MAX_FUTURE`] after `now_ns`.
     pub fn new(format: Arc<Format>, now_ns: i64) -> Self {
         let keys = Keys::new(&format);
-        let mut parser = Self { format, keys, cells: Cells::default(), latest: 0 };
+        let mut parser = Self { format, keys, cells: Cells::default(), latest: 0, ahead: MAX_FUTURE };
         parser.set_now(now_ns);
         parser
     }
 
+    /// Refuses event times that are further ahead of the wall clock, in ns since the epoch, than this; [`MAX_FUTURE`]
+    /// without the call.
+    pub fn allow_ahead(mut self, ahead: Duration, now_ns: i64) -> Self {
+        self.ahead = ahead;
+        self.set_now(now_ns);
+        self
+    }
+
     /// Moves the wall clock, in ns since the epoch: for sources that run for days.
     pub fn set_now(&mut self, now_ns: i64) {
-        self.latest = now_ns.saturating_add(engine::time::nanos(MAX_FUTURE));
+        self.latest = now_ns.saturating_add(engine::time::nanos(self.ahead));
     }
 
     /// The format.
@@ -93,7 +112,7 @@ impl LineParser {
         });
         let Some(time) = time else { return Err(Reject::Missing(self.format.time_keys[0].clone())) };
         if time > self.latest {
-            return Err(Reject::Future(time));
+            return Err(Reject::Future { time, limit: self.ahead.as_secs() });
         }
         let missing = self.format.columns.iter().zip(cells).find(|(c, cell)| c.required && **cell == Cell::Missing);
         if let Some((column, _)) = missing {

@@ -138,6 +138,8 @@ impl Format {
             ("ja4", Kind::Text),
             ("ja3", Kind::Text),
             ("ja3_hash", Kind::Text),
+            // `tcp` or `udp`; lines of older sensors have none.
+            ("transport", Kind::Text),
         ]));
         Arc::new(Self::new(columns, times()))
     }

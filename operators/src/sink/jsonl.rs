@@ -1,5 +1,6 @@
 //! Writes rows as JSON lines to a file or to standard output.
 
+mod continued;
 mod line;
 
 use std::fs::File;
@@ -18,6 +19,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
 use crate::value::has_text;
+use continued::Continued;
 use line::Lines;
 
 /// See [`Operator::SUMMARY`].
@@ -30,8 +32,9 @@ const BUFFER: usize = 256 * 1024;
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct JsonlOptions {
     /// The file, relative to the pipeline's; `-` is standard output. It is emptied at the start and written in place, so
-    /// that it can be followed; complete ticks are flushed. Missing directories are made. Several workers write whole
-    /// batches, in no fixed order; several processes need a file each.
+    /// that it can be followed; complete ticks are flushed. A run with a spool that goes on where another was cut off
+    /// goes on in the file too: it is cut to what was confirmed, and each row is there once. Missing directories are
+    /// made. Several workers write whole batches, in no fixed order; several processes need a file each.
     #[schemars(with = "String")]
     path: Located<PathBuf>,
     /// The columns to write, in this order. Default: all.
@@ -95,7 +98,10 @@ impl Operator for Jsonl {
         let columns: Vec<usize> = columns.iter().map(|(at, _)| *at).collect();
         let lines = Lines::new(&input.schema, &columns, changes);
         let path = if options.path.value == Path::new("-") { None } else { Some(context.path(&options.path.value)) };
-        complete.then(|| Box::new(JsonlNode { path, lines, changes, file: OnceLock::new() }) as Box<dyn Node>)
+        complete.then(|| {
+            let (file, continued) = (OnceLock::new(), OnceLock::new());
+            Box::new(JsonlNode { path, lines, changes, file, continued }) as Box<dyn Node>
+        })
     }
 }
 
@@ -106,6 +112,8 @@ struct JsonlNode {
     changes: bool,
     /// Opened by the first worker that builds the node, shared by all workers of the process.
     file: OnceLock<Result<Arc<Output>, String>>,
+    /// The file of a run that another goes on with; as `file`.
+    continued: OnceLock<Arc<Continued>>,
 }
 
 impl Node for JsonlNode {
@@ -118,6 +126,26 @@ impl Node for JsonlNode {
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+        let Some(input) = inputs.into_iter().next() else { return Vec::new() };
+        let format = Format { lines: self.lines.clone(), changes: self.changes };
+        let written = match context.ledger(&context.id) {
+            Ok(None) => self.write_through(context, input.stream, format),
+            Ok(Some(ledger)) => {
+                let file = self.continued.get_or_init(|| Arc::new(Continued::new(self.path.clone(), ledger, context.peers)));
+                continued::build(context, input.stream, format, Arc::clone(file))
+            }
+            Err(message) => {
+                context.failure()(message);
+                return Vec::new();
+            }
+        };
+        vec![written]
+    }
+}
+
+impl JsonlNode {
+    /// Writes rows as they come: nothing of the run will be done again.
+    fn write_through<'s>(&self, context: &BuildContext<'s>, input: Stream<'s>, format: Format) -> Stream<'s> {
         let fail = context.failure();
         let mut output = match self.file.get_or_init(|| Output::open(self.path.as_deref()).map(Arc::new)) {
             Ok(output) => Some(Arc::clone(output)),
@@ -126,11 +154,10 @@ impl Node for JsonlNode {
                 None
             }
         };
-        let (lines, changes, metrics) = (self.lines.clone(), self.changes, Arc::clone(&context.metrics));
-        let Some(input) = inputs.into_iter().next() else { return Vec::new() };
+        let metrics = Arc::clone(&context.metrics);
         let mut text = Vec::new();
         let mut unflushed: Option<Time> = None;
-        let written = input.stream.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
+        input.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
             Pipeline,
             &context.id,
             move |_capability, _info| {
@@ -139,11 +166,10 @@ impl Node for JsonlNode {
                     input.for_each_stamp(|time, data| {
                         for batch in data.flat_map(|batches| batches.drain(..)) {
                             let Some(output) = &output else { continue };
-                            if result.is_err() || !(changes || batch.settled && batch.diff > 0) {
+                            text.clear();
+                            if result.is_err() || !format.write(&mut text, &batch) {
                                 continue;
                             }
-                            text.clear();
-                            lines.write(&mut text, &batch.rows, batch.diff);
                             result = output.write(&text);
                             NodeMetrics::add(&metrics.bytes, text.len());
                             unflushed = unflushed.max(time.least().copied());
@@ -161,8 +187,24 @@ impl Node for JsonlNode {
                     }
                 }
             },
-        );
-        vec![written]
+        )
+    }
+}
+
+/// How rows become lines.
+struct Format {
+    lines: Lines,
+    changes: bool,
+}
+
+impl Format {
+    /// Appends the lines of a batch; false if it is not written at all.
+    fn write(&self, text: &mut Vec<u8>, batch: &Batch) -> bool {
+        let written = self.changes || batch.settled && batch.diff > 0;
+        if written {
+            self.lines.write(text, &batch.rows, batch.diff);
+        }
+        written
     }
 }
 

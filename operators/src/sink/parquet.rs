@@ -2,31 +2,22 @@
 
 mod cuts;
 mod store;
+mod table;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use engine::batch::{Batch, Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_type};
-use engine::catalog::Table;
-use engine::metrics::NodeMetrics;
+use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_type};
 use engine::plan::PlanContext;
 use engine::registry::{Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
 use engine::time::wall_clock_ns;
 use sha2::{Digest, Sha256};
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Concatenate;
-use timely::dataflow::operators::generic::operator::Operator as _;
-use timely::dataflow::operators::vec::Filter;
 
-use crate::exchange::arrivals;
-
-use cuts::{Cut, Cuts};
+use cuts::Cuts;
 use store::Store;
 
 /// See [`Operator::SUMMARY`].
@@ -84,7 +75,7 @@ impl Operator for Parquet {
             });
             match order {
                 Ok(order) => tables.push(TableSpec {
-                    dir: context.data_dir.join(name),
+                    dir: context.data_dir().join(name),
                     name: name.clone(),
                     ty: ty.clone(),
                     order,
@@ -155,7 +146,11 @@ impl ParquetNode {
             format!("{:x}", self.started.get_or_init(|| wall_clock_ns() / 1_000_000))
         };
         let (dir, schema, order) = (table.dir.clone(), table.ty.schema.clone(), table.order.clone());
-        Store { dir, schema, order, lineage, max_rows: self.max_rows }
+        let key = match &table.ty.class {
+            EdgeClass::Stream => vec![TIME.to_owned(), SEQ.to_owned()],
+            EdgeClass::Relation { key } => key.clone(),
+        };
+        Store { dir, schema, order, key, lineage, max_rows: self.max_rows }
     }
 }
 
@@ -165,113 +160,30 @@ impl Node for ParquetNode {
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        let mut written = Vec::with_capacity(inputs.len());
-        for (nth, (input, table)) in inputs.into_iter().zip(&self.tables).enumerate() {
+        let written = inputs.into_iter().zip(&self.tables).enumerate().map(|(nth, (input, table))| {
             let owner = (context.home() + nth as u64) % context.peers as u64;
-            let mut writer = None;
-            if context.worker as u64 == owner {
-                let store = self.store(table, context.bounded);
-                match Writer::open(store, context, nth) {
-                    Ok(open) => writer = Some(open),
-                    Err(message) => context.failure()(message),
-                }
-            }
             // Rows must be in a file before the served table, which keeps only so many in memory, lets go of them.
             let shown = context.tables.get(nth).and_then(Option::as_ref).map_or(usize::MAX, |t| t.hot_rows() / 2);
-            let mut cuts = Cuts::new(self.rotate, self.max_rows.min(shown.max(1)));
-            let fail = context.failure();
-            let (peers, shared) = (context.peers, Arc::clone(&context.shared));
-            let kept = input.stream.filter(move |batch: &Batch| {
-                let keep = batch.settled && batch.diff > 0;
-                if keep && peers > 1 {
-                    shared.backlog.sent(batch.rows.num_rows());
-                }
-                keep
-            });
-            let note = arrivals(context);
-            written.push(kept.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
-                Exchange::new(move |_: &Batch| owner),
-                &format!("{} {}", context.id, table.name),
-                move |_capability, _info| {
-                    move |(input, frontier), _output| {
-                        input.for_each_stamp(|time, data| {
-                            let tick = time.least().copied().unwrap_or_default();
-                            for batch in data.inspect(|batches| note(batches)).flat_map(|batches| batches.drain(..)) {
-                                if let Some(writer) = writer.as_mut().filter(|_| batch.rows.num_rows() > 0) {
-                                    writer.hold(batch.rows.num_rows());
-                                    cuts.push(tick, batch.rows);
-                                }
-                            }
-                        });
-                        let Some(open) = &writer else { return };
-                        for cut in cuts.close(frontier.frontier().first().copied()) {
-                            if let Err(message) = open.write(cut) {
-                                fail(message);
-                                writer = None;
-                                return;
-                            }
-                        }
-                    }
-                },
-            ));
-        }
+            let cuts = Cuts::new(self.rotate, self.max_rows.min(shown.max(1)));
+            let store = self.store(table, context.bounded);
+            table::build(context, input.stream, store, cuts, (nth, &table.name, owner))
+        });
+        let written: Vec<Stream<'s>> = written.collect();
         vec![context.scope.concatenate(written)]
-    }
-}
-
-/// What a worker needs to write a table.
-struct Writer {
-    store: Store,
-    /// The served table that shows the same rows.
-    table: Option<Arc<Table>>,
-    metrics: Arc<NodeMetrics>,
-    segments: Arc<AtomicU64>,
-}
-
-impl Writer {
-    fn open(store: Store, context: &BuildContext<'_>, input: usize) -> Result<Self, String> {
-        let found = store.open(context.bounded)?;
-        let skipped = context.metrics.counter("skipped_segments");
-        for reason in &found.skipped {
-            tracing::warn!(node = context.id, "{reason}");
-            skipped.fetch_add(1, Relaxed);
-        }
-        let table = context.tables.get(input).cloned().flatten();
-        if let Some(table) = &table {
-            table.adopt(found.segments);
-        }
-        let segments = context.metrics.counter("segments");
-        Ok(Self { store, table, metrics: Arc::clone(&context.metrics), segments })
-    }
-
-    fn hold(&self, rows: usize) {
-        self.metrics.state_rows.fetch_add(rows as i64, Relaxed);
-    }
-
-    /// Writes a cut; the served table changes over to the files once all of them are there.
-    fn write(&self, cut: Cut) -> Result<(), String> {
-        let mut segments = Vec::new();
-        if !cut.batches.is_empty() {
-            segments = self.store.write(cut.first, &cut.batches)?;
-            let rows: usize = cut.batches.iter().map(RecordBatch::num_rows).sum();
-            self.metrics.state_rows.fetch_sub(rows as i64, Relaxed);
-            self.segments.fetch_add(segments.len() as u64, Relaxed);
-            let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
-            self.metrics.bytes.fetch_add(bytes, Relaxed);
-        }
-        let Some(table) = &self.table else { return Ok(()) };
-        table.commit(segments, cut.upto);
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, UInt64Array};
-    use engine::batch::{stream_schema, time_array};
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+    use engine::batch::{Batch, stream_schema, time_array};
+    use engine::catalog::Table;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use proptest::prelude::*;
 
+    use super::table::Writer;
     use super::*;
 
     fn one_row(tick: Time, seq: u64) -> Batch {
@@ -310,7 +222,7 @@ mod tests {
             let dir = tempfile::tempdir().expect("a directory");
             let schema = stream_schema([]);
             let table = Arc::new(Table::new("t", &EdgeType::stream(schema.clone()), 1000));
-            let store = Store { dir: dir.path().join("t"), schema, order: vec![0, 1], lineage: "x".to_owned(), max_rows: 7 };
+            let store = Store { dir: dir.path().join("t"), schema, order: vec![0, 1], key: vec![TIME.to_owned(), SEQ.to_owned()], lineage: "x".to_owned(), max_rows: 7 };
             store.open(false).expect("opens");
             let writer = Writer { store, table: Some(Arc::clone(&table)), metrics: Arc::default(), segments: Arc::default() };
             let mut cuts = Cuts::new(100, 1000);

@@ -155,7 +155,10 @@ impl Reader for Live {
                     self.packets.idle(drained);
                     break Poll::Idle;
                 }
-                Err(TryRecvError::Disconnected) => break Poll::Done,
+                Err(TryRecvError::Disconnected) => {
+                    self.packets.close();
+                    break Poll::Done;
+                }
             }
         };
         self.packets.flush(out)?;

@@ -17,10 +17,10 @@ use engine::source::{Poll, Reader, source};
 use engine::spec::Located;
 use engine::time::wall_clock_ns;
 
-use super::intake::Intake;
+use super::intake::{Intake, Settings};
 use super::lines::Lines;
-use super::tail::{self, Progress, Tail};
-use crate::format::{Columns, Format, FormatName, Rejects, choose};
+use super::tail::{self, Place, Progress, Tail};
+use crate::format::{Columns, FormatName, Rejects, choose};
 
 /// Reads JSON lines from a file.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -41,6 +41,11 @@ pub struct Options {
     #[serde(default, deserialize_with = "super::optional_duration")]
     #[schemars(with = "Option<String>")]
     lateness: Option<Duration>,
+    /// How far a row's time may be ahead of this machine's clock when the file is followed; further ahead it is rejected.
+    /// Of recorded lines one that is more than an hour ahead of all before it and of the next is. Default 10s.
+    #[serde(default, deserialize_with = "super::optional_duration")]
+    #[schemars(with = "Option<String>")]
+    max_ahead: Option<Duration>,
     /// The longest line in bytes; a longer one is rejected. Default 1048576.
     #[serde(default = "super::default_max_line")]
     max_line: usize,
@@ -49,10 +54,7 @@ pub struct Options {
 /// `source.file`.
 pub struct FileSource {
     input: Input,
-    format: Arc<Format>,
-    lateness: Duration,
-    tick: Duration,
-    max_line: usize,
+    settings: Settings,
 }
 
 /// What is read.
@@ -86,10 +88,13 @@ impl Operator for FileSource {
         let default = Duration::from_secs(if options.follow { 2 } else { 60 });
         Some(Box::new(Self {
             input: input.ok()?,
-            format: format?,
-            lateness: options.lateness.unwrap_or(default),
-            tick: context.tick,
-            max_line: options.max_line,
+            settings: Settings {
+                format: format?,
+                lateness: options.lateness.unwrap_or(default),
+                tick: context.tick,
+                max_line: options.max_line,
+                max_ahead: options.follow.then(|| options.max_ahead.unwrap_or_else(super::default_max_ahead)),
+            },
         }))
     }
 }
@@ -110,15 +115,17 @@ fn readable(path: PathBuf) -> Result<Input, String> {
 
 impl Node for FileSource {
     fn outputs(&self) -> Vec<EdgeType> {
-        vec![EdgeType::stream(Arc::clone(&self.format.schema)), EdgeType::stream(Rejects::schema())]
+        vec![EdgeType::stream(Arc::clone(&self.settings.format.schema)), EdgeType::stream(Rejects::schema())]
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        let intake = Intake::new(Arc::clone(&self.format), self.lateness, self.tick, self.max_line);
+        let resume = context.resume();
+        let intake = Intake::new(&self.settings, &resume);
+        let place = resume.cursor.and_then(|cursor| serde_json::from_slice(&cursor.place).ok());
         source(context, 2, || {
             Ok(FileReader {
-                bytes: Bytes::open(&self.input, &context.shared)?,
-                lines: Lines::new(self.max_line),
+                bytes: Bytes::open(&self.input, place, &context.shared)?,
+                lines: Lines::new(self.settings.max_line),
                 intake,
                 shared: Arc::clone(&context.shared),
                 metrics: Arc::clone(&context.metrics),
@@ -166,6 +173,12 @@ impl Reader for FileReader {
         self.intake.watermark()
     }
 
+    fn cursor(&self) -> Option<(u64, Vec<u8>)> {
+        let Bytes::Tail(tail) = &self.bytes else { return None };
+        let place = tail.place(self.lines.rest())?;
+        Some((self.intake.seq(), serde_json::to_vec(&place).ok()?))
+    }
+
     fn stop(&mut self) {
         self.stopping = true;
     }
@@ -181,6 +194,7 @@ impl FileReader {
                 }
             }
             if self.stopping {
+                self.intake.finish();
                 // What is left is not a whole line yet, or was never asked for.
                 return Ok(Poll::Done);
             }
@@ -200,6 +214,7 @@ impl FileReader {
                 }
                 Got::End => {
                     self.last_line();
+                    self.intake.finish();
                     if !self.intake.has_read() {
                         tracing::warn!(node = self.id, "the file is empty");
                     }
@@ -237,7 +252,7 @@ enum Got {
 }
 
 impl Bytes {
-    fn open(input: &Input, shared: &Shared) -> Result<Self, String> {
+    fn open(input: &Input, place: Option<Place>, shared: &Shared) -> Result<Self, String> {
         match input {
             Input::Regular(path) => {
                 let fault = |error| format!("{} cannot be read: {error}", path.display());
@@ -245,7 +260,10 @@ impl Bytes {
                 shared.progress.total.fetch_add(file.metadata().map_err(fault)?.len(), Relaxed);
                 Ok(Self::File { file, path: path.clone() })
             }
-            Input::Followed(path) => Ok(Self::Tail(Tail::new(path.clone()))),
+            Input::Followed(path) => Ok(Self::Tail(match place {
+                Some(place) => Tail::resume(path.clone(), place),
+                None => Tail::new(path.clone()),
+            })),
             Input::Pipe(path) => {
                 let path = path.clone();
                 thread("pipe", move || File::open(path))

@@ -1,10 +1,12 @@
 //! Lines to batches: parses, judges each row by the watermark, and keeps what is refused.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::batch::{Batch, Time};
-use engine::time::{Arrival, Watermark, wall_clock_ns};
+use engine::logged::Resume;
+use engine::time::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
 
 use super::lines::Line;
 use crate::format::{Format, LineParser, Reject, Rejects, Rows};
@@ -14,6 +16,9 @@ const BATCH_ROWS: usize = 4096;
 
 /// Text of a batch in bytes, a line more or less.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// How far the time of a recorded line may be ahead of all lines before it without being questioned.
+const JUMP: Duration = Duration::from_secs(3600);
 
 /// Port of the rows.
 const OUT: usize = 0;
@@ -32,21 +37,46 @@ pub(super) struct Intake {
     max_line: usize,
     /// Lines so far, empty and refused ones included.
     lines: u64,
+    /// Lines that are in the log already, though the source reads them again.
+    logged: HashSet<u64>,
     /// Bytes of the lines in the batch.
     bytes: usize,
+    /// A recorded line whose time is far ahead of all before it, with its position and time. The next line tells
+    /// whether time has moved on or this one is wrong: it must not make all that follow late.
+    suspect: Option<(u64, i64, Vec<u8>)>,
+    live: bool,
+}
+
+/// How lines are taken in.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub format: Arc<Format>,
+    /// How far a row may be behind the greatest time seen.
+    pub lateness: Duration,
+    pub tick: Duration,
+    /// In bytes.
+    pub max_line: usize,
+    /// How far the time of a line that comes now may be ahead of the wall clock; `None` for recorded lines.
+    pub max_ahead: Option<Duration>,
 }
 
 impl Intake {
-    pub(super) fn new(format: Arc<Format>, lateness: Duration, tick: Duration, max_line: usize) -> Self {
+    pub(super) fn new(settings: &Settings, resume: &Resume) -> Self {
+        let Settings { format, lateness, tick, max_line, max_ahead } = settings.clone();
+        let mut watermark = Watermark::new(lateness, tick);
+        watermark.resume(resume.watermark);
         Self {
             on_time: Rows::new(&format),
             late: Rows::new(&format),
             rejects: Rejects::default(),
-            parser: LineParser::new(format, wall_clock_ns()),
-            watermark: Watermark::new(lateness, tick),
+            parser: LineParser::new(format, wall_clock_ns()).allow_ahead(max_ahead.unwrap_or(MAX_FUTURE), wall_clock_ns()),
+            watermark,
             max_line,
-            lines: 0,
+            lines: resume.cursor.as_ref().map_or(resume.seq, |cursor| cursor.seq),
+            logged: resume.cursor.iter().flat_map(|cursor| &cursor.logged).copied().collect(),
             bytes: 0,
+            suspect: None,
+            live: max_ahead.is_some(),
         }
     }
 
@@ -54,6 +84,9 @@ impl Intake {
     pub(super) fn take(&mut self, line: Line<'_>) -> bool {
         let seq = self.lines;
         self.lines += 1;
+        if self.logged.remove(&seq) {
+            return false;
+        }
         let (text, row) = match line {
             Line::Whole(text) => {
                 let text = text.trim_ascii();
@@ -66,21 +99,64 @@ impl Intake {
         };
         self.bytes += text.len();
         match row {
+            Ok(row) if !self.live && self.watermark.is_ahead(row.time, JUMP) && self.suspect.is_none() => {
+                self.suspect = Some((seq, row.time, text.to_vec()));
+            }
+            Ok(row) if self.suspect.is_some() => {
+                let time = row.time;
+                self.judge(Some(time));
+                self.enter(seq, text);
+            }
             Ok(row) => match self.watermark.observe(row.time) {
                 Arrival::OnTime => self.on_time.push(seq, &row),
                 Arrival::Late => self.late.push(seq, &row),
             },
-            Err(reason) => {
-                let now = i64::try_from(self.watermark.time().saturating_mul(1_000_000)).unwrap_or(i64::MAX);
-                self.rejects.push(now, seq, text, &reason.to_string());
-            }
+            Err(reason) => self.reject(seq, text, &reason),
         }
+        self.is_full()
+    }
+
+    /// The input has ended: nothing will tell that the line in question is wrong.
+    pub(super) fn finish(&mut self) {
+        self.judge(None);
+    }
+
+    /// Decides on the line in question by the time of the next.
+    fn judge(&mut self, next: Option<i64>) {
+        let Some((seq, time, text)) = self.suspect.take() else { return };
+        if next.is_none_or(|next| next >= time.saturating_sub(nanos(JUMP))) {
+            self.enter(seq, &text);
+        } else {
+            self.reject(seq, &text, &Reject::Jump(time));
+        }
+    }
+
+    /// Takes in a line that has been understood before.
+    fn enter(&mut self, seq: u64, text: &[u8]) {
+        let Ok(row) = self.parser.parse(text) else { return };
+        match self.watermark.observe(row.time) {
+            Arrival::OnTime => self.on_time.push(seq, &row),
+            Arrival::Late => self.late.push(seq, &row),
+        }
+    }
+
+    fn reject(&mut self, seq: u64, text: &[u8], reason: &Reject) {
+        let now = i64::try_from(self.watermark.time().saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        self.rejects.push(now, seq, text, &reason.to_string());
+    }
+
+    fn is_full(&self) -> bool {
         self.on_time.len() + self.late.len() + self.rejects.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
     }
 
     /// Moves time on while a live source is idle.
     pub(super) fn idle(&mut self, drained_ns: i64) {
         self.watermark.idle(drained_ns);
+    }
+
+    /// Moves time on to now: the source has stopped, and nothing from before can come later.
+    pub(super) fn close(&mut self) {
+        self.watermark.close(wall_clock_ns());
     }
 
     /// Says what the wall clock is: event times far ahead of it are refused.
@@ -93,6 +169,11 @@ impl Intake {
     }
 
     /// Whether any line came.
+    /// The position of the next line.
+    pub(super) fn seq(&self) -> u64 {
+        self.lines
+    }
+
     pub(super) fn has_read(&self) -> bool {
         self.lines > 0
     }
@@ -111,5 +192,63 @@ impl Intake {
             out.push((REJECTED, Batch::new(self.rejects.take().map_err(fault)?)));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    const START_NS: i64 = 1_700_000_000_000_000_000;
+
+    /// Rows on time, late rows and refused lines of recorded lines with these times, in hours after the first.
+    fn counts(hours: &[i64]) -> (usize, usize, usize) {
+        let settings = Settings {
+            format: Format::reqin_log(),
+            lateness: Duration::from_secs(60),
+            tick: Duration::from_millis(100),
+            max_line: 1 << 20,
+            max_ahead: None,
+        };
+        let mut intake = Intake::new(&settings, &Resume::default());
+        for hour in hours {
+            let ns = START_NS + hour * HOUR_NS;
+            let line = format!("{{\"timestamp\":{ns},\"src_ip\":\"192.0.2.1\",\"src_port\":1}}");
+            intake.take(Line::Whole(line.as_bytes()));
+        }
+        intake.finish();
+        (intake.on_time.len(), intake.late.len(), intake.rejects.len())
+    }
+
+    #[test]
+    fn one_recorded_time_far_ahead_does_not_make_the_rest_late() {
+        assert_eq!(counts(&[0, 0, 20, 0, 0]), (4, 0, 1));
+        assert_eq!(counts(&[0, 20, 0, 30, 0]), (3, 0, 2));
+    }
+
+    #[test]
+    fn a_gap_in_what_was_recorded_is_no_fault() {
+        assert_eq!(counts(&[0, 20, 20, 21]), (4, 0, 0));
+        assert_eq!(counts(&[0, 20]), (2, 0, 0), "the last line is taken at its word");
+        assert_eq!(counts(&[20, 0]), (1, 1, 0), "nothing is known before the first line");
+    }
+
+    #[test]
+    fn what_an_earlier_run_logged_is_passed_over() {
+        let settings = Settings {
+            format: Format::reqin_log(),
+            lateness: Duration::ZERO,
+            tick: Duration::from_millis(100),
+            max_line: 1 << 20,
+            max_ahead: Some(Duration::from_secs(10)),
+        };
+        let cursor = engine::logged::Cursor { seq: 5, place: Vec::new(), logged: vec![6] };
+        let mut intake = Intake::new(&settings, &Resume { watermark: 0, seq: 7, cursor: Some(cursor) });
+        for port in 5..9 {
+            let line = format!("{{\"timestamp\":{START_NS},\"src_ip\":\"192.0.2.1\",\"src_port\":{port}}}");
+            intake.take(Line::Whole(line.as_bytes()));
+        }
+        assert_eq!((intake.on_time.len(), intake.seq()), (3, 9));
     }
 }

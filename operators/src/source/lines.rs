@@ -91,6 +91,11 @@ impl Lines {
         }
     }
 
+    /// Bytes that were read and not handed on.
+    pub(super) fn rest(&self) -> usize {
+        self.end - self.start
+    }
+
     /// The last line, if the bytes do not end with a line feed.
     pub(super) fn finish(&mut self) -> Option<Line<'_>> {
         let first = std::mem::replace(&mut self.start, self.end);

@@ -31,6 +31,11 @@ fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     humantime_duration::deserialize(deserializer).map(Some)
 }
 
+/// The default of options `max_ahead` of sources that receive as things happen.
+fn default_max_ahead() -> Duration {
+    Duration::from_secs(10)
+}
+
 /// The default of options `max_line`.
 fn default_max_line() -> usize {
     crate::format::MAX_LINE

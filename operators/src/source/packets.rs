@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, BinaryBuilder, Int32Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use engine::batch::{Batch, Time, stream_schema, time_array};
+use engine::logged::Resume;
 use engine::metrics::NodeMetrics;
 use engine::time::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
 
@@ -51,14 +52,21 @@ struct Rows {
 }
 
 impl Packets {
-    pub(super) fn new(linktype: i32, lateness: Duration, tick: Duration, metrics: &Arc<NodeMetrics>) -> Self {
+    pub(super) fn new(
+        linktype: i32,
+        (lateness, tick): (Duration, Duration),
+        metrics: &Arc<NodeMetrics>,
+        resume: &Resume,
+    ) -> Self {
+        let mut watermark = Watermark::new(lateness, tick);
+        watermark.resume(resume.watermark);
         let mut packets = Self {
             schema: packet_schema(),
             linktype,
-            watermark: Watermark::new(lateness, tick),
+            watermark,
             on_time: Rows::default(),
             late: Rows::default(),
-            count: 0,
+            count: resume.seq,
             latest: 0,
             bad_time: metrics.counter("bad_time"),
             metrics: Arc::clone(metrics),
@@ -92,6 +100,11 @@ impl Packets {
         rows.bytes += data.len();
         self.on_time.times.len() + self.late.times.len() >= BATCH_ROWS
             || self.on_time.bytes + self.late.bytes >= BATCH_BYTES
+    }
+
+    /// Moves time on to now: the source has stopped, and nothing from before can come later.
+    pub(super) fn close(&mut self) {
+        self.watermark.close(wall_clock_ns());
     }
 
     /// Moves time on while nothing comes.

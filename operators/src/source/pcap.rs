@@ -153,7 +153,8 @@ impl Node for PcapSource {
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        let packets = |linktype| Packets::new(linktype, self.lateness, self.tick, &context.metrics);
+        let resume = context.resume();
+        let packets = |linktype| Packets::new(linktype, (self.lateness, self.tick), &context.metrics, &resume);
         match &self.input {
             Input::File { path, filter } => source(context, 1, || {
                 let mut capture = open(path)?;

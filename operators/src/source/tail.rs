@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a file that has been replaced is still read after its last byte: writers hold it open for a while.
@@ -14,6 +14,17 @@ const GRACE: Duration = Duration::from_millis(500);
 pub(super) struct Tail {
     path: PathBuf,
     open: Option<Opened>,
+    /// Where an earlier run was.
+    resume: Option<Place>,
+}
+
+/// A place in a file, which keeps it under another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Place {
+    /// Device and inode.
+    pub identity: (u64, u64),
+    /// Bytes before it.
+    pub offset: u64,
 }
 
 #[derive(Debug)]
@@ -39,7 +50,19 @@ pub(super) enum Progress {
 impl Tail {
     /// Follows `path`, which need not exist yet.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, open: None }
+        Self { path, open: None, resume: None }
+    }
+
+    /// Goes on at a place: in the file of that name, or in the one that it was renamed to. If neither is there any
+    /// more, the file of that name is read from its beginning.
+    pub(super) fn resume(path: PathBuf, place: Place) -> Self {
+        Self { path, open: None, resume: Some(place) }
+    }
+
+    /// Where reading is, `unread` bytes before the end of what was read.
+    pub(super) fn place(&self, unread: usize) -> Option<Place> {
+        let open = self.open.as_ref()?;
+        Some(Place { identity: open.identity, offset: open.read.saturating_sub(unread as u64) })
     }
 
     /// Reads on.
@@ -49,6 +72,12 @@ impl Tail {
     pub(super) fn read(&mut self, room: &mut [u8]) -> Result<Progress, String> {
         let fault = |path: &PathBuf, error| format!("{} cannot be read: {error}", path.display());
         let Some(open) = &mut self.open else {
+            if let Some(place) = self.resume.take()
+                && let Some(opened) = Opened::at(&self.path, place).map_err(|e| fault(&self.path, e))?
+            {
+                self.open = Some(opened);
+                return self.read(room);
+            }
             let Some(opened) = Opened::new(&self.path).map_err(|e| fault(&self.path, e))? else {
                 return Ok(Progress::Waiting);
             };
@@ -81,6 +110,23 @@ impl Tail {
 }
 
 impl Opened {
+    /// The file of a place, whatever it is called now; `None` if it is gone or was cut shorter.
+    fn at(path: &Path, place: Place) -> std::io::Result<Option<Self>> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let others = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        for candidate in std::iter::once(path.to_owned()).chain(others) {
+            let found = std::fs::metadata(&candidate).is_ok_and(|found| {
+                found.is_file() && identity(&found) == place.identity && found.len() >= place.offset
+            });
+            if found {
+                let mut file = File::open(&candidate)?;
+                file.seek(SeekFrom::Start(place.offset))?;
+                return Ok(Some(Self { file, identity: place.identity, read: place.offset, replaced: None }));
+            }
+        }
+        Ok(None)
+    }
+
     /// `None` if the file does not exist.
     fn new(path: &PathBuf) -> std::io::Result<Option<Self>> {
         let file = match File::open(path) {
@@ -125,6 +171,22 @@ mod tests {
             }
         }
         seen
+    }
+
+    #[test]
+    fn reading_goes_on_in_the_file_that_was_renamed_meanwhile() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        std::fs::write(&path, b"onetwo").expect("written");
+        let mut first = Tail::new(path.clone());
+        assert_eq!(read_until(&mut first, "|onetwo"), "|onetwo");
+        let place = first.place(3).expect("open");
+        drop(first);
+        std::fs::rename(&path, dir.path().join("log.1")).expect("renamed");
+        std::fs::write(&path, b"four").expect("written");
+        assert_eq!(read_until(&mut Tail::resume(path.clone(), place), "two|four"), "two|four");
+        std::fs::remove_file(dir.path().join("log.1")).expect("removed");
+        assert_eq!(read_until(&mut Tail::resume(path, place), "|four"), "|four");
     }
 
     #[test]

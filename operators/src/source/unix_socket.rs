@@ -23,9 +23,9 @@ use engine::source::{Poll, Reader, source};
 use engine::spec::{Located, humantime_duration};
 use engine::time::wall_clock_ns;
 
-use super::intake::Intake;
+use super::intake::{Intake, Settings};
 use super::lines::Lines;
-use crate::format::{Columns, Format, FormatName, Rejects, choose};
+use crate::format::{Columns, FormatName, Rejects, choose};
 
 /// How long the thread waits for a datagram before it looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -56,6 +56,11 @@ pub struct Options {
     #[serde(default = "default_lateness", deserialize_with = "humantime_duration::deserialize")]
     #[schemars(with = "String")]
     lateness: Duration,
+    /// How far a row's time may be ahead of this machine's clock; further ahead it is rejected, so that one wrong time
+    /// does not make all that follow late. Default 10s.
+    #[serde(default = "super::default_max_ahead", deserialize_with = "humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    max_ahead: Duration,
     /// Permissions of the socket's file in octal; who may write may send. Default "0660".
     mode: Option<Located<String>>,
     /// The largest datagram in bytes; the rest of a larger one is lost and counted as `truncated`. Default 262144, more
@@ -79,11 +84,8 @@ fn default_recv_buffer() -> usize {
 pub struct UnixSocket {
     path: PathBuf,
     mode: u32,
-    format: Arc<Format>,
-    lateness: Duration,
-    tick: Duration,
+    settings: Settings,
     recv_buffer: usize,
-    max_line: usize,
 }
 
 impl Operator for UnixSocket {
@@ -113,11 +115,14 @@ impl Operator for UnixSocket {
         Some(Box::new(Self {
             path,
             mode: mode?,
-            format: format?,
-            lateness: options.lateness,
-            tick: context.tick,
+            settings: Settings {
+                format: format?,
+                lateness: options.lateness,
+                tick: context.tick,
+                max_line: options.max_line,
+                max_ahead: Some(options.max_ahead),
+            },
             recv_buffer: options.recv_buffer.max(1),
-            max_line: options.max_line,
         }))
     }
 }
@@ -133,7 +138,7 @@ fn only_a_socket(path: &Path) -> Result<bool, String> {
 
 impl Node for UnixSocket {
     fn outputs(&self) -> Vec<EdgeType> {
-        vec![EdgeType::stream(Arc::clone(&self.format.schema)), EdgeType::stream(Rejects::schema())]
+        vec![EdgeType::stream(Arc::clone(&self.settings.format.schema)), EdgeType::stream(Rejects::schema())]
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
@@ -156,8 +161,8 @@ impl Node for UnixSocket {
             thread.spawn(move || receiver.run()).map_err(|error| format!("no thread to receive with: {error}"))?;
             Ok(SocketReader {
                 queue,
-                lines: Lines::new(self.max_line),
-                intake: Intake::new(Arc::clone(&self.format), self.lateness, self.tick, self.max_line),
+                lines: Lines::new(self.settings.max_line),
+                intake: Intake::new(&self.settings, &context.resume()),
                 metrics: Arc::clone(&context.metrics),
                 stop,
                 drained,
@@ -334,7 +339,10 @@ impl SocketReader {
                     self.intake.idle(drained);
                     return Ok(Poll::Idle);
                 }
-                Err(TryRecvError::Disconnected) => return Ok(Poll::Done),
+                Err(TryRecvError::Disconnected) => {
+                    self.intake.close();
+                    return Ok(Poll::Done);
+                }
             }
         }
     }

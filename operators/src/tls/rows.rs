@@ -18,7 +18,7 @@ pub(super) struct HelloRows {
     sensor: Arc<str>,
     times: Vec<i64>,
     seqs: Vec<u64>,
-    texts: [StringBuilder; 11],
+    texts: [StringBuilder; 12],
     ports: [UInt16Builder; 2],
     ip: (UInt8Builder, UInt16Builder, UInt16Builder, BooleanBuilder),
     tcp: (UInt16Builder, UInt16Builder, UInt8Builder),
@@ -63,6 +63,8 @@ impl HelloRows {
             Some(&hello.ja4),
             Some(&hello.ja3),
             Some(&hello.ja3_hash),
+            // QUIC is not decoded from packets.
+            Some("tcp"),
         ];
         for (values, text) in self.texts.iter_mut().zip(texts) {
             values.append_option(text);
@@ -85,7 +87,7 @@ impl HelloRows {
     /// # Errors
     /// Never: the columns are made to the schema.
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
-        let [sensor, src, dst, conn, options, version, sni, alpn, ja4, ja3, ja3_hash] =
+        let [sensor, src, dst, conn, options, version, sni, alpn, ja4, ja3, ja3_hash, transport] =
             self.texts.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
         let [src_port, dst_port] = self.ports.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
         let columns: Vec<ArrayRef> = vec![
@@ -112,6 +114,7 @@ impl HelloRows {
             ja4,
             ja3,
             ja3_hash,
+            transport,
         ];
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }

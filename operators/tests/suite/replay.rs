@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::plan::{Plan, PlanContext};
 use engine::registry::{Inputs, Kind, Node, Operator, Port, Registry};
-use engine::render::{BuildContext, Shared, render};
+use engine::render::{BuildContext, Shared};
+use engine::run::{Options, RunError, execute_with};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
@@ -63,17 +64,11 @@ pub fn run(plan: Plan, workers: usize) -> Arc<Shared> {
 
 /// [`run`], calling `observe` on every worker after each of its steps.
 pub fn run_with(plan: Plan, workers: usize, shared: &Arc<Shared>, observe: impl Fn(&Shared) + Send + Sync + 'static) {
-    let (plan, seen) = (Arc::new(plan), Arc::clone(shared));
-    let guards = timely::execute(timely::Config::process(workers), move |worker| {
-        let (index, peers) = (worker.index(), worker.peers());
-        worker.dataflow(|scope| render(&plan, scope, index, peers, &seen));
-        while worker.has_dataflows() {
-            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
-            observe(&seen);
-        }
-    });
-    for result in guards.expect("the workers start").join() {
-        result.expect("no worker panics");
+    let options = Options { workers, observe: Some(Arc::new(observe)), ..Options::default() };
+    match execute_with(Arc::new(plan), shared, options) {
+        // A node's failure is the test's to look at.
+        Ok(()) | Err(RunError::Failed(_)) => {}
+        Err(error) => panic!("{error}"),
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) struct Cuts {
     gathered: Vec<RecordBatch>,
     rows: usize,
     first: Time,
+    last: Time,
     done: Time,
 }
 
@@ -29,20 +30,54 @@ pub(super) struct Cut {
     pub first: Time,
     /// With this cut, all rows of all ticks before `upto` have been given.
     pub upto: Time,
+    /// The last tick with rows.
+    pub last: Time,
     /// The rows; empty if the ticks had none.
     pub batches: Vec<RecordBatch>,
+}
+
+impl Cut {
+    /// The end of the last tick with rows.
+    pub fn last_end(&self) -> Time {
+        if self.batches.is_empty() { 0 } else { self.last.saturating_add(1) }
+    }
 }
 
 impl Cuts {
     /// Cuts end at multiples of `period` ms, or earlier at `max_rows`.
     pub fn new(period: Time, max_rows: usize) -> Self {
         let (open, gathered) = (BTreeMap::new(), Vec::new());
-        Self { period: period.max(1), max_rows: max_rows.max(1), open, gathered, rows: 0, first: 0, done: 0 }
+        Self { period: period.max(1), max_rows: max_rows.max(1), open, gathered, rows: 0, first: 0, last: 0, done: 0 }
     }
 
     /// Takes in rows of a tick that is not closed.
     pub fn push(&mut self, tick: Time, rows: RecordBatch) {
         self.open.entry(tick).or_default().push(rows);
+    }
+
+    /// Forgets the ticks before `tick`, which are not this table's to write.
+    pub fn skip(&mut self, tick: Time) {
+        let kept = self.open.split_off(&tick);
+        self.open = kept;
+        if self.first < tick {
+            self.gathered.clear();
+            self.rows = 0;
+        }
+        self.done = self.done.max(tick);
+    }
+
+    /// All that is closed when every tick before `upto` is, as a last cut that ends there.
+    pub fn flush(&mut self, upto: Time) -> Vec<Cut> {
+        let mut cuts = self.close(Some(upto));
+        if self.done < upto {
+            cuts.push(self.cut(upto));
+        }
+        cuts
+    }
+
+    /// How many rows are held.
+    pub fn held(&self) -> usize {
+        self.rows + self.open.values().flatten().map(RecordBatch::num_rows).sum::<usize>()
     }
 
     /// The cuts that are complete when every tick before `frontier` is closed; `None` closes all.
@@ -60,6 +95,7 @@ impl Cuts {
             if self.gathered.is_empty() {
                 self.first = tick;
             }
+            self.last = tick;
             self.rows += batches.iter().map(RecordBatch::num_rows).sum::<usize>();
             self.gathered.extend(batches);
             if self.rows >= self.max_rows {
@@ -88,7 +124,7 @@ impl Cuts {
     fn cut(&mut self, upto: Time) -> Cut {
         self.rows = 0;
         self.done = upto;
-        Cut { first: self.first, upto, batches: std::mem::take(&mut self.gathered) }
+        Cut { first: self.first, upto, last: self.last, batches: std::mem::take(&mut self.gathered) }
     }
 }
 
@@ -123,6 +159,21 @@ mod tests {
     fn a_cut_ends_with_its_period_or_with_the_tick_that_reaches_the_bound() {
         let ticks = [(10, 3), (90, 3), (110, 4), (120, 7), (130, 1), (550, 2)];
         assert_eq!(shapes(&ticks, &[]), [(10, 100, 6), (110, 121, 11), (130, 200, 1), (550, Time::MAX, 2)]);
+    }
+
+    #[test]
+    fn a_flush_takes_what_is_closed_and_a_skip_forgets_it() {
+        let mut cuts = Cuts::new(100, 10);
+        for tick in [10, 20, 30] {
+            cuts.push(tick, rows(0..2));
+        }
+        let given = cuts.flush(30);
+        assert_eq!(given.iter().map(|cut| (cut.first, cut.upto, cut.batches.len())).collect::<Vec<_>>(), [(10, 30, 2)]);
+        assert_eq!(cuts.held(), 2);
+        cuts.push(40, rows(0..3));
+        cuts.skip(40);
+        assert_eq!(cuts.held(), 3);
+        assert!(cuts.flush(40).is_empty(), "nothing before it is left to say");
     }
 
     #[test]

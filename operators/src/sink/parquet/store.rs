@@ -11,10 +11,12 @@ use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use engine::batch::{MAX_ROWS, Time};
 use engine::catalog::Segment;
+use engine::compare::stored::KEY;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::value::Format;
@@ -31,6 +33,8 @@ pub(super) struct Store {
     pub schema: SchemaRef,
     /// Columns by which rows are sorted; the first is the time whose day a file is for.
     pub order: Vec<usize>,
+    /// Columns that tell rows apart, which each file names.
+    pub key: Vec<String>,
     /// Which run a file is of.
     pub lineage: String,
     /// The most rows of a file.
@@ -86,6 +90,28 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// Removes this lineage's files of ticks from `tick` on: they were not confirmed, and will be written again.
+    ///
+    /// # Errors
+    /// If a directory cannot be read or a file not removed; the message names it.
+    pub fn remove_from(&self, tick: Time) -> Result<(), String> {
+        let own = format!("-{}.parquet", self.lineage);
+        let days = match entries(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            days => days.map_err(|error| format!("{} cannot be read: {error}", self.dir.display()))?,
+        };
+        for day in days.into_iter().filter(|path| path.is_dir()) {
+            for path in entries(&day).map_err(|error| format!("{} cannot be read: {error}", day.display()))? {
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let first = name.strip_suffix(&own).and_then(|rest| rest.split('-').next()?.parse::<Time>().ok());
+                if first.is_some_and(|first| first >= tick) {
+                    fs::remove_file(&path).map_err(|error| format!("{} cannot be removed: {error}", path.display()))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check(&self, path: &Path) -> Result<Segment, String> {
@@ -146,6 +172,7 @@ impl Store {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
             .set_max_row_group_row_count(Some(ROW_GROUP))
+            .set_key_value_metadata(Some(vec![KeyValue::new(KEY.to_owned(), serde_json::json!(self.key).to_string())]))
             .build();
         let mut writer = ArrowWriter::try_new(File::create(temporary)?, self.schema.clone(), Some(properties))?;
         // Gathered piece by piece: the rows are never in memory twice.

@@ -1,0 +1,284 @@
+//! Directs a run while its workers work: opens logs, notes how far everything is, trims what nobody needs any more,
+//! changes the pipeline, and brings a spooled run to a stop from which the next one goes on.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Time;
+use crate::catalog::Table;
+use crate::flow::{Flow, Flows};
+use crate::ledger;
+use crate::logged::Logged;
+use crate::metrics::Metrics;
+use crate::plan::{Part, Plan};
+use crate::reload::Loader;
+use crate::shared::Shared;
+use crate::spool::SpoolError;
+
+mod change;
+
+/// How often the run is looked at.
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
+
+/// How often it is noted how far the run is, and logs are trimmed.
+const NOTE: Duration = Duration::from_secs(1);
+
+/// The longest that a stopping run waits for what its sources received to get through. What does not is in the spool.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// A run whose counters stand still for so long has done what there was to do.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// How far a run is, for the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Progress {
+    /// Every sink has confirmed what is before this message time (ms).
+    upto: Time,
+}
+
+/// The state of a run that can be continued and changed.
+pub(crate) struct Control {
+    shared: Arc<Shared>,
+    workers: usize,
+    loader: Option<Loader>,
+    plan: Arc<Plan>,
+    /// By the source's id.
+    logs: HashMap<String, Arc<Logged>>,
+    receiving: Vec<Arc<Flow>>,
+    computing: Vec<Arc<Flow>>,
+    progress: Progress,
+    noted: Instant,
+    stop: Option<Stop>,
+}
+
+/// How far a stop is.
+struct Stop {
+    since: Instant,
+    /// What the counters said, and since when they have.
+    quiet: (u64, Instant),
+    parking: bool,
+}
+
+impl Control {
+    /// Opens the logs and installs the dataflows of a plan. `None` if there is nothing to direct: a run without a spool
+    /// is one dataflow that ends by itself or when it is told to.
+    ///
+    /// # Errors
+    /// If the spool cannot be used.
+    pub fn start(
+        plan: &Arc<Plan>,
+        workers: usize,
+        shared: &Arc<Shared>,
+        loader: Option<Loader>,
+    ) -> Result<Option<Self>, String> {
+        if !plan.is_spooled() {
+            let tables = shared.catalog.tables();
+            let flow = Flow::new(Arc::clone(plan), plan.whole(), Arc::clone(&shared.metrics), tables);
+            shared.flows.install(Arc::new(flow));
+            shared.flows.close();
+            return Ok(None);
+        }
+        let mut control = Self {
+            shared: Arc::clone(shared),
+            workers,
+            loader,
+            plan: Arc::clone(plan),
+            logs: HashMap::new(),
+            receiving: Vec::new(),
+            computing: Vec::new(),
+            progress: ledger::read(&progress_path(plan))?.unwrap_or_default(),
+            noted: Instant::now(),
+            stop: None,
+        };
+        let (receiving, computing) = plan.parts();
+        for part in receiving {
+            let flow = control.receive(plan, part).map_err(|error| error.to_string())?;
+            control.receiving.push(Arc::new(flow));
+        }
+        for part in computing {
+            let (metrics, tables) = (Arc::clone(&shared.metrics), shared.catalog.tables());
+            let flow = control.compute(plan, part, metrics, tables).map_err(|error| error.to_string())?;
+            control.computing.push(Arc::new(flow));
+        }
+        for flow in control.computing.iter().chain(&control.receiving) {
+            shared.flows.install(Arc::clone(flow));
+        }
+        Ok(Some(control))
+    }
+
+    /// The dataflow of a live source, up to its log.
+    fn receive(&mut self, plan: &Arc<Plan>, part: Part) -> Result<Flow, SpoolError> {
+        let mut writes = None;
+        if let Some(ports) = &part.writes {
+            let id = plan.nodes[ports.source].id.clone();
+            let logged = match self.logs.get(&id) {
+                Some(logged) => Arc::clone(logged),
+                None => {
+                    let logged = Logged::open(plan, ports)?;
+                    self.shared.metrics.spool(&id, logged.log.counters());
+                    self.logs.insert(id, Arc::clone(&logged));
+                    logged
+                }
+            };
+            let resume = logged.resume();
+            writes = Some((logged, resume));
+        }
+        let tables = self.shared.catalog.tables();
+        let flow = Flow::new(Arc::clone(plan), part, Arc::clone(&self.shared.metrics), tables);
+        Ok(Flow { writes, ..flow })
+    }
+
+    /// The dataflow of an island, which reads its logs from as far back as what it still has to give needs.
+    fn compute(
+        &self,
+        plan: &Arc<Plan>,
+        part: Part,
+        metrics: Arc<Metrics>,
+        tables: Vec<Arc<Table>>,
+    ) -> Result<Flow, SpoolError> {
+        let needs = plan.needs(&part, self.progress.upto);
+        let mut logs = Vec::with_capacity(part.reads.len());
+        for (ports, need) in part.reads.iter().zip(needs) {
+            let Some(logged) = self.logs.get(&plan.nodes[ports.source].id) else { continue };
+            let from = if self.progress.upto == 0 { logged.log.first() } else { logged.log.start_for(need)? };
+            logs.push((Arc::clone(logged), from));
+        }
+        let flow = Flow::new(Arc::clone(plan), part, metrics, tables).reading(logs);
+        Ok(Flow { ledgers: Some(ledgers(plan)), ..flow })
+    }
+
+    /// Looks at the run once; called every [`LOOK`] until the workers have ended.
+    pub fn look(&mut self) {
+        let workers = self.workers;
+        let ended = |flow: &Arc<Flow>| flow.has_ended(workers);
+        if self.shared.is_aborted() || self.shared.flows.is_parked() {
+            return;
+        }
+        if self.receiving.iter().all(ended) && self.computing.iter().all(ended) {
+            self.shared.flows.close();
+        } else if self.shared.is_stopping() {
+            self.bring_to_a_stop();
+        } else if self.shared.reloads.take() {
+            self.change();
+        }
+        if self.noted.elapsed() >= NOTE {
+            self.note();
+        }
+    }
+
+    /// The workers have ended. A run whose sources have all ended by themselves leaves nothing to go on with.
+    pub fn finish(mut self) {
+        let complete = self.logs.values().all(|logged| logged.is_complete());
+        let failed = self.shared.failure().is_some() || self.shared.is_aborted();
+        if !complete || failed || self.shared.is_stopping() {
+            return;
+        }
+        let dir = self.plan.spool_dir();
+        let mut gone: Vec<PathBuf> = self.logs.keys().map(|id| dir.join(id)).collect();
+        gone.push(ledgers(&self.plan));
+        self.receiving.clear();
+        self.computing.clear();
+        self.logs.clear();
+        for path in gone {
+            if let Err(error) = std::fs::remove_dir_all(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %path.display(), %error, "the spool of a finished run cannot be removed");
+            }
+        }
+        let _ = std::fs::remove_file(progress_path(&self.plan));
+    }
+
+    /// Everything that is before this has been confirmed by every sink.
+    fn upto(&self) -> Time {
+        self.computing.iter().map(|flow| flow.frontier()).min().unwrap_or(0)
+    }
+
+    /// Notes how far the run is, then lets go of what nobody needs any more.
+    fn note(&mut self) {
+        self.noted = Instant::now();
+        let upto = self.upto();
+        if upto <= self.progress.upto || upto == Time::MAX {
+            return;
+        }
+        let progress = Progress { upto };
+        match ledger::write(&progress_path(&self.plan), &progress) {
+            Ok(()) => self.progress = progress,
+            // What is kept is more than is needed, until it can be noted again.
+            Err(error) => return tracing::warn!(error, "how far the run is cannot be noted"),
+        }
+        let mut needed: HashMap<&str, u64> = HashMap::new();
+        for flow in &self.computing {
+            for (ports, need) in flow.part.reads.iter().zip(flow.plan.needs(&flow.part, upto)) {
+                let id = flow.plan.nodes[ports.source].id.as_str();
+                let Some(logged) = self.logs.get(id) else { continue };
+                let position = match logged.log.start_for(need) {
+                    Ok(position) => position,
+                    Err(error) => return tracing::warn!(%error, "the spool cannot be trimmed"),
+                };
+                needed.entry(id).and_modify(|first| *first = position.min(*first)).or_insert(position);
+            }
+        }
+        for (id, position) in needed {
+            if let Some(logged) = self.logs.get(id) {
+                logged.log.trim(position);
+            }
+        }
+    }
+
+    /// Sources have been told to end. What they received goes through as far as it can without closing a window that
+    /// is not over; the rest is in the spool, where the next run finds it.
+    fn bring_to_a_stop(&mut self) {
+        let activity = self.activity();
+        let stop = self.stop.get_or_insert_with(|| Stop {
+            since: Instant::now(),
+            quiet: (activity, Instant::now()),
+            parking: false,
+        });
+        if stop.quiet.0 != activity {
+            stop.quiet = (activity, Instant::now());
+        }
+        let workers = self.workers;
+        let received = self.receiving.iter().all(|flow| flow.has_ended(workers));
+        let read = self.computing.iter().all(|flow| flow.has_caught_up());
+        let through = received && read && stop.quiet.1.elapsed() >= QUIET;
+        let failed = self.shared.failure().is_some();
+        let late = stop.since.elapsed() >= DRAIN;
+        if !stop.parking && (through || late || failed && received) {
+            stop.parking = true;
+            stop.quiet.1 = Instant::now();
+            self.computing.iter().for_each(|flow| flow.start_parking());
+        }
+        let parked = self.computing.iter().all(|flow| flow.has_parked(workers) || flow.has_ended(workers));
+        // A failed sink does not answer. Counters stand still for a while more so that frontiers get around.
+        if stop.parking && (parked && stop.quiet.1.elapsed() >= QUIET || failed || stop.since.elapsed() >= 2 * DRAIN) {
+            self.note();
+            self.shared.flows.park();
+        }
+    }
+
+    /// Changes whenever a row moves.
+    fn activity(&self) -> u64 {
+        let nodes = self.computing.iter().flat_map(|flow| flow.metrics.nodes());
+        nodes.map(|(_, _, m)| m.rows_in.load(Relaxed) + m.rows_out.load(Relaxed) + m.bytes.load(Relaxed)).sum()
+    }
+
+    /// Whether the workers run no more dataflows, or soon will not.
+    fn flows(&self) -> &Flows {
+        &self.shared.flows
+    }
+}
+
+/// Where sinks note how far they are.
+fn ledgers(plan: &Plan) -> PathBuf {
+    plan.spool_dir().join("confirmed")
+}
+
+fn progress_path(plan: &Plan) -> PathBuf {
+    plan.spool_dir().join("progress.json")
+}

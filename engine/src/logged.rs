@@ -1,0 +1,355 @@
+//! Between receiving and computing: rows go into a log, and come out of it once they are durable.
+//!
+//! [`append`] ends the dataflow of a live source, [`replay`] is a source of the dataflows behind the log. What they
+//! pass on is the same whether the log is being written or is read again: batches with their message time, and the
+//! watermarks in between.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, BinaryArray, RecordBatch, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+
+use crate::batch::{Batch, Stream, Time};
+use crate::plan::{LogPorts, Plan};
+use crate::render::BuildContext;
+use crate::spool::{Entry, Log, Next, Settings, SpoolError};
+use crate::time::Pacer;
+
+/// How long a reader that must wait for the rest of the dataflow sleeps before it looks again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How many entries a reader takes before the rest of the dataflow gets its turn.
+const ENTRIES_PER_TURN: usize = 16;
+
+/// The log's own port, behind those of the nodes: where the source is after the rows before.
+const NOTES: &str = "_source";
+
+/// Bytes of the newest rows of a log that its readers find in memory.
+const MEMORY: u64 = 64 << 20;
+
+/// How many entries at the end of a log are searched for the last note at first.
+const NOTES_WITHIN: u64 = 256;
+
+/// A log and how its source ended.
+#[derive(Debug)]
+pub struct Logged {
+    /// The log.
+    pub log: Arc<Log>,
+    /// The source ended by itself: nothing will ever follow.
+    complete: AtomicBool,
+    /// Where the source goes on after all that was appended.
+    resume: Mutex<Resume>,
+}
+
+/// Where a source goes on after the rows that its log has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// Rows before this event time in ms are late.
+    pub watermark: Time,
+    /// The position in the source of the next row.
+    pub seq: u64,
+    /// What the source last said of itself; see [`crate::source::Reader::cursor`].
+    pub cursor: Option<Cursor>,
+}
+
+/// Where a source was that can go on there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The position in the source of the row that follows there.
+    pub seq: u64,
+    /// The source's own words.
+    pub place: Vec<u8>,
+    /// Positions of rows behind it that the log has all the same.
+    pub logged: Vec<u64>,
+}
+
+impl Logged {
+    /// Opens the log of a source, or makes it.
+    ///
+    /// # Errors
+    /// If the folder cannot be used, such as while another process uses it.
+    pub fn open(plan: &Plan, ports: &LogPorts) -> Result<Arc<Self>, SpoolError> {
+        let spec = plan.spool.clone().unwrap_or_default();
+        let settings = Settings {
+            dir: plan.spool_dir().join(&plan.nodes[ports.source].id),
+            commit: spec.commit,
+            segment_bytes: spec.segment_size,
+            max_bytes: spec.max_size,
+            max_age: Some(spec.retain),
+            when_full: spec.when_full.into(),
+            memory_bytes: MEMORY,
+        };
+        let log = Log::open(settings, &schemas(plan, ports))?;
+        let resume = resume(&log, ports.ports.len())?;
+        Ok(Arc::new(Self { log, complete: AtomicBool::new(false), resume: Mutex::new(resume) }))
+    }
+
+    /// A log that is only read.
+    pub fn reading(log: Arc<Log>) -> Arc<Self> {
+        Arc::new(Self { log, complete: AtomicBool::new(true), resume: Mutex::default() })
+    }
+
+    /// Where the source goes on after all that was appended.
+    pub fn resume(&self) -> Resume {
+        self.resume.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nothing will ever follow: readers that come to the end have ended.
+    pub fn complete(&self) {
+        self.complete.store(true, SeqCst);
+    }
+
+    /// Whether the source ended by itself.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(SeqCst)
+    }
+}
+
+/// Name and columns of each port of a log.
+pub fn schemas(plan: &Plan, ports: &LogPorts) -> Vec<(String, SchemaRef)> {
+    let named = ports.ports.iter().map(|&(index, port)| {
+        let node = &plan.nodes[index];
+        let name = node.kind.outputs[port].name;
+        // The source's own ports, and those of the nodes that make facts of its rows.
+        let name = if index == ports.source { name.to_owned() } else { format!("{}.{name}", node.id) };
+        (name, Arc::clone(&node.outputs[port].schema))
+    });
+    named.chain([(NOTES.to_owned(), note_schema())]).collect()
+}
+
+fn note_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("next_seq", DataType::UInt64, false),
+        Field::new("cursor_seq", DataType::UInt64, true),
+        Field::new("cursor", DataType::Binary, true),
+    ]))
+}
+
+fn note(seq: u64, cursor: Option<&(u64, Vec<u8>)>) -> Option<RecordBatch> {
+    let columns: Vec<Arc<dyn Array>> = vec![
+        Arc::new(UInt64Array::from(vec![seq])),
+        Arc::new(UInt64Array::from(vec![cursor.map(|(seq, _)| *seq)])),
+        Arc::new(BinaryArray::from(vec![cursor.map(|(_, place)| place.as_slice())])),
+    ];
+    RecordBatch::try_new(note_schema(), columns).ok()
+}
+
+/// Where the source goes on: the last note, and what was logged behind it.
+fn resume(log: &Arc<Log>, notes: usize) -> Result<Resume, SpoolError> {
+    let mut found = Resume { watermark: log.last_watermark(), ..Resume::default() };
+    let mut within = NOTES_WITHIN;
+    loop {
+        let from = log.first().max(log.end().saturating_sub(within));
+        let mut reader = log.reader(from);
+        let (mut noted, mut logged) = (false, Vec::new());
+        while reader.position() < log.end() {
+            let Next::Entry(_, entry) = reader.next()? else { break };
+            let Entry::Batch { port, rows, .. } = entry else { continue };
+            if port == notes {
+                let number = |name: &str| rows.column_by_name(name).and_then(|c| c.as_primitive_opt::<UInt64Type>());
+                let places = rows.column_by_name("cursor").and_then(|c| c.as_binary_opt::<i32>());
+                let (Some(next), Some(seqs), Some(places)) = (number("next_seq"), number("cursor_seq"), places) else {
+                    continue;
+                };
+                let Some(last) = rows.num_rows().checked_sub(1) else { continue };
+                noted = true;
+                found.seq = found.seq.max(next.value(last));
+                if places.is_valid(last) && seqs.is_valid(last) {
+                    let place = places.value(last).to_vec();
+                    found.cursor = Some(Cursor { seq: seqs.value(last), place, logged: Vec::new() });
+                }
+            } else {
+                found.seq = found.seq.max(after(&rows));
+                logged.extend(seqs(&rows).into_iter().flatten());
+            }
+        }
+        if noted || from == log.first() {
+            if let Some(cursor) = &mut found.cursor {
+                logged.retain(|seq| *seq >= cursor.seq);
+                cursor.logged = logged;
+            }
+            return Ok(found);
+        }
+        within = within.saturating_mul(16);
+    }
+}
+
+/// The positions of rows in their source.
+fn seqs(rows: &RecordBatch) -> Option<Vec<u64>> {
+    let column = rows.column_by_name(crate::batch::SEQ)?.as_primitive_opt::<UInt64Type>()?;
+    Some(column.values().to_vec())
+}
+
+/// The position in the source behind the last of these rows.
+fn after(rows: &RecordBatch) -> u64 {
+    seqs(rows).and_then(|seqs| seqs.into_iter().max()).map_or(0, |seq| seq.saturating_add(1))
+}
+
+/// Ends a source's dataflow: all that arrives goes into the log, and how far the source is.
+pub(crate) fn append<'s>(
+    context: &BuildContext<'s>,
+    logged: &Arc<Logged>,
+    resume: &Resume,
+    streams: Vec<Stream<'s>>,
+) -> Stream<'s> {
+    let mut builder = OperatorBuilder::new(format!("{} log", context.id), context.scope);
+    let home = context.home();
+    let mut inputs: Vec<_> =
+        streams.into_iter().map(|stream| builder.new_input(stream, Exchange::new(move |_: &Batch| home))).collect();
+    let (_output, stream) = builder.new_output::<Vec<Batch>>();
+    let is_home = context.is_home();
+    let (logged, shared, flow) = (Arc::clone(logged), Arc::clone(&context.shared), Arc::clone(&context.flow));
+    let (mut seq, mut watermark, mut open) = (resume.seq, resume.watermark, is_home);
+    let notes = inputs.len();
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let mut arrived: Vec<(Time, usize, Batch)> = Vec::new();
+        move |frontiers| {
+            for (port, input) in inputs.iter_mut().enumerate() {
+                input.for_each_stamp(|stamp, data| {
+                    let time = stamp.least().copied().unwrap_or_default();
+                    for batch in data.flat_map(|batches| batches.drain(..)) {
+                        arrived.push((time, port, batch));
+                    }
+                });
+            }
+            if !open {
+                return;
+            }
+            let before = (seq, watermark);
+            arrived.sort_by_key(|(time, port, _)| (*time, *port));
+            for (time, port, Batch { rows, late, .. }) in arrived.drain(..) {
+                seq = seq.max(after(&rows));
+                logged.log.append(Entry::Batch { port, time, late, rows });
+            }
+            let cursor = flow.sources.cursor(seq);
+            if (seq != before.0 || cursor.is_some()) && let Some(rows) = note(seq, cursor.as_ref()) {
+                logged.log.append(Entry::Batch { port: notes, time: watermark, late: false, rows });
+            }
+            let frontier = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
+            match frontier {
+                Some(time) if time > watermark => {
+                    watermark = time;
+                    logged.log.append(Entry::Watermark(time));
+                }
+                Some(_) => {}
+                None => {
+                    open = false;
+                    if flow.sources.last() > watermark {
+                        watermark = flow.sources.last();
+                        logged.log.append(Entry::Watermark(watermark));
+                    }
+                    // A source that only makes room for another leaves the log to it.
+                    if !flow.is_ending() {
+                        if !shared.is_stopping() {
+                            logged.complete();
+                        }
+                        logged.log.close();
+                    }
+                }
+            }
+            if (seq, watermark) != before || cursor.is_some() {
+                let mut resume = logged.resume.lock().unwrap_or_else(PoisonError::into_inner);
+                (resume.seq, resume.watermark) = (seq, watermark);
+                if let Some((seq, place)) = cursor {
+                    resume.cursor = Some(Cursor { seq, place, logged: Vec::new() });
+                }
+            }
+        }
+    });
+    stream
+}
+
+/// A source: what a log has from a position on, then what is appended.
+pub(crate) fn replay<'s>(context: &BuildContext<'s>, logged: &Arc<Logged>, from: u64, ports: usize) -> Vec<Stream<'s>> {
+    let mut builder = OperatorBuilder::new(format!("{} replay", context.id), context.scope);
+    let info = builder.operator_info();
+    let (mut outputs, mut streams) = (Vec::new(), Vec::new());
+    for _ in 0..ports {
+        let (output, stream) = builder.new_output::<Vec<Batch>>();
+        outputs.push(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output));
+        streams.push(stream);
+    }
+    let activator = context.scope.activator_for(info.address.clone());
+    let mut reader = None;
+    if context.is_home() {
+        let address = info.address.to_vec();
+        let waker = context.scope.worker().sync_activator_for(address.clone());
+        context.flow.add_waker(context.scope.worker().sync_activator_for(address));
+        let subscription = logged.log.subscribe(move || {
+            // A worker that has gone needs no waking.
+            let _ = waker.activate();
+        });
+        reader = Some((logged.log.reader(from), subscription));
+    }
+    let (probe, shared, flow, id) =
+        (context.probe.clone(), Arc::clone(&context.shared), Arc::clone(&context.flow), context.id.clone());
+    let logged = Arc::clone(logged);
+    builder.build(move |capabilities| {
+        let mut capabilities: Vec<Capability<Time>> = capabilities;
+        if reader.is_none() {
+            capabilities.clear();
+        }
+        let mut pacer = Pacer::default();
+        let mut behind = true;
+        move |_frontiers| {
+            let Some((open, _)) = reader.as_mut() else { return };
+            let mut ended = flow.is_ending();
+            let mut waits = false;
+            for _ in 0..ENTRIES_PER_TURN {
+                let Some(now) = capabilities.first().map(|c| *c.time()).filter(|_| !ended) else { break };
+                if shared.backlog.is_full() || pacer.is_ahead(&probe) && flow.sources.any_behind(&id, now) {
+                    activator.activate_after(PAUSE);
+                    waits = true;
+                    break;
+                }
+                match open.next() {
+                    Ok(Next::Entry(_, entry)) => match entry {
+                        Entry::Batch { port, time, late, rows } if port < ports => {
+                            pacer.sent(now, rows.num_rows());
+                            let capability = capabilities[port].delayed(&now.max(time));
+                            outputs[port].activate().session(&capability).give(Batch { late, ..Batch::new(rows) });
+                        }
+                        Entry::Batch { .. } => {}
+                        Entry::Watermark(watermark) if watermark > now => {
+                            capabilities.iter_mut().for_each(|capability| capability.downgrade(&watermark));
+                            flow.sources.advance(&id, watermark);
+                        }
+                        Entry::Watermark(_) => {}
+                    },
+                    Ok(next) => {
+                        if behind {
+                            behind = false;
+                            flow.caught_up();
+                        }
+                        ended = next == Next::End && (logged.is_complete() || flow.bounded);
+                        waits = true;
+                        break;
+                    }
+                    Err(error) => {
+                        shared.fail(format!("{id}: {error}"));
+                        ended = true;
+                    }
+                }
+            }
+            if ended {
+                if behind {
+                    behind = false;
+                    flow.caught_up();
+                }
+                flow.sources.advance(&id, Time::MAX);
+                capabilities.clear();
+                reader = None;
+            } else if !waits {
+                activator.activate();
+            }
+        }
+    });
+    streams
+}

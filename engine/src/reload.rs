@@ -1,0 +1,140 @@
+//! Changes while a run goes on: who asks for one, and what became of it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::plan::Plan;
+
+/// Loads the pipeline again. The error is what a user reads: every fault with its place.
+pub type Loader = Box<dyn Fn() -> Result<Plan, String> + Send>;
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The new pipeline runs; what was changed.
+    Applied(String),
+    /// The old pipeline goes on; why.
+    Refused(String),
+    /// The new pipeline is the old one.
+    Unchanged,
+}
+
+impl Outcome {
+    /// One word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Applied(_) => "applied",
+            Self::Refused(_) => "refused",
+            Self::Unchanged => "unchanged",
+        }
+    }
+
+    /// What there is to say besides; may have several lines.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Applied(message) | Self::Refused(message) => message,
+            Self::Unchanged => "",
+        }
+    }
+}
+
+/// Requests for a change and their outcomes: one for each request that is taken. Requests that come while one waits
+/// count as that one.
+#[derive(Default)]
+pub struct Reloads {
+    wanted: AtomicBool,
+    done: Mutex<Done>,
+    told: Mutex<Option<Tell>>,
+}
+
+/// Hears of every outcome.
+type Tell = Box<dyn Fn(&Outcome) + Send>;
+
+impl fmt::Debug for Reloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloads").field("wanted", &self.wanted).field("done", &self.done).finish_non_exhaustive()
+    }
+}
+
+/// What became of the changes so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// How many were applied.
+    pub applied: u64,
+    /// How many were refused.
+    pub refused: u64,
+    /// How many changed nothing.
+    pub unchanged: u64,
+    /// The last one and when it was done.
+    pub last: Option<(Outcome, SystemTime)>,
+}
+
+impl Reloads {
+    /// Asks for a change.
+    pub fn request(&self) {
+        self.wanted.store(true, SeqCst);
+    }
+
+    /// Takes a request, if there is one.
+    pub(crate) fn take(&self) -> bool {
+        self.wanted.swap(false, SeqCst)
+    }
+
+    /// Has every outcome told, such as on a terminal.
+    pub fn tell(&self, told: impl Fn(&Outcome) + Send + 'static) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(told));
+    }
+
+    /// Notes what became of a request, and tells it.
+    pub(crate) fn record(&self, outcome: Outcome) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        match &outcome {
+            Outcome::Applied(_) => done.applied += 1,
+            Outcome::Refused(_) => done.refused += 1,
+            Outcome::Unchanged => done.unchanged += 1,
+        }
+        if let Some(told) = &*self.told.lock().unwrap_or_else(PoisonError::into_inner) {
+            told(&outcome);
+        }
+        done.last = Some((outcome, SystemTime::now()));
+    }
+
+    /// What became of the changes so far.
+    pub fn done(&self) -> Done {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counters in the Prometheus text format.
+    pub fn render(&self) -> String {
+        let done = self.done();
+        let mut out = String::from(
+            "# HELP ja4_engine_reloads_total Changes of the pipeline while it ran.\n# TYPE ja4_engine_reloads_total counter\n",
+        );
+        for (outcome, count) in [("applied", done.applied), ("refused", done.refused), ("unchanged", done.unchanged)] {
+            out.push_str(&format!("ja4_engine_reloads_total{{outcome=\"{outcome}\"}} {count}\n"));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_has_one_outcome() {
+        let reloads = Reloads::default();
+        assert!(!reloads.take());
+        reloads.request();
+        reloads.request();
+        assert!(reloads.take() && !reloads.take());
+        reloads.record(Outcome::Refused("p.yaml:3:1: unknown kind".to_owned()));
+        reloads.record(Outcome::Unchanged);
+        let done = reloads.done();
+        assert_eq!((done.applied, done.refused, done.unchanged), (0, 1, 1));
+        assert_eq!(done.last.map(|(outcome, _)| outcome), Some(Outcome::Unchanged));
+        assert!(reloads.render().contains("ja4_engine_reloads_total{outcome=\"refused\"} 1\n"));
+    }
+}

@@ -1,0 +1,125 @@
+//! What the workers of a run share with each other, with the web service and with the terminal.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::catalog::{Catalog, Table};
+use crate::flow::Flows;
+use crate::metrics::Metrics;
+use crate::plan::Plan;
+use crate::reload::Reloads;
+use crate::time::Backlog;
+
+/// What a run shares.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Served tables.
+    pub catalog: Arc<Catalog>,
+    /// Bytes that bounded sources have to read, and have read.
+    pub progress: Progress,
+    /// Rows on their way between workers.
+    pub backlog: Backlog,
+    /// The dataflows that the workers run.
+    pub flows: Flows,
+    /// What became of changes while the run went on.
+    pub reloads: Arc<Reloads>,
+    stopping: AtomicBool,
+    aborted: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// Why a node ended the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What sort of failure it is; decides the exit code.
+    pub class: FailureClass,
+    /// Node and cause, lower-case. May quote what came from the network: escape it before it goes to a terminal.
+    pub message: String,
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { class: FailureClass::Node, message }
+    }
+}
+
+/// Sorts of failures that a caller may want to tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Any other: a file cannot be read, a sink refuses, a value cannot be computed.
+    Node,
+    /// The process lacks a right, such as CAP_NET_RAW for a capture.
+    Permission,
+}
+
+/// How far bounded sources are.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes of all files.
+    pub total: AtomicU64,
+    /// Bytes read so far.
+    pub read: AtomicU64,
+}
+
+impl Shared {
+    /// What a run of this plan shares; the served tables are empty.
+    pub fn new(plan: &Plan) -> Self {
+        let shared = Self { catalog: Arc::new(Catalog::new(tables(plan))), ..Self::default() };
+        for node in &plan.nodes {
+            shared.metrics.node(&node.id, node.kind.name);
+        }
+        shared
+    }
+
+    /// Ends the run: sources stop, what they have received is processed or kept for the next run.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the run is to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Ends the run where it stands: workers drop the dataflow, what is in flight is lost.
+    pub fn abort(&self) {
+        self.aborted.store(true, Ordering::Relaxed);
+        self.stop();
+    }
+
+    /// Whether the workers are to drop the dataflow.
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Relaxed)
+    }
+
+    /// Ends the run with an error; the first one counts.
+    pub fn fail(&self, message: String) {
+        self.fail_as(FailureClass::Node, message);
+    }
+
+    /// [`Shared::fail`] with the sort of failure.
+    pub fn fail_as(&self, class: FailureClass, message: String) {
+        tracing::debug!(message, "a node ended the run");
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Failure { class, message });
+        self.stop();
+    }
+
+    /// The first error.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The served tables of a plan, in its order, empty.
+pub(crate) fn tables(plan: &Plan) -> Vec<Arc<Table>> {
+    let serve = plan.serve.iter();
+    let tables = serve.flat_map(|serve| {
+        serve
+            .tables
+            .iter()
+            .map(|(name, node, port)| Arc::new(Table::new(name, &plan.nodes[*node].outputs[*port], serve.hot_rows)))
+    });
+    tables.collect()
+}

@@ -1,0 +1,156 @@
+//! The section `spool`: how what live sources receive is kept.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::{Diagnostic, Tree, humantime_duration, options};
+
+/// The section `spool` as written.
+///
+/// What live sources receive is written to disk before it enters the dataflow, so that a run that ended at any moment
+/// goes on where it was. `spool: off` does without: state is in memory alone, and a pipeline cannot be changed while
+/// it runs.
+#[derive(Clone, Debug, serde::Deserialize, schemars::JsonSchema)]
+pub struct SpoolSpec {
+    /// Where it lives, relative to the pipeline's file. Default: `spool` beneath `data_dir`.
+    #[serde(default)]
+    pub dir: Option<PathBuf>,
+    /// Rows are made durable together, once in this time, and enter the dataflow then: part of the delay of every row.
+    /// Default 50ms.
+    #[serde(default = "commit", deserialize_with = "humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    pub commit: Duration,
+    /// Bytes of a segment, such as `64MiB`: what is removed at once. Default 64MiB.
+    #[serde(default = "segment_size", deserialize_with = "size")]
+    #[schemars(with = "String")]
+    pub segment_size: u64,
+    /// Bytes that the log of one source may have. Default 10GiB.
+    #[serde(default = "max_size", deserialize_with = "size")]
+    #[schemars(with = "String")]
+    pub max_size: u64,
+    /// How much event time is kept beyond what a restart needs, for a changed pipeline that looks back further and for
+    /// `replay`, as long as `max_size` allows. Default 1h.
+    #[serde(default = "retain", deserialize_with = "humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    pub retain: Duration,
+    /// What happens when `max_size` is reached, or the disk is full, and all of it is still needed. Default `block`.
+    #[serde(default)]
+    pub when_full: WhenFull,
+}
+
+/// What happens when a log is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// The source stops to receive until there is room: senders see it, or the kernel counts what it drops.
+    #[default]
+    Block,
+    /// The oldest segment is removed and its rows are counted as dropped.
+    DropOldest,
+}
+
+impl From<WhenFull> for crate::spool::WhenFull {
+    fn from(policy: WhenFull) -> Self {
+        match policy {
+            WhenFull::Block => Self::Block,
+            WhenFull::DropOldest => Self::DropOldest,
+        }
+    }
+}
+
+impl Default for SpoolSpec {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            commit: commit(),
+            segment_size: segment_size(),
+            max_size: max_size(),
+            retain: retain(),
+            when_full: WhenFull::default(),
+        }
+    }
+}
+
+fn commit() -> Duration {
+    Duration::from_millis(50)
+}
+
+fn segment_size() -> u64 {
+    64 << 20
+}
+
+fn max_size() -> u64 {
+    10 << 30
+}
+
+fn retain() -> Duration {
+    Duration::from_secs(3600)
+}
+
+/// A number of bytes: `1048576`, `64MiB`, `10GB`.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let digits = text.trim().trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text.trim()[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "kib" | "k" => Some(1 << 10),
+        "mib" | "m" => Some(1 << 20),
+        "gib" | "g" => Some(1 << 30),
+        "tib" | "t" => Some(1 << 40),
+        "kb" => Some(1_000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
+        "tb" => Some(1_000_000_000_000),
+        _ => None,
+    };
+    let number: Option<u64> = digits.trim().parse().ok();
+    number
+        .zip(factor)
+        .and_then(|(number, factor): (u64, u64)| number.checked_mul(factor))
+        .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a size such as 64MiB or 10GiB")))
+}
+
+/// Reads the section; `None` is `off`.
+pub(super) fn read(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<SpoolSpec> {
+    if tree.text().is_some_and(|text| matches!(text.value.as_str(), "off" | "false")) {
+        return None;
+    }
+    let spec: SpoolSpec = options::read(tree, problems)?;
+    if spec.segment_size == 0 || spec.max_size < spec.segment_size {
+        problems.push(Diagnostic::new(tree.span, "`segment_size` must be greater than 0 and at most `max_size`"));
+    }
+    Some(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Sources;
+    use super::*;
+
+    fn section(text: &str) -> (Option<SpoolSpec>, String) {
+        let mut sources = Sources::default();
+        let tree = Tree::parse(Path::new("p.yaml"), text.to_owned(), &mut sources, &|_| None).expect("valid YAML");
+        let mut problems = Vec::new();
+        let spec = read(&tree, &mut problems);
+        (spec, sources.render(&problems, false))
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let (spec, problems) = section("{ segment_size: 4MiB, max_size: 2GB, when_full: drop_oldest }");
+        let spec = spec.unwrap_or_else(|| panic!("{problems}"));
+        assert_eq!((spec.segment_size, spec.max_size, spec.when_full), (4 << 20, 2_000_000_000, WhenFull::DropOldest));
+        assert_eq!((spec.commit, spec.retain), (Duration::from_millis(50), Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn off_is_none_and_a_wrong_size_is_a_fault() {
+        assert!(section("off").0.is_none());
+        assert!(section("{ max_size: much }").1.contains("`much` is not a size such as 64MiB"));
+        assert!(section("{ max_size: 1KiB }").1.contains("at most `max_size`"));
+    }
+}

@@ -1,0 +1,354 @@
+//! A log: what its users call, and what they share with the thread that writes.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+use arrow::datatypes::SchemaRef;
+
+use super::adapt::bytes_of;
+use super::counters::add;
+use super::files::{Disk, Files};
+use super::format::{Frame, Ports, ms_to_ns};
+use super::index::Index;
+use super::segment::{Segment, Step};
+use super::tail::{Ranges, Tail};
+use super::writer::Writer;
+use super::{Counters, Entry, LogReader, Settings, SpoolError, Time, WhenFull};
+
+/// Bytes that may be queued before sources must wait.
+const MAX_QUEUED: u64 = 32 << 20;
+/// The file that is locked by the process that writes.
+pub(super) const LOCK: &str = "lock";
+
+/// A log that this process writes to. Dropping it closes it and waits for what is queued, unless the disk refuses it.
+#[derive(Debug)]
+pub struct Log {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    /// Locked for as long as the log is written to.
+    _lock: File,
+}
+
+impl Log {
+    /// Opens the log of a source with these output ports, or makes it. Cuts off a record whose writing was interrupted.
+    ///
+    /// # Errors
+    /// If another process has the log, if the directory cannot be read or written, or if a schema cannot be stored.
+    pub fn open(settings: Settings, ports: &[(String, SchemaRef)]) -> Result<Arc<Self>, SpoolError> {
+        Self::open_with(settings, ports, Arc::new(Disk))
+    }
+
+    pub(super) fn open_with(
+        settings: Settings,
+        ports: &[(String, SchemaRef)],
+        files: Arc<dyn Files>,
+    ) -> Result<Arc<Self>, SpoolError> {
+        let dir = settings.dir.clone();
+        let ports = Arc::new(Ports::new(ports).map_err(SpoolError::Schema)?);
+        fs::create_dir_all(&dir).map_err(SpoolError::io(&dir))?;
+        let lock = lock_dir(&dir)?;
+        let found = Index::open(&dir, &ports).map_err(SpoolError::io(&dir))?;
+        let counters = Counters::default();
+        add(&counters.torn_bytes, found.torn);
+        if found.torn > 0 {
+            tracing::info!(spool = %dir.display(), bytes = found.torn, "cut off a record whose writing was interrupted");
+        }
+        let mut lost = Ranges::default();
+        for (from, to) in found.skipped.iter().copied().chain([(found.skipped_from, found.next)]) {
+            lost.add(from, to);
+        }
+        let shared = Arc::new(Shared {
+            ports,
+            files,
+            counters,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            index: Mutex::new(found.index),
+            tail: Mutex::new(Tail::new(found.next, settings.memory_bytes)),
+            lost: Mutex::new(lost),
+            damaged: Mutex::default(),
+            committed: AtomicU64::new(found.next),
+            watermark: AtomicU64::new(found.watermark),
+            ended: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            subscribers: Mutex::default(),
+            settings,
+        });
+        shared.measure();
+        let writer = Writer::new(shared.clone(), found.next, found.skipped_from)
+            .map_err(|error| SpoolError::Schema(error.to_string()))?;
+        let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run());
+        let thread = Some(thread.map_err(SpoolError::io(&dir))?);
+        Ok(Arc::new(Self { shared, thread, _lock: lock }))
+    }
+
+    /// Hands an entry over to be written. Never waits: see [`Log::must_wait`]. Does nothing after [`Log::close`].
+    pub fn append(&self, entry: Entry) {
+        let bytes = match &entry {
+            Entry::Batch { rows, .. } => bytes_of(rows),
+            Entry::Watermark(_) => 0,
+        };
+        let mut queue = lock(&self.shared.queue);
+        if queue.closed {
+            return;
+        }
+        match (&entry, queue.entries.back_mut()) {
+            (Entry::Watermark(time), Some((Entry::Watermark(last), _))) => *last = (*last).max(*time),
+            _ => queue.entries.push_back((entry, bytes)),
+        }
+        add(&self.shared.counters.queued_bytes, bytes);
+        drop(queue);
+        self.shared.wake.notify_one();
+    }
+
+    /// Whether sources must hold back: too much is queued, or the log or its disk is full.
+    pub fn must_wait(&self) -> bool {
+        let counters = &self.shared.counters;
+        counters.queued_bytes.load(Relaxed) > MAX_QUEUED || counters.full.load(Relaxed) > 0
+    }
+
+    /// Ends the log: nothing more is appended. What is queued is committed, then readers find [`Next::End`](super::Next).
+    pub fn close(&self) {
+        lock(&self.shared.queue).closed = true;
+        self.shared.wake.notify_one();
+    }
+
+    /// A reader of the records from a position on.
+    pub fn reader(self: &Arc<Self>, from: u64) -> LogReader {
+        LogReader::new(self.shared.clone(), from)
+    }
+
+    /// The first position that is still there; [`Log::end`] if there is none.
+    pub fn first(&self) -> u64 {
+        let end = self.end();
+        lock(&self.shared.index).first().map_or(end, |first| first.min(end))
+    }
+
+    /// The position after the last durable record.
+    pub fn end(&self) -> u64 {
+        self.shared.committed.load(Acquire)
+    }
+
+    /// The last durable watermark in ms, of this run or an earlier one; 0 if there is none.
+    pub fn last_watermark(&self) -> Time {
+        self.shared.watermark.load(Acquire)
+    }
+
+    /// A position before which every row's event time is before `event_ms`. A row without an event time counts as of its
+    /// message's time.
+    ///
+    /// # Errors
+    /// If the segment where it is cannot be read.
+    pub fn start_for(&self, event_ms: Time) -> Result<u64, SpoolError> {
+        let ns = ms_to_ns(event_ms);
+        let end = self.end();
+        let (place, mark) = {
+            let index = lock(&self.shared.index);
+            (index.locate_time(ns), index.mark)
+        };
+        let Some(place) = place else { return Ok(end) };
+        let search = || {
+            let mut segment = Segment::open(&place.path, Some(mark))?;
+            segment.set_limit(place.bytes)?;
+            let mut before = place.first;
+            loop {
+                match segment.step_headers()? {
+                    Step::Record(frame, _) if frame.newest() >= ns => return Ok(frame.position),
+                    Step::Record(frame, _) => before = frame.end(),
+                    Step::Damage { .. } => {}
+                    Step::End => return Ok(before),
+                }
+            }
+        };
+        search().map(|found: u64| found.min(end)).map_err(SpoolError::io(&place.path))
+    }
+
+    /// Allows segments to be deleted whose records are all before a position. Those younger than
+    /// [`Settings::max_age`] stay while there is room.
+    pub fn trim(&self, before: u64) {
+        let keep = self.shared.settings.max_age.map(|age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
+        let mut index = lock(&self.shared.index);
+        index.trimmed = index.trimmed.max(before.min(self.end()));
+        if let Err(error) = index.trim(keep, self.shared.files.as_ref()) {
+            tracing::warn!(spool = %self.shared.settings.dir.display(), %error, "a segment cannot be deleted");
+        }
+        drop(index);
+        self.shared.measure();
+        self.shared.nudge();
+    }
+
+    /// Calls `wake` after each commit and at the end, on the thread that writes, until the subscription is dropped.
+    pub fn subscribe(&self, wake: impl Fn() + Send + Sync + 'static) -> Subscription {
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(wake);
+        let mut subscribers = lock(&self.shared.subscribers);
+        let id = subscribers.next;
+        subscribers.next += 1;
+        subscribers.list.insert(id, wake);
+        Subscription { shared: Arc::downgrade(&self.shared), id }
+    }
+
+    /// What the log counts.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        {
+            let mut queue = lock(&self.shared.queue);
+            (queue.closed, queue.abandoned) = (true, true);
+        }
+        self.shared.nudge();
+        // A subscriber may hold the last handle; it runs on the thread that would be waited for.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Keeps a function subscribed to a log's commits.
+#[derive(Debug)]
+#[must_use = "dropping it unsubscribes"]
+pub struct Subscription {
+    shared: Weak<Shared>,
+    id: u64,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            lock(&shared.subscribers).list.remove(&self.id);
+        }
+    }
+}
+
+/// Locks a log's directory against other processes that write.
+pub(super) fn lock_dir(dir: &Path) -> Result<File, SpoolError> {
+    let path = dir.join(LOCK);
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(SpoolError::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(SpoolError::io(&path)(error)),
+    }
+}
+
+/// What a panic left behind in a mutex is consistent: every change under a lock is complete when it can panic.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub entries: VecDeque<(Entry, u64)>,
+    pub closed: bool,
+    /// Nobody waits for what the disk refuses.
+    pub abandoned: bool,
+    /// There may be room now.
+    pub nudged: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Subscribers {
+    list: HashMap<u64, Arc<dyn Fn() + Send + Sync>>,
+    next: u64,
+}
+
+impl fmt::Debug for Subscribers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} subscribers", self.list.len())
+    }
+}
+
+/// What a log, its readers and the thread that writes share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub settings: Settings,
+    pub ports: Arc<Ports>,
+    pub files: Arc<dyn Files>,
+    pub counters: Counters,
+    pub queue: Mutex<Queue>,
+    pub wake: Condvar,
+    pub index: Mutex<Index>,
+    pub tail: Mutex<Tail>,
+    /// Positions that hold nothing and are counted.
+    lost: Mutex<Ranges>,
+    /// Bytes that are damaged and are counted, by segment.
+    damaged: Mutex<HashMap<u64, Ranges>>,
+    /// Position after the last durable record; index and tail have everything before it.
+    pub committed: AtomicU64,
+    pub watermark: AtomicU64,
+    pub ended: AtomicBool,
+    /// The disk refuses writes.
+    pub blocked: AtomicBool,
+    subscribers: Mutex<Subscribers>,
+}
+
+impl Shared {
+    /// Sets the gauges.
+    pub fn measure(&self) {
+        let (disk, segments) = {
+            let index = lock(&self.index);
+            (index.disk(), index.segments.len())
+        };
+        self.counters.disk_bytes.store(disk, Relaxed);
+        self.counters.segments.store(segments as u64, Relaxed);
+        let over = self.settings.when_full == WhenFull::Block && disk >= self.settings.max_bytes;
+        self.counters.full.store(u64::from(over || self.blocked.load(Acquire)), Relaxed);
+    }
+
+    /// Has the thread that writes try again.
+    pub fn nudge(&self) {
+        lock(&self.queue).nudged = true;
+        self.wake.notify_one();
+    }
+
+    /// Tells subscribers that there is something to read.
+    pub fn notify(&self) {
+        let list: Vec<_> = lock(&self.subscribers).list.values().cloned().collect();
+        list.iter().for_each(|wake| wake());
+    }
+
+    /// A reader found nothing at these positions. Those before the first segment were counted when it was deleted.
+    pub fn lost(&self, from: u64, to: u64) {
+        let first = lock(&self.index).first().unwrap_or(0);
+        let new = lock(&self.lost).add(from.max(first), to);
+        add(&self.counters.damaged_records, new);
+    }
+
+    /// A repair has counted what is missing here.
+    pub fn known_gap(&self, from: u64, to: u64) {
+        lock(&self.lost).add(from, to);
+    }
+
+    /// A reader found a damaged range in a segment.
+    pub fn damage(&self, segment: u64, from: u64, to: u64, frame: Option<Frame>) {
+        let new = lock(&self.damaged).entry(segment).or_default().add(from, to);
+        add(&self.counters.damaged_bytes, new);
+        if let Some(frame) = frame.filter(|_| new > 0) {
+            add(&self.counters.damaged_rows, u64::from(frame.rows));
+        }
+    }
+
+    /// Nothing more is written.
+    pub fn end(&self) {
+        self.ended.store(true, Release);
+        self.notify();
+    }
+
+    /// Records up to `end` are durable; index and tail have them.
+    pub fn commit(&self, end: u64, watermark: u64) {
+        self.watermark.fetch_max(watermark, AcqRel);
+        self.committed.store(end, Release);
+    }
+}
