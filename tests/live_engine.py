@@ -40,6 +40,7 @@ def traffic(seed: int, seconds: float, connections_per_s: float = 60) -> Traffic
 
 def pipeline(
     *, nodes: str = "", sections: str = "", tables: str = "", window: str = "3s", follow: bool = False,
+    lateness: str = f"{LATENESS // 10**6}ms",
 ) -> str:
     """Two sockets, or two files that grow, into `correlated`, its rows and late rows in files of the data directory, and
     what a test adds.
@@ -47,7 +48,7 @@ def pipeline(
     inputs = {stream: f"source.file, follow: true, path: {name}" for stream, name in FILES.items()} if follow else \
         {stream: f"source.unix_socket, path: {name}" for stream, name in SOCKETS.items()}
     sources = "".join(
-        f"  - {{ id: {stream}s, kind: {source}, format: {FORMATS[stream]}, lateness: {LATENESS // 10**6}ms }}\n"
+        f"  - {{ id: {stream}s, kind: {source}, format: {FORMATS[stream]}, lateness: {lateness} }}\n"
         for stream, source in inputs.items()
     )
     return f"""\
@@ -96,9 +97,11 @@ class LiveCase(Case):
         wait_for("the sockets", self.receives)
         self.base = served(self.log)
 
-    def record(self, text: str, seed: int, seconds: float, windows: bool = False) -> Feeder:
-        """A run of so many seconds that has ended well. It is made once for a class; each test has a copy of its files."""
-        if self.recording:
+    def record(self, text: str, seed: int, seconds: float, windows: bool = False, fresh: bool = False) -> Feeder:
+        """A run of so many seconds that has ended well. It is made once for a class; each test has a copy of its files, or
+        of `fresh` a run of its own, which can go on: sinks are known by their path.
+        """
+        if self.recording and not fresh:
             recorded, feeder = self.recording
             shutil.copytree(recorded, self.directory, dirs_exist_ok=True)
             return feeder
@@ -110,6 +113,8 @@ class LiveCase(Case):
         if windows:
             self.await_windows()
         self.stop()
+        if fresh:
+            return feeder
         recorded = tempfile.TemporaryDirectory(prefix="ja4-")
         self.addClassCleanup(recorded.cleanup)
         shutil.copytree(self.directory, recorded.name, ignore=shutil.ignore_patterns("*.socket"), dirs_exist_ok=True)

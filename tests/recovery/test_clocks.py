@@ -18,7 +18,7 @@ class Clocks(LiveCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.write("live.yaml", pipeline(nodes=REJECTED))
+        self.write("live.yaml", pipeline(nodes=REJECTED, lateness="500ms"))
         self.begin()
         self.socket = connected(self.directory / SOCKETS[REQUEST])
         self.addCleanup(self.socket.close)
