@@ -69,6 +69,9 @@ pub fn execute(plan: Arc<Plan>, workers: usize, shared: &Arc<Shared>) -> Result<
     execute_with(plan, shared, Options { workers, ..Options::default() })
 }
 
+/// Looks at a run from its workers.
+pub type Observe = Arc<dyn Fn(&Shared) + Send + Sync>;
+
 /// How a plan is run.
 #[derive(Default)]
 pub struct Options {
@@ -81,7 +84,7 @@ pub struct Options {
     /// Dataflows to run in place of the plan's, all of which end by themselves.
     pub flows: Option<Vec<Flow>>,
     /// Called by every worker after each of its steps.
-    pub observe: Option<Arc<dyn Fn(&Shared) + Send + Sync>>,
+    pub observe: Option<Observe>,
 }
 
 /// How processes come together.

@@ -381,18 +381,18 @@ fn wrong_inputs_are_refused_at_their_place() {
         "name: t\nnodes:\n  - {{ id: h, kind: test.replay, name: {left} }}\n  - {{ id: r, kind: test.replay, name: {right} }}\n  \
          - {{ id: c, kind: correlate, from: {{ hello: h, request: r }}, windw: 1s }}\n"
     );
-    let shown = load(&dir.path().join("p.yaml"), &yaml).err().expect("refused");
+    let shown = load(&dir.path().join("p.yaml"), &yaml).expect_err("refused");
     assert!(shown.contains("unknown option `windw`") && shown.contains("did you mean `window`?"), "{shown}");
-    let shown = load(&dir.path().join("p.yaml"), &yaml.replace(", windw: 1s", "")).err().expect("refused");
+    let shown = load(&dir.path().join("p.yaml"), &yaml.replace(", windw: 1s", "")).expect_err("refused");
     assert!(shown.contains("the column `src_ip` must be Utf8, but is Int64"), "{shown}");
     assert!(shown.contains("no column `src_port`"), "{shown}");
     let ours = yaml
         .replace(&left, &right)
         .replace("windw: 1s", "exclude_source_ips: [10.0.0.0/8, nobody], match_sensor: true");
-    let shown = load(&dir.path().join("p.yaml"), &ours).err().expect("refused");
+    let shown = load(&dir.path().join("p.yaml"), &ours).expect_err("refused");
     assert!(shown.contains("`nobody` is no address or network such as 192.0.2.0/24"), "{shown}");
     assert!(!shown.contains("needs the column"), "both have it: {shown}");
     let ours = yaml.replace("windw: 1s", "match_sensor: true");
-    let shown = load(&dir.path().join("p.yaml"), &ours).err().expect("refused");
+    let shown = load(&dir.path().join("p.yaml"), &ours).expect_err("refused");
     assert!(shown.contains("`match_sensor` needs the column `sensor_id` in both inputs"), "{shown}");
 }

@@ -189,6 +189,6 @@ fn hellos_need_packets() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("log"), "").expect("written");
     let yaml = "name: t\nnodes:\n  - { id: f, kind: source.file, path: log, format: reqin_log }\n  - { id: h, kind: tls.client_hello, from: f }\n";
-    let text = load(&dir.path().join("p.yaml"), yaml).err().expect("refused");
+    let text = load(&dir.path().join("p.yaml"), yaml).expect_err("refused");
     assert!(text.contains("the input has no packets") && text.contains("p.yaml:4:"), "{text}");
 }

@@ -190,7 +190,7 @@ fn a_sink_must_not_overwrite_a_file_of_another_node() {
                 - { id: a, kind: sink.jsonl, from: r, path: ./log.jsonl }\n  \
                 - { id: b, kind: sink.jsonl, from: r, path: out.jsonl }\n  \
                 - { id: c, kind: sink.jsonl, from: r, path: out.jsonl }\n";
-    let shown = load(&dir.path().join("p.yaml"), yaml).err().expect("refused");
+    let shown = load(&dir.path().join("p.yaml"), yaml).expect_err("refused");
     assert!(shown.contains("`a` would overwrite") && shown.contains("p.yaml:4:"), "{shown}");
     assert!(shown.contains("`c` would overwrite") && shown.contains("a file of `b`"), "{shown}");
 }
@@ -202,6 +202,6 @@ fn swapped_inputs_of_correlate_are_refused() {
     let yaml = "name: t\nnodes:\n  - { id: r, kind: source.file, path: log.jsonl, format: reqin_log }\n  \
                 - { id: h, kind: source.file, path: log.jsonl, format: ja4sentinel }\n  \
                 - { id: c, kind: correlate, from: { hello: r, request: h } }\n";
-    let shown = load(&dir.path().join("p.yaml"), yaml).err().expect("refused");
+    let shown = load(&dir.path().join("p.yaml"), yaml).expect_err("refused");
     assert!(shown.contains("the inputs look swapped"), "{shown}");
 }

@@ -233,7 +233,7 @@ fn tables_need_a_time_and_a_plain_name() {
         )
     };
     let faults =
-        |from: &str, options: &str| load(&dir.path().join("p.yaml"), &yaml(from, options)).err().expect("refused");
+        |from: &str, options: &str| load(&dir.path().join("p.yaml"), &yaml(from, options)).expect_err("refused");
     assert!(faults("in", "").contains("the table `store` has neither a column `time` nor `window_start`"));
     assert!(faults("{ ../x: in }", "").contains("`../x` is not a table's name"));
     assert!(faults("in", ", rotate: 0s").contains("greater than 0"));
