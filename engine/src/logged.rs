@@ -1,6 +1,6 @@
 //! Between receiving and computing: rows go into a log, and come out of it once they are durable.
 //!
-//! [`append`] ends the dataflow of a live source, [`replay`] is a source of the dataflows behind the log. What they
+//! `append` ends the dataflow of a live source, `replay` is a source of the dataflows behind the log. What they
 //! pass on is the same whether the log is being written or is read again: batches with their message time, and the
 //! watermarks in between.
 

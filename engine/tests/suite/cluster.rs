@@ -269,9 +269,12 @@ fn a_process_that_comes_again_while_others_are_waited_for_is_met() {
     }
 }
 
+/// Makes a process that differs.
+type Other = dyn Fn(&[u16]) -> (Cluster, [u8; 32]);
+
 #[test]
 fn processes_that_differ_refuse_each_other() {
-    let both = |other: &dyn Fn(&[u16]) -> (Cluster, [u8; 32])| {
+    let both = |other: &Other| {
         let ports = ports(2);
         let (other, plan) = other(&ports);
         let threads = [connecting(cluster(&ports, 0), PLAN, SOON), connecting(other, plan, SOON)];
