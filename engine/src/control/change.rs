@@ -99,14 +99,32 @@ impl Control {
         check_writes(plan, &computing)?;
 
         let mut changed = Vec::new();
-        let sources = self.change_sources(plan, receiving, &old_sources, &mut changed)?;
-        let islands = self.change_islands(plan, computing, &old_islands, &mut changed)?;
-        self.receiving = sources;
+        self.receiving = self.change_sources(plan, receiving, &old_sources, &mut changed)?;
+        let islands = match self.change_islands(plan, computing, &old_islands, &mut changed) {
+            Ok(islands) => islands,
+            Err(why) => {
+                self.go_back()?;
+                return Err(why);
+            }
+        };
         self.computing = islands;
         self.plan = Arc::clone(plan);
         self.forget_logs();
         self.shared.catalog.set_graph(crate::graph::mermaid(plan));
         Ok(changed)
+    }
+
+    /// Runs the sources of the old plan again where another plan's have taken their place.
+    fn go_back(&mut self) -> Result<(), String> {
+        let plan = Arc::clone(&self.plan);
+        let kept = |part: &Part| self.receiving.iter().find(|flow| same(flow, &plan, part)).cloned();
+        let parts: Vec<_> = plan.parts().0.into_iter().map(|part| (kept(&part), part)).collect();
+        let stays =
+            |flow: &Arc<Flow>| parts.iter().any(|(kept, _)| kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, flow)));
+        let gone: Vec<Arc<Flow>> = self.receiving.iter().filter(|flow| !stays(flow)).cloned().collect();
+        self.receiving = self.change_sources(&plan, parts, &gone, &mut Vec::new())?;
+        self.forget_logs();
+        Ok(())
     }
 
     /// What a running process cannot change.
