@@ -246,10 +246,14 @@ impl Control {
         // From here on there is no way back: what the old sinks do not write the new ones do.
         let stopped =
             self.wait(Duration::MAX, || gone.iter().all(|flow| flow.has_finished(workers) || flow.has_ended(workers)));
-        if stopped.is_ok() {
-            new.iter().for_each(|flow| flow.wake());
-            let _ = self.wait(PATIENCE, || new.iter().all(|flow| flow.has_opened(workers)));
+        if stopped.is_err() {
+            // The run ends between the two: what the old sinks still have to write must not be taken for written.
+            flows.extend(gone.iter().cloned());
+            changed.push(format!("the run ends at the change, tick {boundary}"));
+            return Ok(flows);
         }
+        new.iter().for_each(|flow| flow.wake());
+        let _ = self.wait(PATIENCE, || new.iter().all(|flow| flow.has_opened(workers)));
         self.publish(plan, &flows, &new, &fresh);
         gone.iter().for_each(|flow| flow.end());
         for flow in &new {
