@@ -4,7 +4,7 @@
 //! segment and forgets the hot rows that it holds in the same critical section; [`Table::snapshot`] sees either all
 //! of that or nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -14,6 +14,10 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
 use crate::batch::{Batch, EdgeClass, EdgeType, MAX_ROWS, Time};
+
+mod settled;
+
+use settled::Settled;
 
 /// Every served table of a run, by name.
 #[derive(Debug, Default)]
@@ -91,8 +95,7 @@ pub struct Snapshot {
 
 #[derive(Debug, Default)]
 struct State {
-    settled: VecDeque<(Time, RecordBatch)>,
-    settled_rows: usize,
+    settled: Settled,
     /// Live rows of a relation by encoded key.
     live: HashMap<Vec<u8>, (Arc<RecordBatch>, usize)>,
     /// Rows of all batches that came in for `live` since they were last gathered: a bound on what those batches hold.
@@ -138,14 +141,8 @@ impl Table {
         if time < state.committed || batch.rows.num_rows() == 0 {
             return Ok(());
         }
-        state.settled_rows += batch.rows.num_rows();
-        state.settled.push_back((time, batch.rows.clone()));
-        while state.settled_rows > self.hot_rows && state.settled.len() > 1 {
-            if let Some((_, gone)) = state.settled.pop_front() {
-                state.settled_rows -= gone.num_rows();
-                state.forgotten += gone.num_rows() as u64;
-            }
-        }
+        state.settled.push(time, batch.rows.clone());
+        state.forgotten += state.settled.shrink(self.hot_rows);
         Ok(())
     }
 
@@ -192,21 +189,13 @@ impl Table {
         let state = &mut *state;
         state.segments.extend(segments);
         state.committed = state.committed.max(upto);
-        let committed = state.committed;
-        let settled_rows = &mut state.settled_rows;
-        state.settled.retain(|(time, rows)| {
-            let keep = *time >= committed;
-            if !keep {
-                *settled_rows -= rows.num_rows();
-            }
-            keep
-        });
+        state.settled.forget_before(state.committed);
     }
 
     /// The table now.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.lock();
-        let mut hot: Vec<RecordBatch> = state.settled.iter().map(|(_, rows)| rows.clone()).collect();
+        let mut hot: Vec<RecordBatch> = state.settled.batches().cloned().collect();
         if !state.live.is_empty() {
             hot.push(live_rows(&state).unwrap_or_else(|error| {
                 tracing::error!(table = self.name, %error, "live rows cannot be gathered");

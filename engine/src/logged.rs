@@ -11,8 +11,8 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, BinaryArray, RecordBatch, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{SchemaRef, UInt64Type};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -30,13 +30,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How many entries a reader takes before the rest of the dataflow gets its turn.
 const ENTRIES_PER_TURN: usize = 16;
 
-/// The log's own port, behind those of the nodes: where the source is after the rows before.
-const NOTES: &str = "_source";
-
 /// Bytes of the newest rows of a log that its readers find in memory.
 const MEMORY: u64 = 64 << 20;
 
-/// How many entries at the end of a log are searched for the last note at first.
+/// How many entries at the end of a log are searched for the last note, and the rows it does not count, at first.
 const NOTES_WITHIN: u64 = 256;
 
 /// A log and how its source ended.
@@ -141,7 +138,7 @@ impl Logged {
             memory_bytes: MEMORY,
         };
         let log = Log::open(settings, &schemas(plan, ports))?;
-        let resume = resume(&log, ports.ports.len())?;
+        let resume = resume(&log)?;
         Ok(Arc::new(Self { log, complete: AtomicBool::new(false), resume: Mutex::new(resume) }))
     }
 
@@ -175,56 +172,55 @@ pub fn schemas(plan: &Plan, ports: &LogPorts) -> Vec<(String, SchemaRef)> {
         let name = if index == ports.source { name.to_owned() } else { format!("{}.{name}", node.id) };
         (name, Arc::clone(&node.outputs[port].schema))
     });
-    named.chain([(NOTES.to_owned(), note_schema())]).collect()
+    named.collect()
 }
 
-fn note_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("next_seq", DataType::UInt64, false),
-        Field::new("cursor_seq", DataType::UInt64, true),
-        Field::new("cursor", DataType::Binary, true),
-    ]))
+/// What a log is told of its source: the position of the next row, and where the source can go on.
+fn note(seq: u64, cursor: Option<&(u64, Vec<u8>)>) -> Entry {
+    let mut words = seq.to_le_bytes().to_vec();
+    if let Some((seq, place)) = cursor {
+        words.extend(seq.to_le_bytes());
+        words.extend(place);
+    }
+    Entry::Note(words)
 }
 
-fn note(seq: u64, cursor: Option<&(u64, Vec<u8>)>) -> Option<RecordBatch> {
-    let columns: Vec<Arc<dyn Array>> = vec![
-        Arc::new(UInt64Array::from(vec![seq])),
-        Arc::new(UInt64Array::from(vec![cursor.map(|(seq, _)| *seq)])),
-        Arc::new(BinaryArray::from(vec![cursor.map(|(_, place)| place.as_slice())])),
-    ];
-    RecordBatch::try_new(note_schema(), columns).ok()
+/// What [`note`] has written.
+fn noted(words: &[u8]) -> Option<(u64, Option<(u64, Vec<u8>)>)> {
+    let (seq, rest) = words.split_first_chunk()?;
+    let cursor = rest.split_first_chunk().map(|(seq, place)| (u64::from_le_bytes(*seq), place.to_vec()));
+    Some((u64::from_le_bytes(*seq), cursor))
 }
 
 /// Where the source goes on: the last note, and what was logged behind it.
-fn resume(log: &Arc<Log>, notes: usize) -> Result<Resume, SpoolError> {
+fn resume(log: &Arc<Log>) -> Result<Resume, SpoolError> {
     let mut found = Resume { watermark: log.last_watermark(), ..Resume::default() };
     let mut within = NOTES_WITHIN;
     loop {
         let from = log.first().max(log.end().saturating_sub(within));
         let mut reader = log.reader(from);
-        let (mut noted, mut logged) = (false, Vec::new());
+        // Rows before the first note that is found have positions before its own.
+        let (mut first_note, mut logged) = (None, Vec::new());
         while reader.position() < log.end() {
             let Next::Entry(_, entry) = reader.next()? else { break };
-            let Entry::Batch { port, rows, .. } = entry else { continue };
-            if port == notes {
-                let number = |name: &str| rows.column_by_name(name).and_then(|c| c.as_primitive_opt::<UInt64Type>());
-                let places = rows.column_by_name("cursor").and_then(|c| c.as_binary_opt::<i32>());
-                let (Some(next), Some(seqs), Some(places)) = (number("next_seq"), number("cursor_seq"), places) else {
-                    continue;
-                };
-                let Some(last) = rows.num_rows().checked_sub(1) else { continue };
-                noted = true;
-                found.seq = found.seq.max(next.value(last));
-                if places.is_valid(last) && seqs.is_valid(last) {
-                    let place = places.value(last).to_vec();
-                    found.cursor = Some(Cursor { seq: seqs.value(last), place, logged: Vec::new() });
+            match entry {
+                Entry::Note(words) => {
+                    let Some((next, cursor)) = noted(&words) else { continue };
+                    first_note.get_or_insert(next);
+                    found.seq = found.seq.max(next);
+                    if let Some((seq, place)) = cursor {
+                        found.cursor = Some(Cursor { seq, place, logged: Vec::new() });
+                    }
                 }
-            } else {
-                found.seq = found.seq.max(after(&rows));
-                logged.extend(seqs(&rows).into_iter().flatten());
+                Entry::Batch { rows, .. } => {
+                    found.seq = found.seq.max(after(&rows));
+                    logged.extend(seqs(&rows).into_iter().flatten());
+                }
+                Entry::Watermark(_) => {}
             }
         }
-        if noted || from == log.first() {
+        let is_whole = first_note.is_some_and(|first| found.cursor.as_ref().is_none_or(|cursor| first <= cursor.seq));
+        if is_whole || from == log.first() {
             if let Some(cursor) = &mut found.cursor {
                 logged.retain(|seq| *seq >= cursor.seq);
                 cursor.logged = logged;
@@ -259,9 +255,10 @@ pub(crate) fn append<'s>(
         streams.into_iter().map(|stream| builder.new_input(stream, Exchange::new(move |_: &Batch| home))).collect();
     let (_output, stream) = builder.new_output::<Vec<Batch>>();
     let (mut seq, mut watermark) = log.map_or((0, 0), |(_, resume)| (resume.seq, resume.watermark));
+    let resumed = log.and_then(|(_, resume)| resume.cursor.clone());
+    let mut place = resumed.map(|Cursor { seq, place, .. }| (seq, place));
     let mut open = log.map(|(logged, _)| Arc::clone(logged)).filter(|_| context.is_home());
     let (shared, flow) = (Arc::clone(&context.shared), Arc::clone(&context.flow));
-    let notes = inputs.len();
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut arrived: Vec<(Time, usize, Batch)> = Vec::new();
@@ -282,10 +279,10 @@ pub(crate) fn append<'s>(
                 logged.log.append(Entry::Batch { port, time, late, rows });
             }
             let cursor = flow.sources.cursor(seq);
-            if (seq != before.0 || cursor.is_some())
-                && let Some(rows) = note(seq, cursor.as_ref())
-            {
-                logged.log.append(Entry::Batch { port: notes, time: watermark, late: false, rows });
+            if seq != before.0 || cursor.is_some() {
+                // The last note says it all.
+                place = cursor.clone().or(place.take());
+                logged.log.append(note(seq, place.as_ref()));
             }
             let frontier = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
             match frontier {
@@ -382,7 +379,7 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
                             let capability = capabilities[port].delayed(&now.max(time));
                             outputs[port].activate().session(&capability).give(Batch { late, ..Batch::new(rows) });
                         }
-                        Entry::Batch { .. } => {}
+                        Entry::Batch { .. } | Entry::Note(_) => {}
                         Entry::Watermark(watermark) if watermark > now => {
                             capabilities.iter_mut().for_each(|capability| capability.downgrade(&watermark));
                             flow.sources.advance(&id, watermark);

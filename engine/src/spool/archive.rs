@@ -215,7 +215,7 @@ impl Archive {
         match frame.kind {
             Kind::Watermark => return Found::Wanted(Entry::Watermark(frame.time)),
             Kind::Batch => {}
-            Kind::Seal | Kind::Gap => return Found::Unwanted,
+            Kind::Seal | Kind::Gap | Kind::Note => return Found::Unwanted,
         }
         let untimed = frame.greatest == i64::MIN;
         if !untimed && (frame.least >= self.range.end || frame.greatest < self.range.start) {

@@ -173,6 +173,8 @@ pub(super) enum Kind {
     Seal = 3,
     /// Positions from the frame's up to its time hold nothing: a repair left out what was damaged.
     Gap = 4,
+    /// Words of the one who writes.
+    Note = 5,
 }
 
 /// The header of a record.
@@ -228,6 +230,7 @@ impl Frame {
                 2 => Kind::Watermark,
                 3 => Kind::Seal,
                 4 => Kind::Gap,
+                5 => Kind::Note,
                 _ => return None,
             },
             late: flags & 1 == 1,
@@ -265,13 +268,13 @@ impl Frame {
 
     /// Whether it is an entry of the log, not a note about it.
     pub fn is_entry(&self) -> bool {
-        matches!(self.kind, Kind::Batch | Kind::Watermark)
+        matches!(self.kind, Kind::Batch | Kind::Watermark | Kind::Note)
     }
 
     /// Least position that the next frame can have.
     pub fn end(&self) -> u64 {
         match self.kind {
-            Kind::Batch | Kind::Watermark => self.position + 1,
+            Kind::Batch | Kind::Watermark | Kind::Note => self.position + 1,
             Kind::Seal => self.position,
             Kind::Gap => self.time,
         }

@@ -40,7 +40,10 @@ impl Intake {
     /// Adds the records of an entry, nearly always one.
     pub fn admit(&mut self, entry: Entry, queued: u64, records: &mut VecDeque<Item>) {
         let Entry::Batch { port, time, late, rows } = entry else {
-            let bytes = vec![0; FRAME as usize];
+            let mut bytes = vec![0; FRAME as usize];
+            if let Entry::Note(text) = &entry {
+                bytes.extend_from_slice(text);
+            }
             return records.push_back(self.record(bytes, entry, queued));
         };
         let count = rows.num_rows();
@@ -87,6 +90,7 @@ impl Intake {
         };
         let frame = match &entry {
             Entry::Watermark(time) => Frame { time: *time, ..bare },
+            Entry::Note(_) => Frame { kind: Kind::Note, ..bare },
             Entry::Batch { port, time, late, rows } => {
                 let (least, greatest) = event_times(rows);
                 let (port, rows) = (*port as u16, rows.num_rows() as u32);

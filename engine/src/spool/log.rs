@@ -16,9 +16,10 @@ use super::counters::add;
 use super::files::{Disk, Files};
 use super::format::{Frame, Ports, ms_to_ns};
 use super::index::Index;
+use super::merge::Queued;
 use super::segment::{Segment, Step};
 use super::tail::{Ranges, Tail};
-use super::writer::Writer;
+use super::writer::{GROUP, Writer};
 use super::{Counters, Entry, LogReader, Settings, SpoolError, Time, WhenFull};
 
 /// Bytes that may be queued before sources must wait.
@@ -92,19 +93,25 @@ impl Log {
     pub fn append(&self, entry: Entry) {
         let bytes = match &entry {
             Entry::Batch { rows, .. } => bytes_of(rows),
+            Entry::Note(text) => text.len() as u64,
             Entry::Watermark(_) => 0,
         };
         let mut queue = lock(&self.shared.queue);
         if queue.closed {
             return;
         }
+        // The thread that writes waits for the first entry, and for enough to write before the next commit is due.
+        let wakes = queue.entries.is_empty() || (queue.bytes < GROUP && queue.bytes + bytes >= GROUP);
+        queue.bytes += bytes;
         match (&entry, queue.entries.back_mut()) {
             (Entry::Watermark(time), Some((Entry::Watermark(last), _))) => *last = (*last).max(*time),
             _ => queue.entries.push_back((entry, bytes)),
         }
         add(&self.shared.counters.queued_bytes, bytes);
         drop(queue);
-        self.shared.wake.notify_one();
+        if wakes {
+            self.shared.wake.notify_one();
+        }
     }
 
     /// Whether sources must hold back: too much is queued, or the log or its disk is full.
@@ -250,7 +257,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What waits to be written.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    pub entries: VecDeque<(Entry, u64)>,
+    pub entries: VecDeque<Queued>,
+    /// Bytes of their rows.
+    pub bytes: u64,
     pub closed: bool,
     /// Nobody waits for what the disk refuses.
     pub abandoned: bool,

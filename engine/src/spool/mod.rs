@@ -15,6 +15,7 @@ mod index;
 pub mod inspect;
 mod intake;
 mod log;
+mod merge;
 mod reader;
 mod repair;
 mod segment;
@@ -41,7 +42,8 @@ pub use repair::repair;
 pub struct Settings {
     /// The log's directory; made if it does not exist.
     pub dir: PathBuf,
-    /// Data is made durable at most this often; 0 is as often as the disk allows. Delays what is received by as much.
+    /// Data is made durable at most this often; 0 is as often as the disk allows. Delays what is received by as much, and
+    /// what comes meanwhile goes into few records; with 0 each entry is a record.
     pub commit: Duration,
     /// Bytes after which a new segment is begun; at most a quarter of `max_bytes`.
     pub segment_bytes: u64,
@@ -95,6 +97,8 @@ pub enum Entry {
         /// The rows, of the port's schema.
         rows: RecordBatch,
     },
+    /// Words of the one who writes for the one who goes on after it: no row, and nothing to a reader that computes.
+    Note(Vec<u8>),
     /// No on-time row before this time, in ms, will follow.
     Watermark(Time),
 }

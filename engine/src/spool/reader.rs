@@ -157,10 +157,11 @@ impl LogReader {
     }
 
     fn entry(&self, segment: &Segment, frame: &Frame, body: &Buffer) -> Option<Entry> {
-        if frame.kind == Kind::Watermark {
-            return Some(Entry::Watermark(frame.time));
-        }
-        let entry = self.batch(segment, frame, body);
+        let entry = match frame.kind {
+            Kind::Watermark => return Some(Entry::Watermark(frame.time)),
+            Kind::Note => return Some(Entry::Note(body.to_vec())),
+            Kind::Batch | Kind::Seal | Kind::Gap => self.batch(segment, frame, body),
+        };
         if entry.is_none() {
             add(&self.shared.counters.unreadable_records, 1);
             add(&self.shared.counters.unreadable_rows, u64::from(frame.rows));

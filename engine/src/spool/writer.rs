@@ -15,11 +15,12 @@ use super::format::Header;
 use super::index::Meta;
 use super::intake::{Intake, Item};
 use super::log::{Shared, lock};
+use super::merge::merge;
 use super::segment::{Summary, file_name};
 use super::{Entry, Time, WhenFull};
 
 /// Records are written together up to this many bytes.
-const GROUP: usize = 1 << 20;
+pub(super) const GROUP: u64 = 1 << 20;
 /// How long the disk is left alone after it refused, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
 
@@ -109,8 +110,8 @@ impl Writer {
                 // What is queued meanwhile stays there.
                 Some((_, until)) if !queue.nudged && !queue.abandoned => Some(until),
                 Some(_) => break,
-                None if queue.closed || !queue.entries.is_empty() => break,
-                None if !self.pending.is_empty() => self.due(),
+                None if queue.closed || queue.bytes >= GROUP => break,
+                None if !queue.entries.is_empty() || !self.pending.is_empty() => self.due(),
                 None => Some(Instant::now() + PAUSE.1),
             };
             let Some(wait) = deadline.and_then(|deadline| deadline.checked_duration_since(Instant::now())) else {
@@ -120,8 +121,10 @@ impl Writer {
         }
         queue.nudged = false;
         let taken = std::mem::take(&mut queue.entries);
+        queue.bytes = 0;
         let state = (queue.closed, queue.abandoned);
         drop(queue);
+        let taken = if shared.settings.commit.is_zero() { taken.into() } else { merge(taken) };
         for (entry, bytes) in taken {
             self.intake.admit(entry, bytes, &mut self.pending);
         }
@@ -140,7 +143,7 @@ impl Writer {
             let mut bytes = 0;
             let count = rest.take_while(|item| {
                 bytes += item.bytes.len();
-                bytes == item.bytes.len() || bytes <= GROUP
+                bytes == item.bytes.len() || bytes as u64 <= GROUP
             });
             let range = self.written..self.written + count.count();
             if self.active.as_ref().is_some_and(|active| self.is_over(active, self.bytes_of(&range))) {

@@ -47,7 +47,7 @@ fn rows_of_another_time_are_left_out_and_segments_without_any_are_not_read() {
     let (found, missed) = all(&archive(dir.path(), 50 * SECOND..60 * SECOND));
     let rows = |entry: &Entry| match entry {
         Entry::Batch { rows, .. } => rows.num_rows(),
-        Entry::Watermark(_) => 0,
+        Entry::Watermark(_) | Entry::Note(_) => 0,
     };
     assert_eq!(found.iter().map(|(_, entry)| rows(entry)).sum::<usize>(), 20);
     assert_eq!((found[0].0, rows(&found[0].1), missed), (49, 1, 0));

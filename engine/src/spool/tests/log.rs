@@ -28,6 +28,32 @@ fn what_is_appended_is_read_from_memory_and_from_disk() {
 }
 
 #[test]
+fn what_comes_between_two_commits_becomes_few_records() {
+    let dir = tempdir().expect("a directory");
+    let log = open(Settings { commit: Duration::from_secs(3600), ..Settings::new(dir.path()) });
+    commit(&log, Entry::Note(b"first".to_vec()));
+    for second in 1..=100 {
+        log.append(batch(second));
+        log.append(Entry::Note(second.to_string().into_bytes()));
+        log.append(Entry::Watermark(second * 1000 - 600));
+    }
+    drop(log);
+    let log = open(Settings::new(dir.path()));
+    let found = read(&log, 0);
+    let [(_, first), (_, Entry::Batch { time, rows, .. }), (_, Entry::Note(note)), (_, watermark)] = found.as_slice()
+    else {
+        panic!("{} records", found.len())
+    };
+    assert_eq!(
+        (first, time, rows.num_rows(), note.as_slice()),
+        (&Entry::Note(b"first".to_vec()), &1000, 200, &b"100"[..])
+    );
+    assert_eq!(watermark, &Entry::Watermark(99_400));
+    let report = inspect::check(dir.path()).expect("a log");
+    assert_eq!((report.records, report.rows), (4, 200), "notes are no rows");
+}
+
+#[test]
 fn a_second_process_is_refused() {
     let dir = tempdir().expect("a directory");
     let log = open(Settings::new(dir.path()));
