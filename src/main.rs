@@ -4,6 +4,10 @@ mod web;
 
 use std::process::ExitCode;
 
+/// See the comment in Cargo.toml; the figures are in benches/README.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     engine::cli::main(operators::registry(), web::start)
 }

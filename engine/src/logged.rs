@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const ENTRIES_PER_TURN: usize = 16;
 
 /// Bytes of the newest rows of a log that its readers find in memory.
-const MEMORY: u64 = 64 << 20;
+const MEMORY: u64 = 32 << 20;
 
 /// How many entries at the end of a log are searched for the last note, and the rows it does not count, at first.
 const NOTES_WITHIN: u64 = 256;

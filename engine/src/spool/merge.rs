@@ -13,7 +13,7 @@ use super::{Entry, Time};
 use crate::batch::MAX_ROWS;
 
 /// Bytes of rows after which what follows goes into another record.
-const BYTES: u64 = 1 << 20;
+const BYTES: u64 = 4 << 20;
 
 /// Entries with what each counts for in the queue.
 pub(super) type Queued = (Entry, u64);

@@ -94,10 +94,10 @@ fn too_much_in_the_queue_makes_sources_wait() {
     let log = open(Settings { commit: Duration::from_secs(3600), ..Settings::new(dir.path()) });
     commit(&log, batch(1));
     assert!(!log.must_wait());
-    (0..40).for_each(|_| log.append(reject(1 << 20)));
+    (0..10).for_each(|_| log.append(reject(4 << 20)));
     assert!(log.must_wait(), "nothing of it is durable");
     log.close();
-    until(|| log.end() == 41);
+    until(|| log.end() == 11);
     assert!(!log.must_wait());
 }
 

@@ -81,7 +81,7 @@ fn what_is_not_durable_is_not_seen() {
     let mut reader = log.reader(0);
     assert_eq!(reader.next().expect("reads"), Next::Entry(0, batch(0)));
     log.append(Entry::Watermark(1000));
-    log.append(reject(1 << 20));
+    log.append(reject(4 << 20));
     // So much is not kept back until the next commit: it is in the file, but not synced.
     let written = || inspect::contents(dir.path()).expect("reads").records;
     until(|| written() == 3);
