@@ -19,11 +19,14 @@ from tests.support import OK, get, wait_for
 from tests.traffic import HELLO, REQUEST, SECOND
 
 RELOADS = int(os.environ.get("RELOADS", 25))
+STOPS = min(RELOADS, 8)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
 APPLIED, REFUSED, UNCHANGED = OUTCOMES = ("applied", "refused", "unchanged")
 WINDOWS = {"3s": RULES, "6s": Rules(window=6 * SECOND, keepalive_ttl=RULES.keepalive_ttl)}
 
 FEATURES = "- { name: hits, expr: count(*) }\n"
+# What depends on the order of rows is computed for all of them or not at all: this ends a run.
+FAILING = FEATURES + "- { name: broken, expr: sum(1 / (cast(gap_ms as bigint) * 0)) }\n"
 NODES = """\
   - { id: features, kind: aggregate, from: correlated, by: [host, src_ip], window: 2s, features: features.yaml }
   - { id: features_file, kind: sink.jsonl, from: features, path: data/features.jsonl }
@@ -115,7 +118,7 @@ class Reload(LiveCase):
         self.await_windows()
         self.assert_told(expected)
         self.stop()
-        self.assert_rows(feeder)
+        self.assert_rows(feeder, {stream: feeder.ids(stream) for stream in SOCKETS})
         self.assert_windows()
         for number, since in began.items():
             self.assert_copy(feeder, number, since, ended.get(number, time.time_ns()))
@@ -132,12 +135,11 @@ class Reload(LiveCase):
             self.assertRegex(run.stdout, rf"{outcome}\W+{expected[outcome]}\b|\b{expected[outcome]} {outcome}")
         print({outcome: expected[outcome] for outcome in OUTCOMES}, end=" ")
 
-    def assert_rows(self, feeder: Feeder) -> None:
+    def assert_rows(self, feeder: Feeder, accepted: dict[str, set[str]]) -> None:
         """Each request once, with the hello that it gets with one of the windows and all hellos before it."""
         rows, late = self.rows(), self.late()
-        self.assert_same_rows([name for name, _ in rows] + late[REQUEST], feeder.ids(REQUEST))
-        sent = {stream: feeder.ids(stream) for stream in SOCKETS}
-        possible = [self.oracle(feeder.sent, sent, rules) for rules in WINDOWS.values()]
+        self.assert_same_rows([name for name, _ in rows] + late[REQUEST], accepted[REQUEST])
+        possible = [self.oracle(feeder.sent, accepted, rules) for rules in WINDOWS.values()]
         wrong = [(row, [results[row[0]] for results in possible]) for row in rows
                  if row[1] not in [results[row[0]] for results in possible]]
         self.assertEqual(wrong[:5], [], f"{len(wrong)} rows are right with neither window")
@@ -153,6 +155,57 @@ class Reload(LiveCase):
         # A row leaves its correlation up to the lateness and the tolerance after its time.
         due = {one.id for one in feeder.sent if one.stream == REQUEST and since < one.at < until - 4 * SECOND} - late
         self.assertEqual(due.difference(name for name, _ in rows), set())
+
+    def test_an_orderly_stop_in_the_middle_of_a_change(self):
+        """SIGTERM at any moment of a change, under load: the next start goes on where either pipeline has ended."""
+        print(f"\n    {STOPS} stops, SEED={SEED} ", end="", flush=True)
+        rng = random.Random(SEED)
+        version = Version()
+        self.write("features.yaml", FEATURES)
+        self.write("live.yaml", version.text())
+        with Feeder(traffic(SEED, seconds=STOPS * 6 + 60).events(), self.directory) as feeder:
+            for _ in range(STOPS):
+                self.begin()
+                feed_for(feeder, 1)
+                content, _ = version.change("window")
+                self.write("live.yaml", content)
+                self.process.send_signal(signal.SIGHUP)
+                # From before the change is noticed to after its end.
+                end = time.monotonic() + rng.uniform(0, 0.4)
+                wait_for("the moment", lambda: time.monotonic() > end, pause_s=0.002)
+                self.stop()
+            self.begin()
+            since = feed_for(feeder, 1)
+        self.await_requests(feeder.ids(REQUEST, since=since))
+        self.await_windows()
+        self.stop()
+        log = self.logs()
+        print(f"{len(re.findall('reload: applied', log))} changes applied", end=" ")
+        self.assert_rows(feeder, {stream: set(self.exported(stream)) for stream in SOCKETS})
+        self.assert_windows()
+
+    def test_a_change_that_fails_while_it_catches_up_gives_the_sources_back(self):
+        """The sources have changed already when the new features fail on what the spool has: all is as it was."""
+        self.write("features.yaml", FEATURES)
+        self.write("failing.yaml", FAILING)
+        before = pipeline(nodes=NODES)
+        self.write("live.yaml", before)
+        self.begin()
+        with Feeder(traffic(SEED, seconds=60).events(), self.directory) as feeder:
+            feed_for(feeder, 2)
+            after = before.replace("features.yaml", "failing.yaml").replace("lateness: 1000ms", "lateness: 1000ms, max_line: 70000")
+            self.assertEqual(after.count("max_line"), 2)
+            last = self.reload(after, REFUSED)
+            self.assertIn("features", last["message"])
+            feed_for(feeder, 1)
+            # And a good one still goes through.
+            self.reload(before.replace("window: 3s", "window: 6s"), APPLIED)
+            feed_for(feeder, 1)
+        self.await_requests(feeder.ids(REQUEST))
+        self.await_windows()
+        self.stop()
+        self.assert_rows(feeder, {stream: set(self.exported(stream)) for stream in SOCKETS})
+        self.assert_windows()
 
     def test_a_longer_window_finds_older_hellos(self):
         """The hello is long past the old window when the new one comes; the spool has it."""
