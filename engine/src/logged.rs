@@ -175,8 +175,11 @@ pub fn schemas(plan: &Plan, ports: &LogPorts) -> Vec<(String, SchemaRef)> {
     named.collect()
 }
 
+/// Where a source can go on, in its own words, and the position of the row that follows there.
+type Place = (u64, Vec<u8>);
+
 /// What a log is told of its source: the position of the next row, and where the source can go on.
-fn note(seq: u64, cursor: Option<&(u64, Vec<u8>)>) -> Entry {
+fn note(seq: u64, cursor: Option<&Place>) -> Entry {
     let mut words = seq.to_le_bytes().to_vec();
     if let Some((seq, place)) = cursor {
         words.extend(seq.to_le_bytes());
@@ -186,7 +189,7 @@ fn note(seq: u64, cursor: Option<&(u64, Vec<u8>)>) -> Entry {
 }
 
 /// What [`note`] has written.
-fn noted(words: &[u8]) -> Option<(u64, Option<(u64, Vec<u8>)>)> {
+fn noted(words: &[u8]) -> Option<(u64, Option<Place>)> {
     let (seq, rest) = words.split_first_chunk()?;
     let cursor = rest.split_first_chunk().map(|(seq, place)| (u64::from_le_bytes(*seq), place.to_vec()));
     Some((u64::from_le_bytes(*seq), cursor))

@@ -26,11 +26,14 @@ pub(super) struct Settled {
     rows: usize,
 }
 
+/// Time and number of the rows of each message, in order.
+type Runs = Vec<(Time, usize)>;
+
 /// Rows of one message, or of several that were copied together.
 #[derive(Debug)]
 struct Chunk {
     /// Time and number of the rows of each message, in order.
-    runs: Vec<(Time, usize)>,
+    runs: Runs,
     rows: RecordBatch,
 }
 
@@ -105,7 +108,7 @@ impl Chunk {
         if self.runs.iter().all(|(at, _)| *at >= time) {
             return vec![self];
         }
-        let mut kept: Vec<(Range<usize>, Vec<(Time, usize)>)> = Vec::new();
+        let mut kept: Vec<(Range<usize>, Runs)> = Vec::new();
         let mut row = 0;
         for (at, rows) in self.runs {
             let range = row..row + rows;
