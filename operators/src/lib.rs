@@ -2,13 +2,11 @@
 
 pub mod aggregate;
 pub mod correlate;
-pub mod decode;
 pub mod derive;
 pub mod detect;
 pub mod enrich;
 mod exchange;
 pub mod filter;
-pub mod fingerprint;
 pub mod format;
 mod linear;
 pub mod sink;

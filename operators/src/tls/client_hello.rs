@@ -19,9 +19,9 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::rows::HelloRows;
-use crate::decode::{HelloExtractor, Limits};
 use crate::format::hello_schema;
 use crate::source::packet_schema;
+use client_hello::{HelloExtractor, Limits};
 
 /// Finds ClientHellos in packets.
 #[derive(serde::Deserialize, schemars::JsonSchema)]

@@ -9,8 +9,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use engine::batch::time_array;
 
-use crate::decode::Hello;
 use crate::format::hello_schema;
+use client_hello::Hello;
 
 /// Hellos in the columns of [`hello_schema`].
 pub(super) struct HelloRows {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::*;
-use crate::decode::sample;
+use crate::sample;
 
 fn parsed(stream: &[u8]) -> Option<usize> {
     match client_hello(stream, &mut Vec::new(), 1 << 16) {

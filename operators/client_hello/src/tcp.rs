@@ -4,6 +4,7 @@ use super::bytes::u16_at;
 use super::packet::{Skip, Transport};
 
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 /// A TCP segment.
@@ -27,6 +28,11 @@ impl Segment<'_> {
         self.flags & (SYN | ACK) == SYN
     }
 
+    /// Nothing but an acknowledgement, as far as the flags say.
+    pub fn is_plain_ack(&self) -> bool {
+        self.flags & (SYN | RST | ACK) == ACK
+    }
+
     /// The answer of a server: SYN with ACK.
     pub fn accepts_connection(&self) -> bool {
         self.flags & (SYN | ACK) == SYN | ACK
@@ -34,7 +40,7 @@ impl Segment<'_> {
 }
 
 /// Ports and segment of a TCP packet.
-pub(super) fn segment(data: &[u8]) -> Result<(u16, u16, Transport<'_>), Skip> {
+pub(crate) fn segment(data: &[u8]) -> Result<(u16, u16, Transport<'_>), Skip> {
     let header = data.first_chunk::<20>().ok_or(Skip::Short)?;
     let header_len = usize::from(header[12] >> 4) * 4;
     if header_len < 20 {
@@ -67,21 +73,21 @@ pub struct TcpMeta {
 
 /// The options of a SYN as captured: no heap memory while a connection has not sent data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SynOptions {
+pub(crate) struct SynOptions {
     window: u16,
     len: u8,
     bytes: [u8; 40],
 }
 
 impl SynOptions {
-    pub(super) fn of(segment: &Segment<'_>) -> Self {
+    pub(crate) fn of(segment: &Segment<'_>) -> Self {
         let mut bytes = [0; 40];
         let len = segment.options.len().min(bytes.len());
         bytes[..len].copy_from_slice(&segment.options[..len]);
         Self { window: segment.window, len: len as u8, bytes }
     }
 
-    pub(super) fn meta(&self) -> TcpMeta {
+    pub(crate) fn meta(&self) -> TcpMeta {
         let mut meta = TcpMeta { window_size: self.window, mss: None, window_scale: None, options: String::new() };
         let mut rest = &self.bytes[..usize::from(self.len)];
         while let Some(&kind) = rest.first() {

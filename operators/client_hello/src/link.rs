@@ -26,7 +26,7 @@ pub fn is_supported(linktype: i32) -> bool {
 }
 
 /// The IP packet inside a frame of `linktype`, with whatever padding follows it.
-pub(super) fn network(linktype: i32, frame: &[u8]) -> Result<&[u8], Skip> {
+pub(crate) fn network(linktype: i32, frame: &[u8]) -> Result<&[u8], Skip> {
     match linktype {
         ETHERNET => ethernet(frame),
         LINUX_SLL => after_ethertype(frame, 14),
@@ -41,7 +41,7 @@ pub(super) fn network(linktype: i32, frame: &[u8]) -> Result<&[u8], Skip> {
 }
 
 /// The IP packet inside an Ethernet frame (IEEE 802.3, 802.1Q, 802.1ad).
-pub(super) fn ethernet(frame: &[u8]) -> Result<&[u8], Skip> {
+pub(crate) fn ethernet(frame: &[u8]) -> Result<&[u8], Skip> {
     after_ethertype(frame, 12)
 }
 

@@ -3,8 +3,10 @@
 use super::assembly::{Assembly, Brought, distance};
 use super::counters::Counters;
 use super::extractor::{Limits, NEW_CONNECTION_DISTANCE};
+use super::fingerprint::Transport;
 use super::flow::{Flow, FlowKey, Stage};
 use super::hello::{Arrival, Hello, describe};
+use super::prelude::{self, MAX_PRELUDE, Prelude};
 use super::tls::{self, Outcome, Reason, Sequel};
 
 /// Segments kept for a connection of which neither the SYN nor the start of a hello was seen yet. Enough for a hello
@@ -16,7 +18,7 @@ const MAX_UNANCHORED_SEGMENTS: usize = 8;
 const MAX_SEQUEL: usize = 16 << 10;
 
 /// A flow together with what is needed to give it data.
-pub(super) struct Connection<'a> {
+pub(crate) struct Connection<'a> {
     pub flow: &'a mut Flow,
     pub key: &'a FlowKey,
     pub arrival: Arrival,
@@ -35,7 +37,7 @@ enum Step {
 
 impl Connection<'_> {
     /// Takes the payload of a segment.
-    pub(super) fn data(&mut self, seq: u32, payload: &[u8], emit: &mut impl FnMut(Hello)) {
+    pub(crate) fn data(&mut self, seq: u32, payload: &[u8], emit: &mut impl FnMut(Hello)) {
         match self.flow.stage {
             Stage::Done => {
                 // What lies far away may belong to a new connection on the same ports.
@@ -44,12 +46,13 @@ impl Connection<'_> {
                 }
                 return;
             }
-            Stage::Unanchored if tls::may_start(payload) => {
+            Stage::Unanchored if tls::may_start(payload) || prelude::surely_starts(payload) => {
                 (self.flow.stage, self.flow.start, self.flow.base) = (Stage::First, seq, seq);
             }
             Stage::Unanchored => return self.hold(seq, payload),
             Stage::First | Stage::Second => {}
         }
+        self.flow.confirmed = true;
         let base = self.flow.base;
         let window = match self.flow.stage {
             Stage::Second => MAX_SEQUEL.min(self.limits.max_hello_bytes),
@@ -76,6 +79,7 @@ impl Connection<'_> {
             return;
         };
         let overlaps = distance(base, seq) < assembly.in_order() as i64;
+        self.counters.overlap_conflicts += u64::from(assembly.contradicts(base, seq, payload));
         match assembly.insert(base, seq, payload, window) {
             Brought::InOrder => {
                 self.counters.overlaps += u64::from(overlaps);
@@ -180,15 +184,27 @@ impl Connection<'_> {
                     Sequel::Skip(_) | Sequel::Never => return Step::Finish,
                 }
             }
+            if self.flow.stage == Stage::First && !tls::may_start(rest) {
+                match prelude::judge(rest, self.limits.starttls) {
+                    Prelude::NeedMore(need) => return Step::Wait { consumed: at, need },
+                    Prelude::Skip(len) if self.flow.skipped + len <= MAX_PRELUDE => {
+                        self.flow.skipped += len;
+                        at += len;
+                        continue;
+                    }
+                    Prelude::Skip(_) | Prelude::NotOurs => {}
+                }
+            }
             match tls::client_hello(rest, self.joined, self.limits.max_hello_bytes) {
                 Outcome::Hello(hello, end) => {
                     let early_data = hello.offers_early_data();
                     self.counters.hellos += 1;
-                    emit(describe(self.flow, self.key, &self.arrival, &hello));
+                    let index = u8::from(self.flow.stage == Stage::Second);
+                    emit(describe(self.flow, self.key, &self.arrival, Transport::Tcp, index, &hello));
                     if self.flow.stage == Stage::Second {
                         return Step::Finish;
                     }
-                    (self.flow.stage, self.flow.early_data) = (Stage::Second, early_data);
+                    (self.flow.stage, self.flow.early_data, self.flow.skipped) = (Stage::Second, early_data, 0);
                     at += end;
                 }
                 Outcome::NeedMore(need) if need <= self.limits.max_hello_bytes => {

@@ -1,7 +1,7 @@
 //! The rules of JA4, one by one.
 
 use super::*;
-use crate::decode::sample::{self, Spec};
+use crate::sample::{self, Spec};
 
 fn ja4_over(spec: &Spec, transport: Transport) -> Ja4 {
     let body = spec.body();

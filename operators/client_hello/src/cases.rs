@@ -320,6 +320,7 @@ fn what_is_not_looked_at_is_counted() {
     let mut fragment = sample::tcp_packet(&Tcp { payload: &record, ..Tcp::default() });
     fragment[6] = 0x20;
     capture.frame(101, &fragment);
+    assert!(capture.extractor.buffered_bytes() > 0);
     capture.tcp(&Tcp { to: (2, 80), payload: &record, ..Tcp::default() });
     capture.frame(101, &sample::ipv4(17, 64, [1; 4], [2; 4], &[0; 8]));
     capture.frame(101, &sample::ipv4(1, 64, [1; 4], [2; 4], &[0; 8]));
@@ -400,10 +401,27 @@ fn two_runs_give_equal_hellos() {
 }
 
 #[test]
+fn one_byte_segments() {
+    let mut spec = sample::chrome();
+    spec.extensions.push((0x1234, vec![7; 2000]));
+    for stream in [sample::chrome().record(), spec.record(), sample::in_records(&spec.message(), 40)] {
+        let forward: Vec<(usize, &[u8])> = stream.chunks(1).enumerate().collect();
+        let backward: Vec<(usize, &[u8])> = forward.iter().rev().copied().collect();
+        let mixed: Vec<(usize, &[u8])> = (0..forward.len()).map(|at| forward[at * 7919 % forward.len()]).collect();
+        for segments in [forward, backward, mixed] {
+            let mut capture = Capture::new(Limits::default());
+            capture.stream(u32::MAX - 70, &segments);
+            assert_eq!(capture.hellos.len(), 1);
+            assert_eq!(capture.extractor.buffered_bytes(), 0);
+        }
+    }
+}
+
+#[test]
 fn a_hello_in_too_many_segments_is_given_up() {
     let record = sample::chrome().record();
     for reverse in [false, true] {
-        let mut capture = Capture::new(Limits::default());
+        let mut capture = Capture::new(Limits { max_segments: 100, ..Limits::default() });
         let mut bytes: Vec<(usize, &[u8])> = record.chunks(1).enumerate().collect();
         if reverse {
             bytes.reverse();
@@ -413,15 +431,6 @@ fn a_hello_in_too_many_segments_is_given_up() {
         assert_eq!(capture.counters().segment_exceeded_count, 1);
         assert_eq!(capture.extractor.buffered_bytes(), 0);
     }
-    let parts: Vec<(usize, &[u8])> = record
-        .chunks(record.len().div_ceil(100))
-        .scan(0, |at, part| {
-            let start = *at;
-            *at += part.len();
-            Some((start, part))
-        })
-        .collect();
-    must_be_found(7, &parts);
 }
 
 #[test]
@@ -454,7 +463,7 @@ fn memory_is_bounded_whatever_comes() {
     for port in 1..1000 {
         capture.tcp(&Tcp { from: (1, port), seq: 7, flags: SYN, ..Tcp::default() });
     }
-    assert_eq!((capture.extractor.flows(), capture.counters().flows_evicted), (100, 899));
+    assert_eq!((capture.extractor.flows(), capture.counters().flows_evicted_syn), (100, 899));
 }
 
 #[test]
@@ -482,6 +491,99 @@ fn one_timestamp_far_away_does_not_empty_the_table() {
     }
     let with_syn = capture.hellos.iter().filter(|hello| hello.tcp.is_some()).count();
     assert_eq!((capture.hellos.len(), with_syn), (100, 98));
+}
+
+#[test]
+fn a_different_second_copy_is_counted() {
+    let record = sample::chrome().record();
+    let counters = must_be_found(7, &[(0, &record[..200]), (50, &[0xff; 20]), (200, &record[200..])]);
+    assert_eq!(counters.overlap_conflicts, 1);
+    let counters = must_be_found(7, &[(0, &record[..200]), (50, &record[50..70]), (200, &record[200..])]);
+    assert_eq!(counters.overlap_conflicts, 0);
+}
+
+#[test]
+fn behind_a_tunnel_or_plain_text() {
+    let record = sample::chrome().record();
+    let fronts: [(&[u8], bool); 4] = [
+        (b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n", false),
+        (&[5, 1, 0, 5, 1, 0, 1, 192, 0, 2, 1, 1, 187], false),
+        (&[4, 1, 1, 187, 192, 0, 2, 1, b'u', 0], false),
+        (b"EHLO example.org\r\nSTARTTLS\r\n", true),
+    ];
+    for (front, starttls) in fronts {
+        let stream = [front, &record].concat();
+        let whole: Vec<(usize, &[u8])> = vec![(0, &stream)];
+        let apart: Vec<(usize, &[u8])> = stream.chunks(1).enumerate().collect();
+        for segments in [whole, apart] {
+            let mut capture = Capture::new(Limits { starttls, ..Limits::default() });
+            capture.stream(7, &segments);
+            assert_eq!(capture.only_ja4(), JA4);
+            let mut capture = Capture::new(Limits::default());
+            capture.stream(7, &segments);
+            assert_eq!(capture.hellos.len(), usize::from(!starttls));
+        }
+    }
+}
+
+#[test]
+fn in_fragments_of_ip() {
+    let record = sample::chrome().record();
+    let whole = sample::tcp_packet(&Tcp { seq: 8, payload: &record, ..Tcp::default() });
+    let fragment = |from: usize, to: usize| {
+        let mut part = sample::ipv4(6, 64, [10, 0, 0, 1], [10, 0, 0, 2], &whole[20 + from..20 + to]);
+        let more = if to == whole.len() - 20 { 0 } else { 0x2000 };
+        part[6..8].copy_from_slice(&(more | (from / 8) as u16).to_be_bytes());
+        part
+    };
+    let len = whole.len() - 20;
+    let parts = [fragment(0, 104), fragment(104, 304), fragment(304, len)];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let mut capture = Capture::new(Limits::default());
+        capture.syn(7);
+        order.iter().for_each(|at| capture.frame(101, &parts[*at]));
+        assert_eq!(capture.only_ja4(), JA4);
+        assert_eq!((capture.counters().fragments, capture.counters().fragments_joined), (3, 1));
+    }
+}
+
+#[test]
+fn over_quic_and_dtls() {
+    use crate::fingerprint::Transport;
+    let (spec, id) = (sample::chrome(), b"12345678");
+    let message = spec.message();
+    let frames = [quic::sample::crypto(300, &message[300..]), quic::sample::crypto(0, &message[..300])];
+    let initials = frames.iter().enumerate().map(|(n, frame)| quic::sample::initial(n as u32, 1, id, id, frame));
+    let dtls = dtls::sample::records(&spec.dtls_body(b""), 0, 100);
+    for (datagrams, transport, first) in
+        [(initials.collect(), Transport::Quic, 'q'), (dtls, Transport::Dtls, 'd')] as [(Vec<_>, _, _); 2]
+    {
+        let mut capture = Capture::new(Limits::default());
+        for datagram in datagrams.iter().chain(&datagrams) {
+            capture.frame(101, &sample::udp_packet(datagram));
+        }
+        let [hello] = &capture.hellos[..] else { panic!("{:?}", capture.counters()) };
+        assert_eq!((hello.transport, hello.ja4.chars().next(), &hello.tcp), (transport, Some(first), &None));
+        assert_eq!((hello.syn_to_clienthello_ms, hello.ip.ttl), (None, 64));
+    }
+}
+
+#[test]
+fn established_connections_outlast_a_flood_of_syns() {
+    let record = sample::chrome().record();
+    let mut capture = Capture::new(Limits { max_flows: 100, ..Limits::default() });
+    for port in 1..=40 {
+        capture.tcp(&Tcp { from: (1, port), seq: 7, flags: SYN, ..Tcp::default() });
+        capture.tcp(&Tcp { from: (1, port), seq: 8, flags: 0x10, ..Tcp::default() });
+    }
+    for port in 0..5000 {
+        capture.tcp(&Tcp { from: (9, port), seq: 7, flags: SYN, ..Tcp::default() });
+    }
+    for port in 1..=40 {
+        capture.tcp(&Tcp { from: (1, port), seq: 8, payload: &record, ..Tcp::default() });
+    }
+    assert_eq!(capture.hellos.iter().filter(|hello| hello.tcp.is_some()).count(), 40);
+    assert_eq!((capture.counters().flows_evicted, capture.extractor.flows()), (0, 100));
 }
 
 /// A hello cut into pieces that overlap, come in any order and more than once.

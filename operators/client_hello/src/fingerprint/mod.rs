@@ -14,6 +14,17 @@ pub enum Transport {
     Dtls,
 }
 
+impl Transport {
+    /// As rows name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Quic => "quic",
+            Self::Dtls => "dtls",
+        }
+    }
+}
+
 /// Whether `value` is one of the 16 values of RFC 8701 that clients send so that servers learn to ignore unknown ones.
 pub fn is_grease(value: u16) -> bool {
     value & 0x0f0f == 0x0a0a && value >> 8 == value & 0xff

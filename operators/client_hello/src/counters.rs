@@ -25,33 +25,45 @@ counters! {
     unknown_link,
     /// Packets that are not IP, or a tunnel of something else.
     non_ip,
-    /// IP packets other than TCP.
+    /// IP packets other than TCP, and UDP datagrams without a ClientHello of QUIC or DTLS.
     non_tcp,
     /// Packets whose snapshot length cut off headers or payload.
     truncated,
     /// Packets whose headers contradict themselves.
     malformed,
-    /// Fragments of IP packets; these are not put together.
+    /// Fragments of IP packets.
     fragments,
-    /// TCP segments to a port that is not watched.
+    /// IP packets put together from fragments.
+    fragments_joined,
+    /// IP packets of which a fragment never came, or that were evicted before it came.
+    fragments_incomplete,
+    /// Initial packets of QUIC clients.
+    quic_initials,
+    /// Initial packets that the keys of their connection do not open: damaged, or the first was not captured.
+    quic_undecryptable,
+    /// Segments and datagrams to a port that is not watched.
     other_ports,
     /// Segments with nothing new: retransmissions of data or of a SYN.
     retransmit_count,
     /// Segments of which a part was known already; the bytes seen first were kept.
     overlaps,
+    /// Segments whose bytes differ from those seen first at the same place.
+    overlap_conflicts,
     /// Segments that came ahead of bytes still missing.
     gap_detected_count,
     /// Connections given up because one hello took more segments than allowed.
     segment_exceeded_count,
     /// Connections given up because a hello was larger than allowed, or evicted because all buffers together were.
     buffer_exceeded_count,
-    /// Unfinished connections evicted to make room for a new one.
+    /// Connections evicted to make room for a new one of which only a SYN was seen.
+    flows_evicted_syn,
+    /// Other unfinished connections evicted to make room for a new one.
     flows_evicted,
     /// Finished connections forgotten early to make room for a new one.
     flows_recycled,
     /// Connections forgotten, finished or not, because nothing came for the timeout.
     flows_expired,
-    /// Connections forgotten or evicted with part of a hello buffered.
+    /// Connections forgotten, evicted or at the end of the input with part of a hello buffered.
     incomplete_hellos,
     /// Connections that began anew on the same addresses and ports.
     ports_reused,

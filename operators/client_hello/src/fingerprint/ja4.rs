@@ -6,7 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{HEX, Transport, is_grease, push_hex};
-use crate::decode::tls::{ClientHello, extension};
+use crate::tls::{ClientHello, extension};
 
 /// The hash of an empty list.
 const NOTHING: &str = "000000000000";

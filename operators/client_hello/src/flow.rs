@@ -4,28 +4,39 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 
 use super::assembly::Assembly;
+use super::dtls;
 use super::ip::IpMeta;
+use super::packet::Packet;
+use super::quic;
 use super::tcp::SynOptions;
 
 /// One direction of a connection, client to server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct FlowKey {
+pub(crate) struct FlowKey {
     pub src: u128,
     pub dst: u128,
     pub src_port: u16,
     pub dst_port: u16,
+    /// QUIC or DTLS; else TCP.
+    pub udp: bool,
 }
 
 impl FlowKey {
+    /// The direction of a packet.
+    pub(crate) fn of(packet: &Packet<'_>, udp: bool) -> Self {
+        let Packet { src, src_port, dst, dst_port, .. } = *packet;
+        Self { src, dst, src_port, dst_port, udp }
+    }
+
     /// The other direction.
-    pub(super) fn reversed(&self) -> Self {
-        Self { src: self.dst, dst: self.src, src_port: self.dst_port, dst_port: self.src_port }
+    pub(crate) fn reversed(&self) -> Self {
+        Self { src: self.dst, dst: self.src, src_port: self.dst_port, dst_port: self.src_port, ..*self }
     }
 }
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// No SYN was captured and no segment looked like the start of a hello yet.
     Unanchored,
     /// Waiting for the first hello.
@@ -38,7 +49,7 @@ pub(super) enum Stage {
 
 /// A captured SYN.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Syn {
+pub(crate) struct Syn {
     /// Nanoseconds since the epoch.
     pub time: i64,
     pub ip: IpMeta,
@@ -47,7 +58,7 @@ pub(super) struct Syn {
 
 /// A connection. Without buffered data it takes about 200 bytes.
 #[derive(Debug)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     pub stage: Stage,
     /// The first hello offered early data.
     pub early_data: bool,
@@ -61,27 +72,73 @@ pub(super) struct Flow {
     pub skipped: usize,
     pub syn: Option<Syn>,
     pub assembly: Option<Box<Assembly>>,
+    pub datagrams: Option<Box<Datagrams>>,
+    /// The client has sent more than a SYN.
+    pub confirmed: bool,
+}
+
+/// What is known of a connection over UDP.
+#[derive(Debug)]
+pub(crate) enum Datagrams {
+    Quic(quic::Connection),
+    Dtls(dtls::Connection),
+}
+
+impl Datagrams {
+    fn held(&self) -> usize {
+        match self {
+            Self::Quic(connection) => connection.held(),
+            Self::Dtls(connection) => connection.held(),
+        }
+    }
 }
 
 impl Flow {
     /// A connection first seen at `first` whose client's first byte has (or may have) this sequence number.
-    pub(super) fn new(first: i64, start: u32, stage: Stage) -> Self {
-        Self { stage, early_data: false, first, start, base: start, skipped: 0, syn: None, assembly: None }
+    pub(crate) fn new(first: i64, start: u32, stage: Stage) -> Self {
+        Self {
+            stage,
+            early_data: false,
+            first,
+            start,
+            base: start,
+            skipped: 0,
+            syn: None,
+            assembly: None,
+            datagrams: None,
+            confirmed: false,
+        }
     }
 
     /// Memory that its buffered data takes, in bytes.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| assembly.held())
+            + self.datagrams.as_ref().map_or(0, |datagrams| datagrams.held())
     }
 
-    /// Its main hello is out or will never come.
-    fn is_expendable(&self) -> bool {
-        matches!(self.stage, Stage::Second | Stage::Done)
+    /// Its place in the order of eviction.
+    pub(crate) fn class(&self) -> Class {
+        match self.stage {
+            Stage::Second | Stage::Done => Class::Expendable,
+            Stage::First if self.syn.is_some() && !self.confirmed => Class::OnlySyn,
+            Stage::Unanchored | Stage::First => Class::Unfinished,
+        }
     }
 }
 
+/// Connections are evicted by what would be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// The client has sent nothing but a SYN, as in a flood.
+    OnlySyn = 0,
+    /// Its main hello is out or will never come.
+    Expendable = 1,
+    /// Its hello may still come.
+    Unfinished = 2,
+}
+
 /// Place of a flow in the table; valid until the flow is removed.
-pub(super) type Index = u32;
+pub(crate) type Index = u32;
 
 const NONE: Index = Index::MAX;
 
@@ -93,8 +150,8 @@ struct Slot {
     last: i64,
     older: Index,
     newer: Index,
-    /// Which of the two lists it is in.
-    expendable: bool,
+    /// Which of the lists it is in.
+    class: Class,
 }
 
 /// A list through the slots, oldest use first.
@@ -102,58 +159,59 @@ struct Slot {
 struct List {
     oldest: Index,
     newest: Index,
+    len: usize,
 }
 
 /// All connections.
 #[derive(Debug)]
-pub(super) struct FlowTable {
+pub(crate) struct FlowTable {
     slots: Vec<Option<Slot>>,
     free: Vec<Index>,
     index: HashTable<Index>,
     /// Keyed anew in every process: nobody can send keys that collide. No result depends on it.
     hasher: RandomState,
-    /// Unfinished and expendable flows.
-    lists: [List; 2],
+    /// One for each class.
+    lists: [List; 3],
 }
 
 impl FlowTable {
-    pub(super) fn new() -> Self {
-        let empty = List { oldest: NONE, newest: NONE };
+    pub(crate) fn new() -> Self {
+        let empty = List { oldest: NONE, newest: NONE, len: 0 };
         Self {
             slots: Vec::new(),
             free: Vec::new(),
             index: HashTable::new(),
             hasher: RandomState::new(),
-            lists: [empty; 2],
+            lists: [empty; 3],
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
 
     /// Where the flow with this key is.
-    pub(super) fn find(&self, key: &FlowKey) -> Option<Index> {
+    pub(crate) fn find(&self, key: &FlowKey) -> Option<Index> {
         self.index.find(self.hasher.hash_one(key), |at| self.slot(*at).is_some_and(|slot| slot.key == *key)).copied()
     }
 
-    pub(super) fn get(&self, at: Index) -> Option<&Flow> {
+    pub(crate) fn get(&self, at: Index) -> Option<&Flow> {
         self.slot(at).map(|slot| &slot.flow)
     }
 
-    pub(super) fn get_mut(&mut self, at: Index) -> Option<&mut Flow> {
+    pub(crate) fn get_mut(&mut self, at: Index) -> Option<&mut Flow> {
         self.slot_mut(at).map(|slot| &mut slot.flow)
     }
 
     /// Time of the flow's last packet.
-    pub(super) fn last(&self, at: Index) -> Option<i64> {
+    pub(crate) fn last(&self, at: Index) -> Option<i64> {
         self.slot(at).map(|slot| slot.last)
     }
 
     /// Adds a flow whose key is not there.
-    pub(super) fn insert(&mut self, key: FlowKey, flow: Flow, now: i64) -> Index {
-        let expendable = flow.is_expendable();
-        let slot = Slot { key, flow, last: now, older: NONE, newer: NONE, expendable };
+    pub(crate) fn insert(&mut self, key: FlowKey, flow: Flow, now: i64) -> Index {
+        let class = flow.class();
+        let slot = Slot { key, flow, last: now, older: NONE, newer: NONE, class };
         let at = match self.free.pop() {
             Some(at) => at,
             None => {
@@ -170,16 +228,16 @@ impl FlowTable {
     }
 
     /// Notes that the flow was used now; call it after its stage changed.
-    pub(super) fn touch(&mut self, at: Index, now: i64) {
+    pub(crate) fn touch(&mut self, at: Index, now: i64) {
         self.unlink(at);
         if let Some(slot) = self.slot_mut(at) {
             slot.last = now;
-            slot.expendable = slot.flow.is_expendable();
+            slot.class = slot.flow.class();
         }
         self.append(at);
     }
 
-    pub(super) fn remove(&mut self, at: Index) -> Option<Flow> {
+    pub(crate) fn remove(&mut self, at: Index) -> Option<Flow> {
         self.unlink(at);
         let slot = self.slots.get_mut(at as usize)?.take()?;
         if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(slot.key), |other| *other == at) {
@@ -189,14 +247,20 @@ impl FlowTable {
         Some(slot.flow)
     }
 
-    /// The flow that goes next: the expendable one unused for longest, else the unfinished one unused for longest.
-    pub(super) fn oldest(&self) -> Option<Index> {
-        self.oldest_of(true).or(self.oldest_of(false))
+    /// The flow that goes next, always the one of its class unused for longest. Of flows with only a SYN at most half
+    /// of all stay; then go expendable ones, those with only a SYN, and the rest.
+    pub(crate) fn oldest(&self) -> Option<Index> {
+        let flood = self.lists[Class::OnlySyn as usize].len > self.len() / 2;
+        let order = match flood {
+            true => [Class::OnlySyn, Class::Expendable, Class::Unfinished],
+            false => [Class::Expendable, Class::OnlySyn, Class::Unfinished],
+        };
+        order.into_iter().find_map(|class| self.oldest_of(class))
     }
 
-    /// The expendable, or the unfinished, flow unused for longest.
-    pub(super) fn oldest_of(&self, expendable: bool) -> Option<Index> {
-        Some(self.lists[usize::from(expendable)].oldest).filter(|at| *at != NONE)
+    /// The flow of a class unused for longest.
+    pub(crate) fn oldest_of(&self, class: Class) -> Option<Index> {
+        Some(self.lists[class as usize].oldest).filter(|at| *at != NONE)
     }
 
     fn slot(&self, at: Index) -> Option<&Slot> {
@@ -209,8 +273,9 @@ impl FlowTable {
 
     /// Puts an unlinked slot at the end of its list.
     fn append(&mut self, at: Index) {
-        let Some(expendable) = self.slot(at).map(|slot| slot.expendable) else { return };
-        let list = &mut self.lists[usize::from(expendable)];
+        let Some(class) = self.slot(at).map(|slot| slot.class) else { return };
+        let list = &mut self.lists[class as usize];
+        list.len += 1;
         let newest = std::mem::replace(&mut list.newest, at);
         if newest == NONE {
             list.oldest = at;
@@ -225,15 +290,16 @@ impl FlowTable {
 
     fn unlink(&mut self, at: Index) {
         let Some(slot) = self.slot_mut(at) else { return };
-        let (older, newer, expendable) = (slot.older, slot.newer, slot.expendable);
+        let (older, newer, class) = (slot.older, slot.newer, slot.class);
         (slot.older, slot.newer) = (NONE, NONE);
+        self.lists[class as usize].len -= 1;
         match self.slot_mut(older) {
             Some(slot) => slot.newer = newer,
-            None => self.lists[usize::from(expendable)].oldest = newer,
+            None => self.lists[class as usize].oldest = newer,
         }
         match self.slot_mut(newer) {
             Some(slot) => slot.older = older,
-            None => self.lists[usize::from(expendable)].newest = older,
+            None => self.lists[class as usize].newest = older,
         }
     }
 }
@@ -242,8 +308,21 @@ impl FlowTable {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_flood_of_syns_takes_half_of_the_table() {
+        let syn = crate::sample::syn();
+        let mut table = FlowTable::new();
+        for n in 0..10 {
+            let mut flow = Flow::new(0, n, Stage::First);
+            flow.syn = (n < 6).then_some(syn);
+            flow.stage = if n == 9 { Stage::Done } else { Stage::First };
+            table.insert(key(n as u16), flow, 0);
+        }
+        assert_eq!(drain(&mut table), [0, 1, 9, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
     fn key(n: u16) -> FlowKey {
-        FlowKey { src: 1, dst: 2, src_port: n, dst_port: 443 }
+        FlowKey { src: 1, dst: 2, src_port: n, dst_port: 443, udp: false }
     }
 
     fn drain(table: &mut FlowTable) -> Vec<u32> {
@@ -280,6 +359,6 @@ mod tests {
 
     #[test]
     fn a_flow_without_data_is_small() {
-        assert!(size_of::<Option<Slot>>() <= 240, "{}", size_of::<Option<Slot>>());
+        assert!(size_of::<Option<Slot>>() <= 256, "{}", size_of::<Option<Slot>>());
     }
 }

@@ -95,6 +95,14 @@ impl Spec {
         body
     }
 
+    /// The body of a DTLS message with this cookie.
+    pub(crate) fn dtls_body(&self, cookie: &[u8]) -> Vec<u8> {
+        let mut body = self.body();
+        let at = 35 + usize::from(body[34]);
+        body.splice(at..at, [&[cookie.len() as u8][..], cookie].concat());
+        body
+    }
+
     /// The handshake message.
     pub(crate) fn message(&self) -> Vec<u8> {
         let body = self.body();
@@ -134,6 +142,20 @@ impl Default for Tcp<'_> {
     fn default() -> Self {
         Self { from: (1, 40_000), to: (2, 443), seq: 0, flags: 0x18, options: &[], payload: &[] }
     }
+}
+
+/// A captured SYN.
+pub(crate) fn syn() -> crate::flow::Syn {
+    let segment = crate::Segment { seq: 0, flags: 2, window: 0, options: &[], payload: &[] };
+    let ip = crate::IpMeta { ttl: 64, total_length: 40, id: 0, df: true };
+    crate::flow::Syn { time: 0, ip, options: crate::tcp::SynOptions::of(&segment) }
+}
+
+/// A UDP datagram from 10.0.0.1:40000 to 10.0.0.2:443 as an IPv4 packet.
+pub(crate) fn udp_packet(payload: &[u8]) -> Vec<u8> {
+    let len = (8 + payload.len()) as u16;
+    let datagram = [&pairs(&[40_000, 443, len, 0])[..], payload].concat();
+    ipv4(17, 64, [10, 0, 0, 1], [10, 0, 0, 2], &datagram)
 }
 
 /// TCP header and payload.

@@ -222,10 +222,28 @@ pub struct ClientHello<'a> {
 impl<'a> ClientHello<'a> {
     /// Parses the body of a ClientHello message (without its handshake header). Bytes after the extension list are
     /// ignored; extensions are checked for their lengths, not for their content.
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn parse(body: &'a [u8]) -> Result<Self, Reason> {
+        Self::parse_as(body, false)
+    }
+
+    /// The same for DTLS, whose hello has a cookie after the session ID (RFC 6347 section 4.2.1).
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse_dtls(body: &'a [u8]) -> Result<Self, Reason> {
+        Self::parse_as(body, true)
+    }
+
+    fn parse_as(body: &'a [u8], dtls: bool) -> Result<Self, Reason> {
         let legacy_version = u16_at(body, 0).ok_or(Reason::TooShort)?;
         let mut rest = body.get(34..).ok_or(Reason::TooShort)?; // after the random
         take_vector(&mut rest, 1).ok_or(Reason::TooShort)?; // session id
+        if dtls {
+            take_vector(&mut rest, 1).ok_or(Reason::TooShort)?; // cookie
+        }
         let ciphers = take_vector(&mut rest, 2).ok_or(Reason::TooShort)?;
         take_vector(&mut rest, 1).ok_or(Reason::TooShort)?; // compression methods
         if ciphers.len() % 2 != 0 {
@@ -280,6 +298,12 @@ impl<'a> ClientHello<'a> {
         take_vector(&mut names, 1)
     }
 
+    /// The protocol names of ALPN in wire order; ends early at one that is not all there.
+    pub fn alpns(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut names = self.list(extension::ALPN, 2);
+        std::iter::from_fn(move || take_vector(&mut names, 1))
+    }
+
     /// The values of `supported_versions`; none if the extension is missing.
     pub fn supported_versions(&self) -> impl Iterator<Item = u16> + use<'a> {
         u16s(self.list(extension::SUPPORTED_VERSIONS, 1))
@@ -298,6 +322,30 @@ impl<'a> ClientHello<'a> {
     /// The values of `ec_point_formats`; empty if the extension is missing.
     pub fn point_formats(&self) -> &'a [u8] {
         self.list(extension::EC_POINT_FORMATS, 1)
+    }
+
+    /// Whether the hello offers Encrypted Client Hello (RFC 9849), or pretends to: a GREASE offer looks the same.
+    pub fn offers_ech(&self) -> bool {
+        self.extension(extension::ENCRYPTED_CLIENT_HELLO).is_some()
+    }
+
+    /// The named groups for which the hello holds a key share, in wire order, GREASE included.
+    pub fn key_shares(&self) -> impl Iterator<Item = u16> + use<'a> {
+        let mut shares = self.list(extension::KEY_SHARE, 2);
+        std::iter::from_fn(move || {
+            let group = u16_at(shares, 0)?;
+            let mut rest = &shares[2..];
+            take_vector(&mut rest, 2)?;
+            shares = rest;
+            Some(group)
+        })
+    }
+
+    /// Whether a key share is of a post-quantum group: ML-KEM alone or combined with a curve, or its draft, Kyber.
+    pub fn has_post_quantum_share(&self) -> bool {
+        self.key_shares().any(
+            |group| matches!(group, 0x0200..=0x0202 | 0x11eb..=0x11ed | 0x6399 | 0x639a | 0xfe30 | 0xfe31 | 0xfe32),
+        )
     }
 
     /// Whether the client sends data before the server has answered.
@@ -321,6 +369,8 @@ pub mod extension {
     pub const ALPN: u16 = 0x0010;
     pub const EARLY_DATA: u16 = 0x002a;
     pub const SUPPORTED_VERSIONS: u16 = 0x002b;
+    pub const KEY_SHARE: u16 = 0x0033;
+    pub const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 }
 
 /// Iterates over an extension list; ends early at the first extension that is not all there.

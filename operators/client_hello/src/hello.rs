@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use sha2::{Digest, Sha256};
 
-use super::flow::{Flow, FlowKey, Stage};
+use super::flow::{Flow, FlowKey};
 use super::ip::IpMeta;
 use super::tcp::TcpMeta;
 use super::tls::ClientHello;
-use crate::fingerprint::{self, ja3, ja4::Ja4};
+use crate::fingerprint::{self, Transport, ja3, ja4::Ja4};
 
 /// A ClientHello with its fingerprints and what the network told about its sender.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,9 @@ pub struct Hello {
     /// Names the connection: 16 hex digits made of addresses, ports and the time of its first packet. The same in every
     /// run over the same packets.
     pub conn_id: String,
-    /// 0 for the first hello of the connection, 1 for the answer to a HelloRetryRequest.
+    /// What carried the hello.
+    pub transport: Transport,
+    /// 0 for the first hello of the connection, 1 for the answer to a HelloRetryRequest or HelloVerifyRequest.
     pub index: u8,
     /// IP header of the SYN, because its fields are the same for every connection of a system; of the packet that
     /// completed the hello if the SYN was not captured (`tcp` is `None`).
@@ -41,8 +43,18 @@ pub struct Hello {
     pub sni: Option<String>,
     /// The first protocol of ALPN, bytes that are no UTF-8 replaced.
     pub alpn: Option<String>,
+    /// All protocols of ALPN.
+    pub alpns: Vec<String>,
+    /// Encrypted Client Hello is offered, or a GREASE offer of it.
+    pub ech: bool,
+    /// A key share is of a post-quantum group.
+    pub post_quantum: bool,
+    /// Data is sent before the server has answered.
+    pub early_data: bool,
     /// JA4.
     pub ja4: String,
+    /// What JA4 is made of; gives its other forms.
+    pub values: Ja4,
     /// JA3, unhashed.
     pub ja3: String,
     /// MD5 of `ja3`.
@@ -51,17 +63,24 @@ pub struct Hello {
 
 /// The packet that completed the hello.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
+pub(crate) struct Arrival {
     /// Nanoseconds since the epoch.
     pub time: i64,
     pub ip: IpMeta,
 }
 
 /// Puts together what is known about a hello of this flow.
-pub(super) fn describe(flow: &Flow, key: &FlowKey, arrival: &Arrival, hello: &ClientHello<'_>) -> Hello {
-    let transport = fingerprint::Transport::Tcp;
+pub(crate) fn describe(
+    flow: &Flow,
+    key: &FlowKey,
+    arrival: &Arrival,
+    transport: Transport,
+    index: u8,
+    hello: &ClientHello<'_>,
+) -> Hello {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let ja3 = ja3::ja3(hello);
+    let values = Ja4::new(hello, transport);
     Hello {
         time: arrival.time,
         src: Ipv6Addr::from(key.src).to_canonical(),
@@ -69,14 +88,20 @@ pub(super) fn describe(flow: &Flow, key: &FlowKey, arrival: &Arrival, hello: &Cl
         dst: Ipv6Addr::from(key.dst).to_canonical(),
         dst_port: key.dst_port,
         conn_id: connection_id(key, flow.first),
-        index: u8::from(flow.stage == Stage::Second),
+        transport,
+        index,
         ip: flow.syn.map_or(arrival.ip, |syn| syn.ip),
         tcp: flow.syn.map(|syn| syn.options.meta()),
         syn_to_clienthello_ms: flow.syn.map(|syn| arrival.time.saturating_sub(syn.time) as f64 / 1e6),
         tls_version: fingerprint::ja4::version_name(fingerprint::ja4::offered_version(hello, transport)),
         sni: hello.server_name().map(text),
         alpn: hello.alpn().map(text),
-        ja4: Ja4::new(hello, transport).hashed(),
+        alpns: hello.alpns().map(text).collect(),
+        ech: hello.offers_ech(),
+        post_quantum: hello.has_post_quantum_share(),
+        early_data: hello.offers_early_data(),
+        ja4: values.hashed(),
+        values,
         ja3_hash: ja3::hash(&ja3),
         ja3,
     }

@@ -4,7 +4,7 @@
 use md5::{Digest, Md5};
 
 use super::{is_grease, push_hex};
-use crate::decode::tls::ClientHello;
+use crate::tls::ClientHello;
 
 /// `version,ciphers,extensions,groups,point formats` in decimal, the values of a list joined by `-`, GREASE left out.
 pub fn ja3(hello: &ClientHello<'_>) -> String {
@@ -29,19 +29,25 @@ pub fn hash(ja3: &str) -> String {
 }
 
 fn push_list(out: &mut String, values: impl IntoIterator<Item = u16>) {
-    let mut digits = itoa::Buffer::new();
     let mut separator = "";
     for value in values.into_iter().filter(|value| !is_grease(*value)) {
         out.push_str(separator);
-        out.push_str(digits.format(value));
+        push_number(out, value);
         separator = "-";
     }
+}
+
+/// Appends a number in decimal: several times as fast as formatting it.
+fn push_number(out: &mut String, value: u16) {
+    let digits = [10_000, 1000, 100, 10].into_iter().skip_while(|unit| value < *unit);
+    out.extend(digits.map(|unit| char::from(b'0' + (value / unit % 10) as u8)));
+    out.push(char::from(b'0' + (value % 10) as u8));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::sample::{self, Spec};
+    use crate::sample::{self, Spec};
 
     fn of(spec: &Spec) -> String {
         ja3(&ClientHello::parse(&spec.body()).expect("a hello"))

@@ -1,14 +1,12 @@
-//! IPv4 (RFC 791), IPv6 with its extension headers (RFC 8200), and the tunnels that carry them: IP-in-IP (RFC 2003,
-//! RFC 2473) and GRE (RFC 2784, RFC 2890).
+//! IPv4 (RFC 791) and IPv6 with its extension headers (RFC 8200).
 
 use std::net::Ipv4Addr;
 
-use super::bytes::{u8_at, u16_at};
-use super::link;
+use super::bytes::{u8_at, u16_at, u32_at};
 use super::packet::Skip;
 
 /// IP protocol numbers that are followed.
-pub(super) mod protocol {
+pub(crate) mod protocol {
     pub const IPV4: u8 = 4;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
@@ -41,9 +39,20 @@ pub struct IpMeta {
     pub df: bool,
 }
 
+/// Where the payload of a fragment belongs (RFC 791 section 3.2, RFC 8200 section 4.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Identification: the same for all fragments of a packet.
+    pub id: u32,
+    /// Bytes of the packet's payload in front of this part.
+    pub offset: u32,
+    /// More fragments follow.
+    pub more: bool,
+}
+
 /// An IP header and what follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ip<'a> {
+pub(crate) struct Ip<'a> {
     /// Source address; IPv4 as IPv4-mapped IPv6.
     pub src: u128,
     /// Destination address; IPv4 as IPv4-mapped IPv6.
@@ -55,10 +64,12 @@ pub(super) struct Ip<'a> {
     pub payload: &'a [u8],
     /// The header announces more bytes than were captured.
     pub cut: bool,
+    /// Set if this is only a part of a packet; `protocol` is then that of the packet's first byte.
+    pub fragment: Option<Place>,
 }
 
 /// Reads one IP header, whichever version its first four bits name.
-pub(super) fn read(data: &[u8]) -> Result<Ip<'_>, Skip> {
+pub(crate) fn read(data: &[u8]) -> Result<Ip<'_>, Skip> {
     match u8_at(data, 0).ok_or(Skip::Short)? >> 4 {
         4 => v4(data),
         6 => v6(data),
@@ -75,9 +86,6 @@ fn v4(data: &[u8]) -> Result<Ip<'_>, Skip> {
     let announced = if total_length == 0 { data.len() } else { usize::from(total_length) };
     if header_len < 20 || announced < header_len {
         return Err(Skip::Malformed);
-    }
-    if fragment & 0x3fff != 0 {
-        return Err(Skip::Fragment);
     }
     let address = |at: usize| {
         let octets = [header[at], header[at + 1], header[at + 2], header[at + 3]];
@@ -96,6 +104,11 @@ fn v4(data: &[u8]) -> Result<Ip<'_>, Skip> {
         protocol: header[9],
         payload: data.get(header_len..end).ok_or(Skip::Short)?,
         cut: end < announced,
+        fragment: (fragment & 0x3fff != 0).then(|| Place {
+            id: u16::from_be_bytes([header[4], header[5]]).into(),
+            offset: u32::from(fragment & 0x1fff) * 8,
+            more: fragment & 0x2000 != 0,
+        }),
     })
 }
 
@@ -110,7 +123,7 @@ fn v6(data: &[u8]) -> Result<Ip<'_>, Skip> {
         u128::from_be_bytes(octets)
     };
     let end = announced.min(data.len());
-    let (protocol, payload) = after_extensions(header[6], &data[40..end])?;
+    let (protocol, payload, fragment) = after_extensions(header[6], &data[40..end])?;
     Ok(Ip {
         src: address(8),
         dst: address(24),
@@ -123,11 +136,12 @@ fn v6(data: &[u8]) -> Result<Ip<'_>, Skip> {
         protocol,
         payload,
         cut: end < announced,
+        fragment,
     })
 }
 
-/// Follows IPv6 extension headers to the first that is none.
-fn after_extensions(mut next: u8, mut rest: &[u8]) -> Result<(u8, &[u8]), Skip> {
+/// Follows IPv6 extension headers to the first that is none, or to what a fragment holds.
+pub(crate) fn after_extensions(mut next: u8, mut rest: &[u8]) -> Result<(u8, &[u8], Option<Place>), Skip> {
     for _ in 0..=MAX_EXTENSIONS {
         let len = match next {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6 => {
@@ -136,38 +150,20 @@ fn after_extensions(mut next: u8, mut rest: &[u8]) -> Result<(u8, &[u8]), Skip> 
             AUTHENTICATION => 8 + usize::from(u8_at(rest, 1).ok_or(Skip::Short)?) * 4,
             FRAGMENT => {
                 // An atomic fragment (RFC 6946) is a whole packet: offset 0, no more to come.
-                if u16_at(rest, 2).ok_or(Skip::Short)? & 0xfff9 != 0 {
-                    return Err(Skip::Fragment);
+                let place = u16_at(rest, 2).ok_or(Skip::Short)?;
+                if place & 0xfff9 != 0 {
+                    let id = u32_at(rest, 4).ok_or(Skip::Short)?;
+                    let place = Place { id, offset: u32::from(place & 0xfff8), more: place & 1 != 0 };
+                    return Ok((rest[0], &rest[8..], Some(place)));
                 }
                 8
             }
-            _ => return Ok((next, rest)),
+            _ => return Ok((next, rest, None)),
         };
         next = u8_at(rest, 0).ok_or(Skip::Short)?;
         rest = rest.get(len..).ok_or(Skip::Short)?;
     }
     Err(Skip::Malformed)
-}
-
-/// The IP packet inside a GRE packet, version 0, that carries IPv4, IPv6 or Ethernet.
-pub(super) fn gre(data: &[u8]) -> Result<&[u8], Skip> {
-    const CHECKSUM: u16 = 0x8000;
-    const ROUTING: u16 = 0x4000;
-    const KEY: u16 = 0x2000;
-    const SEQUENCE: u16 = 0x1000;
-    const VERSION: u16 = 0x0007;
-    let flags = u16_at(data, 0).ok_or(Skip::Short)?;
-    let carried = u16_at(data, 2).ok_or(Skip::Short)?;
-    if flags & (ROUTING | VERSION) != 0 {
-        return Err(Skip::NotIp);
-    }
-    let optional = [CHECKSUM, KEY, SEQUENCE].iter().filter(|flag| flags & **flag != 0).count();
-    let inner = data.get(4 + 4 * optional..).ok_or(Skip::Short)?;
-    match carried {
-        0x0800 | 0x86dd => Ok(inner),
-        0x6558 => link::ethernet(inner),
-        _ => Err(Skip::NotIp),
-    }
 }
 
 #[cfg(test)]
@@ -198,9 +194,13 @@ mod tests {
     #[test]
     fn fragments_of_both_versions_are_told_apart_from_whole_packets() {
         let more = [protocol::TCP, 0, 0, 1, 0, 0, 0, 7, 1, 2];
-        assert_eq!(read(&v6_packet(FRAGMENT, &more)), Err(Skip::Fragment));
+        let packet = v6_packet(FRAGMENT, &more);
+        let part = read(&packet).expect("a fragment");
+        assert_eq!(part.fragment, Some(Place { id: 7, offset: 0, more: true }));
+        assert_eq!((part.protocol, part.payload), (protocol::TCP, &[1, 2][..]));
         let mut v4 = vec![0x45, 0, 0, 21, 0, 9, 0x20, 0, 64, 6, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0xff];
-        assert_eq!(read(&v4), Err(Skip::Fragment));
+        let place = read(&v4).expect("a fragment").fragment;
+        assert_eq!(place, Some(Place { id: 9, offset: 0, more: true }));
         v4[6] = 0x40;
         let ip = read(&v4).expect("a readable packet");
         assert_eq!(ip.meta, IpMeta { ttl: 64, total_length: 21, id: 9, df: true });
@@ -218,13 +218,5 @@ mod tests {
         assert_eq!(read(&v4), Err(Skip::Malformed));
         v4[3] = 0;
         assert_eq!(read(&v4).expect("offloaded").payload, [0xff, 0, 0]);
-    }
-
-    #[test]
-    fn gre_options_are_skipped() {
-        assert_eq!(gre(&[0, 0, 8, 0, 0x45]), Ok(&[0x45][..]));
-        assert_eq!(gre(&[0x20, 0, 0x86, 0xdd, 0, 0, 0, 1, 0x60]), Ok(&[0x60][..]));
-        assert_eq!(gre(&[0x00, 1, 8, 0, 0x45]), Err(Skip::NotIp));
-        assert_eq!(gre(&[0xb0, 0, 8, 0, 0x45]), Err(Skip::Short));
     }
 }

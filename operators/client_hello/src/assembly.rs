@@ -9,7 +9,7 @@ const PIECE_OVERHEAD: usize = size_of::<Piece>() + 16;
 /// Bytes in order from a base sequence number, and pieces that came ahead of a gap. The base belongs to the connection
 /// and is given to each call.
 #[derive(Debug, Default)]
-pub(super) struct Assembly {
+pub(crate) struct Assembly {
     /// What follows the base without a gap.
     data: Vec<u8>,
     /// Ordered, without overlaps; each begins after `data` ends unless the stream's start is unknown.
@@ -28,7 +28,7 @@ struct Piece {
 
 /// What a segment brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Brought {
+pub(crate) enum Brought {
     /// Nothing that was not known.
     Nothing,
     /// Nothing, because all of it lies beyond the window.
@@ -41,12 +41,12 @@ pub(super) enum Brought {
 
 impl Assembly {
     /// Starts with bytes in order from the base.
-    pub(super) fn starting_with(data: &[u8], need: usize) -> Self {
+    pub(crate) fn starting_with(data: &[u8], need: usize) -> Self {
         Self { data: data.to_vec(), segments: 1, need, ..Self::default() }
     }
 
     /// Adds the part of `payload` that lies in the `window` bytes after `base`.
-    pub(super) fn insert(&mut self, base: u32, seq: u32, payload: &[u8], window: usize) -> Brought {
+    pub(crate) fn insert(&mut self, base: u32, seq: u32, payload: &[u8], window: usize) -> Brought {
         let known = self.data.len();
         if distance(base, seq) >= window as i64 {
             return Brought::Beyond;
@@ -65,7 +65,7 @@ impl Assembly {
     }
 
     /// Adds `payload` while the start of the stream is unknown: anything within `window` bytes before or after `base`.
-    pub(super) fn hold(&mut self, base: u32, seq: u32, payload: &[u8], window: usize) -> Brought {
+    pub(crate) fn hold(&mut self, base: u32, seq: u32, payload: &[u8], window: usize) -> Brought {
         match clip(distance(base, seq), payload, -(window as i64), window as i64) {
             Some((start, fresh)) if self.merge(base, start, fresh) => {
                 self.segments += 1;
@@ -76,39 +76,56 @@ impl Assembly {
     }
 
     /// The bytes in order, if there are enough to be worth parsing.
-    pub(super) fn ready(&self) -> Option<&[u8]> {
+    pub(crate) fn ready(&self) -> Option<&[u8]> {
         (self.data.len() >= self.need.max(1)).then_some(&self.data)
     }
 
     /// Drops `consumed` bytes, which may be more than there are, and moves on to `base` behind them.
-    pub(super) fn advance(&mut self, base: u32, consumed: usize, need: usize) {
+    pub(crate) fn advance(&mut self, base: u32, consumed: usize, need: usize) {
         self.data.drain(..consumed.min(self.data.len()));
         self.need = need;
         self.absorb(base);
     }
 
+    /// Whether `payload` holds other bytes than those known for the same places.
+    pub(crate) fn contradicts(&self, base: u32, seq: u32, payload: &[u8]) -> bool {
+        let start = distance(base, seq);
+        let differs = |at: i64, known: &[u8]| {
+            let (from, to) = (start.max(at), (start + payload.len() as i64).min(at + known.len() as i64));
+            from < to
+                && payload[(from - start) as usize..(to - start) as usize]
+                    != known[(from - at) as usize..(to - at) as usize]
+        };
+        differs(0, &self.data) || self.pieces.iter().any(|piece| differs(distance(base, piece.seq), &piece.bytes))
+    }
+
+    /// The bytes in order.
+    pub(crate) fn into_data(self) -> Vec<u8> {
+        self.data
+    }
+
     /// How many bytes are in order.
-    pub(super) fn in_order(&self) -> usize {
+    pub(crate) fn in_order(&self) -> usize {
         self.data.len()
     }
 
     /// Segments that brought something so far.
-    pub(super) fn segments(&self) -> usize {
+    pub(crate) fn segments(&self) -> usize {
         self.segments
     }
 
     /// Starts the count of segments again.
-    pub(super) fn reset_segments(&mut self) {
+    pub(crate) fn reset_segments(&mut self) {
         self.segments = 0;
     }
 
     /// Memory held, in bytes.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.data.capacity() + self.pieces.iter().map(|piece| piece.bytes.len() + PIECE_OVERHEAD).sum::<usize>()
     }
 
     /// Nothing is stored.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.data.is_empty() && self.pieces.is_empty()
     }
 
@@ -145,7 +162,7 @@ impl Assembly {
 }
 
 /// How far `seq` lies after `base`, in sequence space (RFC 9293 section 3.4): wraps around.
-pub(super) fn distance(base: u32, seq: u32) -> i64 {
+pub(crate) fn distance(base: u32, seq: u32) -> i64 {
     i64::from(seq.wrapping_sub(base) as i32)
 }
 
