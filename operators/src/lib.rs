@@ -7,6 +7,7 @@ pub mod detect;
 pub mod enrich;
 mod exchange;
 pub mod filter;
+pub mod fingerprint;
 pub mod format;
 mod linear;
 pub mod sink;

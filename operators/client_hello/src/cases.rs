@@ -90,7 +90,7 @@ fn one_segment() {
     assert_eq!(hello.syn_to_clienthello_ms, Some(1.0));
     let tcp = hello.tcp.as_ref().expect("the SYN's fields");
     assert_eq!((tcp.options.as_str(), tcp.mss, tcp.window_scale), ("MSS,NOP,WS", Some(1460), Some(7)));
-    assert_eq!(hello.ip, IpMeta { ttl: 64, total_length: 48, id: 0x1234, df: true });
+    assert_eq!(hello.ip, IpMeta { ttl: 64, total_length: Some(48), id: Some(0x1234), df: Some(true) });
     assert_eq!(hello.conn_id.len(), 16);
     assert_eq!(capture.counters().iter().find(|(name, _)| *name == "hellos"), Some(("hellos", 1)));
 }
@@ -180,7 +180,7 @@ fn without_a_syn() {
         assert_eq!(capture.only_ja4(), JA4);
         let hello = &capture.hellos[0];
         assert_eq!((&hello.tcp, hello.syn_to_clienthello_ms), (&None, None));
-        assert_ne!(hello.ip.total_length, 48);
+        assert_ne!(hello.ip.total_length, Some(48));
     }
 }
 

@@ -144,7 +144,7 @@ mod tests {
     use crate::ip::{Place, protocol};
 
     fn part(id: u32, offset: u32, more: bool, payload: &[u8]) -> Ip<'_> {
-        let meta = IpMeta { ttl: 64, total_length: 0, id: 0, df: false };
+        let meta = IpMeta { ttl: 64, total_length: None, id: None, df: None };
         let fragment = Some(Place { id, offset, more });
         Ip { src: 1, dst: 2, meta, protocol: protocol::UDP, payload, cut: false, fragment }
     }

@@ -31,12 +31,20 @@ const MAX_EXTENSIONS: usize = 8;
 pub struct IpMeta {
     /// IPv4 time to live, IPv6 hop limit.
     pub ttl: u8,
-    /// Bytes of the IP packet with its header. 0 if the sender's network card was to fill it in (segmentation offload).
-    pub total_length: u16,
-    /// IPv4 identification; 0 for IPv6.
-    pub id: u16,
-    /// IPv4 "don't fragment"; true for IPv6, whose routers never fragment.
-    pub df: bool,
+    /// Bytes of the IP packet with its header; `None` if the sender's network card was to fill it in (segmentation
+    /// offload).
+    pub total_length: Option<u16>,
+    /// IPv4 identification; `None` for IPv6.
+    pub id: Option<u16>,
+    /// IPv4 "don't fragment"; `None` for IPv6, whose routers never fragment.
+    pub df: Option<bool>,
+}
+
+impl IpMeta {
+    /// The time to live that the sender probably began with: systems begin with 32, 64, 128 or 255.
+    pub fn initial_ttl(&self) -> u8 {
+        [32, 64, 128].into_iter().find(|initial| self.ttl <= *initial).unwrap_or(255)
+    }
 }
 
 /// Where the payload of a fragment belongs (RFC 791 section 3.2, RFC 8200 section 4.5).
@@ -97,9 +105,9 @@ fn v4(data: &[u8]) -> Result<Ip<'_>, Skip> {
         dst: address(16),
         meta: IpMeta {
             ttl: header[8],
-            total_length,
-            id: u16::from_be_bytes([header[4], header[5]]),
-            df: fragment & 0x4000 != 0,
+            total_length: Some(total_length).filter(|length| *length != 0),
+            id: Some(u16::from_be_bytes([header[4], header[5]])),
+            df: Some(fragment & 0x4000 != 0),
         },
         protocol: header[9],
         payload: data.get(header_len..end).ok_or(Skip::Short)?,
@@ -129,9 +137,9 @@ fn v6(data: &[u8]) -> Result<Ip<'_>, Skip> {
         dst: address(24),
         meta: IpMeta {
             ttl: header[7],
-            total_length: if payload_length == 0 { 0 } else { payload_length.saturating_add(40) },
-            id: 0,
-            df: true,
+            total_length: Some(payload_length.saturating_add(40)).filter(|_| payload_length != 0),
+            id: None,
+            df: None,
         },
         protocol,
         payload,
@@ -188,7 +196,7 @@ mod tests {
         let packet = v6_packet(HOP_BY_HOP, &rest);
         let ip = read(&packet).expect("a readable packet");
         assert_eq!((ip.protocol, ip.payload), (protocol::TCP, &b"tcp"[..]));
-        assert_eq!(ip.meta, IpMeta { ttl: 57, total_length: packet.len() as u16, id: 0, df: true });
+        assert_eq!(ip.meta, IpMeta { ttl: 57, total_length: Some(packet.len() as u16), id: None, df: None });
     }
 
     #[test]
@@ -203,7 +211,7 @@ mod tests {
         assert_eq!(place, Some(Place { id: 9, offset: 0, more: true }));
         v4[6] = 0x40;
         let ip = read(&v4).expect("a readable packet");
-        assert_eq!(ip.meta, IpMeta { ttl: 64, total_length: 21, id: 9, df: true });
+        assert_eq!(ip.meta, IpMeta { ttl: 64, total_length: Some(21), id: Some(9), df: Some(true) });
         assert_eq!(ip.src, u128::from(Ipv4Addr::new(1, 2, 3, 4).to_ipv6_mapped()));
     }
 

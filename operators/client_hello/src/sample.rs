@@ -147,7 +147,7 @@ impl Default for Tcp<'_> {
 /// A captured SYN.
 pub(crate) fn syn() -> crate::flow::Syn {
     let segment = crate::Segment { seq: 0, flags: 2, window: 0, options: &[], payload: &[] };
-    let ip = crate::IpMeta { ttl: 64, total_length: 40, id: 0, df: true };
+    let ip = crate::IpMeta { ttl: 64, total_length: Some(40), id: Some(0), df: Some(true) };
     crate::flow::Syn { time: 0, ip, options: crate::tcp::SynOptions::of(&segment) }
 }
 

@@ -4,14 +4,14 @@ use pcap::{Activated, Capture};
 
 /// A filter as far as it is known before the linktype is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     user: Option<String>,
     ports: Vec<u16>,
 }
 
 impl Filter {
     /// Packets that pass `user` and are TCP from or to one of `ports`; none given, none asked for.
-    pub(super) fn new(user: Option<String>, ports: Vec<u16>) -> Self {
+    pub(crate) fn new(user: Option<String>, ports: Vec<u16>) -> Self {
         Self { user: user.filter(|text| !text.trim().is_empty()), ports }
     }
 
@@ -31,7 +31,7 @@ impl Filter {
     ///
     /// # Errors
     /// libpcap's message. Linktypes without VLAN tags are tried without them.
-    pub(super) fn set<T: Activated + ?Sized>(&self, capture: &mut Capture<T>) -> Result<(), String> {
+    pub(crate) fn set<T: Activated + ?Sized>(&self, capture: &mut Capture<T>) -> Result<(), String> {
         self.first(|text| capture.filter(text, true))
     }
 
@@ -39,7 +39,7 @@ impl Filter {
     ///
     /// # Errors
     /// As [`Filter::set`].
-    pub(super) fn check<T: Activated + ?Sized>(&self, capture: &Capture<T>) -> Result<(), String> {
+    pub(crate) fn check<T: Activated + ?Sized>(&self, capture: &Capture<T>) -> Result<(), String> {
         self.first(|text| capture.compile(text, true).map(drop))
     }
 
@@ -56,7 +56,7 @@ impl Filter {
 }
 
 /// libpcap's own words, without the wrapper's.
-pub(super) fn message(error: &pcap::Error) -> String {
+pub(crate) fn message(error: &pcap::Error) -> String {
     match error {
         pcap::Error::PcapError(message) => message.clone(),
         other => other.to_string(),

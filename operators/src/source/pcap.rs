@@ -134,7 +134,7 @@ fn compiles<T: pcap::Activated + ?Sized>(
 }
 
 /// Opens a capture file.
-fn open(path: &Path) -> Result<Capture<Offline>, String> {
+pub(crate) fn open(path: &Path) -> Result<Capture<Offline>, String> {
     let shown = path.display();
     let metadata = std::fs::metadata(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
     if !metadata.is_file() {

@@ -63,8 +63,7 @@ impl HelloRows {
             Some(&hello.ja4),
             Some(&hello.ja3),
             Some(&hello.ja3_hash),
-            // QUIC is not decoded from packets.
-            Some("tcp"),
+            Some(hello.transport.name()),
         ];
         for (values, text) in self.texts.iter_mut().zip(texts) {
             values.append_option(text);
@@ -73,9 +72,9 @@ impl HelloRows {
             values.append_value(port);
         }
         self.ip.0.append_value(hello.ip.ttl);
-        self.ip.1.append_value(hello.ip.total_length);
-        self.ip.2.append_value(hello.ip.id);
-        self.ip.3.append_value(hello.ip.df);
+        self.ip.1.append_option(hello.ip.total_length);
+        self.ip.2.append_option(hello.ip.id);
+        self.ip.3.append_option(hello.ip.df);
         self.tcp.0.append_option(tcp.map(|tcp| tcp.window_size));
         self.tcp.1.append_option(tcp.and_then(|tcp| tcp.mss));
         self.tcp.2.append_option(tcp.and_then(|tcp| tcp.window_scale));
