@@ -90,7 +90,10 @@ enum Tunnel {
 /// The command, for [`engine::cli::main`].
 pub fn command() -> Extra {
     let command = clap::Command::new("fingerprint");
-    Extra { command: Options::augment_args(command), run: |matches| Options::from_arg_matches(matches).map_or(Exit::Refused, |options| run(&options)) }
+    Extra {
+        command: Options::augment_args(command),
+        run: |matches| Options::from_arg_matches(matches).map_or(Exit::Refused, |options| run(&options)),
+    }
 }
 
 fn run(options: &Options) -> Exit {
@@ -170,7 +173,9 @@ impl<W: Write> Work<W> {
         for path in &options.files {
             let shown = path.display().to_string();
             let opened = match path.as_os_str() == "-" {
-                true => pcap::Capture::from_file_with_precision("-", pcap::Precision::Nano).map_err(|error| message(&error)),
+                true => {
+                    pcap::Capture::from_file_with_precision("-", pcap::Precision::Nano).map_err(|error| message(&error))
+                }
                 false => crate::source::pcap::open(path),
             };
             let filter = Filter::new(options.filter.clone(), Vec::new());

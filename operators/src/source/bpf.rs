@@ -10,7 +10,8 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Packets that pass `user` and are TCP from or to one of `ports`; none given, none asked for.
+    /// Packets that pass `user` and are TCP or UDP from or to one of `ports`, or fragments, whose ports cannot be told;
+    /// none given, none asked for.
     pub(crate) fn new(user: Option<String>, ports: Vec<u16>) -> Self {
         Self { user: user.filter(|text| !text.trim().is_empty()), ports }
     }
@@ -22,8 +23,9 @@ impl Filter {
         if self.ports.is_empty() {
             return vec![self.user.clone().unwrap_or_default()];
         }
-        let ports: Vec<String> = self.ports.iter().map(|port| format!("tcp port {port}")).collect();
-        let ports = ports.join(" or ");
+        let ports: Vec<String> = self.ports.iter().map(|port| format!("tcp port {port} or udp port {port}")).collect();
+        // A fragment but the first has no ports; of IPv6 those are meant that begin with a fragment header.
+        let ports = format!("{} or (ip[6:2] & 0x1fff != 0) or (ip6[6] = 44)", ports.join(" or "));
         vec![format!("{prefix}({ports} or (vlan and ({ports} or (vlan and ({ports})))))"), format!("{prefix}({ports})")]
     }
 

@@ -108,7 +108,7 @@ pub(crate) struct Live {
 
 impl Live {
     /// Opens the interface and starts the thread. `packets` makes the rows, given the linktype.
-    pub(crate) fn start(
+    pub(super) fn start(
         settings: &Settings,
         metrics: &NodeMetrics,
         packets: impl FnOnce(i32) -> Packets,
