@@ -93,6 +93,7 @@ class RealClients(unittest.TestCase):
         cls.server.tls.num_tickets = 0
         cls.port = cls.server.server_address[1]
         threading.Thread(target=cls.server.serve_forever, daemon=True).start()
+        cls.addClassCleanup(cls.server.server_close)
         cls.addClassCleanup(cls.server.shutdown)
 
     def capture(self, client: str, run: "callable", stable_ja3: bool = True) -> None:
@@ -103,11 +104,11 @@ class RealClients(unittest.TestCase):
             recorder = subprocess.Popen(["dumpcap", "-q", "-i", "lo", "-f", f"tcp port {self.port}", "-w", recording],
                                         stderr=subprocess.DEVNULL)
         engine = subprocess.Popen([ENGINE, "fingerprint", "-i", "lo", "-f", f"port {self.port}", "--count", str(HANDSHAKES),
-                                   "--seconds", "120"], stdout=subprocess.PIPE, text=True)
+                                   "--seconds", "200"], stdout=subprocess.PIPE, text=True)
         time.sleep(1.5)
         try:
             run()
-            lines = engine.communicate(timeout=130)[0].splitlines()
+            lines = engine.communicate(timeout=210)[0].splitlines()
         finally:
             engine.kill()
             engine.wait()
@@ -205,6 +206,7 @@ class RealClients(unittest.TestCase):
             pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Plain)
             plain = pages.server_address[1]
             threading.Thread(target=pages.serve_forever, daemon=True).start()
+            self.addCleanup(pages.server_close)
             self.addCleanup(pages.shutdown)
             self.capture("firefox", run)
 
