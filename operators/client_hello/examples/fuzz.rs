@@ -134,8 +134,9 @@ impl Random {
 }
 
 fn seeds(folder: &Path) -> Vec<Case> {
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
     paths.sort();
     paths.iter().filter_map(|path| read(&std::fs::read(path).ok()?)).filter(|case| !case.frames.is_empty()).collect()
 }

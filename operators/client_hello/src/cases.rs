@@ -586,7 +586,9 @@ fn seeds_for_the_fuzzer() {
     };
     let initial = |version: u32| {
         let frames = [quic::sample::crypto(300, &message[300..]), quic::sample::crypto(0, &message[..300])];
-        let packet = |(n, frame): (usize, &Vec<u8>)| sample::udp_packet(&quic::sample::initial(n as u32, version, id, id, frame));
+        let packet = |(n, frame): (usize, &Vec<u8>)| {
+            sample::udp_packet(&quic::sample::initial(n as u32, version, id, id, frame))
+        };
         frames.iter().enumerate().map(packet).collect::<Vec<_>>()
     };
     let whole = tcp(8, &record);
@@ -612,7 +614,11 @@ fn seeds_for_the_fuzzer() {
         ("starttls", 101, behind(b"EHLO example.org\r\nSTARTTLS\r\n")),
         ("quic", 101, initial(1)),
         ("quic2", 101, initial(quic::sample::V2)),
-        ("dtls", 101, dtls::sample::records(&spec.dtls_body(b"cookie"), 1, 100).iter().map(|d| sample::udp_packet(d)).collect()),
+        (
+            "dtls",
+            101,
+            dtls::sample::records(&spec.dtls_body(b"cookie"), 1, 100).iter().map(|d| sample::udp_packet(d)).collect(),
+        ),
     ];
     for (name, linktype, frames) in seeds {
         let numbers = |numbers: [u32; 4]| numbers.map(u32::to_le_bytes).concat();

@@ -186,17 +186,17 @@ impl HelloExtractor {
             None if self.flows.find(&key.reversed()).is_some() => return,
             None => {
                 let datagrams = if dtls::is_client_hello(payload) {
-                    Datagrams::Dtls(dtls::Connection::default())
+                    Datagrams::Dtls(Box::default())
                 } else {
                     let Some(connection) = quic::Connection::of(payload, &mut self.joined) else {
                         self.counters.quic_initials += 1;
                         self.counters.quic_undecryptable += 1;
                         return;
                     };
-                    Datagrams::Quic(connection)
+                    Datagrams::Quic(Box::new(connection))
                 };
                 let mut flow = Flow::new(ts, 0, Stage::First);
-                flow.datagrams = Some(Box::new(datagrams));
+                flow.datagrams = Some(datagrams);
                 self.buffered += flow.held();
                 self.insert(key, flow, ts)
             }
@@ -207,7 +207,7 @@ impl HelloExtractor {
         let arrival = Arrival { time: ts, ip: packet.ip };
         let mut hellos = 0;
         let Self { limits, counters, joined, .. } = self;
-        let is_over = match &mut *datagrams {
+        let is_over = match &mut datagrams {
             Datagrams::Quic(connection) => {
                 connection.datagram(payload, limits, counters, joined, &mut |hello, index| {
                     hellos += 1;

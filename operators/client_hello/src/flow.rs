@@ -72,7 +72,7 @@ pub(crate) struct Flow {
     pub skipped: usize,
     pub syn: Option<Syn>,
     pub assembly: Option<Box<Assembly>>,
-    pub datagrams: Option<Box<Datagrams>>,
+    pub datagrams: Option<Datagrams>,
     /// The client has sent more than a SYN.
     pub confirmed: bool,
 }
@@ -80,8 +80,8 @@ pub(crate) struct Flow {
 /// What is known of a connection over UDP.
 #[derive(Debug)]
 pub(crate) enum Datagrams {
-    Quic(quic::Connection),
-    Dtls(dtls::Connection),
+    Quic(Box<quic::Connection>),
+    Dtls(Box<dtls::Connection>),
 }
 
 impl Datagrams {
