@@ -9,7 +9,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    engine::cli::main(operators::registry(), web::start)
+    engine::cli::main(operators::registry(), web::start, vec![operators::fingerprint::command()])
 }
 
 #[cfg(test)]

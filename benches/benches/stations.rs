@@ -6,8 +6,8 @@
 use std::hint::black_box;
 use std::path::Path;
 
+use client_hello::{HelloExtractor, Limits};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use operators::decode::{HelloExtractor, Limits};
 use operators::format::{Format, LineParser, Rows};
 
 fn recording(name: &str) -> std::path::PathBuf {

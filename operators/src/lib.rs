@@ -2,7 +2,6 @@
 
 pub mod aggregate;
 pub mod correlate;
-pub mod decode;
 pub mod derive;
 pub mod detect;
 pub mod enrich;

@@ -24,13 +24,22 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::plan::{LoadOptions, Plan};
 use crate::registry::Registry;
 use crate::text::printable;
 
 pub use web::{RunState, Web, WebContext, WebService};
+
+/// A command of another crate.
+#[derive(Debug)]
+pub struct Extra {
+    /// Its name, its help and its arguments.
+    pub command: clap::Command,
+    /// Runs it.
+    pub run: fn(&ArgMatches) -> Exit,
+}
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,14 +298,16 @@ enum LogFormat {
 }
 
 /// Runs the command that the process was started with.
-pub fn main(registry: Registry, web: Web) -> ExitCode {
-    command(std::env::args_os(), &registry, web).into()
+pub fn main(registry: Registry, web: Web, extras: Vec<Extra>) -> ExitCode {
+    command(std::env::args_os(), &registry, web, extras).into()
 }
 
 /// Runs a command line, whose first word is the program's name.
-pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, web: Web) -> Exit {
-    let cli = match Cli::try_parse_from(line) {
-        Ok(cli) => cli,
+pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, web: Web, extras: Vec<Extra>) -> Exit {
+    let parsed = parse(line, extras);
+    let cli = match parsed {
+        Ok(Parsed::Own(cli)) => cli,
+        Ok(Parsed::Extra(run, matches)) => return run(&matches),
         Err(error) => {
             // Help and version are "errors" too; clap knows which stream each belongs to.
             let _ = error.print();
@@ -318,6 +329,25 @@ pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, we
         Command::Status { url, format } => status::status(&url, format),
         Command::Spool(command) => spool::spool(command),
     }
+}
+
+/// What a command line asks for.
+enum Parsed {
+    Own(Cli),
+    Extra(fn(&ArgMatches) -> Exit, ArgMatches),
+}
+
+fn parse(line: impl IntoIterator<Item = OsString>, extras: Vec<Extra>) -> Result<Parsed, clap::Error> {
+    let runs: Vec<_> = extras.iter().map(|extra| (extra.command.get_name().to_owned(), extra.run)).collect();
+    let command = extras.into_iter().fold(Cli::command(), |command, extra| command.subcommand(extra.command));
+    let mut matches = command.try_get_matches_from(line)?;
+    let run = |name| runs.iter().find(|(extra, _)| extra == name).map(|(_, run)| *run);
+    if let Some(run) = matches.subcommand_name().and_then(run)
+        && let Some((_, matches)) = matches.remove_subcommand()
+    {
+        return Ok(Parsed::Extra(run, matches));
+    }
+    Cli::from_arg_matches(&matches).map(Parsed::Own)
 }
 
 /// Loads a pipeline; what is wrong with it is shown on stderr.

@@ -19,7 +19,7 @@ const LINE: &str = "ENGINE_SUITE_COMMAND";
 fn child() {
     let Some(line) = std::env::var_os(LINE) else { return };
     let words = line.into_string().expect("UTF-8").lines().map(OsString::from).collect::<Vec<_>>();
-    std::process::exit(command(words, &kinds::registry(), web) as i32);
+    std::process::exit(command(words, &kinds::registry(), web, Vec::new()) as i32);
 }
 
 /// A web service that only holds the address.

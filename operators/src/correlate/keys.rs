@@ -73,7 +73,7 @@ impl<'a> Keys<'a> {
 impl Transport<'_> {
     fn is_udp(&self, row: usize) -> bool {
         if let Some(named) = self.named.and_then(|names| value(names, row)) {
-            return named.eq_ignore_ascii_case("udp") || named.eq_ignore_ascii_case("quic");
+            return ["udp", "quic", "dtls"].iter().any(|name| named.eq_ignore_ascii_case(name));
         }
         if let Some(ja4) = self.ja4.and_then(|values| value(values, row)) {
             return ja4.starts_with(['q', 'd']);

@@ -138,8 +138,15 @@ impl Format {
             ("ja4", Kind::Text),
             ("ja3", Kind::Text),
             ("ja3_hash", Kind::Text),
-            // `tcp` or `udp`; lines of older sensors have none.
+            // `tcp`, `quic`, `dtls` or `udp`; lines of older sensors have none, as of what follows.
             ("transport", Kind::Text),
+            ("hello", Kind::U8),
+            ("initial_ttl", Kind::U8),
+            ("ech", Kind::Bool),
+            ("post_quantum", Kind::Bool),
+            ("ja4_r", Kind::Text),
+            ("ja4_o", Kind::Text),
+            ("ja4_ro", Kind::Text),
         ]));
         Arc::new(Self::new(columns, times()))
     }

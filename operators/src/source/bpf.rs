@@ -4,14 +4,15 @@ use pcap::{Activated, Capture};
 
 /// A filter as far as it is known before the linktype is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     user: Option<String>,
     ports: Vec<u16>,
 }
 
 impl Filter {
-    /// Packets that pass `user` and are TCP from or to one of `ports`; none given, none asked for.
-    pub(super) fn new(user: Option<String>, ports: Vec<u16>) -> Self {
+    /// Packets that pass `user` and are TCP or UDP from or to one of `ports`, or fragments, whose ports cannot be told;
+    /// none given, none asked for.
+    pub(crate) fn new(user: Option<String>, ports: Vec<u16>) -> Self {
         Self { user: user.filter(|text| !text.trim().is_empty()), ports }
     }
 
@@ -22,8 +23,9 @@ impl Filter {
         if self.ports.is_empty() {
             return vec![self.user.clone().unwrap_or_default()];
         }
-        let ports: Vec<String> = self.ports.iter().map(|port| format!("tcp port {port}")).collect();
-        let ports = ports.join(" or ");
+        let ports: Vec<String> = self.ports.iter().map(|port| format!("tcp port {port} or udp port {port}")).collect();
+        // A fragment but the first has no ports; of IPv6 those are meant that begin with a fragment header.
+        let ports = format!("{} or (ip[6:2] & 0x1fff != 0) or (ip6[6] = 44)", ports.join(" or "));
         vec![format!("{prefix}({ports} or (vlan and ({ports} or (vlan and ({ports})))))"), format!("{prefix}({ports})")]
     }
 
@@ -31,7 +33,7 @@ impl Filter {
     ///
     /// # Errors
     /// libpcap's message. Linktypes without VLAN tags are tried without them.
-    pub(super) fn set<T: Activated + ?Sized>(&self, capture: &mut Capture<T>) -> Result<(), String> {
+    pub(crate) fn set<T: Activated + ?Sized>(&self, capture: &mut Capture<T>) -> Result<(), String> {
         self.first(|text| capture.filter(text, true))
     }
 
@@ -39,7 +41,7 @@ impl Filter {
     ///
     /// # Errors
     /// As [`Filter::set`].
-    pub(super) fn check<T: Activated + ?Sized>(&self, capture: &Capture<T>) -> Result<(), String> {
+    pub(crate) fn check<T: Activated + ?Sized>(&self, capture: &Capture<T>) -> Result<(), String> {
         self.first(|text| capture.compile(text, true).map(drop))
     }
 
@@ -56,7 +58,7 @@ impl Filter {
 }
 
 /// libpcap's own words, without the wrapper's.
-pub(super) fn message(error: &pcap::Error) -> String {
+pub(crate) fn message(error: &pcap::Error) -> String {
     match error {
         pcap::Error::PcapError(message) => message.clone(),
         other => other.to_string(),

@@ -38,7 +38,7 @@ const STATS: Duration = Duration::from_secs(1);
 
 /// How an interface is opened.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     pub interface: String,
     pub filter: Filter,
     /// Bytes of a packet that are captured.
@@ -49,7 +49,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    fn open(&self) -> Result<Capture<Active>, Failure> {
+    pub(crate) fn open(&self) -> Result<Capture<Active>, Failure> {
         let fault = |error| explain(&self.interface, &message(&error));
         let mut capture = Capture::from_device(self.interface.as_str())
             .map_err(fault)?
@@ -99,7 +99,7 @@ struct Chunk {
 }
 
 /// Reads what the thread captures.
-pub(super) struct Live {
+pub(crate) struct Live {
     queue: Receiver<Result<Chunk, String>>,
     packets: Packets,
     stop: Arc<AtomicBool>,

@@ -1,11 +1,12 @@
 //! Where rows come from.
 
-mod bpf;
-mod capture;
+pub(crate) mod bpf;
+pub(crate) mod capabilities;
+pub(crate) mod capture;
 pub mod file;
 mod intake;
 mod lines;
-mod packets;
+pub(crate) mod packets;
 pub mod pcap;
 mod tail;
 pub mod unix_socket;

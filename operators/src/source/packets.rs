@@ -140,6 +140,6 @@ impl Packets {
 
 /// A packet's timestamp in ns since the epoch, of a capture with nanosecond precision. One that does not fit is
 /// before 1970, and so refused.
-pub(super) fn timestamp(header: &pcap::PacketHeader) -> i64 {
+pub(crate) fn timestamp(header: &pcap::PacketHeader) -> i64 {
     header.ts.tv_sec.checked_mul(1_000_000_000).and_then(|ns| ns.checked_add(header.ts.tv_usec)).unwrap_or(-1)
 }

@@ -27,7 +27,7 @@ pub struct Options {
     file: Option<Located<PathBuf>>,
     /// The network interface to capture on, or `any`. Needs root or CAP_NET_RAW. Default: none.
     interface: Option<Located<String>>,
-    /// TCP ports of the servers; packets from and to them are read, with up to two VLAN tags. An empty list means all
+    /// Ports of the servers; TCP and UDP from and to them and fragments are read, with up to two VLAN tags. An empty list means all
     /// packets. Default [443, 8443], or all packets that pass `filter` if there is one.
     ports: Option<Vec<u16>>,
     /// A filter in libpcap's language, such as `not host 192.0.2.1`. With `ports`, packets must pass both. Default: none.
@@ -134,7 +134,7 @@ fn compiles<T: pcap::Activated + ?Sized>(
 }
 
 /// Opens a capture file.
-fn open(path: &Path) -> Result<Capture<Offline>, String> {
+pub(crate) fn open(path: &Path) -> Result<Capture<Offline>, String> {
     let shown = path.display();
     let metadata = std::fs::metadata(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
     if !metadata.is_file() {

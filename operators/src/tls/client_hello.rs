@@ -1,8 +1,9 @@
-//! `tls.client_hello`: from packets to the ClientHellos of TLS over TCP, with JA4 and JA3.
+//! `tls.client_hello`: from packets to the ClientHellos of TLS over TCP, QUIC and DTLS, with JA4 and JA3.
 //!
 //! A node that follows connections must see all packets of a connection in order, so it runs on the worker where the
 //! packets arrive: that of their source.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -19,9 +20,10 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::rows::HelloRows;
-use crate::decode::{HelloExtractor, Limits};
 use crate::format::hello_schema;
 use crate::source::packet_schema;
+use client_hello::{HelloExtractor, Limits, Tunnels};
+use ipnet::IpNet;
 
 /// Finds ClientHellos in packets.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -42,6 +44,36 @@ pub struct Options {
     /// Whether the second hello of a connection, the answer to a HelloRetryRequest, is a row too. Default false.
     #[serde(default)]
     retries: bool,
+    /// Whether the columns `ja4_r`, `ja4_o` and `ja4_ro` are filled in. Default false.
+    #[serde(default)]
+    variants: bool,
+    /// Tunnels that are looked into: `gre` (and IP in IP), `vxlan`, `geneve`. Default [gre].
+    #[serde(default = "default_tunnels")]
+    tunnels: Vec<Tunnel>,
+    /// Look for hellos behind the plain text of SMTP, IMAP, POP3 and PostgreSQL too. Default false.
+    #[serde(default)]
+    starttls: bool,
+    /// Segments that a hello may be spread over, repetitions not counted; beyond, its connection is given up and counted.
+    /// Default 8192.
+    #[serde(default = "default_max_segments")]
+    max_segments: usize,
+    /// Bytes that a hello may have; beyond, its connection is given up and counted. Default 65536.
+    #[serde(default = "default_max_hello_bytes")]
+    max_hello_bytes: usize,
+    /// Bytes buffered for all connections together; beyond, the oldest are forgotten and counted. Default 134217728.
+    #[serde(default = "default_max_buffered_bytes")]
+    max_buffered_bytes: usize,
+    /// Clients, as addresses and networks (`192.0.2.0/24`), whose hellos are rows; others are counted in
+    /// `excluded_sources`. Default: all.
+    #[serde(default)]
+    include_sources: Vec<Network>,
+    /// Clients, as addresses and networks, whose hellos are no rows; they are counted in `excluded_sources`. Default: none.
+    #[serde(default)]
+    exclude_sources: Vec<Network>,
+    /// Addresses of this machine or its servers: only hellos to them are rows; others are counted in `other_destinations`.
+    /// Default: any.
+    #[serde(default)]
+    local_ips: Vec<Network>,
 }
 
 fn default_flow_timeout() -> Duration {
@@ -52,8 +84,69 @@ fn default_max_flows() -> usize {
     Limits::default().max_flows
 }
 
+fn default_max_segments() -> usize {
+    Limits::default().max_segments
+}
+
+fn default_max_hello_bytes() -> usize {
+    Limits::default().max_hello_bytes
+}
+
+fn default_max_buffered_bytes() -> usize {
+    Limits::default().max_buffered_bytes
+}
+
+fn default_tunnels() -> Vec<Tunnel> {
+    vec![Tunnel::Gre]
+}
+
+/// An encapsulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Tunnel {
+    Gre,
+    Vxlan,
+    Geneve,
+}
+
+/// An address or a network.
+#[derive(Clone, Copy, Debug, serde::Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "String")]
+struct Network(#[schemars(with = "String")] IpNet);
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        let network = text.parse().or_else(|_| address());
+        network.map(Self).map_err(|_| format!("`{text}` is no address or network; 192.0.2.1 and 2001:db8::/32 are"))
+    }
+}
+
+/// Whose hellos are rows.
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    include: Vec<Network>,
+    exclude: Vec<Network>,
+    local: Vec<Network>,
+}
+
+impl Wanted {
+    fn source(&self, address: IpAddr) -> bool {
+        let among = |networks: &[Network]| networks.iter().any(|network| network.0.contains(&address));
+        (self.include.is_empty() || among(&self.include)) && !among(&self.exclude)
+    }
+
+    fn destination(&self, address: IpAddr) -> bool {
+        self.local.is_empty() || self.local.iter().any(|network| network.0.contains(&address))
+    }
+}
+
 /// `tls.client_hello`.
 pub struct ClientHello {
+    variants: bool,
+    wanted: Wanted,
     limits: Limits,
     sensor: Arc<str>,
     retries: bool,
@@ -83,12 +176,26 @@ impl Operator for ClientHello {
             ports: options.ports,
             flow_timeout: options.flow_timeout,
             max_flows: options.max_flows,
-            ..Limits::default()
+            max_segments: options.max_segments,
+            max_hello_bytes: options.max_hello_bytes,
+            max_buffered_bytes: options.max_buffered_bytes,
+            tunnels: Tunnels {
+                gre: options.tunnels.contains(&Tunnel::Gre),
+                vxlan: options.tunnels.contains(&Tunnel::Vxlan),
+                geneve: options.tunnels.contains(&Tunnel::Geneve),
+            },
+            starttls: options.starttls,
         };
         Some(Box::new(Self {
             limits,
             sensor: options.sensor_id.unwrap_or_else(host_name).into(),
             retries: options.retries,
+            variants: options.variants,
+            wanted: Wanted {
+                include: options.include_sources,
+                exclude: options.exclude_sources,
+                local: options.local_ips,
+            },
         }))
     }
 }
@@ -134,6 +241,9 @@ struct Work {
     extractor: HelloExtractor,
     rows: HelloRows,
     retries: bool,
+    wanted: Wanted,
+    excluded: Arc<AtomicU64>,
+    elsewhere: Arc<AtomicU64>,
     metrics: Arc<NodeMetrics>,
     /// The extractor's counters as shown, and as they were when they were shown the last time.
     counters: Vec<(Arc<AtomicU64>, u64)>,
@@ -166,8 +276,10 @@ impl Work {
     fn new(node: &ClientHello, metrics: Arc<NodeMetrics>) -> Self {
         let extractor = HelloExtractor::new(node.limits.clone());
         let counters = extractor.counters().iter().map(|(name, value)| (metrics.counter(name), value)).collect();
-        let rows = HelloRows::new(Arc::clone(&node.sensor));
-        Self { extractor, rows, retries: node.retries, metrics, counters, flows: 0 }
+        let rows = HelloRows::new(Arc::clone(&node.sensor), node.variants);
+        let (excluded, elsewhere) = (metrics.counter("excluded_sources"), metrics.counter("other_destinations"));
+        let (retries, wanted) = (node.retries, node.wanted.clone());
+        Self { extractor, rows, retries, wanted, excluded, elsewhere, metrics, counters, flows: 0 }
     }
 
     /// The hellos that the packets of a batch complete; they are late if the packets are.
@@ -175,9 +287,14 @@ impl Work {
         let packets = Packets::of(batch).ok_or("the input has no packets")?;
         for at in 0..packets.data.len() {
             let (retries, rows, seq) = (self.retries, &mut self.rows, packets.seqs.value(at));
+            let (wanted, excluded, elsewhere) = (&self.wanted, &self.excluded, &self.elsewhere);
             let (time, linktype) = (packets.times.value(at), packets.linktypes.value(at));
             self.extractor.packet(time, linktype, packets.data.value(at), packets.wire_lens.value(at), &mut |hello| {
-                if retries || hello.index == 0 {
+                if !wanted.source(hello.src) {
+                    excluded.fetch_add(1, Relaxed);
+                } else if !wanted.destination(hello.dst) {
+                    elsewhere.fetch_add(1, Relaxed);
+                } else if retries || hello.index == 0 {
                     rows.push(seq, &hello);
                 }
             });

@@ -9,8 +9,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use engine::batch::time_array;
 
-use crate::decode::Hello;
 use crate::format::hello_schema;
+use client_hello::Hello;
 
 /// Hellos in the columns of [`hello_schema`].
 pub(super) struct HelloRows {
@@ -18,7 +18,12 @@ pub(super) struct HelloRows {
     sensor: Arc<str>,
     times: Vec<i64>,
     seqs: Vec<u64>,
+    /// Whether the other forms of JA4 are filled in.
+    variants: bool,
     texts: [StringBuilder; 12],
+    forms: [StringBuilder; 3],
+    small: [UInt8Builder; 2],
+    flags: [BooleanBuilder; 2],
     ports: [UInt16Builder; 2],
     ip: (UInt8Builder, UInt16Builder, UInt16Builder, BooleanBuilder),
     tcp: (UInt16Builder, UInt16Builder, UInt8Builder),
@@ -26,14 +31,18 @@ pub(super) struct HelloRows {
 }
 
 impl HelloRows {
-    /// No rows; all will have this `sensor_id`.
-    pub(super) fn new(sensor: Arc<str>) -> Self {
+    /// No rows; all will have this `sensor_id`, and with `variants` the other forms of JA4.
+    pub(super) fn new(sensor: Arc<str>, variants: bool) -> Self {
         Self {
             schema: hello_schema(),
             sensor,
             times: Vec::new(),
             seqs: Vec::new(),
+            variants,
             texts: Default::default(),
+            forms: Default::default(),
+            small: Default::default(),
+            flags: Default::default(),
             ports: Default::default(),
             ip: Default::default(),
             tcp: Default::default(),
@@ -63,8 +72,7 @@ impl HelloRows {
             Some(&hello.ja4),
             Some(&hello.ja3),
             Some(&hello.ja3_hash),
-            // QUIC is not decoded from packets.
-            Some("tcp"),
+            Some(hello.transport.name()),
         ];
         for (values, text) in self.texts.iter_mut().zip(texts) {
             values.append_option(text);
@@ -73,12 +81,23 @@ impl HelloRows {
             values.append_value(port);
         }
         self.ip.0.append_value(hello.ip.ttl);
-        self.ip.1.append_value(hello.ip.total_length);
-        self.ip.2.append_value(hello.ip.id);
-        self.ip.3.append_value(hello.ip.df);
+        self.ip.1.append_option(hello.ip.total_length);
+        self.ip.2.append_option(hello.ip.id);
+        self.ip.3.append_option(hello.ip.df);
         self.tcp.0.append_option(tcp.map(|tcp| tcp.window_size));
         self.tcp.1.append_option(tcp.and_then(|tcp| tcp.mss));
         self.tcp.2.append_option(tcp.and_then(|tcp| tcp.window_scale));
+        for (values, number) in self.small.iter_mut().zip([hello.index, hello.ip.initial_ttl()]) {
+            values.append_value(number);
+        }
+        for (values, flag) in self.flags.iter_mut().zip([hello.ech, hello.post_quantum]) {
+            values.append_value(flag);
+        }
+        let forms =
+            self.variants.then(|| [hello.values.raw(), hello.values.hashed_original(), hello.values.raw_original()]);
+        for (at, values) in self.forms.iter_mut().enumerate() {
+            values.append_option(forms.as_ref().map(|forms| &forms[at]));
+        }
         self.delays.append_option(hello.syn_to_clienthello_ms);
     }
 
@@ -89,6 +108,9 @@ impl HelloRows {
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         let [sensor, src, dst, conn, options, version, sni, alpn, ja4, ja3, ja3_hash, transport] =
             self.texts.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
+        let [ja4_r, ja4_o, ja4_ro] = self.forms.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
+        let [index, initial_ttl] = self.small.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
+        let [ech, post_quantum] = self.flags.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
         let [src_port, dst_port] = self.ports.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
         let columns: Vec<ArrayRef> = vec![
             time_array(std::mem::take(&mut self.times)),
@@ -115,6 +137,13 @@ impl HelloRows {
             ja3,
             ja3_hash,
             transport,
+            index,
+            initial_ttl,
+            ech,
+            post_quantum,
+            ja4_r,
+            ja4_o,
+            ja4_ro,
         ];
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }

@@ -55,7 +55,7 @@ class Hello:
     tls_sni: str | None
     tls_alpn: str | None
     ip_meta_ttl: int
-    ip_meta_id: int
+    ip_meta_id: int | None
     tcp_meta_window_size: int | None
     tcp_meta_mss: int | None
     syn_to_clienthello_ms: float | None
@@ -69,7 +69,7 @@ class Syn:
     window: int
     mss: int | None
     ttl: int
-    ip_id: int
+    ip_id: int | None
 
 
 def hellos(capture: Path, ports: tuple[int, ...] = (443, 8443)) -> list[Hello]:
@@ -101,7 +101,7 @@ def hellos(capture: Path, ports: tuple[int, ...] = (443, 8443)) -> list[Hello]:
                 tls_sni=read.server_name,
                 tls_alpn=read.alpn[0].decode("utf-8", "replace") if read.alpn else None,
                 ip_meta_ttl=syn.ttl if syn else int(shown(ip, "ip.ttl" if family == "ip" else "ipv6.hlim")),
-                ip_meta_id=syn.ip_id if syn else int(shown(ip, "ip.id"), 16) if family == "ip" else 0,
+                ip_meta_id=syn.ip_id if syn else int(shown(ip, "ip.id"), 16) if family == "ip" else None,
                 tcp_meta_window_size=syn.window if syn else None,
                 tcp_meta_mss=syn.mss if syn else None,
                 syn_to_clienthello_ms=(time - syn.time) / 1e6 if syn else None,
@@ -181,7 +181,7 @@ def syns(capture: Path) -> dict[str, Syn]:
         stream, time, window, mss, ttl, hop_limit, ip_id = line.split("\t")
         opened.setdefault(stream, Syn(
             time=nanoseconds(time), window=int(window), mss=int(mss) if mss else None, ttl=int(ttl or hop_limit),
-            ip_id=int(ip_id, 16) if ip_id else 0,
+            ip_id=int(ip_id, 16) if ip_id else None,
         ))
     return opened
 

@@ -1,0 +1,364 @@
+//! The table of connections: bounded, and in order of last use, so that what goes first is always the same.
+
+use ahash::RandomState;
+use hashbrown::HashTable;
+
+use super::assembly::Assembly;
+use super::dtls;
+use super::ip::IpMeta;
+use super::packet::Packet;
+use super::quic;
+use super::tcp::SynOptions;
+
+/// One direction of a connection, client to server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FlowKey {
+    pub src: u128,
+    pub dst: u128,
+    pub src_port: u16,
+    pub dst_port: u16,
+    /// QUIC or DTLS; else TCP.
+    pub udp: bool,
+}
+
+impl FlowKey {
+    /// The direction of a packet.
+    pub(crate) fn of(packet: &Packet<'_>, udp: bool) -> Self {
+        let Packet { src, src_port, dst, dst_port, .. } = *packet;
+        Self { src, dst, src_port, dst_port, udp }
+    }
+
+    /// The other direction.
+    pub(crate) fn reversed(&self) -> Self {
+        Self { src: self.dst, dst: self.src, src_port: self.dst_port, dst_port: self.src_port, ..*self }
+    }
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No SYN was captured and no segment looked like the start of a hello yet.
+    Unanchored,
+    /// Waiting for the first hello.
+    First,
+    /// The first hello is out; a HelloRetryRequest may bring a second.
+    Second,
+    /// Nothing more is expected. Kept so that later data is known to belong to an old connection.
+    Done,
+}
+
+/// A captured SYN.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Syn {
+    /// Nanoseconds since the epoch.
+    pub time: i64,
+    pub ip: IpMeta,
+    pub options: SynOptions,
+}
+
+/// A connection. Without buffered data it takes about 200 bytes.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub stage: Stage,
+    /// The first hello offered early data.
+    pub early_data: bool,
+    /// Time of the connection's first packet, nanoseconds since the epoch.
+    pub first: i64,
+    /// Sequence number of the client's first byte; of the first byte seen while the start is unknown.
+    pub start: u32,
+    /// Sequence number of the first byte not dealt with.
+    pub base: u32,
+    /// Bytes skipped since the first hello.
+    pub skipped: usize,
+    pub syn: Option<Syn>,
+    pub assembly: Option<Box<Assembly>>,
+    pub datagrams: Option<Datagrams>,
+    /// The client has sent more than a SYN.
+    pub confirmed: bool,
+}
+
+/// What is known of a connection over UDP.
+#[derive(Debug)]
+pub(crate) enum Datagrams {
+    Quic(Box<quic::Connection>),
+    Dtls(Box<dtls::Connection>),
+}
+
+impl Datagrams {
+    fn held(&self) -> usize {
+        match self {
+            Self::Quic(connection) => connection.held(),
+            Self::Dtls(connection) => connection.held(),
+        }
+    }
+}
+
+impl Flow {
+    /// A connection first seen at `first` whose client's first byte has (or may have) this sequence number.
+    pub(crate) fn new(first: i64, start: u32, stage: Stage) -> Self {
+        Self {
+            stage,
+            early_data: false,
+            first,
+            start,
+            base: start,
+            skipped: 0,
+            syn: None,
+            assembly: None,
+            datagrams: None,
+            confirmed: false,
+        }
+    }
+
+    /// Memory that its buffered data takes, in bytes.
+    pub(crate) fn held(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.held())
+            + self.datagrams.as_ref().map_or(0, |datagrams| datagrams.held())
+    }
+
+    /// Its place in the order of eviction.
+    pub(crate) fn class(&self) -> Class {
+        match self.stage {
+            Stage::Second | Stage::Done => Class::Expendable,
+            Stage::First if self.syn.is_some() && !self.confirmed => Class::OnlySyn,
+            Stage::Unanchored | Stage::First => Class::Unfinished,
+        }
+    }
+}
+
+/// Connections are evicted by what would be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// The client has sent nothing but a SYN, as in a flood.
+    OnlySyn = 0,
+    /// Its main hello is out or will never come.
+    Expendable = 1,
+    /// Its hello may still come.
+    Unfinished = 2,
+}
+
+/// Place of a flow in the table; valid until the flow is removed.
+pub(crate) type Index = u32;
+
+const NONE: Index = Index::MAX;
+
+#[derive(Debug)]
+struct Slot {
+    key: FlowKey,
+    flow: Flow,
+    /// Time of the last packet, nanoseconds since the epoch.
+    last: i64,
+    older: Index,
+    newer: Index,
+    /// Which of the lists it is in.
+    class: Class,
+}
+
+/// A list through the slots, oldest use first.
+#[derive(Debug, Clone, Copy)]
+struct List {
+    oldest: Index,
+    newest: Index,
+    len: usize,
+}
+
+/// All connections.
+#[derive(Debug)]
+pub(crate) struct FlowTable {
+    slots: Vec<Option<Slot>>,
+    free: Vec<Index>,
+    index: HashTable<Index>,
+    /// Keyed anew in every process: nobody can send keys that collide. No result depends on it.
+    hasher: RandomState,
+    /// One for each class.
+    lists: [List; 3],
+}
+
+impl FlowTable {
+    pub(crate) fn new() -> Self {
+        let empty = List { oldest: NONE, newest: NONE, len: 0 };
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            hasher: RandomState::new(),
+            lists: [empty; 3],
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Where the flow with this key is.
+    pub(crate) fn find(&self, key: &FlowKey) -> Option<Index> {
+        self.index.find(self.hasher.hash_one(key), |at| self.slot(*at).is_some_and(|slot| slot.key == *key)).copied()
+    }
+
+    pub(crate) fn get(&self, at: Index) -> Option<&Flow> {
+        self.slot(at).map(|slot| &slot.flow)
+    }
+
+    pub(crate) fn get_mut(&mut self, at: Index) -> Option<&mut Flow> {
+        self.slot_mut(at).map(|slot| &mut slot.flow)
+    }
+
+    /// Time of the flow's last packet.
+    pub(crate) fn last(&self, at: Index) -> Option<i64> {
+        self.slot(at).map(|slot| slot.last)
+    }
+
+    /// Adds a flow whose key is not there.
+    pub(crate) fn insert(&mut self, key: FlowKey, flow: Flow, now: i64) -> Index {
+        let class = flow.class();
+        let slot = Slot { key, flow, last: now, older: NONE, newer: NONE, class };
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None => {
+                self.slots.push(None);
+                (self.slots.len() - 1) as Index
+            }
+        };
+        self.slots[at as usize] = Some(slot);
+        self.append(at);
+        let Self { slots, index, hasher, .. } = self;
+        let hash_of = |at: &Index| slots[*at as usize].as_ref().map_or(0, |slot| hasher.hash_one(slot.key));
+        index.insert_unique(hasher.hash_one(key), at, hash_of);
+        at
+    }
+
+    /// Notes that the flow was used now; call it after its stage changed.
+    pub(crate) fn touch(&mut self, at: Index, now: i64) {
+        self.unlink(at);
+        if let Some(slot) = self.slot_mut(at) {
+            slot.last = now;
+            slot.class = slot.flow.class();
+        }
+        self.append(at);
+    }
+
+    pub(crate) fn remove(&mut self, at: Index) -> Option<Flow> {
+        self.unlink(at);
+        let slot = self.slots.get_mut(at as usize)?.take()?;
+        if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(slot.key), |other| *other == at) {
+            entry.remove();
+        }
+        self.free.push(at);
+        Some(slot.flow)
+    }
+
+    /// The flow that goes next, always the one of its class unused for longest. Of flows with only a SYN at most half
+    /// of all stay; then go expendable ones, those with only a SYN, and the rest.
+    pub(crate) fn oldest(&self) -> Option<Index> {
+        let flood = self.lists[Class::OnlySyn as usize].len > self.len() / 2;
+        let order = match flood {
+            true => [Class::OnlySyn, Class::Expendable, Class::Unfinished],
+            false => [Class::Expendable, Class::OnlySyn, Class::Unfinished],
+        };
+        order.into_iter().find_map(|class| self.oldest_of(class))
+    }
+
+    /// The flow of a class unused for longest.
+    pub(crate) fn oldest_of(&self, class: Class) -> Option<Index> {
+        Some(self.lists[class as usize].oldest).filter(|at| *at != NONE)
+    }
+
+    fn slot(&self, at: Index) -> Option<&Slot> {
+        self.slots.get(at as usize)?.as_ref()
+    }
+
+    fn slot_mut(&mut self, at: Index) -> Option<&mut Slot> {
+        self.slots.get_mut(at as usize)?.as_mut()
+    }
+
+    /// Puts an unlinked slot at the end of its list.
+    fn append(&mut self, at: Index) {
+        let Some(class) = self.slot(at).map(|slot| slot.class) else { return };
+        let list = &mut self.lists[class as usize];
+        list.len += 1;
+        let newest = std::mem::replace(&mut list.newest, at);
+        if newest == NONE {
+            list.oldest = at;
+        }
+        if let Some(slot) = self.slot_mut(newest) {
+            slot.newer = at;
+        }
+        if let Some(slot) = self.slot_mut(at) {
+            slot.older = newest;
+        }
+    }
+
+    fn unlink(&mut self, at: Index) {
+        let Some(slot) = self.slot_mut(at) else { return };
+        let (older, newer, class) = (slot.older, slot.newer, slot.class);
+        (slot.older, slot.newer) = (NONE, NONE);
+        self.lists[class as usize].len -= 1;
+        match self.slot_mut(older) {
+            Some(slot) => slot.newer = newer,
+            None => self.lists[class as usize].oldest = newer,
+        }
+        match self.slot_mut(newer) {
+            Some(slot) => slot.older = older,
+            None => self.lists[class as usize].newest = older,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_syns_takes_half_of_the_table() {
+        let syn = crate::sample::syn();
+        let mut table = FlowTable::new();
+        for n in 0..10 {
+            let mut flow = Flow::new(0, n, Stage::First);
+            flow.syn = (n < 6).then_some(syn);
+            flow.stage = if n == 9 { Stage::Done } else { Stage::First };
+            table.insert(key(n as u16), flow, 0);
+        }
+        assert_eq!(drain(&mut table), [0, 1, 9, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    fn key(n: u16) -> FlowKey {
+        FlowKey { src: 1, dst: 2, src_port: n, dst_port: 443, udp: false }
+    }
+
+    fn drain(table: &mut FlowTable) -> Vec<u32> {
+        std::iter::from_fn(|| table.oldest().and_then(|at| table.remove(at)).map(|flow| flow.start)).collect()
+    }
+
+    #[test]
+    fn finished_flows_go_first_then_the_oldest() {
+        let mut table = FlowTable::new();
+        let at: Vec<Index> = (0..5).map(|n| table.insert(key(n), Flow::new(0, n.into(), Stage::First), 0)).collect();
+        table.touch(at[0], 1);
+        for n in [3, 1] {
+            table.get_mut(at[n]).expect("a flow").stage = Stage::Done;
+            table.touch(at[n], 2);
+        }
+        assert_eq!(drain(&mut table), [3, 1, 2, 4, 0]);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn slots_are_used_again_and_keys_are_found() {
+        let mut table = FlowTable::new();
+        for round in 0..3 {
+            for n in 0..1000 {
+                table.insert(key(n), Flow::new(0, round * 1000 + u32::from(n), Stage::First), 0);
+            }
+            let at = table.find(&key(500)).expect("a flow");
+            assert_eq!(table.get(at).map(|flow| flow.start), Some(round * 1000 + 500));
+            assert_eq!(drain(&mut table).len(), 1000);
+            assert_eq!(table.find(&key(500)), None);
+        }
+        assert_eq!(table.slots.len(), 1000);
+    }
+
+    #[test]
+    fn a_flow_without_data_is_small() {
+        assert!(size_of::<Option<Slot>>() <= 256, "{}", size_of::<Option<Slot>>());
+    }
+}

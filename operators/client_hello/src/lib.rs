@@ -1,0 +1,65 @@
+//! From captured packets, or from the bytes of a message, to TLS ClientHellos and their fingerprints.
+//!
+//! No capture, no runtime, no I/O: bytes go in, [`Hello`]s come out. The files mirror the network stack: `link`, `ip`,
+//! `fragments`, `tunnel` and `tcp` turn a frame into a segment or datagram without copying, `flow`, `assembly` and
+//! `connection` keep what little is needed until a hello is complete, `prelude` passes over what stands before it,
+//! `tls`, `quic` and `dtls` parse it, and [`HelloExtractor`] ties them together. Nothing here can panic on what the
+//! network sends, and every limit that is met is counted.
+//!
+//! # From a byte slice
+//!
+//! ```
+//! # let stream = b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x03________________________________\x00\x00\x02\x13\x01\x01\x00";
+//! match client_hello::fingerprint(stream) {
+//!     Ok(found) => println!("{} {}", found.ja4, found.ja3_hash),
+//!     Err(fault) => println!("{fault}"),
+//! }
+//! # assert_eq!(client_hello::fingerprint(stream).unwrap().ja4, "t12i010000_0f2cb44170f4_000000000000");
+//! ```
+//!
+//! # From packets
+//!
+//! ```
+//! use client_hello::{HelloExtractor, Limits};
+//!
+//! let mut extractor = HelloExtractor::new(Limits::default());
+//! # let frames: Vec<(i64, Vec<u8>)> = Vec::new();
+//! const ETHERNET: i32 = 1;
+//! for (nanoseconds, frame) in &frames {
+//!     extractor.packet(*nanoseconds, ETHERNET, frame, frame.len() as u32, &mut |hello| println!("{}", hello.ja4));
+//! }
+//! ```
+
+mod assembly;
+mod bytes;
+mod connection;
+mod counters;
+mod dtls;
+mod extractor;
+pub mod fingerprint;
+mod flow;
+mod fragments;
+mod hello;
+mod ip;
+mod link;
+mod message;
+mod packet;
+mod prelude;
+mod quic;
+mod tcp;
+pub mod tls;
+mod tunnel;
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+pub(crate) mod sample;
+
+pub use counters::Counters;
+pub use extractor::{HelloExtractor, Limits};
+pub use hello::Hello;
+pub use ip::IpMeta;
+pub use link::is_supported;
+pub use message::{Fault, Fingerprint, fingerprint};
+pub use packet::{Packet, Skip, Transport, Tunnels};
+pub use tcp::{Segment, TcpMeta};

@@ -1,0 +1,1 @@
+"""The sensor from outside: real clients, floods, packets at top speed."""
