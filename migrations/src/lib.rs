@@ -1,0 +1,1 @@
+//! ClickHouse: the schema, what applies it, and the connection.
