@@ -49,6 +49,7 @@ ENGINE = ReplacingMergeTree
 ORDER BY country_code
 SETTINGS non_replicated_deduplication_window = 1000;
 
+-- A REGEXP_TREE without a rule refuses to be asked, so there is always one, which matches nothing.
 CREATE DICTIONARY IF NOT EXISTS ${database}.dict_anubis_ua
 (
     regexp String,
@@ -59,7 +60,7 @@ CREATE DICTIONARY IF NOT EXISTS ${database}.dict_anubis_ua
     category String DEFAULT ''
 )
 PRIMARY KEY regexp
-SOURCE(CLICKHOUSE(USER '${dictionary_user}' PASSWORD '${dictionary_password}' DB '${database}' TABLE 'anubis_ua_rules'))
+SOURCE(CLICKHOUSE(USER '${dictionary_user}' PASSWORD '${dictionary_password}' QUERY 'SELECT id, parent_id, regexp, keys, values FROM ${database}.anubis_ua_rules UNION ALL SELECT toUInt64(-1), toUInt64(0), \'$.^\', [], []'))
 LIFETIME(MIN 0 MAX 300)
 LAYOUT(REGEXP_TREE);
 

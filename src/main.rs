@@ -5,7 +5,7 @@ mod web;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    engine::cli::main(operators::registry(), web::start)
+    engine::cli::main(operators::registry(), web::start, &[migrations::cli::extra()])
 }
 
 #[cfg(test)]

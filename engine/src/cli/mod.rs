@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::plan::{LoadOptions, Plan};
 use crate::registry::Registry;
@@ -288,14 +288,39 @@ enum LogFormat {
     Json,
 }
 
+/// A command that the root binary adds.
+#[derive(Clone, Copy)]
+pub struct Extra {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Arguments and help.
+    pub command: fn() -> clap::Command,
+    /// Runs it.
+    pub run: fn(&clap::ArgMatches) -> Exit,
+}
+
 /// Runs the command that the process was started with.
-pub fn main(registry: Registry, web: Web) -> ExitCode {
-    command(std::env::args_os(), &registry, web).into()
+pub fn main(registry: Registry, web: Web, extras: &[Extra]) -> ExitCode {
+    let mut cli = Cli::command();
+    for extra in extras {
+        cli = cli.subcommand((extra.command)());
+    }
+    if let Ok(matches) = cli.clone().try_get_matches_from(std::env::args_os())
+        && let Some((name, arguments)) = matches.subcommand()
+        && let Some(extra) = extras.iter().find(|extra| extra.name == name)
+    {
+        return (extra.run)(arguments).into();
+    }
+    run_command(cli, std::env::args_os(), &registry, web).into()
 }
 
 /// Runs a command line, whose first word is the program's name.
 pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, web: Web) -> Exit {
-    let cli = match Cli::try_parse_from(line) {
+    run_command(Cli::command(), line, registry, web)
+}
+
+fn run_command(cli: clap::Command, line: impl IntoIterator<Item = OsString>, registry: &Registry, web: Web) -> Exit {
+    let cli = match cli.try_get_matches_from(line).and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" too; clap knows which stream each belongs to.
