@@ -74,8 +74,11 @@ enum Migrate {
 }
 
 fn definition() -> Command {
-    let command = Command::new("migrate").about("The schema in ClickHouse: apply, verify, roll back; load reference lists");
-    Migrate::augment_subcommands(Target::augment_args(command)).subcommand_required(true).arg_required_else_help(true)
+    let command = Command::new("migrate");
+    Migrate::augment_subcommands(Target::augment_args(command))
+        .about("The schema in ClickHouse: apply, verify, roll back; load reference lists")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
 }
 
 fn main(matches: &ArgMatches) -> Exit {
