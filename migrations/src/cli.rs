@@ -138,8 +138,14 @@ impl Target {
             ("dictionary_user".to_owned(), address.user.clone().unwrap_or_else(|| "default".to_owned())),
             ("dictionary_password".to_owned(), address.password.clone().unwrap_or_default()),
         ]);
-        const NAMES: [&str; 6] =
-            ["dictionary_user", "dictionary_password", "data_writer", "data_writer_password", "analyst", "analyst_password"];
+        const NAMES: [&str; 6] = [
+            "dictionary_user",
+            "dictionary_password",
+            "data_writer",
+            "data_writer_password",
+            "analyst",
+            "analyst_password",
+        ];
         for given in &self.set {
             let (name, value) = given.split_once('=').unwrap_or((given, ""));
             if !NAMES.contains(&name) {

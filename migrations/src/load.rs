@@ -41,10 +41,13 @@ pub(crate) async fn load(runner: &Runner, folder: &Path) -> Result<(), Answer> {
             .with_setting("wait_end_of_query", "1");
         for chunk in text.chunks(CHUNK) {
             let sent = insert.send(chunk.to_vec().into()).await;
-            sent.map_err(|error| Answer::Failed(format!("{file}: {}", crate::server::ServerError::from(error).message)))?;
+            sent.map_err(|error| {
+                Answer::Failed(format!("{file}: {}", crate::server::ServerError::from(error).message))
+            })?;
         }
         let ended = insert.end().await;
-        ended.map_err(|error| Answer::Failed(format!("{file}: {}", crate::server::ServerError::from(error).message)))?;
+        ended
+            .map_err(|error| Answer::Failed(format!("{file}: {}", crate::server::ServerError::from(error).message)))?;
         execute(&runner.client, &format!("EXCHANGE TABLES {table} AND {next}")).await?;
         execute(&runner.client, &format!("DROP TABLE {next}")).await?;
         execute(&runner.client, &format!("SYSTEM RELOAD DICTIONARY {database}.{dictionary}")).await?;

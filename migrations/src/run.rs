@@ -103,13 +103,19 @@ impl Runner {
         let applied = self.applied().await?;
         let known = |number: &u16| MIGRATIONS.iter().any(|migration| migration.number == *number);
         if let Some(unknown) = applied.keys().find(|number| !known(number)) {
-            return Err(Answer::Refused(format!("migration {unknown:02} is applied and not known here: a newer program made it")));
+            return Err(Answer::Refused(format!(
+                "migration {unknown:02} is applied and not known here: a newer program made it"
+            )));
         }
         for migration in MIGRATIONS {
             if let Some(found) = applied.get(&migration.number).filter(|found| found.checksum != migration.checksum()) {
                 return Err(Answer::Refused(format!(
                     "{:02}_{} has changed since it was applied at {} (checksum {} then, {} now): take it back first, or go on with the program that applied it",
-                    migration.number, migration.name, found.at, found.checksum, migration.checksum()
+                    migration.number,
+                    migration.name,
+                    found.at,
+                    found.checksum,
+                    migration.checksum()
                 )));
             }
         }
@@ -149,7 +155,11 @@ impl Runner {
             for statement in statements {
                 match execute(&self.client, &statement.sql).await {
                     Ok(()) => {}
-                    Err(error) if migration.may_be_skipped() && error.code == ACCESS_DENIED && statement.sql.starts_with("CREATE USER") => {
+                    Err(error)
+                        if migration.may_be_skipped()
+                            && error.code == ACCESS_DENIED
+                            && statement.sql.starts_with("CREATE USER") =>
+                    {
                         if !skip_unsupported {
                             return Err(Answer::Failed(format!(
                                 "{name}: {}; if this server has no user management, --skip-unsupported goes on without",
@@ -164,7 +174,10 @@ impl Runner {
                 }
             }
             self.note(migration, state).await?;
-            println!("{name} {}", if state == "skipped" { "skipped: unsupported by this server; its syntax is right" } else { state });
+            println!(
+                "{name} {}",
+                if state == "skipped" { "skipped: unsupported by this server; its syntax is right" } else { state }
+            );
         }
         if steps.is_empty() {
             println!("nothing to do: {} is at {:02}", self.database(), MIGRATIONS.last().map_or(0, |m| m.number));
@@ -228,7 +241,10 @@ impl Runner {
             wrong += usize::from(!faults.is_empty());
         }
         if wrong > 0 {
-            return Err(Answer::Failed(format!("{wrong} of {} migrations are not as they should be", MIGRATIONS.len())));
+            return Err(Answer::Failed(format!(
+                "{wrong} of {} migrations are not as they should be",
+                MIGRATIONS.len()
+            )));
         }
         Ok(())
     }

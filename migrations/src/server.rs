@@ -94,7 +94,10 @@ impl From<clickhouse::error::Error> for ServerError {
             }
             cause = inner.source();
         }
-        let code = message.split("Code: ").nth(1).map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
+        let code = message
+            .split("Code: ")
+            .nth(1)
+            .map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         Self { code: code.and_then(|digits| digits.parse().ok()), message }
     }
@@ -125,9 +128,15 @@ mod tests {
     #[test]
     fn credentials_may_be_in_the_url_and_are_never_in_a_message() {
         let address = Address::parse("https://me:p%40ss@db:8443/", None, None).expect("valid");
-        assert_eq!((address.url.as_str(), address.user.as_deref(), address.password.as_deref()), ("https://db:8443", Some("me"), Some("p@ss")));
+        assert_eq!(
+            (address.url.as_str(), address.user.as_deref(), address.password.as_deref()),
+            ("https://db:8443", Some("me"), Some("p@ss"))
+        );
         let address = Address::parse("http://db", Some("x".into()), Some("y".into())).expect("valid");
-        assert_eq!((address.url.as_str(), address.user.as_deref(), address.password.as_deref()), ("http://db", Some("x"), Some("y")));
+        assert_eq!(
+            (address.url.as_str(), address.user.as_deref(), address.password.as_deref()),
+            ("http://db", Some("x"), Some("y"))
+        );
         for wrong in ["db:8123", "ftp://me:secret@db", "http://", "http://me:secret@/x"] {
             let error = Address::parse(wrong, None, None).expect_err("refused");
             assert!(!error.contains("secret"), "{error}");
@@ -136,7 +145,8 @@ mod tests {
 
     #[test]
     fn the_code_of_an_exception_is_read_from_its_text() {
-        let error = ServerError::from(clickhouse::error::Error::BadResponse("Code: 60. DB::Exception: Unknown\n table".into()));
+        let error =
+            ServerError::from(clickhouse::error::Error::BadResponse("Code: 60. DB::Exception: Unknown\n table".into()));
         assert_eq!((error.code, error.message.contains("Unknown table")), (Some(60), true));
     }
 }

@@ -78,7 +78,8 @@ fn filled(text: &str, parameters: &Parameters, quote: impl Fn(&str) -> String) -
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (name, after) = part.split_once('}').ok_or_else(|| format!("`${{{part}` has no end"))?;
-        let value = parameters.get(name).ok_or_else(|| format!("the parameter `{name}` has no value: --set {name}=…"))?;
+        let value =
+            parameters.get(name).ok_or_else(|| format!("the parameter `{name}` has no value: --set {name}=…"))?;
         out.push_str(&quote(value));
         out.push_str(after);
     }
@@ -101,7 +102,8 @@ mod tests {
     use crate::MIGRATIONS;
 
     fn parameters() -> Parameters {
-        let pairs = [("database", "d`b"), ("password", "it's; \\ --x"), ("dictionary_user", "u"), ("dictionary_password", "")];
+        let pairs =
+            [("database", "d`b"), ("password", "it's; \\ --x"), ("dictionary_user", "u"), ("dictionary_password", "")];
         let more = [("data_writer", "w"), ("analyst", "a"), ("data_writer_password", "p"), ("analyst_password", "q")];
         pairs.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
@@ -111,7 +113,10 @@ mod tests {
         let file = "-- ${nothing}; here\nSELECT 1 - 1 FROM ${database}.t WHERE x = '${password}';\n-- expect: 1 | ${database}\nSELECT 'a;\\'b' ;";
         let got = statements(file, &parameters()).expect("valid");
         assert_eq!(got[0].sql, "SELECT 1 - 1 FROM `d\\`b`.t WHERE x = 'it\\'s; \\\\ --x'");
-        assert_eq!(got[1], Statement { sql: "SELECT 'a;\\'b'".to_owned(), expect: vec!["1".to_owned(), "d`b".to_owned()] });
+        assert_eq!(
+            got[1],
+            Statement { sql: "SELECT 'a;\\'b'".to_owned(), expect: vec!["1".to_owned(), "d`b".to_owned()] }
+        );
         assert_eq!(got.len(), 2);
         let error = statements("SELECT ${x}", &parameters()).expect_err("refused");
         assert!(error.contains("`x` has no value"), "{error}");

@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 FAULTS = ("refuse", "cut_before", "cut_after", "hang", "hang_after", "slow", "exception", "exception_after", "overload")
-EXCEPTION = b"\r\nCode: 241. DB::Exception: Memory limit (total) exceeded. (MEMORY_LIMIT_EXCEEDED) (version 26.9.2.1)\n"
+EXCEPTION = b"\r\nCode: 241. DB::Exception: Memory limit (total) exceeded. (MEMORY_LIMIT_EXCEEDED) (version 26.9.2.1 (official build))\n"
 
 
 class Proxy:

@@ -134,7 +134,10 @@ impl Operator for ClickHouse {
             }
             for field in ty.schema.fields() {
                 if field.data_type().is_nested() && !matches!(field.data_type(), DataType::List(_)) {
-                    context.error(span, format!("the column `{}` is {}, which no table has", field.name(), field.data_type()));
+                    context.error(
+                        span,
+                        format!("the column `{}` is {}, which no table has", field.name(), field.data_type()),
+                    );
                     complete = false;
                 }
             }

@@ -30,8 +30,7 @@ const CHUNK: usize = 256 * 1024;
 /// 41 CANNOT_PARSE_DATETIME, 43 ILLEGAL_TYPE_OF_ARGUMENT, 50 UNKNOWN_TYPE, 53 TYPE_MISMATCH, 69 ARGUMENT_OUT_OF_BOUND, 70
 /// CANNOT_CONVERT_TYPE, 72 CANNOT_PARSE_NUMBER, 117 INCORRECT_DATA, 349 CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN, 441
 /// CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING, 469 VIOLATED_CONSTRAINT, 675 CANNOT_PARSE_IPV4, 676 CANNOT_PARSE_IPV6.
-const NEVER: [u32; 22] =
-    [6, 8, 10, 16, 20, 26, 27, 38, 41, 43, 44, 50, 53, 69, 70, 72, 117, 349, 441, 469, 675, 676];
+const NEVER: [u32; 22] = [6, 8, 10, 16, 20, 26, 27, 38, 41, 43, 44, 50, 53, 69, 70, 72, 117, 349, 441, 469, 675, 676];
 
 /// A table and how it is written.
 pub(super) struct Target {
@@ -79,7 +78,7 @@ impl Shared {
 
 /// Runs until the jobs end.
 pub(super) async fn run(
-    target: Target,
+    mut target: Target,
     mut jobs: UnboundedReceiver<Job>,
     shared: Arc<Shared>,
     metrics: Arc<NodeMetrics>,
@@ -89,10 +88,13 @@ pub(super) async fn run(
         // A worker that has gone needs no waking.
         let _ = waker.activate();
     };
-    if let Err(message) = until_checked(&target, &shared, &metrics).await {
-        shared.lock().failure = Some(message);
-        wake();
-        return;
+    match until_checked(&target, &shared, &metrics).await {
+        Ok(addresses) => target.layout.set_addresses(&addresses),
+        Err(message) => {
+            shared.lock().failure = Some(message);
+            wake();
+            return;
+        }
     }
     let target = Arc::new(target);
     let mut running: JoinSet<(u64, bool)> = JoinSet::new();
@@ -129,13 +131,12 @@ pub(super) async fn run(
     }
 }
 
-/// Waits for the server, then compares the table with the rows.
-async fn until_checked(target: &Target, shared: &Shared, metrics: &NodeMetrics) -> Result<(), String> {
+/// Waits for the server, then compares the table with the rows. The names of the table's columns that are addresses.
+async fn until_checked(target: &Target, shared: &Shared, metrics: &NodeMetrics) -> Result<Vec<String>, String> {
     let mut pause = FIRST_PAUSE;
     loop {
         match tokio::time::timeout(target.timeout, check(target)).await {
-            Ok(Ok(faults)) if faults.is_empty() => return Ok(()),
-            Ok(Ok(faults)) => return Err(faults.join("; ")),
+            Ok(Ok(checked)) => return checked,
             Ok(Err(error)) => trouble(target, &error.message, shared, metrics),
             Err(_) => trouble(target, "the server does not answer", shared, metrics),
         }
@@ -143,8 +144,8 @@ async fn until_checked(target: &Target, shared: &Shared, metrics: &NodeMetrics) 
     }
 }
 
-/// What of a table is not as the rows need it, in words; nothing if all is.
-pub(super) async fn check(target: &Target) -> Result<Vec<String>, ServerError> {
+/// The names of a table's columns that are addresses, or what of it is not as the rows need it.
+async fn check(target: &Target) -> Result<Result<Vec<String>, String>, ServerError> {
     let sql = format!(
         "SELECT name, type FROM system.columns WHERE database = '{}' AND table = '{}' AND default_kind NOT IN ('MATERIALIZED', 'ALIAS')",
         escaped(&target.database),
@@ -153,7 +154,7 @@ pub(super) async fn check(target: &Target) -> Result<Vec<String>, ServerError> {
     let found = rows(&target.client.clone().with_database("system"), &sql).await?;
     let table = format!("{}.{}", target.database, target.table);
     if found.is_empty() {
-        return Ok(vec![format!("there is no table {table}: ja4-engine migrate up makes the schema")]);
+        return Ok(Err(format!("there is no table {table}: ja4-engine migrate up makes the schema")));
     }
     let has = |name: &str| found.iter().any(|row| row.first().is_some_and(|column| column == name));
     let missing: Vec<String> = target
@@ -165,9 +166,13 @@ pub(super) async fn check(target: &Target) -> Result<Vec<String>, ServerError> {
         .map(|field| format!("`{}` ({})", field.name(), field.data_type()))
         .collect();
     if missing.is_empty() {
-        return Ok(Vec::new());
+        let address = |row: &&Vec<String>| row.get(1).is_some_and(|ty| ty.contains("IPv6"));
+        return Ok(Ok(found.iter().filter(address).filter_map(|row| row.first().cloned()).collect()));
     }
-    Ok(vec![format!("the table {table} has no column {}: leave it out with `derive`, or add it to the table", missing.join(", "))])
+    Ok(Err(format!(
+        "the table {table} has no column {}: add it to the table, or leave it out of the pipeline",
+        missing.join(", ")
+    )))
 }
 
 fn trouble(target: &Target, message: &str, shared: &Shared, metrics: &NodeMetrics) {
