@@ -13,6 +13,8 @@ ENGINE := $(TARGET)/debug/ja4-engine
 VENV := $(TARGET)/venv
 LISTEN ?= 127.0.0.1:8080
 ORACLE_REQUIREMENTS := pipelines/tests/oracle/requirements.txt
+CLICKHOUSE_VENV := $(TARGET)/venv-clickhouse
+CLICKHOUSE_REQUIREMENTS := tests/clickhouse/requirements.txt
 
 BUILD_PACKAGES := build-essential libpcap-dev python3
 TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux
@@ -50,7 +52,7 @@ test-rust: ## unit and integration tests of the crates
 test-end-to-end: build test-tools ## the binary on recorded, live and bad input; ONLY=tests.cli.test_logs for a part
 	$(call say,End-to-end tests)
 	@cd pipelines/tests/oracle && $(VENV)/bin/python -m unittest --quiet
-	@JA4_ENGINE=$(ENGINE) ORACLE_PYTHON=$(VENV)/bin/python \
+	@JA4_ENGINE=$(ENGINE) ORACLE_PYTHON=$(VENV)/bin/python CLICKHOUSE_PYTHON=$(CLICKHOUSE_VENV)/bin/python \
 		python3 -W error::ResourceWarning -m unittest $(or $(ONLY),discover --top-level-directory . --start-directory tests) --verbose
 
 .PHONY: lint
@@ -113,6 +115,7 @@ test-tools:
 	@scripts/packages.sh --optional chromium
 	@scripts/toolchain.sh --components
 	@scripts/venv.sh $(VENV) $(ORACLE_REQUIREMENTS)
+	@scripts/venv.sh $(CLICKHOUSE_VENV) $(CLICKHOUSE_REQUIREMENTS)
 
 .PHONY: clean
 clean: ## remove what was built and what the demo wrote

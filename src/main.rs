@@ -9,7 +9,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    engine::cli::main(operators::registry(), web::start, vec![operators::fingerprint::command()])
+    let extras = vec![operators::fingerprint::command(), migrations::cli::extra()];
+    engine::cli::main(operators::registry(), web::start, extras)
 }
 
 #[cfg(test)]

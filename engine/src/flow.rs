@@ -14,7 +14,7 @@ use crate::catalog::Table;
 use crate::logged::{Kept, Logged, Resume};
 use crate::metrics::Metrics;
 use crate::plan::{Part, Plan};
-use crate::time::Sources;
+use crate::time::{Backlog, Sources};
 
 /// The dataflows that workers install, all in the same order.
 #[derive(Debug, Default)]
@@ -96,6 +96,8 @@ pub struct Flow {
     pub ledgers: Option<std::path::PathBuf>,
     /// Readers of logs that have not reached the end yet.
     pub(crate) behind: AtomicUsize,
+    /// Rows that its sinks have taken and not confirmed: its sources wait while these are too many.
+    pub held: Backlog,
     pub(crate) frontier: AtomicU64,
     pub(crate) ending: AtomicBool,
     pub(crate) parking: AtomicBool,
@@ -130,6 +132,7 @@ impl Flow {
             failure: Mutex::default(),
             ledgers: None,
             behind: AtomicUsize::new(0),
+            held: Backlog::default(),
             frontier: AtomicU64::new(0),
             ending: AtomicBool::new(false),
             parking: AtomicBool::new(false),

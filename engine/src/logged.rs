@@ -370,7 +370,10 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
             let mut waits = false;
             for _ in 0..ENTRIES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()).filter(|_| !ended) else { break };
-                if shared.backlog.is_full() || pacer.is_ahead(&probe) && flow.sources.any_behind(&id, now) {
+                if shared.backlog.is_full()
+                    || flow.held.is_full()
+                    || pacer.is_ahead(&probe) && flow.sources.any_behind(&id, now)
+                {
                     activator.activate_after(PAUSE);
                     waits = true;
                     break;

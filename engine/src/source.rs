@@ -102,7 +102,7 @@ where
                 let Some(now) = capabilities.first().map(|c| *c.time()) else { return };
                 let full = flow.writes.as_ref().is_some_and(|(logged, _)| logged.log.must_wait());
                 let ahead = pacer.is_ahead(&probe) && flow.sources.any_behind(&id, now);
-                if full || ahead || shared.backlog.is_full() {
+                if full || ahead || shared.backlog.is_full() || flow.held.is_full() {
                     poll = Poll::Idle;
                     break;
                 }

@@ -32,6 +32,7 @@ pub fn registry() -> Registry {
         Kind::of::<detect::rules::Rules>(),
         Kind::of::<sink::jsonl::Jsonl>(),
         Kind::of::<sink::parquet::Parquet>(),
+        Kind::of::<sink::clickhouse::ClickHouse>(),
     ];
     Registry::new(kinds)
 }

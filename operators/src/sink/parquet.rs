@@ -1,6 +1,5 @@
 //! The embedded store: tables as Parquet files by day.
 
-mod cuts;
 mod store;
 mod table;
 
@@ -17,7 +16,7 @@ use engine::time::wall_clock_ns;
 use sha2::{Digest, Sha256};
 use timely::dataflow::operators::Concatenate;
 
-use cuts::Cuts;
+use super::cuts::Cuts;
 use store::Store;
 
 /// See [`Operator::SUMMARY`].

@@ -17,7 +17,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::vec::Filter;
 
-use super::cuts::{Cut, Cuts};
+use super::super::cuts::{Cut, Cuts};
 use super::store::Store;
 use crate::exchange::arrivals;
 

@@ -1,0 +1,2 @@
+-- The database. Its name is the parameter `database`, `mabase_prod` by default.
+CREATE DATABASE IF NOT EXISTS ${database};

@@ -1,0 +1,10 @@
+DROP VIEW IF EXISTS ${database}.mv_agg_header_fingerprint_1h;
+DROP VIEW IF EXISTS ${database}.mv_agg_host_ip_ja4_1h;
+DROP TABLE IF EXISTS ${database}.agg_header_fingerprint_1h;
+DROP TABLE IF EXISTS ${database}.agg_host_ip_ja4_1h;
+DROP DICTIONARY IF EXISTS ${database}.dict_browser_ja4;
+DROP DICTIONARY IF EXISTS ${database}.dict_asn_reputation;
+DROP DICTIONARY IF EXISTS ${database}.dict_bot_ja4;
+DROP DICTIONARY IF EXISTS ${database}.dict_bot_ip;
+DROP TABLE IF EXISTS ${database}.browser_ja4;
+DROP TABLE IF EXISTS ${database}.asn_reputation;

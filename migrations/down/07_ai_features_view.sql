@@ -1,0 +1,1 @@
+DROP VIEW IF EXISTS ${database}.view_ai_features_1h;

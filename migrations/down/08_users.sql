@@ -1,0 +1,2 @@
+DROP USER IF EXISTS ${analyst};
+DROP USER IF EXISTS ${data_writer};

@@ -1,0 +1,2 @@
+DROP TABLE IF EXISTS ${database}.models;
+DROP TABLE IF EXISTS ${database}.campaigns;

@@ -1,0 +1,2 @@
+-- expect: ${database}
+SHOW DATABASES LIKE '${database}';

@@ -1,0 +1,2 @@
+-- expect: 1
+EXISTS ${database}.http_logs_raw;

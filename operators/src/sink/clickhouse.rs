@@ -1,0 +1,223 @@
+//! Tables in ClickHouse. What was sent is confirmed only after a full answer; until then the rows are in the spool.
+
+mod encode;
+mod sender;
+mod table;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use arrow::datatypes::DataType;
+use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time};
+use engine::plan::PlanContext;
+use engine::registry::{Inputs, Node, Operator, Port};
+use engine::render::BuildContext;
+use migrations::server::Address;
+use timely::dataflow::operators::Concatenate;
+use tokio::runtime::Runtime;
+
+use super::cuts::Cuts;
+
+/// See [`Operator::SUMMARY`].
+pub struct ClickHouse;
+
+/// What can be set.
+///
+/// The tables are those of `from: { table: id, … }`; a plain `from: id` is one table with the name of this node. They
+/// are made by `ja4-engine migrate up`. A table must have every column of its rows; columns that the rows do not have get
+/// their defaults. Rows of a relation get two columns more: `updated_at`, the tick in which they were made, and
+/// `is_deleted`, 1 for a row that was taken back. Its table should be a ReplacingMergeTree by `updated_at`.
+///
+/// A batch is named by its position and its content (`insert_deduplication_token`). The table must know such names
+/// (`non_replicated_deduplication_window`, or a replicated table), as those of `migrate` do: then a batch that is sent
+/// again is there once. A batch that the server will never take, because it does not fit the table, goes as a file to
+/// `<data_dir>/dead_letters/<node>/<table>`, beside it the reason.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+pub struct ClickHouseOptions {
+    /// The server: `http[s]://[user[:password]@]host[:port]`. Best from the environment: "${CLICKHOUSE_URL}".
+    url: String,
+    /// The database. Default: mabase_prod.
+    #[serde(default = "mabase")]
+    database: String,
+    /// In place of the URL's.
+    #[serde(default)]
+    user: Option<String>,
+    /// In place of the URL's.
+    #[serde(default)]
+    password: Option<String>,
+    /// How much event time goes into a batch, from multiples of this to the next. Default: 1s.
+    #[serde(default = "second", deserialize_with = "engine::spec::humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    every: Duration,
+    /// Rows after which a batch ends earlier, at the next closed tick; also the most rows of an insert. Default: 100000.
+    #[serde(default = "hundred_thousand")]
+    max_rows: usize,
+    /// The most bytes of an insert, before compression. Default: 33554432 (32 MiB).
+    #[serde(default = "thirty_two_mib")]
+    max_bytes: usize,
+    /// The most inserts of a table at a time. There is one at first; one more for each that goes well, half as many
+    /// after one that does not. Default: 4.
+    #[serde(default = "four")]
+    concurrency: usize,
+    /// How long one insert may take until it is answered. Default: 30s.
+    #[serde(default = "half_a_minute", deserialize_with = "engine::spec::humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    timeout: Duration,
+    /// The longest pause before an insert that failed is sent again. The first is 100 ms; each is twice the one before,
+    /// less up to half of it by chance. Default: 10s.
+    #[serde(default = "ten_seconds", deserialize_with = "engine::spec::humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    max_pause: Duration,
+    /// Has the server gather small inserts (`async_insert`, always with `wait_for_async_insert`). Default: false.
+    #[serde(default)]
+    async_insert: bool,
+    /// Of a relation, also rows that may still change, each time they do. Default: false, only those that stay.
+    #[serde(default)]
+    live: bool,
+}
+
+fn mabase() -> String {
+    "mabase_prod".to_owned()
+}
+fn second() -> Duration {
+    Duration::from_secs(1)
+}
+fn hundred_thousand() -> usize {
+    100_000
+}
+fn thirty_two_mib() -> usize {
+    32 << 20
+}
+fn four() -> usize {
+    4
+}
+fn half_a_minute() -> Duration {
+    Duration::from_secs(30)
+}
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
+}
+
+impl Operator for ClickHouse {
+    type Options = ClickHouseOptions;
+    const KIND: &'static str = "sink.clickhouse";
+    const SUMMARY: &'static str = "Writes tables of a ClickHouse server, each row once.";
+    const INPUTS: Inputs = Inputs::Any;
+    const OUTPUTS: &'static [Port] = &[];
+
+    fn plan(options: ClickHouseOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+        let given: Vec<(String, EdgeType)> = context
+            .inputs()
+            .map(|(name, ty)| (if name.is_empty() { context.id } else { name }.to_owned(), ty.clone()))
+            .collect();
+        let mut problems = Vec::new();
+        let (user, password) = (options.user.clone(), options.password.clone());
+        let address = Address::parse(&options.url, user, password).map_err(|fault| problems.push(fault)).ok();
+        let name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !name(&options.database) {
+            problems.push(format!("`{}` is not a database's name: letters, digits and `_`", options.database));
+        }
+        if options.every.is_zero() || options.max_rows == 0 || options.max_bytes == 0 || options.concurrency == 0 {
+            problems.push("`every`, `max_rows`, `max_bytes` and `concurrency` must be greater than 0".to_owned());
+        }
+        for problem in &problems {
+            context.error(context.span, problem.clone());
+        }
+        let mut complete = problems.is_empty();
+        let mut tables = Vec::with_capacity(given.len());
+        for (nth, (table, ty)) in given.iter().enumerate() {
+            let span = context.input_span(nth);
+            if !name(table) {
+                context.error(span, format!("`{table}` is not a table's name: letters, digits and `_`"));
+                complete = false;
+            }
+            for field in ty.schema.fields() {
+                if field.data_type().is_nested() && !matches!(field.data_type(), DataType::List(_)) {
+                    context.error(
+                        span,
+                        format!("the column `{}` is {}, which no table has", field.name(), field.data_type()),
+                    );
+                    complete = false;
+                }
+            }
+            let dead = context.data_dir().join("dead_letters").join(context.id).join(table);
+            tables.push(TableSpec { name: table.clone(), ty: ty.clone(), dead });
+        }
+        let node = ClickHouseNode { address: address?, options, tables, runtime: OnceLock::new() };
+        complete.then(|| Box::new(node) as Box<dyn Node>)
+    }
+}
+
+struct TableSpec {
+    name: String,
+    ty: EdgeType,
+    /// Where batches go that the server will never take.
+    dead: PathBuf,
+}
+
+struct ClickHouseNode {
+    address: Address,
+    options: ClickHouseOptions,
+    tables: Vec<TableSpec>,
+    /// Sends; started by the first worker that owns a table.
+    runtime: OnceLock<Result<Runtime, String>>,
+}
+
+impl ClickHouseNode {
+    fn target(&self, id: &str, table: &TableSpec) -> sender::Target {
+        let client = self.address.client().with_database(&self.options.database);
+        sender::Target {
+            client,
+            database: self.options.database.clone(),
+            table: table.name.clone(),
+            layout: encode::Layout::new(&table.ty, self.order(&table.ty), self.options.live),
+            name: format!("{id}.{}", table.name),
+            dead: table.dead.clone(),
+            max_rows: self.options.max_rows,
+            max_bytes: self.options.max_bytes,
+            concurrency: self.options.concurrency,
+            timeout: self.options.timeout,
+            max_pause: self.options.max_pause,
+            async_insert: self.options.async_insert,
+        }
+    }
+
+    /// Columns by which rows are sorted, so that equal rows are equal batches.
+    fn order(&self, ty: &EdgeType) -> Vec<usize> {
+        let names: Vec<&str> = match &ty.class {
+            EdgeClass::Stream => vec![TIME, SEQ],
+            EdgeClass::Relation { key } => key.iter().map(String::as_str).collect(),
+        };
+        names.iter().filter_map(|name| ty.schema.index_of(name).ok()).collect()
+    }
+}
+
+impl Node for ClickHouseNode {
+    fn outputs(&self) -> Vec<EdgeType> {
+        Vec::new()
+    }
+
+    fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+        let every = Time::try_from(self.options.every.as_millis()).unwrap_or(Time::MAX).max(1);
+        let start = || {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            let runtime = builder.worker_threads(1).thread_name("clickhouse").enable_all().build();
+            runtime.map_err(|error| format!("no thread to send from: {error}"))
+        };
+        let written = inputs.into_iter().zip(&self.tables).enumerate().map(|(nth, (input, table))| {
+            let handle = match self.runtime.get_or_init(start) {
+                Ok(runtime) => Some(runtime.handle().clone()),
+                Err(message) => {
+                    context.failure()(message.clone());
+                    None
+                }
+            };
+            let target = self.target(&context.id, table);
+            let cuts = Cuts::new(every, self.options.max_rows);
+            table::build(context, input.stream, handle, target, cuts, context.home_of(nth), self.options.live)
+        });
+        let written: Vec<Stream<'s>> = written.collect();
+        vec![context.scope.concatenate(written)]
+    }
+}

@@ -1,0 +1,163 @@
+//! From the rows of a cut to the bodies of inserts: sorted, in parts, as Arrow streams, each with its name.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array};
+use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::ipc::writer::StreamWriter;
+use engine::batch::{EdgeType, Time};
+use sha2::{Digest, Sha256};
+
+/// 2286-11-20: what DateTime64 can hold, in ms.
+const LATEST: Time = 9_999_999_999_999;
+
+/// The columns of a table's inserts.
+#[derive(Clone)]
+pub(super) struct Layout {
+    /// The rows' columns, for a relation with two more.
+    pub schema: SchemaRef,
+    order: Vec<usize>,
+    relation: bool,
+    live: bool,
+    /// Columns of text that the table has as IPv6. They are sent as 16 bytes: ClickHouse takes a text of 16 characters, such
+    /// as 2001:db8:100::24, for the address's bytes.
+    addresses: Vec<usize>,
+}
+
+/// One insert.
+pub(super) struct Part {
+    /// What the server recognises it by.
+    pub token: String,
+    /// An Arrow stream.
+    pub body: Vec<u8>,
+    pub rows: usize,
+}
+
+impl Layout {
+    pub fn new(ty: &EdgeType, order: Vec<usize>, live: bool) -> Self {
+        let mut fields: Vec<Arc<Field>> = ty.schema.fields().iter().cloned().collect();
+        if ty.is_relation() {
+            let updated = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+            fields.push(Arc::new(Field::new("updated_at", updated, false)));
+            fields.push(Arc::new(Field::new("is_deleted", DataType::UInt8, false)));
+        }
+        Self { schema: Arc::new(Schema::new(fields)), order, relation: ty.is_relation(), live, addresses: Vec::new() }
+    }
+
+    /// Has these columns of text sent as addresses.
+    pub fn set_addresses(&mut self, names: &[String]) {
+        let text = |field: &Field| *field.data_type() == DataType::Utf8 && names.contains(field.name());
+        self.addresses = (0..self.schema.fields().len()).filter(|at| text(self.schema.field(*at))).collect();
+    }
+
+    /// The rows as they are sent.
+    fn sent(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let mut fields: Vec<Arc<Field>> = self.schema.fields().iter().cloned().collect();
+        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        for &at in &self.addresses {
+            let texts = rows.column(at).as_string::<i32>();
+            columns[at] = Arc::new(texts.iter().map(|text| text.and_then(octets)).collect::<BinaryArray>());
+            fields[at] = Arc::new(Field::new(fields[at].name(), DataType::Binary, true));
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    }
+
+    /// A batch with the columns of the table.
+    pub fn complete(&self, tick: Time, diff: i64, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        if self.relation {
+            let updated = TimestampMillisecondArray::from(vec![tick.min(LATEST) as i64; rows.num_rows()]);
+            columns.push(Arc::new(updated.with_timezone("UTC")));
+            columns.push(Arc::new(UInt8Array::from(vec![u8::from(diff < 0); rows.num_rows()])));
+        }
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+
+    /// The inserts of a cut. `first` is its first tick: with part and content the name.
+    pub fn parts(
+        &self,
+        name: &str,
+        first: Time,
+        batches: &[RecordBatch],
+        (max_rows, max_bytes): (usize, usize),
+    ) -> Result<Vec<Part>, ArrowError> {
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut rows = concat_batches(&self.schema, batches)?;
+        // Changes are kept in the order in which they were made: of the same tick a retraction is before what takes its place.
+        if !(self.relation && self.live) && !self.order.is_empty() {
+            let columns: Vec<SortColumn> = self
+                .order
+                .iter()
+                .map(|at| SortColumn { values: Arc::clone(rows.column(*at)), options: None })
+                .collect();
+            rows = take_record_batch(&rows, &lexsort_to_indices(&columns, None)?)?;
+        }
+        let rows = self.sent(&rows)?;
+        let bytes: usize = rows.columns().iter().map(|column| column.get_array_memory_size()).sum();
+        let per_row = (bytes / rows.num_rows().max(1)).max(1);
+        let step = max_rows.min(max_bytes / per_row).max(1);
+        let mut parts = Vec::new();
+        for (nth, from) in (0..rows.num_rows()).step_by(step).enumerate() {
+            let part = rows.slice(from, step.min(rows.num_rows() - from));
+            let mut writer = StreamWriter::try_new(Vec::new(), &part.schema())?;
+            writer.write(&part)?;
+            let body = writer.into_inner()?;
+            let digest = Sha256::digest(&body);
+            let hash: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+            parts.push(Part { token: format!("{name}-{first}-{nth}-{hash}"), body, rows: part.num_rows() });
+        }
+        Ok(parts)
+    }
+}
+
+/// An address as IPv6; IPv4 as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2).
+fn octets(text: &str) -> Option<[u8; 16]> {
+    match text.parse().ok()? {
+        IpAddr::V4(address) => Some(address.to_ipv6_mapped().octets()),
+        IpAddr::V6(address) => Some(address.octets()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{StringArray, UInt64Array};
+    use engine::batch::{stream_schema, time_array};
+
+    use super::*;
+
+    fn rows(seqs: &[u64], schema: &SchemaRef) -> RecordBatch {
+        let texts = StringArray::from_iter_values(seqs.iter().map(|seq| format!("2001:db8:100::{seq}")));
+        let columns: Vec<ArrayRef> =
+            vec![time_array(vec![7; seqs.len()]), Arc::new(UInt64Array::from(seqs.to_vec())), Arc::new(texts)];
+        RecordBatch::try_new(Arc::clone(schema), columns).expect("valid")
+    }
+
+    #[test]
+    fn the_name_depends_on_position_and_content_and_not_on_the_order_of_arrival() {
+        let schema = stream_schema([Field::new("src_ip", DataType::Utf8, true)]);
+        let mut layout = Layout::new(&EdgeType::stream(Arc::clone(&schema)), vec![0, 1], false);
+        layout.set_addresses(&["src_ip".to_owned()]);
+        let tokens = |first, batches: &[RecordBatch], most| {
+            let parts = layout.parts("s.t", first, batches, (most, 1 << 20)).expect("encodes");
+            assert_eq!(parts.iter().map(|part| part.rows).sum::<usize>(), 4);
+            parts.into_iter().map(|part| part.token).collect::<Vec<_>>()
+        };
+        let one = tokens(5, &[rows(&[1, 2], &schema), rows(&[3, 4], &schema)], 100);
+        assert_eq!(one, tokens(5, &[rows(&[4, 3], &schema), rows(&[2], &schema), rows(&[1], &schema)], 100));
+        assert_ne!(one, tokens(6, &[rows(&[1, 2, 3, 4], &schema)], 100));
+        assert_ne!(one, tokens(5, &[rows(&[1, 2, 3, 5], &schema)], 100));
+        assert_eq!(tokens(5, &[rows(&[1, 2, 3, 4], &schema)], 3).len(), 2);
+    }
+
+    #[test]
+    fn addresses_are_sixteen_bytes() {
+        assert_eq!(octets("192.0.2.1"), Some([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 1]));
+        assert_eq!(octets("2001:db8:100::24").map(|bytes| bytes[15]), Some(0x24));
+        assert_eq!(octets("no address"), None);
+    }
+}

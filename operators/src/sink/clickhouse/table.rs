@@ -1,0 +1,283 @@
+//! The operator that hands one table's rows to its sender, and confirms what the server has taken.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use engine::batch::{Batch, Stream, Time};
+use engine::flow::{Flow, Outlet, Turn};
+use engine::ledger::{Confirmed, Ledger};
+use engine::metrics::NodeMetrics;
+use engine::render::BuildContext;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::dataflow::operators::vec::Filter;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use super::super::cuts::{Cut, Cuts};
+use super::sender::{self, Job, Shared, Target};
+use crate::exchange::arrivals;
+
+/// How soon a table that waits, for another writer or for the server, looks again.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// The end of all input.
+const CLOSED: Time = Time::MAX;
+
+/// Builds the operator; the table belongs to worker `owner`. The stream's frontier is how far the server has confirmed.
+pub(super) fn build<'s>(
+    context: &BuildContext<'s>,
+    input: Stream<'s>,
+    runtime: Option<Handle>,
+    target: Target,
+    cuts: Cuts,
+    owner: u64,
+    live: bool,
+) -> Stream<'s> {
+    let fail = context.failure();
+    let (peers, shared) = (context.peers, Arc::clone(&context.shared));
+    let kept = input.filter(move |batch: &Batch| {
+        let keep = live || batch.settled && batch.diff > 0;
+        if keep && peers > 1 {
+            shared.backlog.sent(batch.rows.num_rows());
+        }
+        keep
+    });
+    let note = arrivals(context);
+    let name = target.name.clone();
+    let is_owner = context.worker as u64 == owner;
+    kept.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
+        Exchange::new(move |_: &Batch| owner),
+        &name.clone(),
+        move |capability, info| {
+            let activator = context.scope.activator_for(info.address.clone());
+            let mut work = None;
+            if let Some(runtime) = runtime.filter(|_| is_owner) {
+                match Work::new(context, &runtime, target, cuts, info.address) {
+                    Ok(made) => work = Some(made),
+                    Err(message) => fail(message),
+                }
+            }
+            let mut held = work.as_ref().map(|_| capability);
+            move |(input, frontier), _output| {
+                input.for_each_stamp(|time, data| {
+                    let tick = time.least().copied().unwrap_or_default();
+                    let mut batches: Vec<Batch> =
+                        data.inspect(|batches| note(batches)).flat_map(|batches| batches.drain(..)).collect();
+                    // What is taken back goes before what takes its place.
+                    batches.sort_by_key(|batch| batch.diff);
+                    for batch in batches {
+                        if let Some(work) = work.as_mut().filter(|_| batch.rows.num_rows() > 0)
+                            && let Err(message) = work.push(tick, i64::from(batch.diff), batch.rows)
+                        {
+                            fail(message);
+                        }
+                    }
+                });
+                let Some(open) = work.as_mut() else { return };
+                let frontier = frontier.frontier().first().copied().unwrap_or(CLOSED);
+                match open.advance(frontier) {
+                    Ok((hold, again)) => {
+                        if let Some(held) = held.as_mut().filter(|held| *held.time() < hold) {
+                            held.downgrade(&hold);
+                        }
+                        if hold == CLOSED {
+                            held = None;
+                        }
+                        if again {
+                            activator.activate_after(PATIENCE);
+                        }
+                    }
+                    Err(message) => {
+                        fail(message);
+                        (work, held) = (None, None);
+                    }
+                }
+            }
+        },
+    )
+}
+
+/// A table on the worker that owns it.
+struct Work {
+    cuts: Cuts,
+    layout: super::encode::Layout,
+    jobs: UnboundedSender<Job>,
+    shared: Arc<Shared>,
+    /// Jobs that are not done: up to where all is sent with them, and their rows.
+    waiting: VecDeque<(Time, usize)>,
+    done: u64,
+    flow: Arc<Flow>,
+    ledger: Option<Ledger>,
+    outlet: Outlet,
+    opened: bool,
+    /// Everything before this tick is confirmed, or not this table's to write.
+    upto: Time,
+    /// The last cut has been handed over.
+    closed: bool,
+    metrics: Arc<NodeMetrics>,
+}
+
+impl Work {
+    fn new(
+        context: &BuildContext<'_>,
+        runtime: &Handle,
+        target: Target,
+        cuts: Cuts,
+        address: std::rc::Rc<[usize]>,
+    ) -> Result<Self, String> {
+        let (jobs, receiver) = unbounded_channel();
+        let shared = Arc::new(Shared::default());
+        let metrics = Arc::clone(&context.metrics);
+        let waker = context.scope.worker().sync_activator_for(address.to_vec());
+        let ledger = context.ledger(&target.name)?;
+        let layout = target.layout.clone();
+        runtime.spawn(sender::run(target, receiver, Arc::clone(&shared), Arc::clone(&metrics), waker));
+        let mut work = Self {
+            cuts,
+            layout,
+            jobs,
+            shared,
+            waiting: VecDeque::new(),
+            done: 0,
+            flow: Arc::clone(&context.flow),
+            ledger,
+            outlet: context.outlet(address),
+            opened: false,
+            upto: 0,
+            closed: false,
+            metrics,
+        };
+        if work.outlet.may_open() {
+            work.open(0)?;
+        }
+        Ok(work)
+    }
+
+    /// Goes on behind what was confirmed; ticks before `from` are not written.
+    fn open(&mut self, from: Time) -> Result<(), String> {
+        if let Some(ledger) = &mut self.ledger {
+            // Another run or another dataflow may have confirmed more since the ledger was read.
+            ledger.refresh()?;
+            self.upto = ledger.upto();
+        }
+        self.upto = self.upto.max(from);
+        self.opened = true;
+        self.skip(self.upto);
+        self.confirm(self.upto)?;
+        self.outlet.opened();
+        Ok(())
+    }
+
+    fn push(&mut self, tick: Time, diff: i64, rows: RecordBatch) -> Result<(), String> {
+        if tick >= self.upto {
+            self.metrics.state_rows.fetch_add(rows.num_rows() as i64, Relaxed);
+            let rows = self.layout.complete(tick, diff, rows).map_err(|error| format!("rows do not fit: {error}"))?;
+            self.cuts.push(tick, rows);
+        }
+        Ok(())
+    }
+
+    /// Every tick before `frontier` is complete. The time before which nothing more is to come from here, and whether it
+    /// must be asked again.
+    fn advance(&mut self, frontier: Time) -> Result<(Time, bool), String> {
+        let range = match self.outlet.turn(frontier) {
+            Turn::Wait => return Ok((self.upto, true)),
+            Turn::Write(range) => range,
+        };
+        if range.start == Time::MAX {
+            // Another dataflow writes; so far this one only gets ready.
+            self.skip(frontier);
+            return Ok((frontier, false));
+        }
+        if !self.opened {
+            self.open(range.start)?;
+        }
+        let ends = range.end < CLOSED && frontier >= range.end;
+        let parks = self.outlet.is_parking() && frontier < CLOSED;
+        if !self.closed {
+            let cuts = match frontier {
+                _ if ends => self.cuts.flush(range.end),
+                CLOSED => self.cuts.close(None),
+                frontier if parks => self.cuts.flush(frontier.max(self.upto)),
+                frontier => self.cuts.close(Some(frontier)),
+            };
+            self.closed = ends || frontier == CLOSED;
+            cuts.into_iter().for_each(|cut| self.hand_over(cut));
+        }
+        let troubled = self.collect()?;
+        let through = self.waiting.is_empty();
+        if ends && through {
+            self.confirm(range.end)?;
+            self.skip(Time::MAX);
+            self.outlet.finished();
+        }
+        // A server that takes nothing must not keep the run from ending: what it has not confirmed is in the spool.
+        if parks && (through || troubled) {
+            self.outlet.parked();
+        }
+        if frontier == CLOSED && through {
+            self.outlet.finished();
+            self.outlet.parked();
+            return Ok((CLOSED, false));
+        }
+        let hold = if ends && through { frontier } else { self.upto.min(frontier) };
+        Ok((hold, !through))
+    }
+
+    fn hand_over(&mut self, cut: Cut) {
+        let upto = if cut.upto == CLOSED { cut.last_end() } else { cut.upto };
+        let rows = cut.batches.iter().map(RecordBatch::num_rows).sum();
+        self.flow.held.sent(rows);
+        self.waiting.push_back((upto, rows));
+        // The sender ends early only with a failure, which `collect` finds.
+        let _ = self.jobs.send(Job { first: cut.first, batches: cut.batches });
+    }
+
+    /// Confirms what the server has taken. Whether the last attempt failed.
+    fn collect(&mut self) -> Result<bool, String> {
+        let (done, troubled) = {
+            let mut state = self.shared.lock();
+            if let Some(failure) = state.failure.take() {
+                return Err(failure);
+            }
+            (state.done, state.troubled)
+        };
+        let mut upto = self.upto;
+        while self.done < done {
+            let Some((end, rows)) = self.waiting.pop_front() else { break };
+            self.done += 1;
+            self.flow.held.arrived(rows);
+            self.metrics.state_rows.fetch_sub(rows as i64, Relaxed);
+            upto = upto.max(end);
+        }
+        if upto > self.upto {
+            self.confirm(upto)?;
+        }
+        Ok(troubled)
+    }
+
+    /// Forgets ticks that are not written.
+    fn skip(&mut self, before: Time) {
+        let held = self.cuts.held();
+        self.cuts.skip(before);
+        self.metrics.state_rows.fetch_sub((held - self.cuts.held()) as i64, Relaxed);
+    }
+
+    fn confirm(&mut self, upto: Time) -> Result<(), String> {
+        self.upto = self.upto.max(upto);
+        let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        ledger.confirm(Confirmed { upto: self.upto, detail: serde_json::Value::Null })
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let rows = self.waiting.iter().map(|(_, rows)| rows).sum();
+        self.flow.held.arrived(rows);
+    }
+}

@@ -1,0 +1,1 @@
+"""ClickHouse: the schema, the sink, and what they do when the server fails."""

@@ -1,0 +1,116 @@
+"""What sink.clickhouse does when the network and the server fail: every row is there, once.
+
+PLANS says how many fault plans are tried, SEED repeats them; it is printed.
+"""
+
+import json
+import os
+import random
+import unittest
+
+from tests.clickhouse.proxy import Proxy
+from tests.clickhouse.server import PYTHON, Server, ask, schema, shared
+from tests.support import FAILED, OK, REFUSED, Case, running, wait_for
+from tests.traffic import START
+
+PLANS = int(os.environ.get("PLANS", 12))
+SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+
+PIPELINE = """\
+name: sink
+data_dir: data
+nodes:
+  - {{ id: requests, kind: source.file, path: requests.jsonl, format: reqin_log }}
+  - {{ id: store, kind: sink.clickhouse, from: {{ http_logs: requests }}, url: "{url}", database: {database}, every: {every},
+      max_rows: {max_rows}, timeout: {timeout}, max_pause: 200ms, concurrency: {concurrency} }}
+"""
+
+
+@unittest.skipUnless(PYTHON, "CLICKHOUSE_PYTHON: make test-tools")
+class Sink(Case):
+    """Rows of a file in ClickHouse, through a proxy that fails."""
+
+    def requests(self, prefix: str, count: int, step_ns: int = 10_000_000) -> None:
+        def row(nth: int) -> dict:
+            return {"timestamp": START + nth * step_ns, "src_ip": f"192.0.2.{nth % 250}", "src_port": 1024 + nth % 60000, "method": "GET",
+                    "host": "www.example.test", "path": f"/{nth % 7}", "header_X-Request-Id": f"{prefix}-{nth}"}
+
+        self.write("requests.jsonl", "".join(json.dumps(row(nth)) + "\n" for nth in range(count)))
+
+    def pipeline(self, url: str, database: str, *, every="100ms", max_rows=1000, timeout="1s", concurrency=4):
+        return self.write("sink.yaml", PIPELINE.format(**{name: value for name, value in locals().items() if name != "self"}))
+
+    def ids(self, url: str, database: str, prefix: str) -> list[str]:
+        sql = f"SELECT header_x_request_id FROM {database}.http_logs WHERE startsWith(header_x_request_id, '{prefix}-')"
+        return [row[0] for row in ask(url, sql)]
+
+    def assert_once(self, url: str, database: str, prefix: str, count: int, about: str) -> None:
+        self.assert_same_rows(self.ids(url, database, prefix), [f"{prefix}-{nth}" for nth in range(count)], about)
+
+    def test_whatever_fails_every_row_is_there_once(self):
+        url = shared()
+        database = schema(url, "sink_faults")
+        print(f"\n    {PLANS} fault plans, SEED={SEED} ", end="", flush=True)
+        before = int(ask(url, f"SELECT sum(hits) FROM {database}.agg_host_ip_ja4_1h")[0][0])
+        total, counts = 0, {}
+        for plan in range(PLANS):
+            rng = random.Random(f"{SEED} {plan}")
+            prefix, count = f"{SEED}.{plan}", rng.randint(50, 600)
+            self.requests(prefix, count, rng.choice((1, 10, 40)) * 1_000_000)
+            proxy = Proxy(url, seed=rng.randrange(1 << 32), share=rng.uniform(0.1, 0.9), most=rng.randint(1, 12))
+            try:
+                path = self.pipeline(proxy.url, database, every=rng.choice(("100ms", "1s")), max_rows=rng.choice((7, 50, 1000)), concurrency=rng.randint(1, 4))
+                run = self.engine("run", "--quiet", "--workers", rng.choice((1, 2)), path)
+                self.assert_exit(run, OK)
+            finally:
+                proxy.close()
+            for fault, number in proxy.counts.items():
+                counts[fault] = counts.get(fault, 0) + number
+            self.assert_once(url, database, prefix, count, f"plan {plan}, SEED={SEED}: {dict(proxy.counts)}")
+            total += count
+        # The views behind the table counted each row once, too.
+        self.assertEqual(int(ask(url, f"SELECT sum(hits) FROM {database}.agg_host_ip_ja4_1h")[0][0]) - before, total)
+        print(f"{total} rows, faults {counts} ", end="")
+
+    def test_a_server_that_is_killed_during_inserts_has_every_row_once(self):
+        server = Server()
+        self.addCleanup(server.close)
+        database = schema(server.url, "killed")
+        self.requests("k", 3000)
+        path = self.pipeline(server.url, database)
+        rng = random.Random(SEED)
+        with running("run", "--quiet", path, log=self.directory / "log") as process:
+            for _ in range(3):
+                goal = len(self.ids(server.url, database, "k")) + rng.randint(1, 200)
+                wait_for("some rows", lambda: process.poll() is not None or len(self.ids(server.url, database, "k")) >= min(goal, 3000))
+                server.kill()
+                server.start()
+            process.wait(120)
+        self.assert_once(server.url, database, "k", 3000, f"SEED={SEED}\n{(self.directory / 'log').read_text()[-2000:]}")
+
+    def test_a_table_that_does_not_fit_is_named_at_the_start(self):
+        url = shared()
+        database = schema(url, "misfit")
+        ask(url, f"ALTER TABLE {database}.http_logs DROP COLUMN IF EXISTS header_referer")
+        self.requests("m", 3)
+        self.assert_exit(self.engine("run", "--quiet", self.pipeline(url, database)), FAILED, "has no column `header_referer`")
+        self.assert_exit(self.engine("run", "--quiet", self.pipeline(url, "nowhere")), FAILED, "there is no table nowhere.http_logs")
+
+    def test_options_are_checked(self):
+        self.requests("o", 1)
+        self.assert_exit(self.engine("validate", self.pipeline("ftp://me:secret@x", "d")), REFUSED, "not http[s]")
+        self.assert_exit(self.engine("validate", self.pipeline("http://x", "d", max_rows=0)), REFUSED, "greater than 0")
+
+    def test_what_does_not_fit_any_more_goes_to_a_file_and_the_rest_goes_on(self):
+        url = shared()
+        database = schema(url, "dead")
+        ask(url, f"ALTER TABLE {database}.http_logs ADD CONSTRAINT IF NOT EXISTS no_five CHECK path != '/5'")
+        self.requests("d", 70)
+        self.assert_exit(self.engine("run", "--quiet", self.pipeline(url, database, max_rows=1)), OK, "refused")
+        dead = list((self.directory / "data/dead_letters/store/http_logs").glob("*.arrows"))
+        got = self.ids(url, database, "d")
+        self.assertEqual(len(got), len(set(got)))
+        self.assertTrue(dead and got)
+        self.assertTrue(all("no_five" in file.with_suffix(".reason").read_text() for file in dead))
+
+
