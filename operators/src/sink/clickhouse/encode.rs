@@ -89,7 +89,8 @@ impl Layout {
         }
         let mut rows = concat_batches(&self.schema, batches)?;
         // Changes are kept in the order in which they were made: of the same tick a retraction is before what takes its place.
-        if !(self.relation && self.live) && !self.order.is_empty() {
+        let keeps_order = self.relation && self.live;
+        if !keeps_order && !self.order.is_empty() {
             let columns: Vec<SortColumn> = self
                 .order
                 .iter()
