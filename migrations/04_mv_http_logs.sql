@@ -55,6 +55,13 @@ CREATE TABLE IF NOT EXISTS ${database}.http_logs
     ja3 String CODEC(ZSTD(3)),
     ja3_hash String CODEC(ZSTD(1)),
     ja4 String CODEC(ZSTD(1)),
+    hello UInt8,
+    initial_ttl UInt8,
+    ech UInt8,
+    post_quantum UInt8,
+    ja4_r String CODEC(ZSTD(1)),
+    ja4_o String CODEC(ZSTD(1)),
+    ja4_ro String CODEC(ZSTD(1)),
     header_user_agent String CODEC(ZSTD(3)),
     header_accept String CODEC(ZSTD(3)),
     header_accept_encoding LowCardinality(String),
@@ -96,7 +103,8 @@ WITH
         header_order_signature String, client_headers String, has_cookie UInt8, ip_meta_df UInt8, ip_meta_id UInt16,
         ip_meta_total_length UInt16, ip_meta_ttl UInt8, tcp_meta_options String, tcp_meta_window_size UInt16,
         tcp_meta_mss UInt16, tcp_meta_window_scale UInt8, syn_to_clienthello_ms Float64, tls_version String, tls_sni
-        String, tls_alpn String, ja3 String, ja3_hash String, ja4 String, header_user_agent String, `header_User-Agent`
+        String, tls_alpn String, ja3 String, ja3_hash String, ja4 String, hello UInt8, initial_ttl UInt8,
+        ech UInt8, post_quantum UInt8, ja4_r String, ja4_o String, ja4_ro String, header_user_agent String, `header_User-Agent`
         String, header_accept String, `header_Accept` String, header_accept_encoding String, `header_Accept-Encoding`
         String, header_accept_language String, `header_Accept-Language` String, header_content_type String,
         `header_Content-Type` String, header_x_request_id String, `header_X-Request-Id` String, header_x_trace_id
@@ -168,6 +176,13 @@ SELECT
     j.ja3 AS ja3,
     j.ja3_hash AS ja3_hash,
     j.ja4 AS ja4,
+    j.hello AS hello,
+    j.initial_ttl AS initial_ttl,
+    j.ech AS ech,
+    j.post_quantum AS post_quantum,
+    j.ja4_r AS ja4_r,
+    j.ja4_o AS ja4_o,
+    j.ja4_ro AS ja4_ro,
     if(j.header_user_agent != '', j.header_user_agent, j.`header_User-Agent`) AS header_user_agent,
     if(j.header_accept != '', j.header_accept, j.`header_Accept`) AS header_accept,
     if(j.header_accept_encoding != '', j.header_accept_encoding, j.`header_Accept-Encoding`) AS header_accept_encoding,
