@@ -18,6 +18,7 @@ CLICKHOUSE_REQUIREMENTS := tests/clickhouse/requirements.txt
 
 BUILD_PACKAGES := build-essential libpcap-dev python3
 TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux
+OPTIONAL_PACKAGES := chromium firefox-esr golang-go nodejs tcpreplay
 RECORD_PACKAGES := apache2 chromium curl ethtool iproute2 libnss3-tools mawk nodejs npm openssl python3-requests tcpdump tshark wget
 
 # One selection of packages and features for demo, test and lint: with another one Cargo would build DataFusion twice.
@@ -112,7 +113,7 @@ build: ## the binary and the tests, development profile
 test-tools:
 	$(call say,Tools for the tests)
 	@scripts/packages.sh $(TEST_PACKAGES)
-	@scripts/packages.sh --optional chromium
+	@for package in $(OPTIONAL_PACKAGES); do scripts/packages.sh --optional $$package; done
 	@scripts/toolchain.sh --components
 	@scripts/venv.sh $(VENV) $(ORACLE_REQUIREMENTS)
 	@scripts/venv.sh $(CLICKHOUSE_VENV) $(CLICKHOUSE_REQUIREMENTS)

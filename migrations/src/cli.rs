@@ -108,11 +108,11 @@ fn main(matches: &ArgMatches) -> Exit {
     match answer {
         Ok(()) => Exit::Ok,
         Err(Answer::Refused(message)) => {
-            eprintln!("ja4-engine: {message}");
+            engine::cli::complain(&message);
             Exit::Refused
         }
         Err(Answer::Failed(message)) => {
-            eprintln!("ja4-engine: {message}");
+            engine::cli::complain(&message);
             Exit::Failed
         }
     }

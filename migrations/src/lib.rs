@@ -1,6 +1,13 @@
 //! ClickHouse: the schema as numbered SQL files, each with its verification and rollback, what applies them, and the
 //! connection that the sink uses too.
 
+/// Prints a line; a reader that has gone away, such as `head`, has what it wanted.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        engine::cli::print(&format!("{}\n", format_args!($($text)*)));
+    }};
+}
+
 pub mod cli;
 mod load;
 mod run;

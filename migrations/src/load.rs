@@ -24,7 +24,7 @@ pub(crate) async fn load(runner: &Runner, folder: &Path) -> Result<(), Answer> {
     for (file, table, dictionary) in LISTS {
         let path = folder.join(file);
         if !path.exists() {
-            println!("{file} is not there: {table} stays as it is");
+            say!("{file} is not there: {table} stays as it is");
             continue;
         }
         let text = std::fs::read(&path)
@@ -52,7 +52,7 @@ pub(crate) async fn load(runner: &Runner, folder: &Path) -> Result<(), Answer> {
         execute(&runner.client, &format!("DROP TABLE {next}")).await?;
         execute(&runner.client, &format!("SYSTEM RELOAD DICTIONARY {database}.{dictionary}")).await?;
         let count = rows(&runner.client, &format!("SELECT count() FROM {table}")).await?;
-        println!("{file}: {} rows", count.first().and_then(|row| row.first()).map_or("0", String::as_str));
+        say!("{file}: {} rows", count.first().and_then(|row| row.first()).map_or("0", String::as_str));
         loaded += 1;
     }
     if loaded == 0 {

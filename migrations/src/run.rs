@@ -134,12 +134,12 @@ impl Runner {
         }
         let pending = self.pending(to).await?;
         for migration in &pending {
-            println!("-- {:02}_{}", migration.number, migration.name);
+            say!("-- {:02}_{}", migration.number, migration.name);
             for statement in statements(migration.up, &shown).map_err(Answer::Failed)? {
-                println!("{};", statement.sql);
+                say!("{};", statement.sql);
             }
         }
-        println!("-- {} of {} migrations would be applied to {}", pending.len(), MIGRATIONS.len(), self.database());
+        say!("-- {} of {} migrations would be applied to {}", pending.len(), MIGRATIONS.len(), self.database());
         Ok(())
     }
 
@@ -174,13 +174,13 @@ impl Runner {
                 }
             }
             self.note(migration, state).await?;
-            println!(
+            say!(
                 "{name} {}",
                 if state == "skipped" { "skipped: unsupported by this server; its syntax is right" } else { state }
             );
         }
         if steps.is_empty() {
-            println!("nothing to do: {} is at {:02}", self.database(), MIGRATIONS.last().map_or(0, |m| m.number));
+            say!("nothing to do: {} is at {:02}", self.database(), MIGRATIONS.last().map_or(0, |m| m.number));
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Runner {
                 Some(found) if found.checksum != migration.checksum() => format!("changed since {}", found.at),
                 Some(found) => format!("{} {}", found.state, found.at),
             };
-            println!("{:02}_{:<20} {state}", migration.number, migration.name);
+            say!("{:02}_{:<20} {state}", migration.number, migration.name);
         }
         Ok(())
     }
@@ -216,12 +216,12 @@ impl Runner {
             let name = format!("{:02}_{}", migration.number, migration.name);
             match applied.get(&migration.number).map(|applied| applied.state.as_str()) {
                 None => {
-                    println!("{name} pending");
+                    say!("{name} pending");
                     wrong += 1;
                     continue;
                 }
                 Some("skipped") => {
-                    println!("{name} skipped: unsupported by this server");
+                    say!("{name} skipped: unsupported by this server");
                     continue;
                 }
                 Some(_) => {}
@@ -236,8 +236,8 @@ impl Runner {
                     faults.push(format!("  {}\n  answers `{got}`, not `{}`", query.sql, query.expect.join("` or `")));
                 }
             }
-            println!("{name} {}", if faults.is_empty() { "right" } else { "wrong" });
-            faults.iter().for_each(|fault| println!("{fault}"));
+            say!("{name} {}", if faults.is_empty() { "right" } else { "wrong" });
+            faults.iter().for_each(|fault| say!("{fault}"));
             wrong += usize::from(!faults.is_empty());
         }
         if wrong > 0 {
@@ -257,7 +257,7 @@ impl Runner {
         let back: Vec<&Migration> =
             MIGRATIONS.iter().rev().filter(|m| i32::from(m.number) > to && applied.contains_key(&m.number)).collect();
         if back.is_empty() {
-            println!("nothing to take back");
+            say!("nothing to take back");
             return Ok(());
         }
         let names: Vec<String> = back.iter().map(|m| format!("{:02}_{}", m.number, m.name)).collect();
@@ -267,7 +267,7 @@ impl Runner {
         for (migration, name) in back.iter().zip(&names) {
             if applied.get(&migration.number).is_some_and(|found| found.state == "skipped") {
                 self.note(migration, "rolled back").await?;
-                println!("{name} was skipped");
+                say!("{name} was skipped");
                 continue;
             }
             for statement in statements(migration.down, &self.parameters).map_err(Answer::Failed)? {
@@ -279,7 +279,7 @@ impl Runner {
             if migration.number > 0 {
                 self.note(migration, "rolled back").await?;
             }
-            println!("{name} taken back");
+            say!("{name} taken back");
         }
         Ok(())
     }

@@ -6,7 +6,10 @@ PLANS says how many fault plans are tried, SEED repeats them; it is printed.
 import json
 import os
 import random
+import re
 import unittest
+import urllib.parse
+import urllib.request
 
 from tests.clickhouse.proxy import Proxy
 from tests.clickhouse.server import PYTHON, Server, ask, schema, shared
@@ -112,5 +115,13 @@ class Sink(Case):
         self.assertEqual(len(got), len(set(got)))
         self.assertTrue(dead and got)
         self.assertTrue(all("no_five" in file.with_suffix(".reason").read_text() for file in dead))
+        # The command beside each file sends it once the table takes it.
+        ask(url, f"ALTER TABLE {database}.http_logs DROP CONSTRAINT no_five")
+        for file in dead:
+            sql, path = re.search(r"clickhouse-client --query '(.+)' < (.+)\n", file.with_suffix(".reason").read_text()).groups()
+            self.assertTrue(file.samefile(self.directory / path))
+            with urllib.request.urlopen(f"{url}/?{urllib.parse.urlencode({'query': sql})}", file.read_bytes()) as answer:
+                answer.read()
+        self.assert_once(url, database, "d", 70, "sent again")
 
 

@@ -32,7 +32,6 @@ type Runs = Vec<(Time, usize)>;
 /// Rows of one message, or of several that were copied together.
 #[derive(Debug)]
 struct Chunk {
-    /// Time and number of the rows of each message, in order.
     runs: Runs,
     rows: RecordBatch,
 }

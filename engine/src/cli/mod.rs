@@ -304,8 +304,8 @@ pub fn main(registry: Registry, web: Web, extras: Vec<Extra>) -> ExitCode {
 
 /// Runs a command line, whose first word is the program's name.
 pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, web: Web, extras: Vec<Extra>) -> Exit {
-    let parsed = parse(line, extras);
-    let cli = match parsed {
+    std::panic::set_hook(Box::new(|info| complain(&format!("defect: {info}"))));
+    let cli = match parse(line, extras) {
         Ok(Parsed::Own(cli)) => cli,
         Ok(Parsed::Extra(run, matches)) => return run(&matches),
         Err(error) => {
@@ -314,7 +314,6 @@ pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, we
             return if error.use_stderr() { Exit::Refused } else { Exit::Ok };
         }
     };
-    std::panic::set_hook(Box::new(|info| complain(&format!("defect: {info}"))));
     match cli.command {
         Command::Run(args) => run::run(&args, registry, web),
         Command::Validate { files, overrides } => validate::validate(&files, &overrides, registry),
@@ -379,7 +378,7 @@ fn colour() -> bool {
 }
 
 /// Writes a command's result to stdout. A reader that has gone away, such as `head`, has what it wanted.
-fn print(text: &str) -> Exit {
+pub fn print(text: &str) -> Exit {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             complain(&format!("stdout cannot be written: {error}"));
@@ -390,6 +389,6 @@ fn print(text: &str) -> Exit {
 }
 
 /// Says on stderr why a command does not succeed.
-fn complain(message: &str) {
+pub fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "ja4-engine: {}", printable(message));
 }

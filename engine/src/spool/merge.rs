@@ -9,11 +9,9 @@ use std::collections::VecDeque;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
+use super::writer::GROUP;
 use super::{Entry, Time};
 use crate::batch::MAX_ROWS;
-
-/// Bytes of rows after which what follows goes into another record.
-const BYTES: u64 = 4 << 20;
 
 /// Entries with what each counts for in the queue.
 pub(super) type Queued = (Entry, u64);
@@ -32,7 +30,7 @@ pub(super) fn merge(entries: VecDeque<Queued>) -> Vec<Queued> {
                 notes -= 1;
                 let before = group.note.take().map_or(0, |(_, queued)| queued);
                 group.note = Some((text, before + queued));
-                if notes == 0 || group.bytes >= BYTES {
+                if notes == 0 || group.bytes >= GROUP {
                     std::mem::take(&mut group).finish(&mut merged);
                 }
             }
@@ -90,7 +88,7 @@ impl Group {
 
 impl Run {
     fn takes(&self, rows: &RecordBatch) -> bool {
-        self.queued < BYTES
+        self.queued < GROUP
             && self.rows + rows.num_rows() <= MAX_ROWS
             && self.batches.first().is_some_and(|first| first.schema_ref() == rows.schema_ref())
     }
@@ -102,13 +100,9 @@ impl Run {
         {
             batches = vec![rows];
         }
-        let mut left = queued;
-        let each = queued / batches.len().max(1) as u64;
-        while let Some(rows) = batches.pop() {
-            let queued = if batches.is_empty() { left } else { each };
-            left -= queued;
-            merged.push((Entry::Batch { port, time, late, rows }, queued));
-        }
+        // What it counts for in the queue counts once, however many records it is.
+        let queued = std::iter::once(queued).chain(std::iter::repeat(0));
+        merged.extend(batches.into_iter().zip(queued).map(|(rows, q)| (Entry::Batch { port, time, late, rows }, q)));
     }
 }
 

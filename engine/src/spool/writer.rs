@@ -19,7 +19,7 @@ use super::merge::merge;
 use super::segment::{Summary, file_name};
 use super::{Entry, Time, WhenFull};
 
-/// Records are written together up to this many bytes.
+/// Records are written together up to this many bytes; so many bytes of rows do not wait for the next commit.
 pub(super) const GROUP: u64 = 4 << 20;
 /// How long the disk is left alone after it refused, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));

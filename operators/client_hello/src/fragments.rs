@@ -133,7 +133,12 @@ impl Fragments {
     fn remove(&mut self, key: &Key) -> Option<Partial> {
         let partial = self.packets.remove(key)?;
         self.bytes -= partial.parts.held();
-        self.order.retain(|other| other != key);
+        // Evicted is the first; what is complete came lately as a rule.
+        if self.order.front() == Some(key) {
+            self.order.pop_front();
+        } else if let Some(at) = self.order.iter().rposition(|other| other == key) {
+            self.order.remove(at);
+        }
         Some(partial)
     }
 }

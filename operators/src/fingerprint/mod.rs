@@ -11,7 +11,6 @@ use clap::{Args, FromArgMatches, ValueEnum};
 use client_hello::{HelloExtractor, Limits, Tunnels};
 use engine::cli::{Exit, Extra};
 use engine::render::{Failure, FailureClass};
-use engine::text::printable;
 
 use self::fields::Field;
 use self::output::{Format, Output};
@@ -120,7 +119,7 @@ fn run(options: &Options) -> Exit {
         true => work.files(options),
         false => work.interfaces(options),
     };
-    match done.and_then(|exit| work.output.finish().map(|()| exit).map_err(Stop::from)) {
+    match done.and_then(|exit| work.output.flush().map(|()| exit).map_err(Stop::from)) {
         Ok(exit) => exit,
         // A reader that has gone away, such as `head`, has what it wanted.
         Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
@@ -136,7 +135,7 @@ fn run(options: &Options) -> Exit {
 }
 
 fn complain(message: &str, exit: Exit) -> Exit {
-    let _ = writeln!(io::stderr(), "ja4-engine: {}", printable(message));
+    engine::cli::complain(message);
     exit
 }
 

@@ -64,14 +64,6 @@ impl<W: Write> Output<W> {
         self.to.flush()
     }
 
-    /// The last.
-    ///
-    /// # Errors
-    /// As [`Output::flush`].
-    pub(super) fn finish(&mut self) -> io::Result<()> {
-        self.flush()
-    }
-
     fn header(&mut self) {
         let names: Vec<&str> = self.fields.iter().map(|field| field.name()).collect();
         match self.format {

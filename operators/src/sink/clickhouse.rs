@@ -32,7 +32,7 @@ pub struct ClickHouse;
 /// A batch is named by its position and its content (`insert_deduplication_token`). The table must know such names
 /// (`non_replicated_deduplication_window`, or a replicated table), as those of `migrate` do: then a batch that is sent
 /// again is there once. A batch that the server will never take, because it does not fit the table, goes as a file to
-/// `<data_dir>/dead_letters/<node>/<table>`, beside it the reason.
+/// `<data_dir>/dead_letters/<node>/<table>`, beside it the reason and a command that sends it again.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct ClickHouseOptions {
     /// The server: `http[s]://[user[:password]@]host[:port]`. Best from the environment: "${CLICKHOUSE_URL}".

@@ -217,7 +217,10 @@ proptest! {
         prop_assert!(slow || found.len() == 100);
         prop_assert!(!disk.0.synced_again.load(Relaxed));
         drop(log);
-        prop_assert_eq!(read(&open(settings), 0), found);
+        let log = open(settings);
+        prop_assert_eq!(read(&log, 0), found);
+        prop_assert_eq!(log.counters().damaged_records.load(Relaxed), 0);
+        drop(log);
         prop_assert_eq!(inspect::check(dir.path()).expect("checks").faults, vec![]);
     }
 }

@@ -1,7 +1,7 @@
 //! Sends the batches of one table, several at a time, each until the server has taken it or will never take it.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const CHUNK: usize = 256 * 1024;
 /// Exceptions that say that the rows do not fit the table; anything else may pass. Names as in ErrorCodes.cpp: 6
 /// CANNOT_PARSE_TEXT, 8 THERE_IS_NO_COLUMN, 10 NOT_FOUND_COLUMN_IN_BLOCK, 16 NO_SUCH_COLUMN_IN_TABLE, 20
 /// NUMBER_OF_COLUMNS_DOESNT_MATCH, 26 CANNOT_PARSE_QUOTED_STRING, 27 CANNOT_PARSE_INPUT_ASSERTION_FAILED, 38 CANNOT_PARSE_DATE,
-/// 41 CANNOT_PARSE_DATETIME, 43 ILLEGAL_TYPE_OF_ARGUMENT, 50 UNKNOWN_TYPE, 53 TYPE_MISMATCH, 69 ARGUMENT_OUT_OF_BOUND, 70
+/// 41 CANNOT_PARSE_DATETIME, 43 ILLEGAL_TYPE_OF_ARGUMENT, 44 ILLEGAL_COLUMN, 50 UNKNOWN_TYPE, 53 TYPE_MISMATCH, 69 ARGUMENT_OUT_OF_BOUND, 70
 /// CANNOT_CONVERT_TYPE, 72 CANNOT_PARSE_NUMBER, 117 INCORRECT_DATA, 349 CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN, 441
 /// CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING, 469 VIOLATED_CONSTRAINT, 675 CANNOT_PARSE_IPV4, 676 CANNOT_PARSE_IPV6.
 const NEVER: [u32; 22] = [6, 8, 10, 16, 20, 26, 27, 38, 41, 43, 44, 50, 53, 69, 70, 72, 117, 349, 441, 469, 675, 676];
@@ -218,7 +218,7 @@ async fn send(target: &Target, job: Job, shared: &Shared, metrics: &NodeMetrics)
                 }
                 Err(error) if error.code.is_some_and(|code| NEVER.contains(&code)) => {
                     smooth = false;
-                    match bury(&target.dead, &part, &error.message) {
+                    match bury(target, &part, &error.message) {
                         Ok(path) => {
                             NodeMetrics::add(&metrics.counter("dead_letter_rows"), part.rows);
                             tracing::error!(table = target.name, rows = part.rows, file = %path.display(), "refused: {}", printable(&error.message));
@@ -240,12 +240,10 @@ async fn send(target: &Target, job: Job, shared: &Shared, metrics: &NodeMetrics)
 
 /// One attempt. An exception anywhere in the answer, also after a status of 200, and an answer that is cut off are errors.
 async fn insert(target: &Target, part: &Part) -> Result<(), ServerError> {
-    let columns: Vec<String> = target.layout.schema.fields().iter().map(|field| identifier(field.name())).collect();
-    let sql = format!("INSERT INTO {} ({}) FORMAT ArrowStream", identifier(&target.table), columns.join(", "));
     let flag = |on: bool| if on { "1" } else { "0" };
     let mut insert = target
         .client
-        .insert_formatted_with(sql)
+        .insert_formatted_with(statement(target))
         .with_setting("insert_deduplication_token", &part.token)
         .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
         .with_setting("async_insert", flag(target.async_insert))
@@ -265,12 +263,21 @@ async fn insert(target: &Target, part: &Part) -> Result<(), ServerError> {
     }
 }
 
-/// Keeps a batch that is not taken: the Arrow stream, and beside it the reason.
-fn bury(dir: &Path, part: &Part, reason: &str) -> Result<PathBuf, String> {
+/// The INSERT that a part is the data of.
+fn statement(target: &Target) -> String {
+    let columns: Vec<String> = target.layout.schema.fields().iter().map(|field| identifier(field.name())).collect();
+    let table = format!("{}.{}", identifier(&target.database), identifier(&target.table));
+    format!("INSERT INTO {table} ({}) FORMAT ArrowStream", columns.join(", "))
+}
+
+/// Keeps a batch that is not taken: the Arrow stream, and beside it the reason and a command that sends it again.
+fn bury(target: &Target, part: &Part, reason: &str) -> Result<PathBuf, String> {
+    let dir = &target.dead;
     let path = dir.join(format!("{}.arrows", part.token));
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(dir)?;
-        std::fs::write(path.with_extension("reason"), format!("{reason}\n"))?;
+        let again = format!("clickhouse-client --query '{}' < {}", statement(target), path.display());
+        std::fs::write(path.with_extension("reason"), format!("{reason}\nTo send it again: {again}\n"))?;
         let temporary = path.with_extension("tmp");
         std::fs::write(&temporary, &part.body)?;
         std::fs::File::open(&temporary)?.sync_all()?;

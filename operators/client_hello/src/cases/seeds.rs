@@ -1,0 +1,68 @@
+//! The seeds of `examples/fuzz.rs`.
+
+use super::*;
+
+/// Writes the seeds of `examples/fuzz.rs` when `WRITE_SEEDS` is set.
+#[test]
+fn seeds_for_the_fuzzer() {
+    if std::env::var_os("WRITE_SEEDS").is_none() {
+        return;
+    }
+    let (spec, id) = (sample::chrome(), b"12345678");
+    let (record, message) = (spec.record(), spec.message());
+    let tcp = |seq: u32, payload: &[u8]| sample::tcp_packet(&Tcp { seq, payload, ..Tcp::default() });
+    let syn = sample::tcp_packet(&Tcp { seq: 7, flags: SYN, options: &[2, 4, 5, 180, 1, 3, 3, 7], ..Tcp::default() });
+    let behind = |front: &[u8]| vec![syn.clone(), tcp(8, &[front, &record].concat())];
+    let over_udp = |port: u16, header: &[u8], inner: &[u8]| {
+        let mut packet = sample::udp_packet(&[header, inner].concat());
+        packet[22..24].copy_from_slice(&port.to_be_bytes());
+        packet
+    };
+    let initial = |version: u32| {
+        let frames = [quic::sample::crypto(300, &message[300..]), quic::sample::crypto(0, &message[..300])];
+        let packet = |(n, frame): (usize, &Vec<u8>)| {
+            sample::udp_packet(&quic::sample::initial(n as u32, version, id, id, frame))
+        };
+        frames.iter().enumerate().map(packet).collect::<Vec<_>>()
+    };
+    let whole = tcp(8, &record);
+    let fragments = [(0usize, 200usize), (200, whole.len() - 20)].map(|(from, to)| {
+        let mut part = sample::ipv4(6, 64, [10, 0, 0, 1], [10, 0, 0, 2], &whole[20 + from..20 + to]);
+        part[6..8].copy_from_slice(&((if from == 0 { 0x2000 } else { 0 }) | (from / 8) as u16).to_be_bytes());
+        part
+    });
+    let six = sample::ipv6(0, &[&[60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0][..], &whole[20..]].concat());
+    let frame = sample::ethernet(&[0x8100], &whole);
+    let seeds: Vec<(&str, i32, Vec<Vec<u8>>)> = vec![
+        ("tcp", 101, vec![syn.clone(), tcp(208, &record[200..]), tcp(8, &record[..200]), tcp(8, &record[..200])]),
+        ("records", 101, vec![syn.clone(), tcp(8, &sample::in_records(&message, 7))]),
+        ("retry", 101, vec![syn.clone(), whole.clone(), tcp(8 + record.len() as u32, &record)]),
+        ("vlan", 1, vec![sample::ethernet(&[0x88a8, 0x8100], &whole)]),
+        ("ipv6", 101, vec![six]),
+        ("fragments", 101, fragments.to_vec()),
+        ("gre", 101, vec![sample::ipv4(47, 64, [1; 4], [2; 4], &[&[0, 0, 8, 0][..], &whole].concat())]),
+        ("vxlan", 101, vec![over_udp(4789, &[8, 0, 0, 0, 0, 0, 7, 0], &frame)]),
+        ("geneve", 101, vec![over_udp(6081, &[1, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 4], &frame)]),
+        ("connect", 101, behind(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n")),
+        ("socks", 101, behind(&[5, 2, 0, 2, 1, 1, b'u', 2, b'p', b'w', 5, 1, 0, 3, 2, b'a', b'b', 1, 187])),
+        ("starttls", 101, behind(b"EHLO example.org\r\nSTARTTLS\r\n")),
+        ("quic", 101, initial(1)),
+        ("quic2", 101, initial(quic::sample::V2)),
+        (
+            "dtls",
+            101,
+            dtls::sample::records(&spec.dtls_body(b"cookie"), 1, 100).iter().map(|d| sample::udp_packet(d)).collect(),
+        ),
+    ];
+    for (name, linktype, frames) in seeds {
+        let numbers = |numbers: [u32; 4]| numbers.map(u32::to_le_bytes).concat();
+        let mut file = [numbers([0xa1b2_c3d4, 0x0004_0002, 0, 0]), 262_144_u32.to_le_bytes().to_vec()].concat();
+        file.extend((linktype as u32).to_le_bytes());
+        for (at, frame) in frames.iter().enumerate() {
+            file.extend(numbers([at as u32, 0, frame.len() as u32, frame.len() as u32]));
+            file.extend(frame);
+        }
+        let path = format!("{}/fuzz/seeds/{name}.pcap", env!("CARGO_MANIFEST_DIR"));
+        std::fs::write(path, file).expect("written");
+    }
+}
