@@ -13,7 +13,7 @@ use crate::batch::Time;
 use crate::catalog::Table;
 use crate::flow::{Flow, Flows};
 use crate::ledger;
-use crate::logged::Logged;
+use crate::logged::{Kept, Logged};
 use crate::metrics::Metrics;
 use crate::plan::{LogPorts, Part, Plan};
 use crate::processes::{FIXED, Heard, Place, Stage};
@@ -56,6 +56,8 @@ pub(crate) struct Control {
     logs: HashMap<String, Arc<Logged>>,
     receiving: Vec<Arc<Flow>>,
     computing: Vec<Arc<Flow>>,
+    /// Islands that are to take others' places: they still read their logs from far back.
+    coming: Vec<Arc<Flow>>,
     progress: Progress,
     noted: Instant,
     stop: Option<Stop>,
@@ -99,6 +101,7 @@ impl Control {
             logs: HashMap::new(),
             receiving: Vec::new(),
             computing: Vec::new(),
+            coming: Vec::new(),
             progress: ledger::read(&progress_path(plan, place))?.unwrap_or_default(),
             noted: Instant::now(),
             stop: None,
@@ -221,7 +224,8 @@ impl Control {
             return;
         }
         let upto = self.upto();
-        if upto <= self.progress.upto || upto == Time::MAX {
+        // Asked after the frontier: what failed may have let time pass without its rows.
+        if self.shared.failure().is_some() || upto <= self.progress.upto || upto == Time::MAX {
             return;
         }
         let progress = Progress { upto };
@@ -240,6 +244,13 @@ impl Control {
                     Err(error) => return tracing::warn!(%error, "the spool cannot be trimmed"),
                 };
                 needed.entry(id).and_modify(|first| *first = position.min(*first)).or_insert(position);
+            }
+        }
+        for flow in &self.coming {
+            for (ports, kept) in flow.part.reads.iter().zip(&flow.reads) {
+                let Some(Kept::Log(_, from)) = kept else { continue };
+                let id = flow.plan.nodes[ports.source].id.as_str();
+                needed.entry(id).and_modify(|first| *first = (*from).min(*first)).or_insert(*from);
             }
         }
         for (id, position) in needed {

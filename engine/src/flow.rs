@@ -96,6 +96,8 @@ pub struct Flow {
     pub ledgers: Option<std::path::PathBuf>,
     /// Readers of logs that have not reached the end yet.
     pub(crate) behind: AtomicUsize,
+    /// Its source has been opened.
+    pub(crate) receiving: AtomicBool,
     /// Rows that its sinks have taken and not confirmed: its sources wait while these are too many.
     pub held: Backlog,
     pub(crate) frontier: AtomicU64,
@@ -132,6 +134,7 @@ impl Flow {
             failure: Mutex::default(),
             ledgers: None,
             behind: AtomicUsize::new(0),
+            receiving: AtomicBool::new(false),
             held: Backlog::default(),
             frontier: AtomicU64::new(0),
             ending: AtomicBool::new(false),
@@ -158,6 +161,22 @@ impl Flow {
     /// Whether [`Flow::end`] was called.
     pub fn is_ending(&self) -> bool {
         self.ending.load(SeqCst)
+    }
+
+    /// Whether a node that has failed lets time pass. Where a frontier says what is confirmed it must not, or the rows
+    /// that it has taken would count as written; a dataflow that is given up ends all the same.
+    pub fn lets_go(&self) -> bool {
+        self.ledgers.is_none() || self.is_ending()
+    }
+
+    /// Whether its source, in this process, has been opened.
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.receiving.load(SeqCst)
+    }
+
+    /// Whether it has taken over while its sinks wait for those before them: what they are given meanwhile piles up.
+    pub(crate) fn is_waiting(&self, workers: usize) -> bool {
+        !self.gate.is_shut() && lock(&self.predecessors).iter().any(|other| !other.has_finished(workers))
     }
 
     /// Its sinks are to make durable what is complete, because the run ends.
@@ -225,24 +244,24 @@ impl Flow {
     pub(crate) fn fail(&self, message: &str) -> bool {
         let spare = self.gate.is_shut();
         if spare {
-            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| message.to_owned());
+            lock(&self.failure).get_or_insert_with(|| message.to_owned());
         }
         spare
     }
 
     /// The first failure while nothing depended on it.
     pub fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.failure).clone()
     }
 
     /// Has an operator woken by [`Flow::wake`].
     pub(crate) fn add_waker(&self, waker: SyncActivator) {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+        lock(&self.wakers).push(waker);
     }
 
     /// Has sinks and readers of logs look at what was decided.
     pub fn wake(&self) {
-        for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for waker in lock(&self.wakers).iter() {
             // A worker that has gone needs no waking.
             let _ = waker.activate();
         }
@@ -296,14 +315,23 @@ impl Gate {
         boundary
     }
 
+    /// Sinks write everything from now on, in nobody's place.
+    pub(crate) fn unlock(&self) {
+        self.lock().from = 0;
+    }
+
     /// Whether nothing is written, so far.
     pub fn is_shut(&self) -> bool {
         self.lock().from == Time::MAX
     }
 
     fn lock(&self) -> MutexGuard<'_, GateState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a sink has to do with ticks that are complete.
@@ -335,7 +363,7 @@ impl Outlet {
         if self.flow.gate.is_shut() {
             return false;
         }
-        let mut others = self.flow.predecessors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = lock(&self.flow.predecessors);
         // Let go, so that no chain of all that ever ran is kept.
         others.retain(|other| !other.has_finished(self.workers));
         others.is_empty()

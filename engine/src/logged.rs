@@ -11,7 +11,6 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -137,7 +136,7 @@ impl Logged {
             when_full: spec.when_full.into(),
             memory_bytes: MEMORY,
         };
-        let log = Log::open(settings, &schemas(plan, ports))?;
+        let log = Log::open(settings, &plan.log_schemas(ports))?;
         let resume = resume(&log)?;
         Ok(Arc::new(Self { log, complete: AtomicBool::new(false), resume: Mutex::new(resume) }))
     }
@@ -161,18 +160,6 @@ impl Logged {
     pub fn is_complete(&self) -> bool {
         self.complete.load(SeqCst)
     }
-}
-
-/// Name and columns of each port of a log.
-pub fn schemas(plan: &Plan, ports: &LogPorts) -> Vec<(String, SchemaRef)> {
-    let named = ports.ports.iter().map(|&(index, port)| {
-        let node = &plan.nodes[index];
-        let name = node.kind.outputs[port].name;
-        // The source's own ports, and those of the nodes that make facts of its rows.
-        let name = if index == ports.source { name.to_owned() } else { format!("{}.{name}", node.id) };
-        (name, Arc::clone(&node.outputs[port].schema))
-    });
-    named.collect()
 }
 
 /// Ends a source's dataflow: all that arrives goes into the log, and how far the source is. Other processes than the one
@@ -287,6 +274,7 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
     }
     let (probe, shared, flow, id) =
         (context.probe.clone(), Arc::clone(&context.shared), Arc::clone(&context.flow), context.id.clone());
+    let threads = context.threads;
     builder.build(move |capabilities| {
         let mut capabilities: Vec<Capability<Time>> = capabilities;
         if reader.is_none() {
@@ -295,13 +283,19 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
         let mut pacer = Pacer::default();
         let mut behind = true;
         move |_frontiers| {
-            let Some(open) = reader.as_mut() else { return };
+            let Some(open) = reader.as_mut() else {
+                if flow.lets_go() {
+                    capabilities.clear();
+                }
+                return;
+            };
             let mut ended = flow.is_ending() || open.stops() && shared.is_stopping();
-            let mut waits = false;
+            let (mut waits, mut failed) = (false, false);
             for _ in 0..ENTRIES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()).filter(|_| !ended) else { break };
                 if shared.backlog.is_full()
                     || flow.held.is_full()
+                    || flow.is_waiting(threads)
                     || pacer.is_ahead(&probe) && flow.sources.any_behind(&id, now)
                 {
                     activator.activate_after(PAUSE);
@@ -333,7 +327,7 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
                     }
                     Err(error) => {
                         shared.fail(format!("{id}: {error}"));
-                        ended = true;
+                        (ended, failed) = (true, true);
                     }
                 }
             }
@@ -344,7 +338,9 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
                     flow.caught_up();
                 }
                 flow.sources.advance(&id, Time::MAX);
-                capabilities.clear();
+                if !failed || flow.lets_go() {
+                    capabilities.clear();
+                }
                 reader = None;
             } else if !waits {
                 activator.activate();

@@ -158,7 +158,7 @@ impl Metrics {
     /// Counters of the logs.
     fn render_spools(&self, out: &mut String) {
         type Read = fn(&Counters) -> &Arc<AtomicU64>;
-        let families: [(&str, &str, &str, Read); 18] = [
+        let families: [(&str, &str, &str, Read); 19] = [
             ("records_total", "counter", "Records made durable.", |c| &c.records),
             ("rows_total", "counter", "Rows made durable.", |c| &c.rows),
             ("bytes_total", "counter", "Bytes made durable.", |c| &c.bytes),
@@ -170,6 +170,7 @@ impl Metrics {
             ("torn_bytes_total", "counter", "Bytes of a record whose writing was cut off.", |c| &c.torn_bytes),
             ("unreadable_rows_total", "counter", "Rows that do not fit today's columns.", |c| &c.unreadable_rows),
             ("dropped_records_total", "counter", "Records removed to make room.", |c| &c.dropped_records),
+            ("refused_rows_total", "counter", "Rows that do not fit their port's columns, or are too large.", |c| &c.refused_rows),
             ("dropped_rows_total", "counter", "Rows removed to make room.", |c| &c.dropped_rows),
             ("write_errors_total", "counter", "Failed writes; nothing is lost by one.", |c| &c.write_errors),
             ("sync_errors_total", "counter", "Failed fdatasyncs; nothing is lost by one.", |c| &c.sync_errors),

@@ -74,6 +74,9 @@ struct Report {
     backlog: i64,
     /// What it knows of the sources' watermarks, by dataflow.
     sources: Vec<Vec<Time>>,
+    /// Rows that its sinks hold unconfirmed, by dataflow.
+    #[serde(default)]
+    held: Vec<i64>,
 }
 
 /// What is known of the other processes.
@@ -127,6 +130,12 @@ impl Heard {
         let mut reports = lock(&self.reports);
         reports.insert(process, report);
         self.shared.backlog.set_elsewhere(reports.values().map(|report| report.backlog).fold(0, i64::saturating_add));
+        for (nth, flow) in self.shared.flows.from(0).iter().enumerate() {
+            let held = reports.values().filter_map(|report| report.held.get(nth));
+            if let Some(flow) = flow {
+                flow.held.set_elsewhere(held.copied().fold(0, i64::saturating_add));
+            }
+        }
     }
 
     /// Notes how far this process is; the others hear of it soon.
@@ -142,14 +151,15 @@ impl Heard {
 
     /// What to tell.
     fn note(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let sources = self
-            .shared
-            .flows
-            .from(0)
-            .iter()
-            .map(|flow| flow.as_ref().map(|flow| flow.sources.known()).unwrap_or_default())
-            .collect();
-        let report = Report { stage: *lock(&self.own), backlog: self.shared.backlog.balance(), sources };
+        let flows = self.shared.flows.from(0);
+        let sources = flows.iter().map(|flow| flow.as_ref().map(|flow| flow.sources.known()).unwrap_or_default());
+        let held = flows.iter().map(|flow| flow.as_ref().map_or(0, |flow| flow.held.balance()));
+        let report = Report {
+            stage: *lock(&self.own),
+            backlog: self.shared.backlog.balance(),
+            sources: sources.collect(),
+            held: held.collect(),
+        };
         serde_json::to_vec(&report)
     }
 }

@@ -63,6 +63,14 @@ pub trait Node: Send + Sync {
         Vec::new()
     }
 
+    /// Asks whether what a live source receives from can be opened, while another that has it open may be running.
+    ///
+    /// # Errors
+    /// If it cannot; why, in words for the user.
+    fn check_source(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Whether the node reads a source that never ends by itself.
     fn is_live(&self) -> bool {
         false

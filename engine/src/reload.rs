@@ -89,14 +89,15 @@ impl Reloads {
 
     /// Notes what became of a request, and tells it.
     pub(crate) fn record(&self, outcome: Outcome) {
+        // Told first, and while nobody waits: a terminal may block.
+        if let Some(told) = &*self.told.lock().unwrap_or_else(PoisonError::into_inner) {
+            told(&outcome);
+        }
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         match &outcome {
             Outcome::Applied(_) => done.applied += 1,
             Outcome::Refused(_) => done.refused += 1,
             Outcome::Unchanged => done.unchanged += 1,
-        }
-        if let Some(told) = &*self.told.lock().unwrap_or_else(PoisonError::into_inner) {
-            told(&outcome);
         }
         done.last = Some((outcome, SystemTime::now()));
     }

@@ -98,13 +98,19 @@ impl BuildContext<'_> {
         self.flow.ledgers.as_ref().map(|dir| Ledger::open(dir, name)).transpose()
     }
 
-    /// Reports an error that ends the run.
+    /// Reports an error that ends the run, or the change that the node is part of.
     pub fn failure(&self) -> impl Fn(String) + 'static + use<> {
+        let fail = self.failure_as();
+        move |message| fail(FailureClass::Node, message)
+    }
+
+    /// [`BuildContext::failure`] with the sort of failure.
+    pub fn failure_as(&self) -> impl Fn(FailureClass, String) + 'static + use<> {
         let (shared, flow, id) = (Arc::clone(&self.shared), Arc::clone(&self.flow), self.id.clone());
-        move |message| {
+        move |class, message| {
             let message = format!("{id}: {message}");
             if !flow.fail(&message) {
-                shared.fail(message);
+                shared.fail_as(class, message);
             }
         }
     }

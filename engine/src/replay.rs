@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::batch::Time;
 use crate::flow::Flow;
-use crate::logged::{Kept, schemas};
+use crate::logged::Kept;
 use crate::plan::{LogPorts, Part, Plan};
 use crate::render::Shared;
 use crate::run::Options;
@@ -124,7 +124,7 @@ impl Replay {
         if !self.logs.contains_key(id) {
             self.logs.insert(id.clone(), inspect::contents(&dir)?);
         }
-        let archive = Archive::open(&dir, &schemas(plan, ports), range)?;
+        let archive = Archive::open(&dir, &plan.log_schemas(ports), range)?;
         self.archives.push((id.clone(), Arc::clone(&archive)));
         Ok(archive)
     }

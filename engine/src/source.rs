@@ -1,7 +1,7 @@
 //! What all sources share: watermarks, late rows, back-pressure, pausing and stopping.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
@@ -69,10 +69,17 @@ where
     let mut reader = None;
     if context.is_home() {
         match open() {
-            Ok(opened) => reader = Some(opened),
+            Ok(opened) => {
+                reader = Some(opened);
+                context.flow.receiving.store(true, SeqCst);
+            }
             Err(message) => {
                 context.flow.sources.advance(&context.id, Time::MAX);
-                context.shared.fail(format!("{}: {message}", context.id));
+                context.failure()(message);
+                if context.flow.failure().is_some() {
+                    // Of a change that is given up: its end is not the end of the log.
+                    context.flow.end();
+                }
             }
         }
     }

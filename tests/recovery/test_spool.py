@@ -1,5 +1,6 @@
 """The spool when bytes are damaged, when its disk is full, and when it is full by its own limit."""
 
+import json
 import os
 import random
 import shutil
@@ -144,6 +145,31 @@ class Full(LiveCase):
         self.stop()
         self.assertEqual(sorted(self.exported(REQUEST, self.disk / "spool")), sorted(feeder.ids(REQUEST)))
         self.assertEqual(Counter(name for name, _ in self.rows()).most_common(1)[0][1], 1)
+
+    def test_a_sink_on_a_full_disk_ends_the_run_and_the_next_one_writes_what_is_missing(self):
+        """What the failed sink did not write is not taken for written: nothing is trimmed, nothing is skipped."""
+        ballast = self.disk / "ballast"
+        ballast.write_bytes(bytes(DISK - MIB))
+        kept = "  - { id: kept, kind: filter, from: requests, where: src_port > 0 }\n" \
+               "  - { id: kept_file, kind: sink.jsonl, from: kept, path: disk/kept.jsonl }\n"
+        self.write("live.yaml", pipeline(nodes=kept))
+        self.begin()
+        with Feeder(large(25, LARGE_ROWS), self.directory, speed=1000):
+            wait_for("the end of the run", lambda: self.process.poll() is not None)
+        self.assertEqual(self.process.returncode, FAILED, self.log.read_text())
+        self.assertIn("kept_file", self.log.read_text())
+        ballast.unlink()
+        self.begin()
+        spooled = self.exported(REQUEST)
+
+        def written() -> list[str]:
+            lines = (self.disk / "kept.jsonl").read_text().rpartition("\n")[0].splitlines()
+            return [json.loads(line)["header_x_request_id"] for line in lines]
+
+        wait_for("all rows of the spool", lambda: len(written()) >= len(spooled))
+        self.stop()
+        print(f"\n    {len(spooled)} rows ", end="")
+        self.assert_same_rows(written(), spooled)
 
     def test_a_spool_that_drops_its_oldest_segments_counts_them(self):
         """Nobody waits, and all rows come out: only the past is shorter."""

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -234,6 +235,33 @@ class Reload(LiveCase):
         self.assertIn("keepalive_tl", self.log.read_text())
         self.send(REQUEST, "after")
         self.await_requests({"after"})
+
+    def test_a_source_that_cannot_be_opened_is_refused_and_the_old_one_goes_on(self):
+        """A folder that is missing, seen before anything ends; a socket that another program has, seen when it is opened."""
+        self.write("live.yaml", pipeline())
+        self.begin()
+        taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(taken.close)
+        taken.bind(str(self.directory / "taken.socket"))
+        for nth, path in enumerate(("nowhere/requests.socket", "taken.socket")):
+            with self.subTest(path):
+                last = self.reload(pipeline().replace(SOCKETS[REQUEST], path), REFUSED)
+                self.assertIn("requests", last["message"])
+                self.assertIn(path, last["message"])
+                wait_for("the sockets", self.receives)
+                self.send(REQUEST, f"after-{nth}")
+                self.await_requests({f"after-{nth}"})
+        # A source more that cannot be opened, beside those that are not touched.
+        more = "  - { id: more, kind: source.unix_socket, path: taken.socket, format: reqin_log }\n" \
+               "  - { id: more_file, kind: sink.jsonl, from: more, path: data/more.jsonl }\n"
+        self.reload(pipeline(nodes=more), REFUSED)
+        self.send(REQUEST, "last")
+        self.await_requests({"last"})
+        # And the same file is good once nobody has the socket.
+        taken.close()
+        self.reload(f"# again\n{pipeline(nodes=more)}", APPLIED)
+        self.stop()
+        self.assert_same_rows([name for name, _ in self.rows()], {"after-0", "after-1", "last"})
 
     def send(self, stream: str, name: str) -> None:
         """A row of one connection, now."""

@@ -37,6 +37,7 @@ fn json(diff: &Diff) -> serde_json::Value {
         "started": diff.ids(Fate::Started),
         "rebuilt": diff.ids(Fate::Rebuilt),
         "stopped": diff.ids(Fate::Stopped),
+        "restart": diff.restart,
     })
 }
 
@@ -63,6 +64,10 @@ fn text(diff: &Diff) -> String {
     }
     for change in &diff.sections {
         let _ = writeln!(out, "  ~ {}", line(change));
+    }
+    if let Some(what) = &diff.restart {
+        let _ = writeln!(out, "{what}: cannot be changed while the pipeline runs, stop it and start it again");
+        return out;
     }
     for (fate, what) in [
         (Fate::Kept, "goes on"),

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{Control, LOOK};
+use super::{Control, LOOK, NOTE};
 use crate::batch::Time;
 use crate::catalog::Table;
 use crate::flow::{Flow, Gate};
-use crate::logged::schemas;
 use crate::metrics::Metrics;
+use crate::plan::diff::needs_restart;
 use crate::plan::{Part, Plan};
 use crate::reload::Outcome;
 use crate::shared::tables;
@@ -21,34 +21,14 @@ use crate::shared::tables;
 /// How far a new island may be behind those that it replaces when it takes over, in ms of event time.
 const CLOSE: Time = 1_000;
 
+/// What takes longer is said in the log.
+const LONG: Duration = Duration::from_secs(10);
+
 /// The longest that a source may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What makes two parts the same.
-#[derive(PartialEq, Eq)]
-struct Identity {
-    nodes: Vec<(String, [u8; 32])>,
-    logs: Vec<(String, Vec<(String, arrow::datatypes::SchemaRef)>)>,
-    tables: Vec<(String, String, usize, usize)>,
-}
-
-fn identity(plan: &Plan, part: &Part) -> Identity {
-    let id = |node: usize| plan.nodes[node].id.clone();
-    let tables = plan.serve.iter().flat_map(|serve| {
-        part.tables.iter().map(|at| {
-            let (name, node, port) = &serve.tables[*at];
-            (name.clone(), id(*node), *port, serve.hot_rows)
-        })
-    });
-    Identity {
-        nodes: part.nodes.iter().map(|node| (id(*node), plan.nodes[*node].digest)).collect(),
-        logs: part.reads.iter().chain(&part.writes).map(|log| (id(log.source), schemas(plan, log))).collect(),
-        tables: tables.collect(),
-    }
-}
-
 fn same(flow: &Flow, plan: &Plan, part: &Part) -> bool {
-    identity(&flow.plan, &flow.part) == identity(plan, part)
+    flow.plan.identity(&flow.part) == plan.identity(part)
 }
 
 fn names(plan: &Plan, part: &Part) -> String {
@@ -80,7 +60,9 @@ impl Control {
 
     /// Changes over to a plan; what was changed. On an error everything is as it was.
     fn change_to(&mut self, plan: &Arc<Plan>) -> Result<Vec<String>, String> {
-        self.refuse_what_needs_a_restart(plan)?;
+        if let Some(what) = needs_restart(&self.plan, plan) {
+            return Err(format!("{what} cannot be changed while the pipeline runs: stop it and start it again"));
+        }
         let (receiving, computing) = plan.parts();
         let kept = |flows: &[Arc<Flow>], part: &Part| flows.iter().find(|flow| same(flow, plan, part)).cloned();
         let receiving: Vec<_> = receiving.into_iter().map(|part| (kept(&self.receiving, &part), part)).collect();
@@ -95,15 +77,15 @@ impl Control {
         if nothing_new && old_sources.is_empty() && old_islands.is_empty() {
             return Ok(Vec::new());
         }
-        self.check_logs(plan, &receiving)?;
+        check_sources(plan, &receiving)?;
         check_writes(plan, &computing)?;
 
         let mut changed = Vec::new();
-        self.receiving = self.change_sources(plan, receiving, &old_sources, &mut changed)?;
-        let islands = match self.change_islands(plan, computing, &old_islands, &mut changed) {
+        let sources = self.change_sources(plan, receiving, &old_sources, &mut changed);
+        let islands = match sources.and_then(|()| self.change_islands(plan, computing, &old_islands, &mut changed)) {
             Ok(islands) => islands,
             Err(why) => {
-                self.go_back()?;
+                self.go_back();
                 return Err(why);
             }
         };
@@ -115,87 +97,77 @@ impl Control {
     }
 
     /// Runs the sources of the old plan again where another plan's have taken their place.
-    fn go_back(&mut self) -> Result<(), String> {
+    fn go_back(&mut self) {
+        if self.shared.is_stopping() {
+            // The next start opens them.
+            return;
+        }
         let plan = Arc::clone(&self.plan);
         let kept = |part: &Part| self.receiving.iter().find(|flow| same(flow, &plan, part)).cloned();
         let parts: Vec<_> = plan.parts().0.into_iter().map(|part| (kept(&part), part)).collect();
         let stays =
             |flow: &Arc<Flow>| parts.iter().any(|(kept, _)| kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, flow)));
         let gone: Vec<Arc<Flow>> = self.receiving.iter().filter(|flow| !stays(flow)).cloned().collect();
-        self.receiving = self.change_sources(&plan, parts, &gone, &mut Vec::new())?;
+        if let Err(why) = self.change_sources(&plan, parts, &gone, &mut Vec::new()) {
+            // A run that goes on without one of its sources would lose what comes there, unseen.
+            self.shared.fail(format!("a change was refused, and a source of before cannot be started again: {why}"));
+        }
         self.forget_logs();
-        Ok(())
     }
 
-    /// What a running process cannot change.
-    fn refuse_what_needs_a_restart(&self, plan: &Plan) -> Result<(), String> {
-        let needs =
-            |what: &str| Err(format!("{what} cannot be changed while the pipeline runs: stop it and start it again"));
-        if !plan.is_spooled() {
-            return needs("a pipeline without live sources or without a spool: this");
-        }
-        if plan.data_dir != self.plan.data_dir {
-            return needs("`data_dir`");
-        }
-        if plan.tick != self.plan.tick {
-            return needs("`tick`");
-        }
-        let (old, new) = (&self.plan.spool, &plan.spool);
-        if format!("{old:?}") != format!("{new:?}") {
-            return needs("the section `spool`");
-        }
-        let listen = |plan: &Plan| plan.serve.as_ref().map(|serve| (serve.listen.clone(), serve.hosts.clone()));
-        if listen(plan) != listen(&self.plan) {
-            return needs("the address of the section `serve`");
-        }
-        Ok(())
-    }
-
-    /// A log goes on with the columns that it has.
-    fn check_logs(&self, plan: &Plan, parts: &[(Option<Arc<Flow>>, Part)]) -> Result<(), String> {
-        for (kept, part) in parts {
-            let (None, Some(ports)) = (kept, &part.writes) else { continue };
-            let id = &plan.nodes[ports.source].id;
-            let old = self.receiving.iter().find_map(|flow| {
-                let ports = flow.part.writes.as_ref().filter(|ports| flow.plan.nodes[ports.source].id == *id)?;
-                Some(schemas(&flow.plan, ports))
-            });
-            if old.is_some_and(|old| old != schemas(plan, ports)) {
-                return Err(format!(
-                    "the columns of `{id}` cannot be changed while the pipeline runs: stop it and start it again"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the sources that are gone or changed, then starts those that are new or changed.
+    /// Ends the sources that are gone or changed, then starts those that are new or changed. Those that run then are
+    /// [`Control::receiving`], also on an error.
     fn change_sources(
         &mut self,
         plan: &Arc<Plan>,
         parts: Vec<(Option<Arc<Flow>>, Part)>,
         gone: &[Arc<Flow>],
         changed: &mut Vec<String>,
-    ) -> Result<Vec<Arc<Flow>>, String> {
+    ) -> Result<(), String> {
         for flow in gone {
             flow.end();
             changed.push(format!("{} ended", names(&flow.plan, &flow.part)));
         }
         let workers = self.workers;
-        self.wait(PATIENCE, || gone.iter().all(|flow| flow.has_ended(workers)))
-            .map_err(|why| format!("a source does not end: {why}"))?;
-        let mut flows = Vec::with_capacity(parts.len());
-        for (kept, part) in parts {
-            if let Some(kept) = kept {
-                flows.push(kept);
-                continue;
+        let ended = || gone.iter().all(|flow| flow.has_ended(workers));
+        if let Err(why) = self.wait(PATIENCE, "sources to end", ended) {
+            if !self.shared.is_stopping() {
+                // Nobody can take over its log, and it cannot be told to go on.
+                self.shared.fail(format!("a source does not end: {why}"));
             }
-            changed.push(format!("{} started", names(plan, &part)));
-            let flow = Arc::new(self.receive(plan, part).map_err(|error| error.to_string())?);
-            self.flows().install(Arc::clone(&flow));
-            flows.push(flow);
+            return Err(format!("a source does not end: {why}"));
         }
-        Ok(flows)
+        let (kept, new): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(kept, _)| kept.is_some());
+        self.receiving = kept.into_iter().filter_map(|(kept, _)| kept).collect();
+        let mut started = Vec::with_capacity(new.len());
+        for (_, part) in new {
+            let name = names(plan, &part);
+            let flow = self.receive(plan, part).map_err(|error| error.to_string())?;
+            let flow = Arc::new(Flow { gate: Gate::shut(), ..flow });
+            self.flows().install(Arc::clone(&flow));
+            self.receiving.push(Arc::clone(&flow));
+            started.push((name, flow));
+        }
+        let settled = |(_, flow): &(String, Arc<Flow>)| flow.is_receiving() || flow.failure().is_some();
+        self.wait(PATIENCE, "sources to start", || started.iter().all(settled))?;
+        let failure = started.iter().find_map(|(_, flow)| flow.failure());
+        if let Some(why) = failure {
+            // It has ended by itself.
+            let failed = |flow: &Arc<Flow>| flow.failure().is_some();
+            self.wait(PATIENCE, "a source to end", || {
+                started.iter().all(|(_, flow)| !failed(flow) || flow.has_ended(workers))
+            })?;
+            self.receiving.retain(|flow| !failed(flow));
+            // The log of a source that is new is not its any more.
+            drop(started);
+            self.flows().forget(workers);
+            return Err(why);
+        }
+        for (name, flow) in started {
+            flow.gate.unlock();
+            changed.push(format!("{name} started"));
+        }
+        Ok(())
     }
 
     /// Builds the new islands beside the old ones and changes over when they have caught up.
@@ -222,7 +194,21 @@ impl Control {
             new.push(Arc::clone(&flow));
             flows.push(flow);
         }
-        for flow in &new {
+        self.coming.clone_from(&new);
+        let changed_over = self.change_over(plan, (&new, gone), flows, (&fresh, changed));
+        self.coming.clear();
+        changed_over
+    }
+
+    /// Waits until new islands have caught up with those whose places they take, and changes over.
+    fn change_over(
+        &mut self,
+        plan: &Arc<Plan>,
+        (new, gone): (&[Arc<Flow>], &[Arc<Flow>]),
+        mut flows: Vec<Arc<Flow>>,
+        (fresh, changed): (&[Arc<Table>], &mut Vec<String>),
+    ) -> Result<Vec<Arc<Flow>>, String> {
+        for flow in new {
             self.flows().install(Arc::clone(flow));
         }
         let target = || gone.iter().map(|flow| flow.gate.closed()).filter(|at| *at < Time::MAX).max().unwrap_or(0);
@@ -230,22 +216,20 @@ impl Control {
             flow.failure().is_some()
                 || flow.has_caught_up() && (!has_sinks(flow) || flow.gate.closed().saturating_add(CLOSE) >= target())
         };
-        let caught_up = self.wait(Duration::MAX, || new.iter().all(near));
+        let caught_up = self.wait(Duration::MAX, "the new nodes to catch up", || new.iter().all(near));
         let failed = new.iter().find_map(|flow| flow.failure());
         if let Some(why) = failed.or(caught_up.err()) {
             new.iter().for_each(|flow| flow.end());
             return Err(why);
         }
-        let gates = |flows: &[Arc<Flow>]| flows.iter().map(Arc::clone).collect::<Vec<_>>();
-        let (old_gates, new_gates) = (gates(gone), gates(&new));
-        let old_gates: Vec<&Gate> = old_gates.iter().map(|flow| &flow.gate).collect();
-        let new_gates: Vec<&Gate> = new_gates.iter().map(|flow| &flow.gate).collect();
-        let boundary = Gate::hand_over(&old_gates, &new_gates);
-        gone.iter().chain(&new).for_each(|flow| flow.wake());
+        let boundary = Gate::hand_over(&gates_of(gone), &gates_of(new));
+        gone.iter().chain(new).for_each(|flow| flow.wake());
         let workers = self.workers;
         // From here on there is no way back: what the old sinks do not write the new ones do.
         let stopped =
-            self.wait(Duration::MAX, || gone.iter().all(|flow| flow.has_finished(workers) || flow.has_ended(workers)));
+            self.wait(Duration::MAX, "the old sinks to be done, such as with a server that does not answer", || {
+                gone.iter().all(|flow| flow.has_finished(workers) || flow.has_ended(workers))
+            });
         if stopped.is_err() {
             // The run ends between the two: what the old sinks still have to write must not be taken for written.
             flows.extend(gone.iter().cloned());
@@ -253,10 +237,10 @@ impl Control {
             return Ok(flows);
         }
         new.iter().for_each(|flow| flow.wake());
-        let _ = self.wait(PATIENCE, || new.iter().all(|flow| flow.has_opened(workers)));
-        self.publish(plan, &flows, &new, &fresh);
+        let _ = self.wait(PATIENCE, "the new sinks to open", || new.iter().all(|flow| flow.has_opened(workers)));
+        self.publish(plan, &flows, new, fresh);
         gone.iter().for_each(|flow| flow.end());
-        for flow in &new {
+        for flow in new {
             changed.push(format!("{} rebuilt, from tick {boundary} on", names(plan, &flow.part)));
         }
         for flow in gone {
@@ -268,7 +252,7 @@ impl Control {
             }
         }
         // Old state is let go before another change can come, so that no number of changes piles it up.
-        let _ = self.wait(PATIENCE, || gone.iter().all(|flow| flow.has_ended(workers)));
+        let _ = self.wait(PATIENCE, "the old nodes to end", || gone.iter().all(|flow| flow.has_ended(workers)));
         self.flows().forget(workers);
         Ok(flows)
     }
@@ -310,9 +294,10 @@ impl Control {
         });
     }
 
-    /// Waits for a condition; an error if the run ends before, or in vain.
-    fn wait(&self, patience: Duration, condition: impl Fn() -> bool) -> Result<(), String> {
+    /// Waits for a condition; an error if the run ends before, or in vain. Meanwhile it is noted how far the run is.
+    fn wait(&mut self, patience: Duration, what: &str, condition: impl Fn() -> bool) -> Result<(), String> {
         let start = Instant::now();
+        let mut told = false;
         while !condition() {
             if self.shared.is_stopping() {
                 return Err("the run is ending".to_owned());
@@ -320,14 +305,35 @@ impl Control {
             if start.elapsed() > patience {
                 return Err(format!("not within {} s", patience.as_secs()));
             }
+            if !told && start.elapsed() > LONG {
+                told = true;
+                tracing::warn!("a change of the pipeline waits for {what}");
+            }
+            if self.noted.elapsed() >= NOTE {
+                self.note();
+            }
             std::thread::sleep(LOOK);
         }
         Ok(())
     }
 }
 
+fn gates_of(flows: &[Arc<Flow>]) -> Vec<&Gate> {
+    flows.iter().map(|flow| &flow.gate).collect()
+}
+
 fn has_sinks(flow: &Flow) -> bool {
     flow.part.nodes.iter().any(|node| flow.plan.nodes[*node].outputs.is_empty())
+}
+
+/// Whether new sources could be opened beside those that run, before any of these is ended.
+fn check_sources(plan: &Plan, parts: &[(Option<Arc<Flow>>, Part)]) -> Result<(), String> {
+    let new = parts.iter().filter(|(kept, _)| kept.is_none());
+    for node in new.flat_map(|(_, part)| &part.nodes) {
+        let node = &plan.nodes[*node];
+        node.node.check_source().map_err(|why| format!("{}: {why}", node.id))?;
+    }
+    Ok(())
 }
 
 /// Whether what new sinks write to can be written, before anything is changed.

@@ -1,6 +1,6 @@
 //! What a changed pipeline means for a running one: which nodes go on, which start anew, which are made again.
 //!
-//! A dataflow cannot be altered while it runs, so whole parts of a [`Partition`] go on or end. What stands before the
+//! A dataflow cannot be altered while it runs, so whole parts of a [`super::Partition`] go on or end. What stands before the
 //! spool goes on if nothing in it has changed. Of what stands behind it, an island in which anything has changed is made
 //! again from the spool as a whole.
 
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Digest, Partition, Plan, PlannedNode};
+use super::{Plan, PlannedNode};
 use crate::spec::Change;
 
 /// The difference between two plans.
@@ -18,14 +18,8 @@ pub struct Diff {
     pub nodes: Vec<NodeDiff>,
     /// What has changed in the sections beside the nodes.
     pub sections: Vec<Change>,
-    /// The old plan's parts.
-    pub before: Partition,
-    /// The new plan's parts.
-    pub after: Partition,
-    /// For each ingest group of `after` the one of `before` that goes on in its place, if one does.
-    pub ingest: Vec<Option<usize>>,
-    /// For each island of `after` the one of `before` that goes on in its place, if one does.
-    pub islands: Vec<Option<usize>>,
+    /// Why a running pipeline cannot be changed to this one; it can if there is nothing to say.
+    pub restart: Option<String>,
 }
 
 /// What becomes of a node.
@@ -80,22 +74,14 @@ pub enum Fate {
 
 /// What has to be done to `old` so that it is `new`.
 pub fn rebuild(old: &Plan, new: &Plan) -> Diff {
-    let (before, after) = (old.partition(), new.partition());
-    let goes_on = |groups: &[Vec<usize>], others: &[Vec<usize>], what: fn(&Plan, &[usize]) -> Needed| {
-        let known: Vec<Needed> = others.iter().map(|group| what(old, group)).collect();
-        let found = |group: &Vec<usize>| {
-            let needed = what(new, group);
-            known.iter().position(|known| *known == needed)
-        };
-        groups.iter().map(found).collect::<Vec<Option<usize>>>()
-    };
-    let ingest = goes_on(&after.ingest, &before.ingest, needed_of_ingest);
-    let islands = goes_on(&after.islands, &before.islands, needed_of_island);
-
+    let ((receiving, computing), (old_receiving, old_computing)) = (new.parts(), old.parts());
     let mut fates = vec![Fate::Kept; new.nodes.len()];
-    for (groups, kept, fate) in [(&after.ingest, &ingest, Fate::Started), (&after.islands, &islands, Fate::Rebuilt)] {
-        for (group, _) in groups.iter().zip(kept).filter(|(_, kept)| kept.is_none()) {
-            group.iter().for_each(|&node| fates[node] = fate);
+    for (parts, others, fate) in
+        [(&receiving, &old_receiving, Fate::Started), (&computing, &old_computing, Fate::Rebuilt)]
+    {
+        let running: Vec<_> = others.iter().map(|part| old.identity(part)).collect();
+        for part in parts.iter().filter(|part| !running.contains(&new.identity(part))) {
+            part.nodes.iter().for_each(|&node| fates[node] = fate);
         }
     }
     let by_id: BTreeMap<&str, &PlannedNode> = old.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
@@ -117,7 +103,7 @@ pub fn rebuild(old: &Plan, new: &Plan) -> Diff {
     }));
     let mut sections = Vec::new();
     old.sections.changes(&new.sections, "", &mut sections);
-    Diff { nodes, sections, before, after, ingest, islands }
+    Diff { nodes, sections, restart: needs_restart(old, new) }
 }
 
 fn state(old: &Plan, was: &PlannedNode, new: &Plan, node: &PlannedNode, by_id: &BTreeMap<&str, &PlannedNode>) -> State {
@@ -143,52 +129,30 @@ fn state(old: &Plan, was: &PlannedNode, new: &Plan, node: &PlannedNode, by_id: &
     State::Affected { because }
 }
 
-/// What must be equal of two parts for one to go on in the other's place.
-#[derive(PartialEq, Eq)]
-struct Needed {
-    nodes: BTreeSet<(String, Digest)>,
-    /// Output ports that something reads, where that does not show in the nodes.
-    ports: BTreeSet<(String, usize)>,
-    /// Name, node and port of the tables that it fills or reads.
-    tables: BTreeSet<(String, String, usize)>,
-    hot_rows: Option<usize>,
-}
-
-impl Needed {
-    fn new(plan: &Plan, group: &[usize], fills: impl Fn(usize, usize) -> bool) -> Self {
-        let id = |node: usize| plan.nodes[node].id.clone();
-        let serve = plan.serve.as_ref();
-        let served = serve.map_or(&[][..], |serve| &serve.tables).iter();
-        let tables: BTreeSet<_> = served
-            .filter(|(_, node, port)| fills(*node, *port))
-            .map(|(name, node, port)| (name.clone(), id(*node), *port))
-            .collect();
-        Self {
-            nodes: group.iter().map(|&node| (id(node), plan.nodes[node].digest)).collect(),
-            ports: BTreeSet::new(),
-            hot_rows: serve.filter(|_| !tables.is_empty()).map(|serve| serve.hot_rows),
-            tables,
-        }
+/// What a running pipeline cannot change, if that is different: it must be stopped and started again.
+pub fn needs_restart(old: &Plan, new: &Plan) -> Option<String> {
+    let spool = |plan: &Plan| format!("{:?}", plan.spool);
+    let listen = |plan: &Plan| plan.serve.as_ref().map(|serve| (serve.listen.clone(), serve.hosts.clone()));
+    if !old.is_spooled() || !new.is_spooled() {
+        return Some("a pipeline without live sources or without a spool".to_owned());
     }
-}
-
-/// What is kept of its rows depends on which ports are read. Of its tables only those of rows that are no facts are filled
-/// here: facts are shown from the spool.
-fn needed_of_ingest(plan: &Plan, group: &[usize]) -> Needed {
-    let fills = |node: usize, _| group.contains(&node) && !plan.nodes[node].node.yields_facts();
-    let mut needed = Needed::new(plan, group, fills);
-    for &node in group {
-        let connected = plan.nodes[node].connected.iter().enumerate().filter(|(_, connected)| **connected);
-        needed.ports.extend(connected.map(|(port, _)| (plan.nodes[node].id.clone(), port)));
+    let sections = [
+        (old.data_dir != new.data_dir, "`data_dir`"),
+        (old.tick != new.tick, "`tick`"),
+        (spool(old) != spool(new), "the section `spool`"),
+        (listen(old) != listen(new), "the address of the section `serve`"),
+    ];
+    if let Some((_, what)) = sections.iter().find(|(differs, _)| *differs) {
+        return Some((*what).to_owned());
     }
-    needed
-}
-
-/// A sink asks for the tables of what it reads, also where that stands before the spool.
-fn needed_of_island(plan: &Plan, group: &[usize]) -> Needed {
-    let read: BTreeSet<(usize, usize)> =
-        group.iter().flat_map(|&node| &plan.nodes[node].inputs).map(|input| (input.node, input.port)).collect();
-    Needed::new(plan, group, |node, port| group.contains(&node) || read.contains(&(node, port)))
+    // A log goes on with the columns that it has.
+    let logs = |plan: &Plan| -> BTreeMap<String, _> {
+        let logs = plan.parts().0.into_iter().filter_map(|part| part.writes);
+        logs.map(|log| (plan.nodes[log.source].id.clone(), plan.log_schemas(&log))).collect()
+    };
+    let (before, after) = (logs(old), logs(new));
+    let other = after.iter().find(|(id, columns)| before.get(*id).is_some_and(|before| before != *columns));
+    other.map(|(id, _)| format!("the columns of `{id}`"))
 }
 
 impl Diff {
@@ -227,6 +191,7 @@ impl Diff {
         counted(&mut parts, fate(Fate::Kept), "kept");
         counted(&mut parts, fate(Fate::Started), "started");
         counted(&mut parts, fate(Fate::Rebuilt), "rebuilt");
-        format!("{differ}; {}", parts.join(", "))
+        let restart = self.restart.as_ref().map(|what| format!("; {what} needs a restart")).unwrap_or_default();
+        format!("{differ}; {}{restart}", parts.join(", "))
     }
 }

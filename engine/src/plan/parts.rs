@@ -1,6 +1,10 @@
 //! A plan as parts that are dataflows of their own: what receives, and what computes.
 
-use super::Plan;
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::datatypes::SchemaRef;
+
+use super::{Digest, Plan};
 use crate::batch::Time;
 
 /// Nodes that run as one dataflow.
@@ -25,7 +29,47 @@ pub struct LogPorts {
     pub ports: Vec<(usize, usize)>,
 }
 
+/// What must be equal of two parts, of one plan or of two, for one to go on in the other's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Id and digest of each node.
+    nodes: BTreeSet<(String, Digest)>,
+    /// By name: the ports of the logs that it reads or writes.
+    logs: BTreeMap<String, Vec<(String, SchemaRef)>>,
+    /// Name, node, port and hot rows of the tables that it fills.
+    tables: BTreeSet<(String, String, usize, usize)>,
+}
+
 impl Plan {
+    /// What a part is, whatever the plan around it.
+    pub fn identity(&self, part: &Part) -> Identity {
+        let id = |node: usize| self.nodes[node].id.clone();
+        let tables = self.serve.iter().flat_map(|serve| {
+            part.tables.iter().map(|at| {
+                let (name, node, port) = &serve.tables[*at];
+                (name.clone(), id(*node), *port, serve.hot_rows)
+            })
+        });
+        let logs = part.reads.iter().chain(&part.writes);
+        Identity {
+            nodes: part.nodes.iter().map(|node| (id(*node), self.nodes[*node].digest)).collect(),
+            logs: logs.map(|log| (id(log.source), self.log_schemas(log))).collect(),
+            tables: tables.collect(),
+        }
+    }
+
+    /// Name and columns of each port of a log.
+    pub fn log_schemas(&self, log: &LogPorts) -> Vec<(String, SchemaRef)> {
+        let named = log.ports.iter().map(|&(index, port)| {
+            let node = &self.nodes[index];
+            let name = node.kind.outputs[port].name;
+            // The source's own ports, and those of the nodes that make facts of its rows.
+            let name = if index == log.source { name.to_owned() } else { format!("{}.{name}", node.id) };
+            (name, SchemaRef::clone(&node.outputs[port].schema))
+        });
+        named.collect()
+    }
+
     /// The whole plan as one dataflow.
     pub fn whole(&self) -> Part {
         let tables = self.serve.as_ref().map_or(0, |serve| serve.tables.len());

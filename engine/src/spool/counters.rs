@@ -40,6 +40,8 @@ pub struct Counters {
     pub dropped_rows: Count,
     /// Records that were not taken: rows of another schema than their port's, or a row of more than 256 MiB.
     pub refused_records: Count,
+    /// Rows of those records.
+    pub refused_rows: Count,
     /// Failed writes, such as on a full disk. Nothing is lost by one.
     pub write_errors: Count,
     /// Failed fdatasyncs. Nothing is lost by one.

@@ -65,6 +65,7 @@ impl Intake {
                     let spool = self.shared.settings.dir.display();
                     tracing::error!(%spool, port, rows = count, "rows that do not fit their port's schema are not stored");
                 }
+                self.shared.counters.refused_rows.fetch_add(count as u64, Relaxed);
                 self.shared.counters.queued_bytes.fetch_sub(queued, Relaxed);
             }
         }

@@ -131,7 +131,7 @@ impl Node for JsonlNode {
         let format = Format { lines: self.lines.clone(), changes: self.changes };
         if !context.is_here() {
             // The file is another process's, to whose workers all rows go.
-            return vec![swallow(context, input.stream)];
+            return vec![swallow(context, input.stream, true)];
         }
         let written = match context.ledger(&context.id) {
             Ok(None) => self.write_through(context, input.stream, format),
@@ -141,7 +141,7 @@ impl Node for JsonlNode {
             }
             Err(message) => {
                 context.failure()(message);
-                swallow(context, input.stream)
+                swallow(context, input.stream, false)
             }
         };
         vec![written]
@@ -196,10 +196,18 @@ impl JsonlNode {
     }
 }
 
-/// In place of the operator that writes, where nothing is written: all workers must build the same dataflow.
-fn swallow<'s>(context: &BuildContext<'s>, input: Stream<'s>) -> Stream<'s> {
-    input.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, &context.id, |_, _| {
-        |input, _output| input.for_each_stamp(|_, _| {})
+/// In place of the operator that writes, where nothing is written: all workers must build the same dataflow. Time
+/// passes only if rows may `pass` unwritten.
+fn swallow<'s>(context: &BuildContext<'s>, input: Stream<'s>, pass: bool) -> Stream<'s> {
+    let flow = Arc::clone(&context.flow);
+    input.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, &context.id, move |capability, _| {
+        let mut held = (!pass).then_some(capability);
+        move |input, _output| {
+            input.for_each_stamp(|_, _| {});
+            if flow.lets_go() {
+                held = None;
+            }
+        }
     })
 }
 

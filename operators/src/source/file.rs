@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
@@ -126,7 +126,7 @@ impl Node for FileSource {
         let place = resume.cursor.and_then(|cursor| serde_json::from_slice(&cursor.place).ok());
         source(context, 2, || {
             Ok(FileReader {
-                bytes: Bytes::open(&self.input, place, &context.shared)?,
+                bytes: Bytes::open(&self.input, place, &context.shared, || context.metrics.counter("skipped_files"))?,
                 lines: Lines::new(self.settings.max_line),
                 intake,
                 shared: Arc::clone(&context.shared),
@@ -256,7 +256,12 @@ enum Got {
 }
 
 impl Bytes {
-    fn open(input: &Input, place: Option<Place>, shared: &Shared) -> Result<Self, String> {
+    fn open(
+        input: &Input,
+        place: Option<Place>,
+        shared: &Shared,
+        skipped: impl FnOnce() -> Arc<AtomicU64>,
+    ) -> Result<Self, String> {
         match input {
             Input::Regular(path) => {
                 let fault = |error| format!("{} cannot be read: {error}", path.display());
@@ -265,8 +270,8 @@ impl Bytes {
                 Ok(Self::File { file, path: path.clone() })
             }
             Input::Followed(path) => Ok(Self::Tail(match place {
-                Some(place) => Tail::resume(path.clone(), place),
-                None => Tail::new(path.clone()),
+                Some(place) => Tail::resume(path.clone(), place, skipped()),
+                None => Tail::new(path.clone(), skipped()),
             })),
             Input::Pipe(path) => {
                 let path = path.clone();

@@ -179,7 +179,7 @@ impl Node for PcapSource {
             Input::Interface(settings) => source(context, 1, || {
                 Live::start(settings, &context.metrics, packets).map_err(|failure| {
                     // Noted with its class before `source` reports the text: the first report counts.
-                    context.shared.fail_as(failure.class, format!("{}: {}", context.id, failure.message));
+                    context.failure_as()(failure.class, failure.message.clone());
                     failure.message
                 })
             }),

@@ -176,6 +176,14 @@ impl Node for UnixSocket {
     fn is_live(&self) -> bool {
         true
     }
+
+    fn check_source(&self) -> Result<(), String> {
+        only_a_socket(&self.path)?;
+        // Beside it, under a name no longer than most: a socket of its own name would be taken from who has it.
+        let probe = self.path.with_file_name(format!(".{}", std::process::id()));
+        let bound = UnixDatagram::bind(&probe).and_then(|_| std::fs::remove_file(&probe));
+        bound.map_err(|error| format!("the socket {} cannot be made: {error}", self.path.display()))
+    }
 }
 
 /// A socket with its file, which goes when the socket does.

@@ -76,6 +76,7 @@ pub(super) fn build<'s>(
     file: Arc<Continued>,
 ) -> Stream<'s> {
     let (fail, metrics, worker) = (context.failure(), Arc::clone(&context.metrics), context.worker % context.threads);
+    let flow = Arc::clone(&context.flow);
     input.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
         Pipeline,
         &context.id,
@@ -89,7 +90,7 @@ pub(super) fn build<'s>(
                 && let Err(message) = file.open(0, &mut outlet)
             {
                 fail(message);
-                (failed, held) = (true, None);
+                failed = true;
             }
             move |(input, frontier), _output| {
                 input.for_each_stamp(|time, data| {
@@ -101,6 +102,9 @@ pub(super) fn build<'s>(
                     }
                 });
                 if failed {
+                    if flow.lets_go() {
+                        held = None;
+                    }
                     return;
                 }
                 let frontier = frontier.frontier().first().copied().unwrap_or(CLOSED);
@@ -118,7 +122,7 @@ pub(super) fn build<'s>(
                     }
                     Err(message) => {
                         fail(message);
-                        (failed, held) = (true, None);
+                        failed = true;
                         ticks.clear();
                     }
                 }

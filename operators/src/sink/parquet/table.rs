@@ -35,7 +35,7 @@ pub(super) fn build<'s>(
     cuts: Cuts,
     (nth, name, owner): (usize, &str, u64),
 ) -> Stream<'s> {
-    let fail = context.failure();
+    let (fail, flow) = (context.failure(), Arc::clone(&context.flow));
     let (peers, shared) = (context.peers, Arc::clone(&context.shared));
     let kept = input.filter(move |batch: &Batch| {
         let keep = batch.settled && batch.diff > 0;
@@ -59,7 +59,7 @@ pub(super) fn build<'s>(
                     Err(message) => fail(message),
                 }
             }
-            let mut held = work.as_ref().map(|_| capability);
+            let mut held = is_owner.then_some(capability);
             move |(input, frontier), _output| {
                 input.for_each_stamp(|time, data| {
                     let tick = time.least().copied().unwrap_or_default();
@@ -69,7 +69,12 @@ pub(super) fn build<'s>(
                         }
                     }
                 });
-                let Some(open) = work.as_mut() else { return };
+                let Some(open) = work.as_mut() else {
+                    if flow.lets_go() {
+                        held = None;
+                    }
+                    return;
+                };
                 let frontier = frontier.frontier().first().copied().unwrap_or(CLOSED);
                 match open.advance(frontier) {
                     Ok(Some(hold)) => {
@@ -83,7 +88,10 @@ pub(super) fn build<'s>(
                     Ok(None) => activator.activate_after(PATIENCE),
                     Err(message) => {
                         fail(message);
-                        (work, held) = (None, None);
+                        work = None;
+                        if flow.lets_go() {
+                            held = None;
+                        }
                     }
                 }
             }
