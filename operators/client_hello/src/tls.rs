@@ -58,10 +58,15 @@ pub enum Reason {
 /// Looks for a ClientHello of at most `max` bytes at the front of `stream`. One that is spread over several records is
 /// put together in `joined`, whose content does not matter.
 pub fn client_hello<'a>(stream: &'a [u8], joined: &'a mut Vec<u8>, max: usize) -> Outcome<'a> {
+    resume(stream, &mut Walk::default(), joined, max)
+}
+
+/// The same for a stream of which the front has been walked in vain, as `walk` says; the bytes walked may not change.
+pub(crate) fn resume<'a>(stream: &'a [u8], walk: &mut Walk, joined: &'a mut Vec<u8>, max: usize) -> Outcome<'a> {
     if !may_start(stream) {
         return Outcome::NotTls;
     }
-    let frame = match frame(stream, max) {
+    let frame = match frame(stream, walk, max) {
         Ok(frame) => frame,
         Err(outcome) => return outcome,
     };
@@ -147,16 +152,31 @@ struct Frame {
     in_one_record: bool,
 }
 
+/// How far the front of a stream has been looked through. A hello may come in records of one byte, a prelude in segments
+/// of one: beginning anew for each would take time with the square of their number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Walk {
+    /// Bytes of a prelude that were searched for its end.
+    pub searched: usize,
+    /// Where the first record begins that is not all there.
+    at: usize,
+    /// Bytes of the message in the records before it, header included.
+    have: usize,
+    /// The message's header, as far as these go.
+    header: [u8; HANDSHAKE_HEADER],
+}
+
 /// Walks the records until the first handshake message is complete.
-fn frame(stream: &[u8], max: usize) -> Result<Frame, Outcome<'static>> {
-    let mut header = [0; HANDSHAKE_HEADER];
-    let mut have = 0; // bytes of the message so far, header included
-    let mut whole = None; // bytes of the message, header included, once known
-    let mut at = 0;
-    // Asking for all the bytes that must still come keeps a hello in tiny records from being walked for each of them.
+fn frame(stream: &[u8], walk: &mut Walk, max: usize) -> Result<Frame, Outcome<'static>> {
+    // Asking for all the bytes that must still come keeps a hello in tiny records from being looked at for each of them.
     loop {
+        let Walk { at, have, .. } = *walk;
+        let whole = |header: &[u8; HANDSHAKE_HEADER]| {
+            HANDSHAKE_HEADER + u32::from_be_bytes([0, header[1], header[2], header[3]]) as usize
+        };
         let Some(len) = u16_at(stream, at + 3).map(usize::from) else {
-            return Err(Outcome::NeedMore(at + RECORD_HEADER + whole.map_or(1, |whole: usize| whole - have)));
+            let left = if have < HANDSHAKE_HEADER { 1 } else { whole(&walk.header) - have };
+            return Err(Outcome::NeedMore(at + RECORD_HEADER + left));
         };
         if stream[at] != HANDSHAKE {
             return Err(Outcome::Broken(Reason::Interrupted));
@@ -168,30 +188,29 @@ fn frame(stream: &[u8], max: usize) -> Result<Frame, Outcome<'static>> {
         let content = &stream[start..stream.len().min(start + len)];
         if have < HANDSHAKE_HEADER {
             let taken = content.len().min(HANDSHAKE_HEADER - have);
-            header[have..have + taken].copy_from_slice(&content[..taken]);
+            walk.header[have..have + taken].copy_from_slice(&content[..taken]);
         }
+        let mut left = 1;
         if have + content.len() >= HANDSHAKE_HEADER {
-            let body_len = usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]);
-            let message = HANDSHAKE_HEADER + body_len;
+            let message = whole(&walk.header);
             if message > max {
                 return Err(Outcome::Broken(Reason::TooLong));
             }
-            whole = Some(message);
             if have + content.len() >= message {
+                let body_len = message - HANDSHAKE_HEADER;
                 return Ok(Frame { body_len, end: start + len, in_one_record: at == 0 });
             }
             if have + len >= message {
                 return Err(Outcome::NeedMore(start + message - have));
             }
+            left = message - have - len;
         } else if have + len >= HANDSHAKE_HEADER {
             return Err(Outcome::NeedMore(start + HANDSHAKE_HEADER - have));
         }
         if content.len() < len {
-            let left = whole.map_or(1, |whole| whole - have - len);
             return Err(Outcome::NeedMore(start + len + RECORD_HEADER + left));
         }
-        have += len;
-        at = start + len;
+        (walk.at, walk.have) = (start + len, have + len);
     }
 }
 
