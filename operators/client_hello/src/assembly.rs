@@ -58,7 +58,10 @@ pub(crate) enum Brought {
 impl Assembly {
     /// Starts with bytes in order from the base, parsed in vain as far as `walk` says.
     pub(crate) fn starting_with(data: &[u8], need: usize, walk: Walk) -> Self {
-        Self { data: data.to_vec(), segments: 1, need, walk, ..Self::default() }
+        // Room for what is needed, but not more than growth would take: the sender says how much is needed.
+        let mut room = Vec::with_capacity(need.clamp(data.len(), 2 * data.len()));
+        room.extend_from_slice(data);
+        Self { data: room, segments: 1, need, walk, ..Self::default() }
     }
 
     /// Adds the part of `payload` that lies in the `window` bytes after `base`.
@@ -116,9 +119,9 @@ impl Assembly {
             return true;
         }
         let start = distance(self.origin, seq);
-        let before = self.pieces.range(..start).next_back();
-        let inside = self.pieces.range(start..start + payload.len() as i64);
-        before.into_iter().chain(inside).any(|(at, known)| differs(start, *at, known))
+        let below = self.pieces.range(..start + payload.len() as i64).rev();
+        let mut inside = below.take_while(|(at, known)| **at + known.len() as i64 > start);
+        inside.any(|(at, known)| differs(start, *at, known))
     }
 
     /// The bytes in order.
@@ -158,6 +161,11 @@ impl Assembly {
             self.origin = base;
         }
         let mut start = start + distance(self.origin, base);
+        let below = self.pieces.range(..start + bytes.len() as i64).next_back();
+        if below.is_none_or(|(at, known)| at + known.len() as i64 <= start) {
+            self.put(start, bytes.to_vec());
+            return true;
+        }
         if let Some((at, known)) = self.pieces.range(..start).next_back() {
             skip(&mut start, &mut bytes, at + known.len() as i64);
         }

@@ -317,10 +317,12 @@ impl<'a> ClientHello<'a> {
         take_vector(&mut names, 1)
     }
 
-    /// The protocol names of ALPN in wire order; ends early at one that is not all there.
+    /// The protocol names of ALPN in wire order, at most 100 of them; ends early at one that is not all there.
     pub fn alpns(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        // A name can be a single byte in the hello, and dozens as a string of its own.
+        const MAX: usize = 100;
         let mut names = self.list(extension::ALPN, 2);
-        std::iter::from_fn(move || take_vector(&mut names, 1))
+        std::iter::from_fn(move || take_vector(&mut names, 1)).take(MAX)
     }
 
     /// The values of `supported_versions`; none if the extension is missing.

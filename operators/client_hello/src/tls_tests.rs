@@ -151,3 +151,12 @@ fn a_walk_goes_on_where_it_ended() {
     let mut again = Vec::new();
     assert_eq!(resume(&stream, &mut walk, &mut joined, 1 << 16), client_hello(&stream, &mut again, 1 << 16));
 }
+
+#[test]
+fn protocols_without_end_are_cut_off() {
+    let mut spec = sample::chrome();
+    spec.extensions.retain(|(kind, _)| *kind != extension::ALPN);
+    spec.extensions.push((extension::ALPN, sample::alpn(&[b"h2"; 5000])));
+    let body = spec.body();
+    assert_eq!(ClientHello::parse(&body).expect("a hello").alpns().count(), 100);
+}
