@@ -161,13 +161,16 @@ impl Assembly {
             self.origin = base;
         }
         let mut start = start + distance(self.origin, base);
-        let below = self.pieces.range(..start + bytes.len() as i64).next_back();
-        if below.is_none_or(|(at, known)| at + known.len() as i64 <= start) {
-            self.put(start, bytes.to_vec());
+        // First and last place of a piece.
+        let ends = |(at, known): (&i64, &Vec<u8>)| (*at, *at + known.len() as i64);
+        let mut left = self.pieces.range(..start + bytes.len() as i64).next_back().map(ends);
+        if left.is_none_or(|(_, end)| end <= start) {
+            self.put(start, bytes.to_vec(), left);
             return true;
         }
-        if let Some((at, known)) = self.pieces.range(..start).next_back() {
-            skip(&mut start, &mut bytes, at + known.len() as i64);
+        left = self.pieces.range(..start).next_back().map(ends);
+        if let Some((_, end)) = left {
+            skip(&mut start, &mut bytes, end);
         }
         let end = start + bytes.len() as i64;
         // A piece that reaches beyond stays where it is.
@@ -186,12 +189,12 @@ impl Assembly {
             self.piece_bytes -= known.capacity();
             whole[(at - start) as usize..][..known.len()].copy_from_slice(&known);
         }
-        self.put(start, whole);
+        self.put(start, whole, left);
         true
     }
 
-    /// Adds a piece, joined with its neighbours where no gap is between.
-    fn put(&mut self, at: i64, mut bytes: Vec<u8>) {
+    /// Adds a piece, joined with its neighbours where no gap is between; `left` is where the one before it begins and ends.
+    fn put(&mut self, at: i64, mut bytes: Vec<u8>, left: Option<(i64, i64)>) {
         let behind = at + bytes.len() as i64;
         if let btree_map::Entry::Occupied(right) = self.pieces.entry(behind)
             && right.get().len() <= JOINED
@@ -199,9 +202,8 @@ impl Assembly {
             self.piece_bytes -= right.get().capacity();
             bytes.extend_from_slice(&right.remove());
         }
-        if let Some((before, left)) = self.pieces.range_mut(..at).next_back()
-            && before + left.len() as i64 == at
-            && bytes.len() <= JOINED
+        if let Some((before, _)) = left.filter(|(_, end)| *end == at && bytes.len() <= JOINED)
+            && let Some(left) = self.pieces.get_mut(&before)
         {
             self.piece_bytes -= left.capacity();
             left.extend_from_slice(&bytes);

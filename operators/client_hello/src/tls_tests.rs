@@ -156,7 +156,7 @@ fn a_walk_goes_on_where_it_ended() {
 fn protocols_without_end_are_cut_off() {
     let mut spec = sample::chrome();
     spec.extensions.retain(|(kind, _)| *kind != extension::ALPN);
-    spec.extensions.push((extension::ALPN, sample::alpn(&[b"h2"; 5000])));
+    spec.extensions.push((extension::ALPN, sample::alpn(&[&b"h2"[..]; 5000])));
     let body = spec.body();
     assert_eq!(ClientHello::parse(&body).expect("a hello").alpns().count(), 100);
 }

@@ -34,7 +34,9 @@ const MAX_FRAGMENTS: usize = 9 << 20;
 /// that look like QUIC, for which keys are derived (about 100 ns a byte); a walk over all pieces at each of them takes more.
 const FIXED: Duration = Duration::from_millis(2);
 const NANOSECONDS_PER_BYTE: u64 = 300;
-/// Another process can take the time away: a case fails only if it is slow as often as this.
+/// Another process can take the time away: a case that took more than this share of its time is tried so often, and the
+/// least counts.
+const CERTAINLY_FAST: f64 = 0.3;
 const SLOW_TIMES: usize = 5;
 
 fn main() {
@@ -60,16 +62,17 @@ fn fuzz(target: &Target, time: Duration, seed: u64) {
     while Instant::now() < end {
         let case = (target.mutate)(&seeds, &mut random);
         let result = std::panic::catch_unwind(|| {
-            let mut least = 0.0;
+            let (mut hellos, mut least) = (0, f64::INFINITY);
             for _ in 0..SLOW_TIMES {
                 let begun = Instant::now();
-                let hellos = try_case(&case);
-                least = begun.elapsed().as_secs_f64() / allowed(&case).as_secs_f64();
-                if least <= 1.0 {
-                    return (hellos, least);
+                hellos = try_case(&case);
+                least = least.min(begun.elapsed().as_secs_f64() / allowed(&case).as_secs_f64());
+                if least <= CERTAINLY_FAST {
+                    break;
                 }
             }
-            panic!("took {least:.1} times as long as {} bytes may", case.bytes());
+            assert!(least <= 1.0, "took {least:.1} times as long as {} bytes may", case.bytes());
+            (hellos, least)
         });
         match result {
             Ok((found, took)) => (hellos, slowest) = (hellos + found, slowest.max(took)),

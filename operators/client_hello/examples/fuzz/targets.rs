@@ -121,12 +121,18 @@ fn dtls(seeds: &[Case], random: &mut Random) -> Case {
     let all = payloads(seeds, 28);
     let mut parts = random.pick(&all).clone();
     rearrange(&mut parts, &all, random);
-    if random.one_in(100) {
-        let long = parts.concat().repeat(20).into_iter().take(60_000).collect();
-        parts.push(long);
+    let hostile = random.one_in(100);
+    if hostile {
+        // Many fragments with gaps between them, twice. Of a record's bytes 14 to 16 are the message's length, 19 to 21
+        // the fragment's offset.
+        let fragment = stepped(&[&parts[0][..], &[0; 26]].concat()[..26], 14, 3, 40_000);
+        let fragment = [&fragment[..11], &[0, 13], &fragment[13..22], &[0, 0, 1], &fragment[25..]].concat();
+        let step = 2 + random.below(3);
+        let datagram = |n: usize| (n * 2000..(n + 1) * 2000).rev().flat_map(|n| stepped(&fragment, 19, 3, n * step));
+        parts.extend((0..6).map(|n| datagram(n % 3).collect()));
     }
     damage(&mut parts, 40, random);
-    Case::of(RAW, parts.iter().map(|part| udp(part)).collect())
+    Case { roomy: hostile, ..Case::of(RAW, parts.iter().map(|part| udp(part)).collect()) }
 }
 
 fn frames(seeds: &[Case]) -> Vec<Vec<Vec<u8>>> {
