@@ -8,7 +8,7 @@
 
 use std::collections::btree_map::{self, BTreeMap};
 
-use super::tls::Walk;
+use super::records::Walk;
 
 /// Memory that one out-of-order piece takes beside its bytes: its share of a half-full node of the tree, and what the
 /// allocator adds to a small allocation.

@@ -7,7 +7,8 @@ use super::fingerprint::Transport;
 use super::flow::{Flow, FlowKey, Stage};
 use super::hello::{Arrival, Hello, describe};
 use super::prelude::{self, MAX_PRELUDE, Prelude};
-use super::tls::{self, Outcome, Reason, Sequel, Walk};
+use super::records::Walk;
+use super::tls::{self, Outcome, Reason, Sequel};
 
 /// Segments kept for a connection of which neither the SYN nor the start of a hello was seen yet. Enough for a hello
 /// out of order; few, because every connection older than the capture looks like this.

@@ -83,7 +83,7 @@ impl Fragments {
         counters.fragments += 1;
         let end = place.offset as usize + ip.payload.len();
         // Only the last fragment may end within a unit of 8 bytes (RFC 791 section 3.2, RFC 8200 section 4.5).
-        let broken = place.more && ip.payload.len() % 8 != 0;
+        let broken = place.more && !ip.payload.len().is_multiple_of(8);
         if ip.cut || broken || end > MAX_PAYLOAD || ip.payload.is_empty() {
             counters.malformed += 1;
             return None;

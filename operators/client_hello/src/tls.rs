@@ -6,18 +6,13 @@
 use thiserror::Error;
 
 use super::bytes::{take_vector, u8_at, u16_at, u16s};
+use super::records::{self, HANDSHAKE, HANDSHAKE_HEADER, MAX_RECORD, RECORD_HEADER, Walk};
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
-
-const RECORD_HEADER: usize = 5;
-const HANDSHAKE_HEADER: usize = 4;
-/// Largest plaintext record, RFC 8446 section 5.1.
-const MAX_RECORD: usize = 1 << 14;
 
 /// What the front of a stream amounts to.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,14 +61,14 @@ pub(crate) fn resume<'a>(stream: &'a [u8], walk: &mut Walk, joined: &'a mut Vec<
     if !may_start(stream) {
         return Outcome::NotTls;
     }
-    let frame = match frame(stream, walk, max) {
+    let frame = match records::frame(stream, walk, max) {
         Ok(frame) => frame,
         Err(outcome) => return outcome,
     };
     let body = match frame.in_one_record {
         true => &stream[RECORD_HEADER + HANDSHAKE_HEADER..][..frame.body_len],
         false => {
-            join(stream, frame.body_len, joined);
+            records::join(stream, frame.body_len, joined);
             &joined[HANDSHAKE_HEADER..]
         }
     };
@@ -141,89 +136,6 @@ pub fn sequel(stream: &[u8], early_data: bool) -> Sequel {
             Some(len) => Sequel::Skip(RECORD_HEADER + usize::from(len)),
         },
         _ => Sequel::Never,
-    }
-}
-
-/// Where a handshake message lies in the records.
-struct Frame {
-    body_len: usize,
-    /// End of the record that holds the last byte.
-    end: usize,
-    in_one_record: bool,
-}
-
-/// How far the front of a stream has been looked through. A hello may come in records of one byte, a prelude in segments
-/// of one: beginning anew for each would take time with the square of their number.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Walk {
-    /// Bytes of a prelude that were searched for its end.
-    pub searched: usize,
-    /// Where the first record begins that is not all there.
-    at: usize,
-    /// Bytes of the message in the records before it, header included.
-    have: usize,
-    /// The message's header, as far as these go.
-    header: [u8; HANDSHAKE_HEADER],
-}
-
-/// Walks the records until the first handshake message is complete.
-fn frame(stream: &[u8], walk: &mut Walk, max: usize) -> Result<Frame, Outcome<'static>> {
-    // Asking for all the bytes that must still come keeps a hello in tiny records from being looked at for each of them.
-    loop {
-        let Walk { at, have, .. } = *walk;
-        let whole = |header: &[u8; HANDSHAKE_HEADER]| {
-            HANDSHAKE_HEADER + u32::from_be_bytes([0, header[1], header[2], header[3]]) as usize
-        };
-        let Some(len) = u16_at(stream, at + 3).map(usize::from) else {
-            let left = if have < HANDSHAKE_HEADER { 1 } else { whole(&walk.header) - have };
-            return Err(Outcome::NeedMore(at + RECORD_HEADER + left));
-        };
-        if stream[at] != HANDSHAKE {
-            return Err(Outcome::Broken(Reason::Interrupted));
-        }
-        if len == 0 || len > MAX_RECORD {
-            return Err(Outcome::Broken(Reason::RecordLength));
-        }
-        let start = at + RECORD_HEADER;
-        let content = &stream[start..stream.len().min(start + len)];
-        if have < HANDSHAKE_HEADER {
-            let taken = content.len().min(HANDSHAKE_HEADER - have);
-            walk.header[have..have + taken].copy_from_slice(&content[..taken]);
-        }
-        let mut left = 1;
-        if have + content.len() >= HANDSHAKE_HEADER {
-            let message = whole(&walk.header);
-            if message > max {
-                return Err(Outcome::Broken(Reason::TooLong));
-            }
-            if have + content.len() >= message {
-                let body_len = message - HANDSHAKE_HEADER;
-                return Ok(Frame { body_len, end: start + len, in_one_record: at == 0 });
-            }
-            if have + len >= message {
-                return Err(Outcome::NeedMore(start + message - have));
-            }
-            left = message - have - len;
-        } else if have + len >= HANDSHAKE_HEADER {
-            return Err(Outcome::NeedMore(start + HANDSHAKE_HEADER - have));
-        }
-        if content.len() < len {
-            return Err(Outcome::NeedMore(start + len + RECORD_HEADER + left));
-        }
-        (walk.at, walk.have) = (start + len, have + len);
-    }
-}
-
-/// Copies a message that `frame` found complete, with its header, out of its records.
-fn join(stream: &[u8], body_len: usize, joined: &mut Vec<u8>) {
-    let message = HANDSHAKE_HEADER + body_len;
-    joined.clear();
-    let mut rest = stream;
-    while joined.len() < message {
-        let Some(len) = u16_at(rest, 3).map(usize::from) else { return };
-        let content = &rest[RECORD_HEADER..rest.len().min(RECORD_HEADER + len)];
-        joined.extend_from_slice(&content[..content.len().min(message - joined.len())]);
-        rest = &rest[RECORD_HEADER + content.len()..];
     }
 }
 

@@ -16,7 +16,8 @@ mod tests;
 use super::assembly::Assembly;
 use super::counters::Counters;
 use super::extractor::Limits;
-use super::tls::{ClientHello, Walk};
+use super::records::Walk;
+use super::tls::ClientHello;
 
 use self::frames::Frame;
 use self::keys::Keys;
