@@ -40,12 +40,12 @@ fn main() {
     let quic = frames(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/quic/gaps.pcap"));
     kind("QUIC, 200 CRYPTO frames a datagram", &quic, &quic);
 
-    let initials = |count: usize| {
+    let initials = |port: u16, count: usize| {
         let initial = |n: usize| [&[0xc3, 0, 0, 0, 1, 8][..], &n.to_be_bytes(), &[0, 0, 21], &[0; 21]].concat();
-        udp(40_001, 443, &(0..count).flat_map(initial).collect::<Vec<u8>>())
+        udp(port, 443, &(0..count).flat_map(initial).collect::<Vec<u8>>())
     };
-    kind("QUIC, keys that open nothing", &quic[..1], &[initials(1)]);
-    kind("QUIC, 8 packets with such keys", &quic[..1], &[initials(8)]);
+    kind("QUIC, keys that open nothing", &quic[..1], &[initials(40_001, 1)]);
+    kind("QUIC, 8 such packets, known ports", &quic[..1], &[initials(40_000, 8)]);
 
     let mut connect = b"CONNECT ".to_vec();
     connect.resize(GAPS, b'a');

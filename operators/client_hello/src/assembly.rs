@@ -102,7 +102,11 @@ impl Assembly {
     /// Drops `consumed` bytes, which may be more than there are, and moves on to `base` behind them. The rest is worth
     /// parsing when there are `need` bytes of it, from where `walk` says.
     pub(crate) fn advance(&mut self, base: u32, consumed: usize, need: usize, walk: Walk) {
-        self.data.drain(..consumed.min(self.data.len()));
+        if consumed < self.data.len() {
+            self.data.drain(..consumed);
+        } else {
+            self.data = Vec::new(); // gives the memory back: often nothing follows
+        }
         (self.need, self.walk) = (need, walk);
         self.absorb(base);
     }

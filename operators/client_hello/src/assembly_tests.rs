@@ -50,6 +50,8 @@ fn advancing_skips_bytes_that_have_not_come() {
     insert(&mut assembly, 6, b"ghi");
     assembly.advance(BASE.wrapping_add(7), 7, 0, Walk::default());
     assert_eq!(assembly.ready(), Some(&b"hi"[..]));
+    assembly.advance(BASE.wrapping_add(9), 2, 0, Walk::default());
+    assert_eq!((assembly.is_empty(), assembly.held()), (true, 0));
 }
 
 #[test]
