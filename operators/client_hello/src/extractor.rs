@@ -37,7 +37,8 @@ pub struct Limits {
     pub max_segments: usize,
     /// Bytes from the start of a hello's first record to the end of its last.
     pub max_hello_bytes: usize,
-    /// Bytes buffered for all connections together.
+    /// Bytes of memory for what is buffered of all connections together. Beyond, connections that hold bytes are
+    /// evicted, first those whose hello is out. Fragments of IP packets have 8 MiB besides.
     pub max_buffered_bytes: usize,
     /// A connection is forgotten when no packet came for this long, in the time of the packets.
     pub flow_timeout: Duration,
@@ -101,7 +102,7 @@ impl HelloExtractor {
     }
 
     /// Takes one captured frame: its time in nanoseconds since the epoch, libpcap's linktype, the bytes captured and
-    /// how many there were on the wire. Hands complete hellos to `emit`, at most two.
+    /// how many there were on the wire. Hands complete hellos to `emit`: mostly none or one, more if a datagram holds more.
     pub fn packet(&mut self, ts: i64, linktype: i32, data: &[u8], wire_len: u32, emit: &mut impl FnMut(Hello)) {
         self.counters.packets_received += 1;
         self.expire(ts);
