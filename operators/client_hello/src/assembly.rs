@@ -2,9 +2,24 @@
 //!
 //! Where segments overlap, the bytes seen first win, whatever the later ones contain: a later copy with other bytes is
 //! how a capture point is misled.
+//!
+//! Whoever sends the segments chooses how many pieces there are. A segment therefore costs a search in them, its own
+//! bytes, and what it joins, which is joined once: never a walk over all pieces.
 
-/// Memory that one out-of-order piece takes beside its bytes.
-const PIECE_OVERHEAD: usize = size_of::<Piece>() + 16;
+use std::collections::btree_map::{self, BTreeMap};
+
+use super::records::Walk;
+
+/// Memory that one out-of-order piece takes beside its bytes: its share of a half-full node of the tree, and what the
+/// allocator adds to a small allocation.
+const PIECE_OVERHEAD: usize = 2 * size_of::<(i64, Vec<u8>)>() + 32;
+
+/// Memory of a tree's first node, which has room for 11 pieces.
+const TREE: usize = 11 * size_of::<(i64, Vec<u8>)>() + 16;
+
+/// A piece of up to so many bytes is joined with the one before it. Bounds the bytes that a segment moves beside its own,
+/// and the pieces that bytes without a gap are in.
+const JOINED: usize = 256;
 
 /// Bytes in order from a base sequence number, and pieces that came ahead of a gap. The base belongs to the connection
 /// and is given to each call.
@@ -12,18 +27,19 @@ const PIECE_OVERHEAD: usize = size_of::<Piece>() + 16;
 pub(crate) struct Assembly {
     /// What follows the base without a gap.
     data: Vec<u8>,
-    /// Ordered, without overlaps; each begins after `data` ends unless the stream's start is unknown.
-    pieces: Vec<Piece>,
-    /// Segments that brought something.
+    /// By distance from `origin`. They do not overlap; each begins after `data` ends unless the stream's start is
+    /// unknown.
+    pieces: BTreeMap<i64, Vec<u8>>,
+    /// Capacity of all pieces together, in bytes.
+    piece_bytes: usize,
+    /// A sequence number that stays while there are pieces: the base moves on.
+    origin: u32,
+    /// Segments taken, repetitions included; while the start is unknown only those that brought something.
     segments: usize,
     /// `data` is worth parsing when it is this long.
     need: usize,
-}
-
-#[derive(Debug)]
-struct Piece {
-    seq: u32,
-    bytes: Box<[u8]>,
+    /// How far `data` has been parsed in vain.
+    pub walk: Walk,
 }
 
 /// What a segment brought.
@@ -40,26 +56,29 @@ pub(crate) enum Brought {
 }
 
 impl Assembly {
-    /// Starts with bytes in order from the base.
-    pub(crate) fn starting_with(data: &[u8], need: usize) -> Self {
-        Self { data: data.to_vec(), segments: 1, need, ..Self::default() }
+    /// Starts with bytes in order from the base, parsed in vain as far as `walk` says.
+    pub(crate) fn starting_with(data: &[u8], need: usize, walk: Walk) -> Self {
+        // Room for what is needed, but not more than growth would take: the sender says how much is needed.
+        let mut room = Vec::with_capacity(need.clamp(data.len(), 2 * data.len()));
+        room.extend_from_slice(data);
+        Self { data: room, segments: 1, need, walk, ..Self::default() }
     }
 
     /// Adds the part of `payload` that lies in the `window` bytes after `base`.
     pub(crate) fn insert(&mut self, base: u32, seq: u32, payload: &[u8], window: usize) -> Brought {
-        let known = self.data.len();
-        if distance(base, seq) >= window as i64 {
+        self.segments += 1;
+        let (known, start) = (self.data.len(), distance(base, seq));
+        if start >= window as i64 {
             return Brought::Beyond;
         }
-        let Some((start, fresh)) = clip(distance(base, seq), payload, known as i64, window as i64) else {
+        let Some((start, fresh)) = clip(start, payload, known as i64, window as i64) else {
             return Brought::Nothing;
         };
-        if self.pieces.is_empty() && start == known as i64 {
+        if start == known as i64 && self.pieces.is_empty() {
             self.data.extend_from_slice(fresh);
         } else if !self.merge(base, start, fresh) {
             return Brought::Nothing;
         }
-        self.segments += 1;
         self.absorb(base);
         if self.data.len() > known { Brought::InOrder } else { Brought::Ahead }
     }
@@ -80,23 +99,33 @@ impl Assembly {
         (self.data.len() >= self.need.max(1)).then_some(&self.data)
     }
 
-    /// Drops `consumed` bytes, which may be more than there are, and moves on to `base` behind them.
-    pub(crate) fn advance(&mut self, base: u32, consumed: usize, need: usize) {
-        self.data.drain(..consumed.min(self.data.len()));
-        self.need = need;
+    /// Drops `consumed` bytes, which may be more than there are, and moves on to `base` behind them. The rest is worth
+    /// parsing when there are `need` bytes of it, from where `walk` says.
+    pub(crate) fn advance(&mut self, base: u32, consumed: usize, need: usize, walk: Walk) {
+        if consumed < self.data.len() {
+            self.data.drain(..consumed);
+        } else {
+            self.data = Vec::new(); // gives the memory back: often nothing follows
+        }
+        (self.need, self.walk) = (need, walk);
         self.absorb(base);
     }
 
     /// Whether `payload` holds other bytes than those known for the same places.
     pub(crate) fn contradicts(&self, base: u32, seq: u32, payload: &[u8]) -> bool {
-        let start = distance(base, seq);
-        let differs = |at: i64, known: &[u8]| {
+        let differs = |start: i64, at: i64, known: &[u8]| {
             let (from, to) = (start.max(at), (start + payload.len() as i64).min(at + known.len() as i64));
             from < to
                 && payload[(from - start) as usize..(to - start) as usize]
                     != known[(from - at) as usize..(to - at) as usize]
         };
-        differs(0, &self.data) || self.pieces.iter().any(|piece| differs(distance(base, piece.seq), &piece.bytes))
+        if differs(distance(base, seq), 0, &self.data) {
+            return true;
+        }
+        let start = distance(self.origin, seq);
+        let below = self.pieces.range(..start + payload.len() as i64).rev();
+        let mut inside = below.take_while(|(at, known)| **at + known.len() as i64 > start);
+        inside.any(|(at, known)| differs(start, *at, known))
     }
 
     /// The bytes in order.
@@ -109,7 +138,7 @@ impl Assembly {
         self.data.len()
     }
 
-    /// Segments that brought something so far.
+    /// Segments taken so far, repetitions included: each costs work.
     pub(crate) fn segments(&self) -> usize {
         self.segments
     }
@@ -119,9 +148,10 @@ impl Assembly {
         self.segments = 0;
     }
 
-    /// Memory held, in bytes.
+    /// Memory held beside the structure itself, in bytes.
     pub(crate) fn held(&self) -> usize {
-        self.data.capacity() + self.pieces.iter().map(|piece| piece.bytes.len() + PIECE_OVERHEAD).sum::<usize>()
+        let tree = if self.pieces.is_empty() { 0 } else { TREE };
+        self.data.capacity() + tree + self.pieces.len() * PIECE_OVERHEAD + self.piece_bytes
     }
 
     /// Nothing is stored.
@@ -130,34 +160,75 @@ impl Assembly {
     }
 
     /// Fills the gaps between the pieces with `bytes`, which start `start` bytes after `base`. False if nothing fitted.
-    fn merge(&mut self, base: u32, mut start: i64, mut bytes: &[u8]) -> bool {
-        let mut merged = Vec::with_capacity(self.pieces.len() + 1);
-        let before = self.pieces.len();
-        let piece = |(at, bytes): (i64, &[u8])| Piece { seq: base.wrapping_add(at as u32), bytes: bytes.into() };
-        for known in std::mem::take(&mut self.pieces) {
-            let at = distance(base, known.seq);
-            let end = at + known.bytes.len() as i64;
-            merged.extend(take(&mut start, &mut bytes, at).map(piece));
-            take(&mut start, &mut bytes, end);
-            merged.push(known);
+    fn merge(&mut self, base: u32, start: i64, mut bytes: &[u8]) -> bool {
+        if self.pieces.is_empty() {
+            self.origin = base;
         }
-        merged.extend(take(&mut start, &mut bytes, i64::MAX).map(piece));
-        self.pieces = merged;
-        self.pieces.len() > before
+        let mut start = start + distance(self.origin, base);
+        // First and last place of a piece.
+        let ends = |(at, known): (&i64, &Vec<u8>)| (*at, *at + known.len() as i64);
+        let mut left = self.pieces.range(..start + bytes.len() as i64).next_back().map(ends);
+        if left.is_none_or(|(_, end)| end <= start) {
+            self.put(start, bytes.to_vec(), left);
+            return true;
+        }
+        left = self.pieces.range(..start).next_back().map(ends);
+        if let Some((_, end)) = left {
+            skip(&mut start, &mut bytes, end);
+        }
+        let end = start + bytes.len() as i64;
+        // A piece that reaches beyond stays where it is.
+        if let Some((at, known)) = self.pieces.range(start..end).next_back()
+            && at + known.len() as i64 > end
+        {
+            bytes = &bytes[..(at - start) as usize];
+        }
+        let end = start + bytes.len() as i64;
+        let covered: usize = self.pieces.range(start..end).map(|(_, known)| known.len()).sum();
+        if covered == bytes.len() {
+            return false;
+        }
+        let mut whole = bytes.to_vec();
+        for (at, known) in self.pieces.extract_if(start..end, |_, _| true) {
+            self.piece_bytes -= known.capacity();
+            whole[(at - start) as usize..][..known.len()].copy_from_slice(&known);
+        }
+        self.put(start, whole, left);
+        true
+    }
+
+    /// Adds a piece, joined with its neighbours where no gap is between; `left` is where the one before it begins and ends.
+    fn put(&mut self, at: i64, mut bytes: Vec<u8>, left: Option<(i64, i64)>) {
+        let behind = at + bytes.len() as i64;
+        if let btree_map::Entry::Occupied(right) = self.pieces.entry(behind)
+            && right.get().len() <= JOINED
+        {
+            self.piece_bytes -= right.get().capacity();
+            bytes.extend_from_slice(&right.remove());
+        }
+        if let Some((before, _)) = left.filter(|(_, end)| *end == at && bytes.len() <= JOINED)
+            && let Some(left) = self.pieces.get_mut(&before)
+        {
+            self.piece_bytes -= left.capacity();
+            left.extend_from_slice(&bytes);
+            self.piece_bytes += left.capacity();
+            return;
+        }
+        self.piece_bytes += bytes.capacity();
+        self.pieces.insert(at, bytes);
     }
 
     /// Moves pieces that no gap separates any more to the bytes in order.
     fn absorb(&mut self, base: u32) {
-        let mut absorbed = 0;
-        for piece in &self.pieces {
-            let known = self.data.len() as i64 - distance(base, piece.seq);
+        while let Some(piece) = self.pieces.first_entry() {
+            let known = self.data.len() as i64 + distance(self.origin, base) - piece.key();
             if known < 0 {
                 break;
             }
-            self.data.extend_from_slice(piece.bytes.get(known as usize..).unwrap_or_default());
-            absorbed += 1;
+            let bytes = piece.remove();
+            self.piece_bytes -= bytes.capacity();
+            self.data.extend_from_slice(bytes.get(known as usize..).unwrap_or_default());
         }
-        self.pieces.drain(..absorbed);
     }
 }
 
@@ -166,14 +237,11 @@ pub(crate) fn distance(base: u32, seq: u32) -> i64 {
     i64::from(seq.wrapping_sub(base) as i32)
 }
 
-/// Takes what lies before `until` off the front of `bytes`, which starts at `start`.
-fn take<'a>(start: &mut i64, bytes: &mut &'a [u8], until: i64) -> Option<(i64, &'a [u8])> {
-    let len = until.saturating_sub(*start).max(0) as usize;
-    let (head, tail) = bytes.split_at(bytes.len().min(len));
-    let at = *start;
-    *start += head.len() as i64;
-    *bytes = tail;
-    (!head.is_empty()).then_some((at, head))
+/// Drops what lies before `until` from the front of `bytes`, which starts at `start`.
+fn skip(start: &mut i64, bytes: &mut &[u8], until: i64) {
+    let len = usize::try_from(until - *start).unwrap_or(0).min(bytes.len());
+    *bytes = &bytes[len..];
+    *start += len as i64;
 }
 
 /// The part of `payload`, which starts at `start`, between `from` and `to`, with its own start.
@@ -184,63 +252,5 @@ fn clip(start: i64, payload: &[u8], from: i64, to: i64) -> Option<(i64, &[u8])> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BASE: u32 = u32::MAX - 3; // so that every test wraps around
-
-    fn insert(assembly: &mut Assembly, at: i32, bytes: &[u8]) -> Brought {
-        assembly.insert(BASE, BASE.wrapping_add_signed(at), bytes, 20)
-    }
-
-    #[test]
-    fn pieces_come_together_in_any_order() {
-        let mut assembly = Assembly::default();
-        assert_eq!(insert(&mut assembly, 6, b"gh"), Brought::Ahead);
-        assert_eq!(insert(&mut assembly, 2, b"cd"), Brought::Ahead);
-        assert_eq!(insert(&mut assembly, 2, b"cd"), Brought::Nothing);
-        assert_eq!(insert(&mut assembly, 0, b"ab"), Brought::InOrder);
-        assert_eq!(assembly.ready(), Some(&b"abcd"[..]));
-        assert_eq!(insert(&mut assembly, 4, b"ef"), Brought::InOrder);
-        assert_eq!(assembly.ready(), Some(&b"abcdefgh"[..]));
-        assert_eq!(assembly.segments(), 4);
-    }
-
-    #[test]
-    fn bytes_seen_first_win() {
-        let mut assembly = Assembly::default();
-        insert(&mut assembly, 2, b"cd");
-        insert(&mut assembly, 6, b"gh");
-        assert_eq!(insert(&mut assembly, 1, b"BCDEFGHI"), Brought::Ahead);
-        insert(&mut assembly, -2, b"????ab");
-        assert_eq!(assembly.ready(), Some(&b"?BcdEFghI"[..]));
-    }
-
-    #[test]
-    fn the_window_bounds_what_is_kept() {
-        let mut assembly = Assembly::default();
-        assert_eq!(insert(&mut assembly, 20, b"x"), Brought::Beyond);
-        assert_eq!(insert(&mut assembly, -1, b"x"), Brought::Nothing);
-        insert(&mut assembly, 18, b"xyz");
-        assert_eq!(assembly.held(), 2 + PIECE_OVERHEAD);
-    }
-
-    #[test]
-    fn advancing_skips_bytes_that_have_not_come() {
-        let mut assembly = Assembly::starting_with(b"abc", 9);
-        assert_eq!(assembly.ready(), None);
-        insert(&mut assembly, 6, b"ghi");
-        assembly.advance(BASE.wrapping_add(7), 7, 0);
-        assert_eq!(assembly.ready(), Some(&b"hi"[..]));
-    }
-
-    #[test]
-    fn a_start_found_late_keeps_what_was_held() {
-        let mut assembly = Assembly::default();
-        assert_eq!(assembly.hold(BASE, BASE, b"cd", 10), Brought::Ahead);
-        assert_eq!(assembly.ready(), None);
-        let start = BASE.wrapping_sub(2);
-        assert_eq!(assembly.insert(start, start, b"ab", 10), Brought::InOrder);
-        assert_eq!(assembly.ready(), Some(&b"abcd"[..]));
-    }
-}
+#[path = "assembly_tests.rs"]
+mod tests;

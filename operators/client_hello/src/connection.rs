@@ -7,6 +7,7 @@ use super::fingerprint::Transport;
 use super::flow::{Flow, FlowKey, Stage};
 use super::hello::{Arrival, Hello, describe};
 use super::prelude::{self, MAX_PRELUDE, Prelude};
+use super::records::Walk;
 use super::tls::{self, Outcome, Reason, Sequel};
 
 /// Segments kept for a connection of which neither the SYN nor the start of a hello was seen yet. Enough for a hello
@@ -29,8 +30,8 @@ pub(crate) struct Connection<'a> {
 
 /// What is to be done with bytes in order.
 enum Step {
-    /// So many are dealt with; the rest is worth another look when there are `need`.
-    Wait { consumed: usize, need: usize },
+    /// So many are dealt with; the rest is worth another look when there are `need`, from where `walk` says.
+    Wait { consumed: usize, need: usize, walk: Walk },
     /// No hello is expected any more.
     Finish,
 }
@@ -105,12 +106,12 @@ impl Connection<'_> {
 
     /// Bytes in order while nothing is buffered.
     fn fresh(&mut self, fresh: &[u8], emit: &mut impl FnMut(Hello)) {
-        match self.read(fresh, emit) {
+        match self.read(fresh, Walk::default(), emit) {
             Step::Finish => self.finish(),
-            Step::Wait { consumed, need } => {
+            Step::Wait { consumed, need, walk } => {
                 self.flow.base = self.flow.base.wrapping_add(consumed as u32);
                 if let Some(rest) = fresh.get(consumed..).filter(|rest| !rest.is_empty()) {
-                    self.flow.assembly = Some(Box::new(Assembly::starting_with(rest, need)));
+                    self.flow.assembly = Some(Box::new(Assembly::starting_with(rest, need, walk)));
                 }
             }
         }
@@ -121,11 +122,11 @@ impl Connection<'_> {
         let Some(mut assembly) = self.flow.assembly.take() else { return };
         while let Some(data) = assembly.ready() {
             let stage = self.flow.stage;
-            match self.read(data, emit) {
+            match self.read(data, assembly.walk, emit) {
                 Step::Finish => return self.finish(),
-                Step::Wait { consumed, need } => {
+                Step::Wait { consumed, need, walk } => {
                     self.flow.base = self.flow.base.wrapping_add(consumed as u32);
-                    assembly.advance(self.flow.base, consumed, need);
+                    assembly.advance(self.flow.base, consumed, need, walk);
                 }
             }
             if self.flow.stage != stage {
@@ -164,18 +165,19 @@ impl Connection<'_> {
         self.flow.assembly = None;
     }
 
-    /// Looks for hellos in bytes in order from the flow's base.
-    fn read(&mut self, stream: &[u8], emit: &mut impl FnMut(Hello)) -> Step {
+    /// Looks for hellos in bytes in order from the flow's base, of which `walk` says how far they were looked through.
+    fn read(&mut self, stream: &[u8], walk: Walk, emit: &mut impl FnMut(Hello)) -> Step {
         let mut at = 0;
         loop {
+            let mut walk = if at == 0 { walk } else { Walk::default() };
             let rest = stream.get(at..).unwrap_or_default();
             if rest.is_empty() {
-                return Step::Wait { consumed: at, need: 1 };
+                return Step::Wait { consumed: at, need: 1, walk };
             }
             if self.flow.stage == Stage::Second {
                 match tls::sequel(rest, self.flow.early_data) {
                     Sequel::Hello => {}
-                    Sequel::NeedMore(need) => return Step::Wait { consumed: at, need },
+                    Sequel::NeedMore(need) => return Step::Wait { consumed: at, need, walk },
                     Sequel::Skip(len) if self.flow.skipped + len <= MAX_SEQUEL => {
                         self.flow.skipped += len;
                         at += len;
@@ -185,8 +187,11 @@ impl Connection<'_> {
                 }
             }
             if self.flow.stage == Stage::First && !tls::may_start(rest) {
-                match prelude::judge(rest, self.limits.starttls) {
-                    Prelude::NeedMore(need) => return Step::Wait { consumed: at, need },
+                match prelude::judge(rest, walk.searched, self.limits.starttls) {
+                    Prelude::NeedMore(need) => {
+                        walk.searched = rest.len();
+                        return Step::Wait { consumed: at, need, walk };
+                    }
                     Prelude::Skip(len) if self.flow.skipped + len <= MAX_PRELUDE => {
                         self.flow.skipped += len;
                         at += len;
@@ -195,7 +200,7 @@ impl Connection<'_> {
                     Prelude::Skip(_) | Prelude::NotOurs => {}
                 }
             }
-            match tls::client_hello(rest, self.joined, self.limits.max_hello_bytes) {
+            match tls::resume(rest, &mut walk, self.joined, self.limits.max_hello_bytes) {
                 Outcome::Hello(hello, end) => {
                     let early_data = hello.offers_early_data();
                     self.counters.hellos += 1;
@@ -208,7 +213,7 @@ impl Connection<'_> {
                     at += end;
                 }
                 Outcome::NeedMore(need) if need <= self.limits.max_hello_bytes => {
-                    return Step::Wait { consumed: at, need };
+                    return Step::Wait { consumed: at, need, walk };
                 }
                 outcome => {
                     // After a first hello these are no faults: what looked like a second one was encrypted.

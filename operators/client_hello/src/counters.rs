@@ -29,13 +29,13 @@ counters! {
     non_tcp,
     /// Packets whose snapshot length cut off headers or payload.
     truncated,
-    /// Packets whose headers contradict themselves.
+    /// Packets whose headers contradict themselves, and fragments of a length that only the last one may have.
     malformed,
     /// Fragments of IP packets.
     fragments,
     /// IP packets put together from fragments.
     fragments_joined,
-    /// IP packets of which a fragment never came, or that were evicted before it came.
+    /// IP packets of which a fragment never came, that were evicted before it came, or that took too many fragments.
     fragments_incomplete,
     /// Initial packets of QUIC clients.
     quic_initials,
@@ -47,11 +47,11 @@ counters! {
     retransmit_count,
     /// Segments of which a part was known already; the bytes seen first were kept.
     overlaps,
-    /// Segments whose bytes differ from those seen first at the same place.
+    /// Segments, fragments and CRYPTO frames whose bytes differ from those seen first at the same place.
     overlap_conflicts,
     /// Segments that came ahead of bytes still missing.
     gap_detected_count,
-    /// Connections given up because one hello took more segments than allowed.
+    /// Connections given up because one hello took more segments than allowed, repetitions included.
     segment_exceeded_count,
     /// Connections given up because a hello was larger than allowed, or evicted because all buffers together were.
     buffer_exceeded_count,

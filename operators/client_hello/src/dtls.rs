@@ -122,7 +122,7 @@ impl Connection {
         }
         counters.overlap_conflicts += u64::from(self.parts.contradicts(0, fragment.offset as u32, fragment.data));
         self.parts.insert(0, fragment.offset as u32, fragment.data, limits.max_hello_bytes);
-        if self.parts.segments() > limits.max_segments {
+        if self.parts.segments() >= limits.max_segments {
             counters.segment_exceeded_count += 1;
             self.parts = Assembly::default();
         }

@@ -32,11 +32,13 @@ const MAX_NESTED_FRAGMENTS: usize = 2;
 pub struct Limits {
     /// Connections tracked at a time.
     pub max_flows: usize,
-    /// Segments that one hello may be spread over, repetitions not counted.
+    /// Segments, CRYPTO frames or DTLS fragments that may come for one hello from when a part of it is buffered.
+    /// Repetitions count: each costs work.
     pub max_segments: usize,
     /// Bytes from the start of a hello's first record to the end of its last.
     pub max_hello_bytes: usize,
-    /// Bytes buffered for all connections together.
+    /// Bytes of memory for what is buffered of all connections together. Beyond, connections that hold bytes are
+    /// evicted, first those whose hello is out. Fragments of IP packets have 8 MiB besides.
     pub max_buffered_bytes: usize,
     /// A connection is forgotten when no packet came for this long, in the time of the packets.
     pub flow_timeout: Duration,
@@ -72,6 +74,8 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct HelloExtractor {
     limits: Limits,
+    /// `Limits::flow_timeout` in nanoseconds.
+    timeout: u64,
     flows: FlowTable,
     /// Memory of all assemblies together.
     buffered: usize,
@@ -87,6 +91,7 @@ impl HelloExtractor {
         limits.ports.sort_unstable();
         limits.max_flows = limits.max_flows.clamp(1, Index::MAX as usize - 1);
         Self {
+            timeout: u64::try_from(limits.flow_timeout.as_nanos()).unwrap_or(u64::MAX),
             limits,
             flows: FlowTable::new(),
             buffered: 0,
@@ -97,7 +102,7 @@ impl HelloExtractor {
     }
 
     /// Takes one captured frame: its time in nanoseconds since the epoch, libpcap's linktype, the bytes captured and
-    /// how many there were on the wire. Hands complete hellos to `emit`, at most two.
+    /// how many there were on the wire. Hands complete hellos to `emit`: mostly none or one, more if a datagram holds more.
     pub fn packet(&mut self, ts: i64, linktype: i32, data: &[u8], wire_len: u32, emit: &mut impl FnMut(Hello)) {
         self.counters.packets_received += 1;
         self.expire(ts);
@@ -180,6 +185,7 @@ impl HelloExtractor {
     /// A datagram with an Initial packet or a part of a DTLS hello.
     fn datagram(&mut self, ts: i64, packet: &Packet<'_>, payload: &[u8], emit: &mut impl FnMut(Hello)) {
         let key = FlowKey::of(packet, true);
+        let mut opened = false;
         let at = match self.live(&key, ts) {
             Some(at) => at,
             // The server's side of a known connection.
@@ -193,6 +199,7 @@ impl HelloExtractor {
                         self.counters.quic_undecryptable += 1;
                         return;
                     };
+                    opened = true;
                     Datagrams::Quic(Box::new(connection))
                 };
                 let mut flow = Flow::new(ts, 0, Stage::First);
@@ -209,7 +216,7 @@ impl HelloExtractor {
         let Self { limits, counters, joined, .. } = self;
         let is_over = match &mut datagrams {
             Datagrams::Quic(connection) => {
-                connection.datagram(payload, limits, counters, joined, &mut |hello, index| {
+                connection.datagram(payload, opened, limits, counters, joined, &mut |hello, index| {
                     hellos += 1;
                     emit(describe(flow, &key, &arrival, fingerprint::Transport::Quic, index, hello));
                 });
@@ -363,9 +370,8 @@ impl HelloExtractor {
     }
 
     fn is_expired(&self, at: Index, now: i64) -> bool {
-        let timeout = u64::try_from(self.limits.flow_timeout.as_nanos()).unwrap_or(u64::MAX);
         // Both ways: a flow from a far future would never leave.
-        self.flows.last(at).is_some_and(|last| last.abs_diff(now) > timeout)
+        self.flows.last(at).is_some_and(|last| last.abs_diff(now) > self.timeout)
     }
 
     fn expire(&mut self, now: i64) {
@@ -378,10 +384,10 @@ impl HelloExtractor {
         }
     }
 
-    /// Evicts until the buffers fit; each flow is evicted once, so the work is bounded by what was inserted.
+    /// Evicts until the buffers fit: only connections that hold bytes, first those whose hello is out. Each flow is evicted once, so the work is bounded by what was inserted.
     fn keep_to_budget(&mut self) {
         while self.buffered > self.limits.max_buffered_bytes {
-            let Some(at) = self.flows.oldest_of(Class::Unfinished).or(self.flows.oldest()) else { break };
+            let Some(at) = self.flows.oldest_holder() else { break };
             self.counters.buffer_exceeded_count += 1;
             self.remove(at);
         }

@@ -56,7 +56,7 @@ pub(crate) struct Syn {
     pub options: SynOptions,
 }
 
-/// A connection. Without buffered data it takes about 200 bytes.
+/// A connection. Without buffered data it takes about 200 bytes, over UDP as much again.
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub stage: Stage,
@@ -112,7 +112,7 @@ impl Flow {
 
     /// Memory that its buffered data takes, in bytes.
     pub(crate) fn held(&self) -> usize {
-        self.assembly.as_ref().map_or(0, |assembly| assembly.held())
+        self.assembly.as_ref().map_or(0, |assembly| size_of::<Assembly>() + assembly.held())
             + self.datagrams.as_ref().map_or(0, |datagrams| datagrams.held())
     }
 
@@ -148,10 +148,29 @@ struct Slot {
     flow: Flow,
     /// Time of the last packet, nanoseconds since the epoch.
     last: i64,
+    /// Grows with every use of any flow.
+    used: u64,
     older: Index,
     newer: Index,
     /// Which of the lists it is in.
+    list: ListId,
+}
+
+/// The flows of a class, and of them those that hold bytes: only these are worth evicting when the buffers are full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ListId {
     class: Class,
+    holds: bool,
+}
+
+impl ListId {
+    fn of(flow: &Flow) -> Self {
+        Self { class: flow.class(), holds: flow.held() > 0 }
+    }
+
+    fn index(self) -> usize {
+        self.class as usize * 2 + usize::from(self.holds)
+    }
 }
 
 /// A list through the slots, oldest use first.
@@ -170,8 +189,10 @@ pub(crate) struct FlowTable {
     index: HashTable<Index>,
     /// Keyed anew in every process: nobody can send keys that collide. No result depends on it.
     hasher: RandomState,
-    /// One for each class.
-    lists: [List; 3],
+    /// One for each `ListId`.
+    lists: [List; 6],
+    /// Uses of flows so far.
+    uses: u64,
 }
 
 impl FlowTable {
@@ -182,7 +203,8 @@ impl FlowTable {
             free: Vec::new(),
             index: HashTable::new(),
             hasher: RandomState::new(),
-            lists: [empty; 3],
+            lists: [empty; 6],
+            uses: 0,
         }
     }
 
@@ -210,8 +232,9 @@ impl FlowTable {
 
     /// Adds a flow whose key is not there.
     pub(crate) fn insert(&mut self, key: FlowKey, flow: Flow, now: i64) -> Index {
-        let class = flow.class();
-        let slot = Slot { key, flow, last: now, older: NONE, newer: NONE, class };
+        self.uses += 1;
+        let list = ListId::of(&flow);
+        let slot = Slot { key, flow, last: now, used: self.uses, older: NONE, newer: NONE, list };
         let at = match self.free.pop() {
             Some(at) => at,
             None => {
@@ -227,12 +250,20 @@ impl FlowTable {
         at
     }
 
-    /// Notes that the flow was used now; call it after its stage changed.
+    /// Notes that the flow was used now; call it after its stage changed, or what it holds.
     pub(crate) fn touch(&mut self, at: Index, now: i64) {
+        self.uses += 1;
+        let used = self.uses;
+        let Some(slot) = self.slot_mut(at) else { return };
+        (slot.last, slot.used) = (now, used);
+        let list = ListId::of(&slot.flow);
+        // The packets of a connection often follow each other: it is the newest already.
+        if slot.list == list && slot.newer == NONE {
+            return;
+        }
         self.unlink(at);
         if let Some(slot) = self.slot_mut(at) {
-            slot.last = now;
-            slot.class = slot.flow.class();
+            slot.list = list;
         }
         self.append(at);
     }
@@ -250,7 +281,8 @@ impl FlowTable {
     /// The flow that goes next, always the one of its class unused for longest. Of flows with only a SYN at most half
     /// of all stay; then go expendable ones, those with only a SYN, and the rest.
     pub(crate) fn oldest(&self) -> Option<Index> {
-        let flood = self.lists[Class::OnlySyn as usize].len > self.len() / 2;
+        let syns = [false, true].map(|holds| self.list(Class::OnlySyn, holds).len);
+        let flood = syns[0] + syns[1] > self.len() / 2;
         let order = match flood {
             true => [Class::OnlySyn, Class::Expendable, Class::Unfinished],
             false => [Class::Expendable, Class::OnlySyn, Class::Unfinished],
@@ -260,7 +292,19 @@ impl FlowTable {
 
     /// The flow of a class unused for longest.
     pub(crate) fn oldest_of(&self, class: Class) -> Option<Index> {
-        Some(self.lists[class as usize].oldest).filter(|at| *at != NONE)
+        let heads = [false, true].map(|holds| self.list(class, holds).oldest);
+        heads.into_iter().filter(|at| *at != NONE).min_by_key(|at| self.slot(*at).map(|slot| slot.used))
+    }
+
+    /// The flow that goes next when the buffers are full: of those that hold bytes an expendable one, else one whose
+    /// hello may still come; of these the one unused for longest.
+    pub(crate) fn oldest_holder(&self) -> Option<Index> {
+        let order = [Class::Expendable, Class::OnlySyn, Class::Unfinished];
+        order.into_iter().map(|class| self.list(class, true).oldest).find(|at| *at != NONE)
+    }
+
+    fn list(&self, class: Class, holds: bool) -> &List {
+        &self.lists[ListId { class, holds }.index()]
     }
 
     fn slot(&self, at: Index) -> Option<&Slot> {
@@ -273,8 +317,8 @@ impl FlowTable {
 
     /// Puts an unlinked slot at the end of its list.
     fn append(&mut self, at: Index) {
-        let Some(class) = self.slot(at).map(|slot| slot.class) else { return };
-        let list = &mut self.lists[class as usize];
+        let Some(list) = self.slot(at).map(|slot| slot.list.index()) else { return };
+        let list = &mut self.lists[list];
         list.len += 1;
         let newest = std::mem::replace(&mut list.newest, at);
         if newest == NONE {
@@ -290,75 +334,20 @@ impl FlowTable {
 
     fn unlink(&mut self, at: Index) {
         let Some(slot) = self.slot_mut(at) else { return };
-        let (older, newer, class) = (slot.older, slot.newer, slot.class);
+        let (older, newer, list) = (slot.older, slot.newer, slot.list.index());
         (slot.older, slot.newer) = (NONE, NONE);
-        self.lists[class as usize].len -= 1;
+        self.lists[list].len -= 1;
         match self.slot_mut(older) {
             Some(slot) => slot.newer = newer,
-            None => self.lists[class as usize].oldest = newer,
+            None => self.lists[list].oldest = newer,
         }
         match self.slot_mut(newer) {
             Some(slot) => slot.older = older,
-            None => self.lists[class as usize].newest = older,
+            None => self.lists[list].newest = older,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_of_syns_takes_half_of_the_table() {
-        let syn = crate::sample::syn();
-        let mut table = FlowTable::new();
-        for n in 0..10 {
-            let mut flow = Flow::new(0, n, Stage::First);
-            flow.syn = (n < 6).then_some(syn);
-            flow.stage = if n == 9 { Stage::Done } else { Stage::First };
-            table.insert(key(n as u16), flow, 0);
-        }
-        assert_eq!(drain(&mut table), [0, 1, 9, 2, 3, 4, 5, 6, 7, 8]);
-    }
-
-    fn key(n: u16) -> FlowKey {
-        FlowKey { src: 1, dst: 2, src_port: n, dst_port: 443, udp: false }
-    }
-
-    fn drain(table: &mut FlowTable) -> Vec<u32> {
-        std::iter::from_fn(|| table.oldest().and_then(|at| table.remove(at)).map(|flow| flow.start)).collect()
-    }
-
-    #[test]
-    fn finished_flows_go_first_then_the_oldest() {
-        let mut table = FlowTable::new();
-        let at: Vec<Index> = (0..5).map(|n| table.insert(key(n), Flow::new(0, n.into(), Stage::First), 0)).collect();
-        table.touch(at[0], 1);
-        for n in [3, 1] {
-            table.get_mut(at[n]).expect("a flow").stage = Stage::Done;
-            table.touch(at[n], 2);
-        }
-        assert_eq!(drain(&mut table), [3, 1, 2, 4, 0]);
-        assert_eq!(table.len(), 0);
-    }
-
-    #[test]
-    fn slots_are_used_again_and_keys_are_found() {
-        let mut table = FlowTable::new();
-        for round in 0..3 {
-            for n in 0..1000 {
-                table.insert(key(n), Flow::new(0, round * 1000 + u32::from(n), Stage::First), 0);
-            }
-            let at = table.find(&key(500)).expect("a flow");
-            assert_eq!(table.get(at).map(|flow| flow.start), Some(round * 1000 + 500));
-            assert_eq!(drain(&mut table).len(), 1000);
-            assert_eq!(table.find(&key(500)), None);
-        }
-        assert_eq!(table.slots.len(), 1000);
-    }
-
-    #[test]
-    fn a_flow_without_data_is_small() {
-        assert!(size_of::<Option<Slot>>() <= 256, "{}", size_of::<Option<Slot>>());
-    }
-}
+#[path = "flow_tests.rs"]
+mod tests;

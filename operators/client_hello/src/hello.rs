@@ -43,7 +43,7 @@ pub struct Hello {
     pub sni: Option<String>,
     /// The first protocol of ALPN, bytes that are no UTF-8 replaced.
     pub alpn: Option<String>,
-    /// All protocols of ALPN.
+    /// The protocols of ALPN in wire order, at most 100.
     pub alpns: Vec<String>,
     /// Encrypted Client Hello is offered, or a GREASE offer of it.
     pub ech: bool,

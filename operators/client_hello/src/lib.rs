@@ -3,7 +3,7 @@
 //! No capture, no runtime, no I/O: bytes go in, [`Hello`]s come out. The files mirror the network stack: `link`, `ip`,
 //! `fragments`, `tunnel` and `tcp` turn a frame into a segment or datagram without copying, `flow`, `assembly` and
 //! `connection` keep what little is needed until a hello is complete, `prelude` passes over what stands before it,
-//! `tls`, `quic` and `dtls` parse it, and [`HelloExtractor`] ties them together. Nothing here can panic on what the
+//! `records`, `tls`, `quic` and `dtls` parse it, and [`HelloExtractor`] ties them together. Nothing here can panic on what the
 //! network sends, and every limit that is met is counted.
 //!
 //! # From a byte slice
@@ -46,6 +46,7 @@ mod message;
 mod packet;
 mod prelude;
 mod quic;
+mod records;
 mod tcp;
 pub mod tls;
 mod tunnel;

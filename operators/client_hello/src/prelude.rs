@@ -11,6 +11,8 @@ pub(crate) const MAX_PRELUDE: usize = 16 << 10;
 const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest line of a mail protocol that is followed.
 const MAX_LINE: usize = 2048;
+/// The longest request of SOCKS 4 that is followed: user and host name have no length of their own.
+const MAX_SOCKS4: usize = 1024;
 /// `SSLRequest` of PostgreSQL: length and code.
 const SSL_REQUEST: &[u8] = &[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f];
 
@@ -25,13 +27,14 @@ pub(crate) enum Prelude {
     Skip(usize),
 }
 
-/// Judges the front of a stream; `starttls` for lines of text too.
-pub(crate) fn judge(stream: &[u8], starttls: bool) -> Prelude {
+/// Judges the front of a stream, of which so many bytes have been searched in vain; `starttls` for lines of text too.
+pub(crate) fn judge(stream: &[u8], searched: usize, starttls: bool) -> Prelude {
     let known = match stream.first() {
         None => Some(Prelude::NeedMore(1)),
-        Some(b'C') => header(stream, b"CONNECT ", b"\r\n\r\n"),
-        Some(b'P') => header(stream, b"PROXY ", b"\r\n"),
+        Some(b'C') => header(stream, searched, b"CONNECT ", b"\r\n\r\n"),
+        Some(b'P') => header(stream, searched, b"PROXY ", b"\r\n"),
         Some(b'\r') => proxy_v2(stream),
+        Some(4) if stream.len() > MAX_SOCKS4 => Some(socks4(&stream[..MAX_SOCKS4]).unwrap_or(Prelude::NotOurs)),
         Some(4) => Some(socks4(stream).unwrap_or(Prelude::NeedMore(stream.len() + 1))),
         Some(5) => Some(socks5(stream).unwrap_or(Prelude::NeedMore(stream.len() + 1))),
         Some(_) => None,
@@ -39,7 +42,7 @@ pub(crate) fn judge(stream: &[u8], starttls: bool) -> Prelude {
     match known {
         Some(Prelude::NeedMore(need)) if need > MAX_PRELUDE => Prelude::NotOurs,
         Some(known) => known,
-        None if starttls => line(stream),
+        None if starttls => line(stream, searched),
         None => Prelude::NotOurs,
     }
 }
@@ -50,13 +53,15 @@ pub(crate) fn surely_starts(stream: &[u8]) -> bool {
 }
 
 /// Text that begins with `start`, as far as it has come, and ends with `end`; `None` if it begins otherwise.
-fn header(stream: &[u8], start: &[u8], end: &[u8]) -> Option<Prelude> {
+fn header(stream: &[u8], searched: usize, start: &[u8], end: &[u8]) -> Option<Prelude> {
     let have = stream.len().min(start.len());
     if stream[..have] != start[..have] {
         return None;
     }
-    let found = stream.windows(end.len()).position(|window| window == end);
-    Some(found.map_or(Prelude::NeedMore(stream.len() + 1), |at| Prelude::Skip(at + end.len())))
+    // The end may have begun in what was searched.
+    let from = searched.saturating_sub(end.len() - 1).min(stream.len());
+    let found = stream[from..].windows(end.len()).position(|window| window == end);
+    Some(found.map_or(Prelude::NeedMore(stream.len() + 1), |at| Prelude::Skip(from + at + end.len())))
 }
 
 fn proxy_v2(stream: &[u8]) -> Option<Prelude> {
@@ -107,12 +112,13 @@ fn socks5(stream: &[u8]) -> Option<Prelude> {
 }
 
 /// A line of text of SMTP, IMAP or POP3, or PostgreSQL's request.
-fn line(stream: &[u8]) -> Prelude {
+fn line(stream: &[u8], searched: usize) -> Prelude {
     if stream[..stream.len().min(8)] == SSL_REQUEST[..stream.len().min(8)] {
         return upto(stream, 8);
     }
     let text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | 0x80..);
-    let end = stream.iter().position(|byte| !text(byte));
+    let from = searched.min(stream.len());
+    let end = stream[from..].iter().position(|byte| !text(byte)).map(|at| from + at);
     match end {
         Some(at) if stream[at] == b'\n' && at <= MAX_LINE => Prelude::Skip(at + 1),
         None if stream.len() <= MAX_LINE => Prelude::NeedMore(stream.len() + 1),
@@ -131,9 +137,10 @@ mod tests {
     /// The whole is skipped, and no front of it is taken for anything else.
     fn skips(stream: &[u8], starttls: bool) {
         let with_more = [stream, &[22, 3, 1]].concat();
-        assert_eq!(judge(&with_more, starttls), Prelude::Skip(stream.len()), "{stream:?}");
+        assert_eq!(judge(&with_more, 0, starttls), Prelude::Skip(stream.len()), "{stream:?}");
         for len in 1..stream.len() {
-            assert!(matches!(judge(&stream[..len], starttls), Prelude::NeedMore(need) if need > len), "{len}");
+            assert!(matches!(judge(&stream[..len], len - 1, starttls), Prelude::NeedMore(need) if need > len), "{len}");
+            assert_eq!(judge(&with_more, len, starttls), Prelude::Skip(stream.len()), "{len}");
         }
     }
 
@@ -154,10 +161,17 @@ mod tests {
         skips(b"EHLO example.org\r\n", true);
         skips(b"a1 STARTTLS\r\n", true);
         skips(SSL_REQUEST, true);
-        assert_eq!(judge(b"EHLO example.org\r\n", false), Prelude::NotOurs);
-        assert_eq!(judge(b"\0\x01", true), Prelude::NotOurs);
-        assert_eq!(judge(&[b'a'; MAX_LINE + 1], true), Prelude::NotOurs);
-        assert_eq!(judge(b"GET / HTTP/1.1\r\n", false), Prelude::NotOurs);
-        assert_eq!(judge(&[4, 2, 0, 0], false), Prelude::NotOurs);
+        assert_eq!(judge(b"EHLO example.org\r\n", 0, false), Prelude::NotOurs);
+        assert_eq!(judge(b"\0\x01", 0, true), Prelude::NotOurs);
+        assert_eq!(judge(&[b'a'; MAX_LINE + 1], 0, true), Prelude::NotOurs);
+        assert_eq!(judge(b"GET / HTTP/1.1\r\n", 0, false), Prelude::NotOurs);
+        assert_eq!(judge(&[4, 2, 0, 0], 0, false), Prelude::NotOurs);
+    }
+
+    #[test]
+    fn names_that_never_end_are_no_socks_request() {
+        let request = |name: usize| [&[4, 1, 1, 187, 192, 0, 2, 1][..], &vec![b'u'; name], &[0]].concat();
+        assert_eq!(judge(&request(1000), 0, false), Prelude::Skip(1009));
+        assert_eq!(judge(&request(1100), 0, false), Prelude::NotOurs);
     }
 }

@@ -6,18 +6,13 @@
 use thiserror::Error;
 
 use super::bytes::{take_vector, u8_at, u16_at, u16s};
+use super::records::{self, HANDSHAKE, HANDSHAKE_HEADER, MAX_RECORD, RECORD_HEADER, Walk};
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
-
-const RECORD_HEADER: usize = 5;
-const HANDSHAKE_HEADER: usize = 4;
-/// Largest plaintext record, RFC 8446 section 5.1.
-const MAX_RECORD: usize = 1 << 14;
 
 /// What the front of a stream amounts to.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,17 +53,22 @@ pub enum Reason {
 /// Looks for a ClientHello of at most `max` bytes at the front of `stream`. One that is spread over several records is
 /// put together in `joined`, whose content does not matter.
 pub fn client_hello<'a>(stream: &'a [u8], joined: &'a mut Vec<u8>, max: usize) -> Outcome<'a> {
+    resume(stream, &mut Walk::default(), joined, max)
+}
+
+/// The same for a stream of which the front has been walked in vain, as `walk` says; the bytes walked may not change.
+pub(crate) fn resume<'a>(stream: &'a [u8], walk: &mut Walk, joined: &'a mut Vec<u8>, max: usize) -> Outcome<'a> {
     if !may_start(stream) {
         return Outcome::NotTls;
     }
-    let frame = match frame(stream, max) {
+    let frame = match records::frame(stream, walk, max) {
         Ok(frame) => frame,
         Err(outcome) => return outcome,
     };
     let body = match frame.in_one_record {
         true => &stream[RECORD_HEADER + HANDSHAKE_HEADER..][..frame.body_len],
         false => {
-            join(stream, frame.body_len, joined);
+            records::join(stream, frame.body_len, joined);
             &joined[HANDSHAKE_HEADER..]
         }
     };
@@ -136,75 +136,6 @@ pub fn sequel(stream: &[u8], early_data: bool) -> Sequel {
             Some(len) => Sequel::Skip(RECORD_HEADER + usize::from(len)),
         },
         _ => Sequel::Never,
-    }
-}
-
-/// Where a handshake message lies in the records.
-struct Frame {
-    body_len: usize,
-    /// End of the record that holds the last byte.
-    end: usize,
-    in_one_record: bool,
-}
-
-/// Walks the records until the first handshake message is complete.
-fn frame(stream: &[u8], max: usize) -> Result<Frame, Outcome<'static>> {
-    let mut header = [0; HANDSHAKE_HEADER];
-    let mut have = 0; // bytes of the message so far, header included
-    let mut whole = None; // bytes of the message, header included, once known
-    let mut at = 0;
-    // Asking for all the bytes that must still come keeps a hello in tiny records from being walked for each of them.
-    loop {
-        let Some(len) = u16_at(stream, at + 3).map(usize::from) else {
-            return Err(Outcome::NeedMore(at + RECORD_HEADER + whole.map_or(1, |whole: usize| whole - have)));
-        };
-        if stream[at] != HANDSHAKE {
-            return Err(Outcome::Broken(Reason::Interrupted));
-        }
-        if len == 0 || len > MAX_RECORD {
-            return Err(Outcome::Broken(Reason::RecordLength));
-        }
-        let start = at + RECORD_HEADER;
-        let content = &stream[start..stream.len().min(start + len)];
-        if have < HANDSHAKE_HEADER {
-            let taken = content.len().min(HANDSHAKE_HEADER - have);
-            header[have..have + taken].copy_from_slice(&content[..taken]);
-        }
-        if have + content.len() >= HANDSHAKE_HEADER {
-            let body_len = usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]);
-            let message = HANDSHAKE_HEADER + body_len;
-            if message > max {
-                return Err(Outcome::Broken(Reason::TooLong));
-            }
-            whole = Some(message);
-            if have + content.len() >= message {
-                return Ok(Frame { body_len, end: start + len, in_one_record: at == 0 });
-            }
-            if have + len >= message {
-                return Err(Outcome::NeedMore(start + message - have));
-            }
-        } else if have + len >= HANDSHAKE_HEADER {
-            return Err(Outcome::NeedMore(start + HANDSHAKE_HEADER - have));
-        }
-        if content.len() < len {
-            let left = whole.map_or(1, |whole| whole - have - len);
-            return Err(Outcome::NeedMore(start + len + RECORD_HEADER + left));
-        }
-        have += len;
-        at = start + len;
-    }
-}
-
-/// Copies a message that `frame` found complete, with its header, out of its records.
-fn join(stream: &[u8], body_len: usize, joined: &mut Vec<u8>) {
-    let message = HANDSHAKE_HEADER + body_len;
-    joined.clear();
-    let mut rest = stream;
-    while joined.len() < message {
-        let Some(len) = u16_at(rest, 3).map(usize::from) else { return };
-        let content = &rest[RECORD_HEADER..rest.len().min(RECORD_HEADER + len)];
-        joined.extend_from_slice(&content[..content.len().min(message - joined.len())]);
-        rest = &rest[RECORD_HEADER + content.len()..];
     }
 }
 
@@ -298,10 +229,12 @@ impl<'a> ClientHello<'a> {
         take_vector(&mut names, 1)
     }
 
-    /// The protocol names of ALPN in wire order; ends early at one that is not all there.
+    /// The protocol names of ALPN in wire order, at most 100 of them; ends early at one that is not all there.
     pub fn alpns(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        // A name can be a single byte in the hello, and dozens as a string of its own.
+        const MAX: usize = 100;
         let mut names = self.list(extension::ALPN, 2);
-        std::iter::from_fn(move || take_vector(&mut names, 1))
+        std::iter::from_fn(move || take_vector(&mut names, 1)).take(MAX)
     }
 
     /// The values of `supported_versions`; none if the extension is missing.

@@ -131,3 +131,32 @@ proptest! {
         }
     }
 }
+
+/// Each record is walked once, however often the stream is looked at.
+#[test]
+fn a_walk_goes_on_where_it_ended() {
+    let stream = sample::in_records(&sample::chrome().message(), 10_000);
+    let (mut walk, mut looked) = (Walk::default(), Vec::new());
+    let mut need = 1;
+    while need < stream.len() {
+        let mut joined = Vec::new();
+        match resume(&stream[..need], &mut walk, &mut joined, 1 << 16) {
+            Outcome::NeedMore(more) => need = more,
+            outcome => panic!("{outcome:?}"),
+        }
+        looked.push(walk.at);
+    }
+    assert!(looked.len() > 20 && looked.is_sorted() && looked.last() > Some(&(stream.len() - 50)), "{looked:?}");
+    let mut joined = Vec::new();
+    let mut again = Vec::new();
+    assert_eq!(resume(&stream, &mut walk, &mut joined, 1 << 16), client_hello(&stream, &mut again, 1 << 16));
+}
+
+#[test]
+fn protocols_without_end_are_cut_off() {
+    let mut spec = sample::chrome();
+    spec.extensions.retain(|(kind, _)| *kind != extension::ALPN);
+    spec.extensions.push((extension::ALPN, sample::alpn(&[&b"h2"[..]; 5000])));
+    let body = spec.body();
+    assert_eq!(ClientHello::parse(&body).expect("a hello").alpns().count(), 100);
+}

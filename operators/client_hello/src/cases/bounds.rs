@@ -118,3 +118,76 @@ fn established_connections_outlast_a_flood_of_syns() {
     assert_eq!(capture.hellos.iter().filter(|hello| hello.tcp.is_some()).count(), 40);
     assert_eq!((capture.counters().flows_evicted, capture.extractor.flows()), (0, 100));
 }
+
+#[test]
+fn repetitions_do_not_go_on_for_ever() {
+    let record = sample::chrome().record();
+    let mut capture = Capture::new(Limits { max_segments: 300, ..Limits::default() });
+    capture.stream(7, &[(0, &record[..1])]);
+    for _ in 0..10 {
+        for at in (10..100).step_by(2) {
+            capture.data(8 + at, &record[at as usize..][..1]);
+        }
+    }
+    assert_eq!((capture.counters().segment_exceeded_count, capture.extractor.buffered_bytes()), (1, 0));
+
+    let (message, id) = (sample::chrome().message(), b"12345678");
+    let frames: Vec<u8> = (0..100).flat_map(|n| quic::sample::crypto(10 + n % 7 * 2, &message[..1])).collect();
+    let mut capture = Capture::new(Limits { max_segments: 50, ..Limits::default() });
+    let whole = quic::sample::crypto(0, &message);
+    capture.frame(101, &sample::udp_packet(&quic::sample::initial(0, 1, id, id, &[frames, whole].concat())));
+    assert_eq!((capture.counters().segment_exceeded_count, capture.hellos.len()), (1, 0));
+
+    let records = dtls::sample::records(&sample::chrome().dtls_body(b""), 0, 100);
+    let mut capture = Capture::new(Limits { max_segments: 50, ..Limits::default() });
+    capture.frame(101, &sample::udp_packet(&[records[1].repeat(49), records[0].clone(), records[2].clone()].concat()));
+    assert_eq!((capture.counters().segment_exceeded_count, capture.hellos.len()), (1, 0));
+}
+
+/// A browser's hello with a post-quantum key share, in the smallest segments, in no order and twice.
+#[test]
+fn a_hello_of_usual_size_stays_within_the_limit_in_any_segments() {
+    let mut spec = sample::chrome();
+    spec.extensions.push((0x1234, vec![7; 2800]));
+    let stream = spec.record();
+    let places = (0..2).flat_map(|_| (1..stream.len()).map(|n| n * 7919 % stream.len()));
+    let mut segments: Vec<(usize, &[u8])> = places.map(|at| (at, &stream[at..=at])).collect();
+    segments.push((0, &stream[..1]));
+    let mut capture = Capture::new(Limits::default());
+    capture.stream(7, &segments);
+    assert_eq!((capture.hellos.len(), stream.len() > 3000), (1, true));
+}
+
+#[test]
+fn full_buffers_cost_those_that_fill_them() {
+    let record = sample::chrome().record();
+    let limits = Limits { max_buffered_bytes: 4000, ..Limits::default() };
+    let mut capture = Capture::new(limits);
+    let ack = |port: u16| Tcp { from: (1, port), seq: 8, flags: 0x10, ..Tcp::default() };
+    for port in 0..50 {
+        capture.tcp(&Tcp { from: (1, port), seq: 7, flags: SYN, ..Tcp::default() });
+        capture.tcp(&ack(port));
+    }
+    // Connections whose hello is out and that hold what came behind a gap, then ones whose hello is not out.
+    for port in 100..102 {
+        capture.tcp(&Tcp { from: (1, port), seq: 8, payload: &record, ..Tcp::default() });
+        let seq = 8 + record.len() as u32 + 50;
+        capture.tcp(&Tcp { from: (1, port), seq, payload: &[20; 700], ..Tcp::default() });
+    }
+    for port in 200..202 {
+        capture.tcp(&Tcp { from: (1, port), seq: 8, payload: &record[..200], ..Tcp::default() });
+    }
+    for port in 300..302 {
+        capture.tcp(&Tcp { from: (1, port), seq: 8, payload: &[&record[..], &[22, 3, 1]].concat(), ..Tcp::default() });
+        let seq = 8 + record.len() as u32 + 50;
+        capture.tcp(&Tcp { from: (1, port), seq, payload: &[20; 900], ..Tcp::default() });
+    }
+    assert!(capture.counters().buffer_exceeded_count > 0 && capture.extractor.buffered_bytes() <= 4000);
+    capture.hellos.clear();
+    for port in (0..50).map(|port| (port, 0)).chain([(200, 200), (201, 200)]) {
+        let (port, from) = port;
+        capture.tcp(&Tcp { from: (1, port), seq: 8 + from, payload: &record[from as usize..], ..Tcp::default() });
+    }
+    assert_eq!(capture.hellos.len(), 52);
+    assert_eq!(capture.hellos.iter().filter(|hello| hello.tcp.is_some()).count(), 50);
+}

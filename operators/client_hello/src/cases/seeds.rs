@@ -33,23 +33,57 @@ fn seeds_for_the_fuzzer() {
     });
     let six = sample::ipv6(0, &[&[60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0][..], &whole[20..]].concat());
     let frame = sample::ethernet(&[0x8100], &whole);
+    // Reassembly with as many gaps as pieces.
+    let record_of = [&record[..], &[0; 700]].concat();
+    let gaps = |count: usize, seq: usize| (1..count).rev().map(move |n| seq + 2 * n);
+    let tcp_gaps: Vec<Vec<u8>> = gaps(300, 8).map(|seq| tcp(seq as u32, &record_of[seq - 8..][..1])).collect();
+    let parts = gaps(300, 0).map(|eighths| {
+        let mut part = sample::ipv4(6, 64, [10, 0, 0, 1], [10, 0, 0, 2], &[0; 8]);
+        part[6..8].copy_from_slice(&(0x2000 | eighths as u16).to_be_bytes());
+        part
+    });
+    let frame_gaps = |datagram: usize| -> Vec<u8> {
+        let frame = |n: usize| {
+            let [high, low] = ((1 + 2 * (datagram * 232 + n)) as u16 | 0x4000).to_be_bytes();
+            [6, high, low, 1, 0]
+        };
+        (0..232).flat_map(frame).collect()
+    };
+    let protected = |n: usize| sample::udp_packet(&quic::sample::initial(n as u32, 1, id, id, &frame_gaps(n)));
+    let quic_gaps: Vec<Vec<u8>> = (0..34).map(protected).collect();
+    let crypto_frames = [(300, message.len()), (0, 100), (50, 200), (150, 301)]
+        .map(|(from, to)| quic::sample::crypto(from, &message[from..to]))
+        .concat();
+    let body = spec.dtls_body(b"");
+    let dtls_gaps = dtls::sample::records(&body, 0, 1).into_iter().step_by(2).skip(1).collect::<Vec<_>>();
     let seeds: Vec<(&str, i32, Vec<Vec<u8>>)> = vec![
-        ("tcp", 101, vec![syn.clone(), tcp(208, &record[200..]), tcp(8, &record[..200]), tcp(8, &record[..200])]),
-        ("records", 101, vec![syn.clone(), tcp(8, &sample::in_records(&message, 7))]),
-        ("retry", 101, vec![syn.clone(), whole.clone(), tcp(8 + record.len() as u32, &record)]),
-        ("vlan", 1, vec![sample::ethernet(&[0x88a8, 0x8100], &whole)]),
-        ("ipv6", 101, vec![six]),
-        ("fragments", 101, fragments.to_vec()),
-        ("gre", 101, vec![sample::ipv4(47, 64, [1; 4], [2; 4], &[&[0, 0, 8, 0][..], &whole].concat())]),
-        ("vxlan", 101, vec![over_udp(4789, &[8, 0, 0, 0, 0, 0, 7, 0], &frame)]),
-        ("geneve", 101, vec![over_udp(6081, &[1, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 4], &frame)]),
-        ("connect", 101, behind(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n")),
-        ("socks", 101, behind(&[5, 2, 0, 2, 1, 1, b'u', 2, b'p', b'w', 5, 1, 0, 3, 2, b'a', b'b', 1, 187])),
-        ("starttls", 101, behind(b"EHLO example.org\r\nSTARTTLS\r\n")),
-        ("quic", 101, initial(1)),
-        ("quic2", 101, initial(quic::sample::V2)),
+        ("packet/gaps", 101, [vec![syn.clone()], tcp_gaps].concat()),
+        ("packet/parts", 101, parts.collect()),
+        ("quic/gaps", 101, quic_gaps),
+        // LINKTYPE_USER0: what the packets protect.
+        ("quic/frames", 147, vec![crypto_frames, [quic::sample::crypto(0, &message), vec![2, 5, 0, 1, 0, 0]].concat()]),
+        ("quic/frame_gaps", 147, (0..34).map(frame_gaps).collect()),
+        ("dtls/gaps", 101, vec![sample::udp_packet(&dtls_gaps.concat())]),
         (
-            "dtls",
+            "packet/tcp",
+            101,
+            vec![syn.clone(), tcp(208, &record[200..]), tcp(8, &record[..200]), tcp(8, &record[..200])],
+        ),
+        ("tls/records", 101, vec![syn.clone(), tcp(8, &sample::in_records(&message, 7))]),
+        ("tls/retry", 101, vec![syn.clone(), whole.clone(), tcp(8 + record.len() as u32, &record)]),
+        ("packet/vlan", 1, vec![sample::ethernet(&[0x88a8, 0x8100], &whole)]),
+        ("packet/ipv6", 101, vec![six]),
+        ("packet/fragments", 101, fragments.to_vec()),
+        ("packet/gre", 101, vec![sample::ipv4(47, 64, [1; 4], [2; 4], &[&[0, 0, 8, 0][..], &whole].concat())]),
+        ("packet/vxlan", 101, vec![over_udp(4789, &[8, 0, 0, 0, 0, 0, 7, 0], &frame)]),
+        ("packet/geneve", 101, vec![over_udp(6081, &[1, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 4], &frame)]),
+        ("tls/connect", 101, behind(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n")),
+        ("tls/socks", 101, behind(&[5, 2, 0, 2, 1, 1, b'u', 2, b'p', b'w', 5, 1, 0, 3, 2, b'a', b'b', 1, 187])),
+        ("tls/starttls", 101, behind(b"EHLO example.org\r\nSTARTTLS\r\n")),
+        ("quic/quic", 101, initial(1)),
+        ("quic/quic2", 101, initial(quic::sample::V2)),
+        (
+            "dtls/dtls",
             101,
             dtls::sample::records(&spec.dtls_body(b"cookie"), 1, 100).iter().map(|d| sample::udp_packet(d)).collect(),
         ),

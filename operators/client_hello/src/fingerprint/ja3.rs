@@ -8,17 +8,18 @@ use crate::tls::ClientHello;
 
 /// `version,ciphers,extensions,groups,point formats` in decimal, the values of a list joined by `-`, GREASE left out.
 pub fn ja3(hello: &ClientHello<'_>) -> String {
-    let mut out = String::with_capacity(256);
+    let mut out = Vec::with_capacity(256);
     push_list(&mut out, [hello.legacy_version]);
-    out.push(',');
+    out.push(b',');
     push_list(&mut out, hello.ciphers());
-    out.push(',');
+    out.push(b',');
     push_list(&mut out, hello.extensions().map(|(kind, _)| kind));
-    out.push(',');
+    out.push(b',');
     push_list(&mut out, hello.supported_groups());
-    out.push(',');
+    out.push(b',');
     push_list(&mut out, hello.point_formats().iter().copied().map(u16::from));
-    out
+    // It is all ASCII.
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// MD5 of a JA3 string, 32 lowercase hex digits.
@@ -28,20 +29,24 @@ pub fn hash(ja3: &str) -> String {
     out
 }
 
-fn push_list(out: &mut String, values: impl IntoIterator<Item = u16>) {
-    let mut separator = "";
+fn push_list(out: &mut Vec<u8>, values: impl IntoIterator<Item = u16>) {
+    let mut separator = false;
     for value in values.into_iter().filter(|value| !is_grease(*value)) {
-        out.push_str(separator);
+        if separator {
+            out.push(b'-');
+        }
         push_number(out, value);
-        separator = "-";
+        separator = true;
     }
 }
 
 /// Appends a number in decimal: several times as fast as formatting it.
-fn push_number(out: &mut String, value: u16) {
-    let digits = [10_000, 1000, 100, 10].into_iter().skip_while(|unit| value < *unit);
-    out.extend(digits.map(|unit| char::from(b'0' + (value / unit % 10) as u8)));
-    out.push(char::from(b'0' + (value % 10) as u8));
+fn push_number(out: &mut Vec<u8>, value: u16) {
+    let digit = |unit: u16| b'0' + (value / unit % 10) as u8;
+    let digits = [digit(10_000), digit(1000), digit(100), digit(10), digit(1)];
+    let zeros =
+        usize::from(value < 10_000) + usize::from(value < 1000) + usize::from(value < 100) + usize::from(value < 10);
+    out.extend_from_slice(&digits[zeros..]);
 }
 
 #[cfg(test)]
@@ -66,6 +71,15 @@ mod tests {
         let spec = Spec { ciphers: vec![4, 5, 10, 9, 100, 98, 3, 6, 19, 18, 99], extensions: vec![], ..spec };
         assert_eq!(of(&spec), "769,4-5-10-9-100-98-3-6-19-18-99,,,");
         assert_eq!(hash(&of(&spec)), "de350869b8c85de67a350c8d186f11e6");
+    }
+
+    #[test]
+    fn numbers_are_written_without_zeros_in_front() {
+        for value in 0..=u16::MAX {
+            let mut out = Vec::new();
+            push_number(&mut out, value);
+            assert_eq!(out, value.to_string().into_bytes());
+        }
     }
 
     #[test]

@@ -152,26 +152,26 @@ fn hash(out: &mut String, list: &[u16], tail: &[u16]) {
     if list.is_empty() {
         return out.push_str(NOTHING);
     }
-    let mut sha = Sha256::new();
-    each_part(list, tail, |part| sha.update(part));
-    push_hex(out, &sha.finalize()[..6]);
+    push_hex(out, &Sha256::digest(spelled(list, tail))[..6]);
 }
 
 /// Appends the lists as 4-digit hex numbers, comma-joined, with `_` between the two if there is a second.
 fn spell(out: &mut String, list: &[u16], tail: &[u16]) {
-    each_part(list, tail, |part| out.extend(part.iter().copied().map(char::from)));
+    // It is all ASCII.
+    out.push_str(&String::from_utf8(spelled(list, tail)).unwrap_or_default());
 }
 
-fn each_part(list: &[u16], tail: &[u16], mut emit: impl FnMut(&[u8])) {
-    for (values, before) in [(list, None), (tail, Some(b'_'))] {
-        let mut separator = before;
+/// What `spell` appends, as bytes in one piece: hashing many short ones takes longer than to make it.
+fn spelled(list: &[u16], tail: &[u16]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(5 * (list.len() + tail.len()));
+    for (values, mut separator) in [(list, None), (tail, Some(b'_'))] {
         for value in values {
+            out.extend(separator.replace(b','));
             let [high, low] = value.to_be_bytes().map(usize::from);
-            let part = [separator.unwrap_or(b' '), HEX[high >> 4], HEX[high & 15], HEX[low >> 4], HEX[low & 15]];
-            emit(if separator.is_some() { &part } else { &part[1..] });
-            separator = Some(b',');
+            out.extend_from_slice(&[HEX[high >> 4], HEX[high & 15], HEX[low >> 4], HEX[low & 15]]);
         }
     }
+    out
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod tests;
 use super::assembly::Assembly;
 use super::counters::Counters;
 use super::extractor::Limits;
+use super::records::Walk;
 use super::tls::ClientHello;
 
 use self::frames::Frame;
@@ -43,12 +44,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// A connection whose first packet this may be: it can be opened with the keys that follow from it.
+    /// A connection whose first packet this may be: it can be opened with the keys that follow from it. The payload of
+    /// the datagram's first Initial is then in `scratch`. Only that one is tried: a client's first packet comes first,
+    /// and anyone can send datagrams full of others that cost as much to try.
     pub(crate) fn of(datagram: &[u8], scratch: &mut Vec<u8>) -> Option<Self> {
-        Initials::of(datagram).find_map(|initial| {
-            let keys = Keys::of_client(initial.version, initial.dcid);
-            keys.open(&initial, scratch).then(|| Self::with(keys))
-        })
+        let initial = Initials::of(datagram).next()?;
+        let keys = Keys::of_client(initial.version, initial.dcid);
+        keys.open(&initial, scratch).then(|| Self::with(keys))
     }
 
     fn with(keys: Keys) -> Self {
@@ -65,18 +67,21 @@ impl Connection {
         self.done || self.hellos > 0
     }
 
-    /// Takes a datagram; `emit` gets hellos with their index.
+    /// Takes a datagram, `opened` if `scratch` has the payload of its first Initial from [`Connection::of`]; `emit` gets
+    /// hellos with their index.
     pub(crate) fn datagram(
         &mut self,
         datagram: &[u8],
+        mut opened: bool,
         limits: &Limits,
         counters: &mut Counters,
         scratch: &mut Vec<u8>,
         emit: &mut impl FnMut(&ClientHello<'_>, u8),
     ) {
+        let mut may_be_other = true;
         for initial in Initials::of(datagram) {
             counters.quic_initials += 1;
-            if !self.open(&initial, scratch) {
+            if !std::mem::take(&mut opened) && !self.open(&initial, &mut may_be_other, scratch) {
                 counters.quic_undecryptable += 1;
                 continue;
             }
@@ -88,10 +93,14 @@ impl Connection {
     }
 
     /// Opens a packet into `scratch`. Other keys than before mean that the server sent a Retry or another version, or
-    /// that a new connection has begun on the same ports.
-    fn open(&mut self, initial: &Initial<'_>, scratch: &mut Vec<u8>) -> bool {
+    /// that a new connection has begun on the same ports. To derive them costs as much as to open a packet several
+    /// times over: it is tried for one packet of a datagram, then `may_be_other` is false.
+    fn open(&mut self, initial: &Initial<'_>, may_be_other: &mut bool, scratch: &mut Vec<u8>) -> bool {
         if self.keys.version == initial.version && self.keys.open(initial, scratch) {
             return true;
+        }
+        if !std::mem::take(may_be_other) {
+            return false;
         }
         let keys = Keys::of_client(initial.version, initial.dcid);
         let opened = keys.open(initial, scratch);
@@ -107,10 +116,11 @@ impl Connection {
             let Ok(offset) = u32::try_from(offset) else { continue };
             counters.overlap_conflicts += u64::from(self.stream.contradicts(self.base, offset, data));
             self.stream.insert(self.base, offset, data, limits.max_hello_bytes);
-        }
-        if self.stream.segments() > limits.max_segments {
-            counters.segment_exceeded_count += 1;
-            self.finish();
+            // For each frame: a datagram put together from fragments has room for 13,000 of them.
+            if self.stream.segments() >= limits.max_segments {
+                counters.segment_exceeded_count += 1;
+                return self.finish();
+            }
         }
     }
 
@@ -141,7 +151,7 @@ impl Connection {
                 return self.finish();
             }
             self.base = self.base.wrapping_add(len as u32);
-            self.stream.advance(self.base, len, 0);
+            self.stream.advance(self.base, len, 0, Walk::default());
             self.stream.reset_segments();
         }
     }

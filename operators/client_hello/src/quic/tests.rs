@@ -12,9 +12,10 @@ fn run(datagrams: &[Vec<u8>]) -> Vec<(u8, usize)> {
     let (mut connection, mut found, mut scratch): (Option<Connection>, _, _) = (None, Vec::new(), Vec::new());
     let (limits, mut counters) = (Limits::default(), Counters::default());
     for datagram in datagrams {
+        let first = connection.is_none();
         connection = connection.or_else(|| Connection::of(datagram, &mut scratch));
         if let Some(connection) = &mut connection {
-            connection.datagram(datagram, &limits, &mut counters, &mut scratch, &mut |hello, index| {
+            connection.datagram(datagram, first, &limits, &mut counters, &mut scratch, &mut |hello, index| {
                 found.push((index, hello.ciphers().count()));
             });
         }
@@ -89,4 +90,21 @@ fn what_is_not_an_initial_packet_of_a_client_is_passed_over() {
         assert!(run(&[packet[..len].to_vec()]).is_empty(), "{len}");
     }
     assert!(!is_initial(&[0x40; 1200]) && !is_initial(&[0xc0; 1200]) && is_initial(&packet));
+}
+
+/// Each takes the derivation of keys to try; anyone can send them.
+#[test]
+fn one_packet_of_a_datagram_is_tried_with_keys_of_its_own() {
+    let whole = |id| initial(0, V1, id, id, &crypto(0, &chrome().message()));
+    let other = initial(0, V1, ID, b"damaged!", &[1]);
+    assert_eq!(run(&[[other.clone(), whole(ID)].concat()]), []);
+    let half = initial(0, V1, ID, ID, &crypto(0, &chrome().message()[..200]));
+    let foreign = initial(0, V1, b"foreign!", b"damaged!", &[1]);
+    assert_eq!(run(&[half.clone(), [foreign.clone(), whole(b"retried!")].concat()]), []);
+    assert_eq!(run(&[half, [whole(b"retried!"), foreign].concat()]), [(0, 16)]);
+}
+
+#[test]
+fn a_connection_is_small() {
+    assert!(size_of::<Connection>() <= 224, "{}", size_of::<Connection>());
 }
