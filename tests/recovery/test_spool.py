@@ -15,9 +15,9 @@ from tests.support import FAILED, OK, wait_for
 from tests.traffic import REQUEST, Event
 
 MIB = 1 << 20
-DISK = 40 * MIB
-# More than the engine gathers in memory while it waits: 64 chunks of 64 KiB, and as much again that is queued.
-LARGE_ROWS = 2_500
+DISK = 80 * MIB
+# More than the engine gathers in memory while it waits: 64 chunks of 64 KiB, and 32 MiB that are queued for the log.
+LARGE_ROWS = 6_500
 
 
 def segments(spool: Path) -> list[Path]:

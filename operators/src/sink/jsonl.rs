@@ -205,7 +205,7 @@ fn swallow<'s>(context: &BuildContext<'s>, input: Stream<'s>, pass: bool) -> Str
         move |input, _output| {
             input.for_each_stamp(|_, _| {});
             if flow.lets_go() {
-                held = None;
+                drop(held.take());
             }
         }
     })

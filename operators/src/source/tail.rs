@@ -123,7 +123,7 @@ impl Tail {
             return Ok(Progress::Restarted);
         }
         // A name that is gone may come back; until then the file is read on.
-        let replaced = std::fs::metadata(&self.path).is_ok_and(|named| identity(&named) != open.identity);
+        let replaced = fs::metadata(&self.path).is_ok_and(|named| identity(&named) != open.identity);
         if !replaced {
             return Ok(Progress::Waiting);
         }

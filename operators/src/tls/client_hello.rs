@@ -53,7 +53,7 @@ pub struct Options {
     /// Look for hellos behind the plain text of SMTP, IMAP, POP3 and PostgreSQL too. Default false.
     #[serde(default)]
     starttls: bool,
-    /// Segments that a hello may be spread over, repetitions not counted; beyond, its connection is given up and counted.
+    /// Segments that a hello may be spread over, repetitions included; beyond, its connection is given up and counted.
     /// Default 8192.
     #[serde(default = "default_max_segments")]
     max_segments: usize,
