@@ -11,14 +11,25 @@ use arrow::ipc::writer::StreamWriter;
 use engine::batch::{EdgeType, Time};
 use sha2::{Digest, Sha256};
 
+use super::columns::{Column, Kind};
+
 /// 2286-11-20: what DateTime64 can hold, in ms.
-const LATEST: Time = 9_999_999_999_999;
+pub(super) const LATEST: Time = 9_999_999_999_999;
+
+/// The column with the message time of a stream's rows, by which it is known which of them are confirmed. A table may be
+/// without it, if it is not read back.
+pub(super) const TICK: &str = "tick";
+
+/// The column with the message time of a relation's rows: the newest holds.
+pub(super) const UPDATED_AT: &str = "updated_at";
 
 /// The columns of a table's inserts.
 #[derive(Clone)]
 pub(super) struct Layout {
-    /// The rows' columns, for a relation with two more.
-    pub schema: SchemaRef,
+    /// The rows' columns, with the message time, for a relation with one more.
+    schema: SchemaRef,
+    /// Whether the message time is left out, because the table has no column for it.
+    timeless: bool,
     order: Vec<usize>,
     relation: bool,
     live: bool,
@@ -39,24 +50,37 @@ pub(super) struct Part {
 impl Layout {
     pub fn new(ty: &EdgeType, order: Vec<usize>, live: bool) -> Self {
         let mut fields: Vec<Arc<Field>> = ty.schema.fields().iter().cloned().collect();
-        if ty.is_relation() {
-            let updated = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-            fields.push(Arc::new(Field::new("updated_at", updated, false)));
+        let relation = ty.is_relation();
+        let tick = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        fields.push(Arc::new(Field::new(if relation { UPDATED_AT } else { TICK }, tick, false)));
+        if relation {
             fields.push(Arc::new(Field::new("is_deleted", DataType::UInt8, false)));
         }
-        Self { schema: Arc::new(Schema::new(fields)), order, relation: ty.is_relation(), live, addresses: Vec::new() }
+        let schema = Arc::new(Schema::new(fields));
+        Self { schema, timeless: !relation, order, relation, live, addresses: Vec::new() }
     }
 
-    /// Has these columns of text sent as addresses.
-    pub fn set_addresses(&mut self, names: &[String]) {
-        let text = |field: &Field| *field.data_type() == DataType::Utf8 && names.contains(field.name());
-        self.addresses = (0..self.schema.fields().len()).filter(|at| text(self.schema.field(*at))).collect();
+    /// Has columns sent as the table has them.
+    pub fn set_columns(&mut self, columns: &[Column]) {
+        let address = |field: &Field| {
+            let address = |column: &Column| column.name == *field.name() && column.kind() == Kind::Address;
+            *field.data_type() == DataType::Utf8 && columns.iter().any(address)
+        };
+        self.addresses = (0..self.schema.fields().len()).filter(|at| address(self.schema.field(*at))).collect();
+        self.timeless = !self.relation && !columns.iter().any(|column| column.name == TICK);
+    }
+
+    /// The columns that are sent.
+    pub fn schema(&self) -> SchemaRef {
+        let fields = self.schema.fields();
+        let sent = if self.timeless { fields.len() - 1 } else { fields.len() };
+        Arc::new(Schema::new(fields[..sent].to_vec()))
     }
 
     /// The rows as they are sent.
     fn sent(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let mut fields: Vec<Arc<Field>> = self.schema.fields().iter().cloned().collect();
-        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        let mut fields: Vec<Arc<Field>> = self.schema().fields().iter().cloned().collect();
+        let mut columns: Vec<ArrayRef> = rows.columns()[..fields.len()].to_vec();
         for &at in &self.addresses {
             let texts = rows.column(at).as_string::<i32>();
             columns[at] = Arc::new(texts.iter().map(|text| text.and_then(octets)).collect::<BinaryArray>());
@@ -68,9 +92,9 @@ impl Layout {
     /// A batch with the columns of the table.
     pub fn complete(&self, tick: Time, diff: i64, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        let ticks = TimestampMillisecondArray::from(vec![tick.min(LATEST) as i64; rows.num_rows()]);
+        columns.push(Arc::new(ticks.with_timezone("UTC")));
         if self.relation {
-            let updated = TimestampMillisecondArray::from(vec![tick.min(LATEST) as i64; rows.num_rows()]);
-            columns.push(Arc::new(updated.with_timezone("UTC")));
             columns.push(Arc::new(UInt8Array::from(vec![u8::from(diff < 0); rows.num_rows()])));
         }
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
@@ -142,9 +166,13 @@ mod tests {
     fn the_name_depends_on_position_and_content_and_not_on_the_order_of_arrival() {
         let schema = stream_schema([Field::new("src_ip", DataType::Utf8, true)]);
         let mut layout = Layout::new(&EdgeType::stream(Arc::clone(&schema)), vec![0, 1], false);
-        layout.set_addresses(&["src_ip".to_owned()]);
+        let column = |name: &str, ty: &str| Column { name: name.to_owned(), ty: ty.to_owned() };
+        layout.set_columns(&[column("src_ip", "IPv6"), column("tick", "DateTime64(3, 'UTC')")]);
+        assert_eq!(layout.schema().fields().len(), 4);
         let tokens = |first, batches: &[RecordBatch], most| {
-            let parts = layout.parts("s.t", first, batches, (most, 1 << 20)).expect("encodes");
+            let rows = |rows: &RecordBatch| layout.complete(first, 1, rows.clone()).expect("completes");
+            let batches: Vec<RecordBatch> = batches.iter().map(rows).collect();
+            let parts = layout.parts("s.t", first, &batches, (most, 1 << 20)).expect("encodes");
             assert_eq!(parts.iter().map(|part| part.rows).sum::<usize>(), 4);
             parts.into_iter().map(|part| part.token).collect::<Vec<_>>()
         };

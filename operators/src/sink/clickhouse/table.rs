@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use engine::batch::{Batch, Stream, Time};
+use engine::catalog::Table;
 use engine::flow::{Flow, Outlet, Turn};
 use engine::ledger::{Confirmed, Ledger};
 use engine::metrics::NodeMetrics;
@@ -37,6 +38,7 @@ pub(super) fn build<'s>(
     cuts: Cuts,
     owner: u64,
     live: bool,
+    shown: Option<Arc<Table>>,
 ) -> Stream<'s> {
     let fail = context.failure();
     let (peers, shared) = (context.peers, Arc::clone(&context.shared));
@@ -57,7 +59,7 @@ pub(super) fn build<'s>(
             let activator = context.scope.activator_for(info.address.clone());
             let mut work = None;
             if let Some(runtime) = runtime.filter(|_| is_owner) {
-                match Work::new(context, &runtime, target, cuts, info.address) {
+                match Work::new(context, &runtime, target, cuts, info.address, shown) {
                     Ok(made) => work = Some(made),
                     Err(message) => fail(message),
                 }
@@ -119,6 +121,8 @@ struct Work {
     upto: Time,
     /// The last cut has been handed over.
     closed: bool,
+    /// The served table that is read back from here.
+    shown: Option<Arc<Table>>,
     metrics: Arc<NodeMetrics>,
 }
 
@@ -129,7 +133,13 @@ impl Work {
         target: Target,
         cuts: Cuts,
         address: std::rc::Rc<[usize]>,
+        shown: Option<Arc<Table>>,
     ) -> Result<Self, String> {
+        if let (Some(shown), Some(stored)) = (&shown, &target.stored) {
+            shown.keep(&target.name)?;
+            shown.set_history(Arc::new(Arc::clone(stored)));
+        }
+        let shown = shown.filter(|_| target.stored.is_some());
         let (jobs, receiver) = unbounded_channel();
         let shared = Arc::new(Shared::default());
         let metrics = Arc::clone(&context.metrics);
@@ -150,6 +160,7 @@ impl Work {
             opened: false,
             upto: 0,
             closed: false,
+            shown,
             metrics,
         };
         if work.outlet.may_open() {
@@ -223,6 +234,7 @@ impl Work {
         if frontier == CLOSED && through {
             self.outlet.finished();
             self.outlet.parked();
+            self.commit(CLOSED);
             return Ok((CLOSED, false));
         }
         let hold = if ends && through { frontier } else { self.upto.min(frontier) };
@@ -268,8 +280,16 @@ impl Work {
         self.metrics.state_rows.fetch_sub((held - self.cuts.held()) as i64, Relaxed);
     }
 
+    /// The served table forgets what it has of the ticks before `upto`: they are read from the server from now on.
+    fn commit(&self, upto: Time) {
+        if let Some(shown) = &self.shown {
+            shown.commit([], upto);
+        }
+    }
+
     fn confirm(&mut self, upto: Time) -> Result<(), String> {
         self.upto = self.upto.max(upto);
+        self.commit(self.upto);
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
         ledger.confirm(Confirmed { upto: self.upto, detail: serde_json::Value::Null })
     }

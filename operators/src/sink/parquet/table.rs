@@ -156,6 +156,7 @@ impl Work {
         }
         self.skip(self.upto);
         if let Some(table) = &self.table {
+            table.keep("sink.parquet")?;
             table.adopt(found.segments);
             table.commit([], self.upto);
         }
