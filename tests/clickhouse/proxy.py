@@ -31,6 +31,8 @@ class Proxy:
         self.upstream = urlsplit(url).netloc
         self.rng, self.share, self.most, self.faults = random.Random(seed), share, most, faults
         self.down = False
+        # What becomes of answers with rows: "" nothing, "hang" they never come, "cut" half of them comes.
+        self.reads = ""
         self.counts: Counter[str] = Counter()
         self.lock = threading.Lock()
         proxy = self
@@ -80,6 +82,9 @@ class Proxy:
             handler.close_connection = True
             return
         body = read(handler)
+        if self.reads and "ArrowStream" in handler.path and "INSERT" not in handler.path:
+            self.spoil(handler, body)
+            return
         if fault in ("cut_before", "hang", "exception", "overload"):
             status, headers, data = 200, {}, b""
         else:
@@ -95,6 +100,19 @@ class Proxy:
             respond(handler, 503, {}, b"no upstream\n")
         else:
             respond(handler, status, headers, data, pause=0.02 if fault == "slow" else 0)
+
+    def spoil(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        """An answer with rows that does not arrive as a whole."""
+        handler.close_connection = True
+        if self.reads == "hang":
+            select.select([handler.connection], [], [], 60)
+            return
+        status, headers, data = self.forward(handler, body)
+        handler.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(data[: len(data) // 2])
 
     def forward(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict, bytes]:
         connection = http.client.HTTPConnection(self.upstream, timeout=60)

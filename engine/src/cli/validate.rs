@@ -1,5 +1,6 @@
 //! `validate`: checks pipelines without running them.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use super::{Exit, Overrides, load_with, print};
@@ -13,7 +14,8 @@ const CHECKED: &str = "checked: YAML, variables, kinds, options, ports and cycle
 
 const NOT_CHECKED: &str = "not checked: whether inputs can be opened and outputs written";
 
-const CONNECTED: &str = "tables of servers";
+/// What `--connect` covers besides.
+const SERVERS: &str = ", tables of servers";
 
 pub(super) fn validate(files: &[PathBuf], overrides: &Overrides, connect: bool, registry: &Registry) -> Exit {
     let mut exit = Exit::Ok;
@@ -33,9 +35,8 @@ pub(super) fn validate(files: &[PathBuf], overrides: &Overrides, connect: bool, 
         };
         lines.push_str(&format!("{}: {verdict}\n", printable(&shown)));
     }
-    let connected = if connect { format!(", {CONNECTED}") } else { String::new() };
-    let more = if connect { "" } else { ", tables of servers (--connect)" };
-    match print(&format!("{lines}{CHECKED}{connected}; {NOT_CHECKED}{more}\n")) {
+    let (checked, not_checked) = if connect { (SERVERS, "") } else { ("", SERVERS) };
+    match print(&format!("{lines}{CHECKED}{checked}; {NOT_CHECKED}{not_checked}\n")) {
         Exit::Ok => exit,
         failed => failed,
     }
@@ -59,7 +60,8 @@ fn servers(file: &str, plan: &Plan, exit: &mut Exit) -> bool {
                     message
                 }
             };
-            eprintln!("{}: {}: {message}", printable(file), node.id);
+            // Nobody may be there to read it.
+            let _ = writeln!(std::io::stderr(), "{}: {}: {message}", printable(file), node.id);
             fit = false;
         }
     }
