@@ -180,6 +180,8 @@ fn nanoseconds(value: &ScalarValue) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Not;
+
     use arrow::datatypes::Field;
     use datafusion::prelude::{col, lit};
 

@@ -12,7 +12,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::prelude::Expr;
-use engine::batch::{TIME, Time};
+use engine::batch::TIME;
 use engine::catalog::{History, HistoryError, Wanted};
 use engine::text::printable;
 use migrations::server::{Address, ServerError};
@@ -119,19 +119,23 @@ impl Stored {
     }
 }
 
-impl History for Arc<Stored> {
+/// [`Stored`], as a served table reads it.
+#[derive(Debug)]
+pub(super) struct Reader(pub Arc<Stored>);
+
+impl History for Reader {
     fn supports(&self, filter: &Expr) -> bool {
-        let Ok(columns) = self.columns() else { return false };
-        filter::translate(filter, &scope(&self.schema, &columns)).is_some()
+        let Ok(columns) = self.0.columns() else { return false };
+        filter::translate(filter, &scope(&self.0.schema, &columns)).is_some()
     }
 
     fn read(&self, wanted: Wanted) -> SendableRecordBatchStream {
-        let schema = match self.schema.project(&wanted.columns) {
+        let schema = match self.0.schema.project(&wanted.columns) {
             Ok(schema) => Arc::new(schema),
-            Err(_) => Arc::clone(&self.schema),
+            Err(_) => Arc::clone(&self.0.schema),
         };
         let mut builder = RecordBatchReceiverStream::builder(schema, WAITING);
-        let (stored, out) = (Self::clone(self), builder.tx());
+        let (stored, out) = (Arc::clone(&self.0), builder.tx());
         builder.spawn(async move { stored.answer(&wanted, &out).await });
         builder.build()
     }

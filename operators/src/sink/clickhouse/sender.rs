@@ -12,7 +12,7 @@ use engine::metrics::NodeMetrics;
 use engine::text::printable;
 use engine::time::wall_clock_ns;
 use migrations::server::ServerError;
-use migrations::sql::{escaped, identifier};
+use migrations::sql::identifier;
 use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;

@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::super::cuts::{Cut, Cuts};
+use super::history::Reader;
 use super::sender::{self, Job, Shared, Target};
 use crate::exchange::arrivals;
 
@@ -137,7 +138,7 @@ impl Work {
     ) -> Result<Self, String> {
         if let (Some(shown), Some(stored)) = (&shown, &target.stored) {
             shown.keep(&target.name)?;
-            shown.set_history(Arc::new(Arc::clone(stored)));
+            shown.set_history(Arc::new(Reader(Arc::clone(stored))));
         }
         let shown = shown.filter(|_| target.stored.is_some());
         let (jobs, receiver) = unbounded_channel();
