@@ -94,6 +94,8 @@ def address(number: int) -> str:
 def hello(kind: Kind, number: int, rng: random.Random) -> dict:
     """A hello's record; a phone now and then has another stack."""
     ja4 = RARE if kind.name == "phone" and rng.random() < 0.1 else kind.ja4
+    if kind.name == "library" and rng.random() < 0.1:
+        ja4 = f"t13d0909h2_{number:012x}_b26ce05bbdd6"  # nobody else's
     mss = {"tcp_meta_mss": kind.mss} if kind.mss else {}
     return {"sensor_id": f"sensor-{number % 2}", "conn_id": f"{number:x}", "ip_meta_ttl": rng.choice((52, 57, 113)), "ip_meta_total_length": 1852,
             "ip_meta_id": 0 if kind.name == "scanner" else rng.randrange(65536), "ip_meta_df": rng.random() < 0.9,
@@ -122,6 +124,7 @@ def request(kind: Kind, host: str, rng: random.Random) -> dict:
         query = f"q={rng.randrange(30)}&caf\u00e9=1"
     if kind.hints:
         mobile = kind.name == "phone"
+        headers["User-Agent"] = rng.choice((AGENT[kind.agent],) * 14 + (AGENT["firefox"],))
         headers |= {"Sec-CH-UA": '"Chromium";v="152"', "Sec-CH-UA-Mobile": f"?{int(mobile != (rng.random() < 0.1))}",
                     "Sec-CH-UA-Platform": '"Android"' if mobile else rng.choice(('"Windows"', '"Linux"'))}
     if kind.name in ("chrome", "phone", "firefox"):
