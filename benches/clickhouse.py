@@ -92,15 +92,12 @@ def main() -> None:
         for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
             os.sched_setaffinity(int(thread.name), others)
         database, copy = schema(server.url, "bench"), schema(server.url, "bench_copy")
-        for table in ("http_logs",):  # rows of 2023 would be dropped at the next merge
-            for name in (database, copy):
-                ask(server.url, f"ALTER TABLE {name}.{table} REMOVE TTL")
         listener = socket.create_server(("127.0.0.1", 0))
         swallower = multiprocessing.Process(target=hole, args=(listener, server.url, others), daemon=True)
         swallower.start()
         urls = {"hole": f"http://127.0.0.1:{listener.getsockname()[1]}", "chdb": server.url}
         for way, url in urls.items():
-            record = ["perf", "record", "--call-graph", "dwarf,16384", "-F", "199", "-o", given.perf] if given.perf and way == "hole" else []
+            record = ["perf", "record", "-F", "499", "-o", given.perf] if given.perf and way == "hole" else []
             sender = [*record, target / "examples/clickhouse", url, database, str(given.rows), str(given.runs)]
             run = subprocess.run(sender, stdout=subprocess.PIPE, text=True, check=True,
                                  preexec_fn=lambda: os.sched_setaffinity(0, {first}))

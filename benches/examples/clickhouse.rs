@@ -12,6 +12,10 @@ use benches::memory::{Input, run};
 use benches::process::{cpu_seconds, resident};
 use engine::batch::{Batch, EdgeType, Time};
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [url, database, rows, more @ ..] = arguments.as_slice() else {

@@ -1,7 +1,7 @@
 """Question: ClickHouse is away for an hour at N rows a second. Is memory flat, does the spool grow as computed, how fast does it drain?
 
-Requests come by a datagram socket at --rate rows a second of the wall clock for --minutes; their timestamps go by faster, so that
-they cover --hours of event time up to now. Meanwhile the server refuses every connection. Then it is there, and the time
+Recorded requests come by a named pipe at --rate rows a second of the wall clock for --minutes; their timestamps go by faster, so
+that they cover --hours of event time. Meanwhile the server refuses every connection. Then it is there, and the time
 is taken until it has confirmed the last row. With the default 4 minutes at 20,000 rows/s these are 4.8 million rows; the
 spool of a whole hour at that rate, 72 million rows, is computed from their bytes. --into says what the server is:
 `hole` reads and answers (the engine's own speed), `chdb` is ClickHouse's engine behind the tests' front, with all views.
@@ -36,7 +36,7 @@ PIPELINE = """\
 name: outage
 data_dir: data
 nodes:
-  - {{ id: requests, kind: source.unix_socket, path: requests.socket, format: reqin_log }}
+  - {{ id: requests, kind: source.file, path: requests.pipe, format: reqin_log }}
   - {{ id: store, kind: sink.clickhouse, from: {{ http_logs: requests }}, url: "{url}", database: {database} }}
 serve:
   listen: 127.0.0.1:0
@@ -44,20 +44,24 @@ serve:
 """
 
 
-def send(path: Path, rate: int, rows: int, begin_ns: int, step_ns: int, sent: "multiprocessing.Value") -> None:
-    """Rows at their pace; a full queue of the kernel holds it back."""
-    target = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    target.connect(str(path))
-    begin, number = time.monotonic(), 0
-    while number < rows:
-        due = min(rows, int((time.monotonic() - begin) * rate))
-        if due <= number:
-            time.sleep(0.0005)
-        while number < due:
-            target.send((REQUEST % (begin_ns + number * step_ns, number >> 8 & 255, number & 255, 1024 + number % 60_000,
-                                    number % 997, number)).encode())
-            number += 1
-        sent.value = number
+def send(path: Path, rate: int, rows: int, begin_ns: int, step_ns: int, done: "multiprocessing.Event") -> None:
+    """Rows at their pace, and one more, which closes the time of the last; a full pipe holds it back."""
+    with path.open("wb", buffering=0) as pipe:
+        begin, number = time.monotonic(), 0
+        while number < rows:
+            due = min(rows, int((time.monotonic() - begin) * rate))
+            if due <= number:
+                time.sleep(0.001)
+            block = range(number, min(due, number + 100))
+            pipe.write(b"".join(line(begin_ns + at * step_ns, at) for at in block))
+            number += len(block)
+        pipe.write(line(begin_ns + rows * step_ns + 60 * 10**9, rows))
+        done.wait()
+
+
+def line(timestamp: int, number: int) -> bytes:
+    """One request."""
+    return (REQUEST % (timestamp, number >> 8 & 255, number & 255, 1024 + number % 60_000, number % 997, number)).encode() + b"\n"
 
 
 class Engine:
@@ -72,7 +76,6 @@ class Engine:
         if isinstance(found, int):
             sys.exit(self.log.read_text())
         self.base = found[1]
-        wait_for("its socket", (directory / "requests.socket").exists)
 
     def state(self) -> dict[str, float]:
         """Resident memory, rows received and confirmed, the spool's size on disk."""
@@ -117,6 +120,7 @@ def main() -> None:
     rows = int(given.rate * given.minutes * 60)
     with tempfile.TemporaryDirectory(prefix="ja4-", dir=given.data) as name:
         directory = Path(name)
+        os.mkfifo(directory / "requests.pipe")
         (directory / "outage.yaml").write_text(PIPELINE.format(url=gate.url, database=database))
         engine = Engine(given.engine, directory)
         try:
@@ -188,18 +192,19 @@ def measure(engine: Engine, gate: Gate, given: argparse.Namespace, rows: int) ->
         print(json.dumps({**state, **more}), flush=True)
         return state
 
-    sent = multiprocessing.Value("q", 0)
+    done = multiprocessing.Event()
     span = int(given.hours * 3600 * 1e9)
     first = time.time_ns() - span
     sender = multiprocessing.Process(target=send, daemon=True, args=(
-        engine.directory / "requests.socket", given.rate, rows, first, span // rows, sent))
+        engine.directory / "requests.pipe", given.rate, rows, first, span // rows, done))
     samples = [note(rate=given.rate, rows_to_come=rows, into=given.into)]
     sender.start()
-    while sender.is_alive():
-        sender.join(EVERY_S)
-        samples.append(note())
-    while (state := engine.state())["rows"] < rows:
-        time.sleep(0.05)
+    next_note = begin + EVERY_S
+    while engine.state()["rows"] < rows:
+        if time.monotonic() > next_note:
+            next_note += EVERY_S
+            samples.append(note())
+        time.sleep(0.1)
     filled = time.monotonic() - begin
     samples.append(note(filled_s=round(filled, 1)))
     gate.open()
@@ -212,6 +217,7 @@ def measure(engine: Engine, gate: Gate, given: argparse.Namespace, rows: int) ->
         time.sleep(0.1)
     drained = time.monotonic() - back
     last = note()
+    done.set()
     full = [sample for sample in samples if sample["rows"] > rows / 10]
     per_row = samples[-1]["spool_bytes"] / rows
     off = max(abs(sample["spool_bytes"] / (sample["rows"] * per_row) - 1) for sample in full)

@@ -14,6 +14,7 @@ overload    a status of 503
 import http.client
 import random
 import select
+import ssl
 import threading
 import time
 from collections import Counter
@@ -27,12 +28,15 @@ EXCEPTION = b"\r\nCode: 241. DB::Exception: Memory limit (total) exceeded. (MEMO
 class Proxy:
     """Serves until it is closed. Only inserts fail, `share` of them, at most `most` in all."""
 
-    def __init__(self, url: str, seed: int = 0, share: float = 0.0, most: int = 1 << 30, faults: tuple = FAULTS) -> None:
+    def __init__(self, url: str, seed: int = 0, share: float = 0.0, most: int = 1 << 30, faults: tuple = FAULTS,
+                 tls: ssl.SSLContext | None = None) -> None:
         self.upstream = urlsplit(url).netloc
         self.rng, self.share, self.most, self.faults = random.Random(seed), share, most, faults
         self.down = False
         # What becomes of answers with rows: "" nothing, "hang" they never come, "cut" half of them comes.
         self.reads = ""
+        # Of the last insert.
+        self.insert = ""
         self.counts: Counter[str] = Counter()
         self.lock = threading.Lock()
         proxy = self
@@ -56,9 +60,12 @@ class Proxy:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        if tls:
+            # The handshake is done by the connection's own thread, at the first read.
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server.server_port}"
 
     def close(self) -> None:
         self.server.shutdown()
@@ -69,6 +76,7 @@ class Proxy:
         with self.lock:
             if self.down:
                 return "refuse"
+            self.insert = path if "INSERT" in path else self.insert
             if "INSERT" not in path or self.most <= 0 or self.rng.random() >= self.share:
                 return ""
             self.most -= 1

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array};
+use arrow::compute::{SortColumn, concat, concat_batches, interleave_record_batch, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
 use engine::batch::{EdgeType, Time};
 use sha2::{Digest, Sha256};
 
@@ -15,6 +16,9 @@ use super::columns::{Column, Kind};
 
 /// 2286-11-20: what DateTime64 can hold, in ms.
 pub(super) const LATEST: Time = 9_999_999_999_999;
+
+/// Bytes of an Arrow stream besides its columns, more or less.
+const HEAD: usize = 16 * 1024;
 
 /// The column with the message time of a stream's rows, by which it is known which of them are confirmed. A table may be
 /// without it, if it is not read back.
@@ -43,7 +47,7 @@ pub(super) struct Part {
     /// What the server recognises it by.
     pub token: String,
     /// An Arrow stream.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     pub rows: usize,
 }
 
@@ -100,6 +104,27 @@ impl Layout {
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 
+    /// All rows in their order, each copied once.
+    fn sorted(&self, batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+        // Changes are kept in the order in which they were made: of the same tick a retraction is before what takes its place.
+        if self.relation && self.live || self.order.is_empty() {
+            return concat_batches(&self.schema, batches);
+        }
+        let key = |at: &usize| {
+            let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(*at).as_ref()).collect();
+            Ok(SortColumn { values: concat(&parts)?, options: None })
+        };
+        let keys = self.order.iter().map(key).collect::<Result<Vec<_>, ArrowError>>()?;
+        let order = lexsort_to_indices(&keys, None)?;
+        if order.values().is_sorted() {
+            return concat_batches(&self.schema, batches);
+        }
+        let places: Vec<(usize, usize)> =
+            batches.iter().enumerate().flat_map(|(nth, batch)| (0..batch.num_rows()).map(move |row| (nth, row))).collect();
+        let places: Vec<(usize, usize)> = order.values().iter().map(|at| places[*at as usize]).collect();
+        interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &places)
+    }
+
     /// The inserts of a cut. `first` is its first tick: with part and content the name.
     pub fn parts(
         &self,
@@ -111,30 +136,22 @@ impl Layout {
         if batches.is_empty() {
             return Ok(Vec::new());
         }
-        let mut rows = concat_batches(&self.schema, batches)?;
-        // Changes are kept in the order in which they were made: of the same tick a retraction is before what takes its place.
-        let keeps_order = self.relation && self.live;
-        if !keeps_order && !self.order.is_empty() {
-            let columns: Vec<SortColumn> = self
-                .order
-                .iter()
-                .map(|at| SortColumn { values: Arc::clone(rows.column(*at)), options: None })
-                .collect();
-            rows = take_record_batch(&rows, &lexsort_to_indices(&columns, None)?)?;
-        }
-        let rows = self.sent(&rows)?;
-        let bytes: usize = rows.columns().iter().map(|column| column.get_array_memory_size()).sum();
+        let rows = self.sent(&self.sorted(batches)?)?;
+        // What the rows hold, whatever was allocated for them: where parts end must depend on the rows alone.
+        let size = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+        let bytes = rows.columns().iter().map(size).sum::<Result<usize, _>>()?;
         let per_row = (bytes / rows.num_rows().max(1)).max(1);
         let step = max_rows.min(max_bytes / per_row).max(1);
         let mut parts = Vec::new();
         for (nth, from) in (0..rows.num_rows()).step_by(step).enumerate() {
             let part = rows.slice(from, step.min(rows.num_rows() - from));
-            let mut writer = StreamWriter::try_new(Vec::new(), &part.schema())?;
+            let room = part.num_rows() * (per_row + per_row / 16) + HEAD;
+            let mut writer = StreamWriter::try_new(Vec::with_capacity(room), &part.schema())?;
             writer.write(&part)?;
             let body = writer.into_inner()?;
             let digest = Sha256::digest(&body);
             let hash: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-            parts.push(Part { token: format!("{name}-{first}-{nth}-{hash}"), body, rows: part.num_rows() });
+            parts.push(Part { token: format!("{name}-{first}-{nth}-{hash}"), body: body.into(), rows: part.num_rows() });
         }
         Ok(parts)
     }

@@ -254,8 +254,8 @@ async fn insert(target: &Target, part: &Part) -> Result<(), ServerError> {
         .with_setting("input_format_null_as_default", "1")
         .with_setting("wait_end_of_query", "1");
     let attempt = async {
-        for chunk in part.body.chunks(CHUNK) {
-            insert.send(chunk.to_vec().into()).await?;
+        for from in (0..part.body.len()).step_by(CHUNK) {
+            insert.send(part.body.slice(from..part.body.len().min(from + CHUNK))).await?;
         }
         insert.end().await
     };

@@ -15,14 +15,13 @@ use engine::render::BuildContext;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::operator::Operator as _;
-use timely::dataflow::operators::vec::Filter;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::super::cuts::{Cut, Cuts};
 use super::history::Reader;
 use super::sender::{self, Job, Shared, Target};
-use crate::exchange::arrivals;
+use crate::exchange::{arrivals, kept};
 
 /// How soon a table that waits, for another writer or for the server, looks again.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -42,14 +41,7 @@ pub(super) fn build<'s>(
     shown: Option<Arc<Table>>,
 ) -> Stream<'s> {
     let fail = context.failure();
-    let (peers, shared) = (context.peers, Arc::clone(&context.shared));
-    let kept = input.filter(move |batch: &Batch| {
-        let keep = live || batch.settled && batch.diff > 0;
-        if keep && peers > 1 {
-            shared.backlog.sent(batch.rows.num_rows());
-        }
-        keep
-    });
+    let kept = kept(input, context, move |batch| live || batch.settled && batch.diff > 0);
     let note = arrivals(context);
     let name = target.name.clone();
     let is_owner = context.worker as u64 == owner;
