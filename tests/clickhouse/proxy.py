@@ -55,7 +55,7 @@ class Proxy:
             def handle_one_request(self) -> None:
                 try:
                     super().handle_one_request()
-                except (ConnectionError, TimeoutError, ValueError):
+                except (ConnectionError, TimeoutError, ValueError, ssl.SSLError):
                     self.close_connection = True
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -4,10 +4,13 @@ import json
 import os
 import unittest
 from collections import defaultdict
+from pathlib import Path
 
 from tests.clickhouse import day
 from tests.clickhouse.server import PYTHON, ask, migrate, schema, shared
-from tests.support import OK, PIPELINES, RECORDING, Case, demo, engine, lines
+from tests.support import (
+    OK, PIPELINES, RECORDING, Case, demo, engine, get, lines, nanoseconds, running, served, sql, wait_for,
+)
 from tests.traffic import START
 
 SEED = int(os.environ.get("SEED", 1))
@@ -34,8 +37,17 @@ nodes:
   - {{ id: features, kind: aggregate, from: labelled, by: [host, src_ip, ja4], window: 1h, features: "{features}" }}
   - {{ id: rows_file, kind: sink.jsonl, from: correlated, path: data/correlated.jsonl }}
   - {{ id: features_file, kind: sink.jsonl, from: features, path: data/features.jsonl }}
-  - {{ id: store, kind: sink.clickhouse, from: {{ http_logs: labelled, features: features }}, url: "{url}", database: {database}, every: 30m }}
+  - {{ id: store, kind: sink.clickhouse, from: {{ http_logs: labelled, features: features }}, url: "{url}", database: {database}, every: 30m, read_back: true }}
+serve:
+  listen: 127.0.0.1:0
+  tables: {{ http_logs: labelled, features: features }}
 """
+
+
+def comparable(row: dict) -> tuple:
+    """A row of features without what it does not have; times as numbers, because they are written in two ways."""
+    times = {name: nanoseconds(row[name]) for name in ("window_start", "first_seen", "last_seen")}
+    return tuple(sorted((name, value) for name, value in (row | times).items() if value not in (None, "")))
 
 
 @unittest.skipUnless(PYTHON, "CLICKHOUSE_PYTHON: make test-tools")
@@ -89,15 +101,29 @@ class Parity(Case):
         for database in (raw, own):
             self.assert_exit(migrate(url, database, "load", self.directory), OK)
         path = self.write("day.yaml", DAY.format(url=url, database=own, features=PIPELINES / "features/standard.yaml"))
-        self.assert_exit(self.engine("run", "--quiet", path), OK)
+        self.assert_exit(self.engine("run", "--quiet", "--listen", "127.0.0.1:0", path), OK)
         rows = lines(self.directory / "data/correlated.jsonl")
         self.assertEqual(len(rows), len(requests))
         self.send_raw(url, raw, rows)
         groups = self.compare(url, raw, own, len(rows))
         self.assertEqual(ask(url, f"SELECT count() FROM {own}.features FINAL"), [[str(len(lines(self.directory / "data/features.jsonl")))]])
+        self.read_back(path, lines(self.directory / "data/features.jsonl"), len(rows))
         dull = [name for name, values in groups.items() if len(values) < 2 and name not in SAME_FOR_ALL]
         self.assertEqual(dull, [], "the day has one value only of these")
         print(f"\n    SEED={SEED}: {len(rows)} rows, {len(groups)} columns of the view ", end="")
+
+    def read_back(self, path: Path, features: list[dict], rows: int) -> None:
+        """The same pipeline again, which sends the same batches; at its end all that it serves is in ClickHouse."""
+        with running("run", "--serve", path, log=self.directory / "log"):
+            base = served(self.directory / "log")
+            wait_for("the end", lambda: json.loads(get(f"{base}/status")[1])["state"] == "finished")
+            hot = sql(base, "SELECT (SELECT count(*) FROM hot.features) AS f, (SELECT count(*) FROM hot.http_logs) AS h")
+            self.assertEqual(hot, [{"f": 0, "h": 0}])
+            self.assertEqual(sql(base, "SELECT count(*) AS n, count(DISTINCT seq) AS d FROM http_logs"), [{"n": rows, "d": rows}])
+            got = sql(base, "SELECT * FROM features WHERE hits >= 3 AND host <> 'api.example.test'")
+        expected = [row for row in features if row["hits"] >= 3 and row["host"] != "api.example.test"]
+        self.assertGreater(len(got), 100)
+        self.assert_same_rows(map(comparable, got), map(comparable, expected))
 
     def compare(self, url: str, raw: str, own: str, count: int) -> dict[str, set[str]]:
         """Both databases; the values of each column of the view."""
