@@ -31,9 +31,11 @@ pub struct ClickHouse;
 /// What can be set.
 ///
 /// The tables are those of `from: { table: id, … }`; a plain `from: id` is one table with the name of this node. They
-/// are made by `ja4-engine migrate up`. A table must have every column of its rows; columns that the rows do not have get
-/// their defaults. Rows of a relation get two columns more: `updated_at`, the tick in which they were made, and
-/// `is_deleted`, 1 for a row that was taken back. Its table should be a ReplacingMergeTree by `updated_at`.
+/// are made by `ja4-engine migrate up`. A table must have every column of its rows, of a type for such values, which a
+/// run and `validate --connect` check; columns that the rows do not have get their defaults. Rows of a stream get the
+/// column `tick` besides, the tick in which they were made, if the table has it. Rows of a relation get two columns
+/// more: `updated_at`, the tick in which they were made, and `is_deleted`, 1 for a row that was taken back. Its table
+/// should be a ReplacingMergeTree by `updated_at`.
 ///
 /// A batch is named by its position and its content (`insert_deduplication_token`). The table must know such names
 /// (`non_replicated_deduplication_window`, or a replicated table), as those of `migrate` do: then a batch that is sent
@@ -133,7 +135,8 @@ impl Operator for ClickHouse {
             problems.push("`every`, `max_rows`, `max_bytes` and `concurrency` must be greater than 0".to_owned());
         }
         if options.read_back && options.live {
-            problems.push("`read_back` is for rows that stay; `live` rows may change. Leave out one of them".to_owned());
+            problems
+                .push("`read_back` is for rows that stay; `live` rows may change. Leave out one of them".to_owned());
         }
         for problem in &problems {
             context.error(context.span, problem.clone());

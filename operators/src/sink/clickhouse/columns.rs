@@ -139,9 +139,18 @@ mod tests {
         let kind = |ty| column("c", ty).kind();
         assert_eq!(kind("LowCardinality(Nullable(String))"), Kind::Text);
         assert_eq!(kind("Nullable(DateTime64(6, 'UTC'))"), Kind::Moment(6));
-        assert_eq!((kind("DateTime"), kind("DateTime('UTC')"), kind("DateTime64(9)")), (Kind::Second, Kind::Second, Kind::Moment(9)));
-        assert_eq!((kind("UInt16"), kind("Int64"), kind("Bool"), kind("Float64")), (Kind::Whole, Kind::Whole, Kind::Whole, Kind::Real));
-        assert_eq!((kind("IPv6"), kind("Array(String)"), kind("UUID"), kind("IPv4")), (Kind::Address, Kind::List, Kind::Other, Kind::Other));
+        assert_eq!(
+            (kind("DateTime"), kind("DateTime('UTC')"), kind("DateTime64(9)")),
+            (Kind::Second, Kind::Second, Kind::Moment(9))
+        );
+        assert_eq!(
+            (kind("UInt16"), kind("Int64"), kind("Bool"), kind("Float64")),
+            (Kind::Whole, Kind::Whole, Kind::Whole, Kind::Real)
+        );
+        assert_eq!(
+            (kind("IPv6"), kind("Array(String)"), kind("UUID"), kind("IPv4")),
+            (Kind::Address, Kind::List, Kind::Other, Kind::Other)
+        );
     }
 
     #[test]
@@ -162,7 +171,12 @@ mod tests {
             column("more", "UInt8"),
         ];
         assert!(differences(&schema, &fitting).is_empty());
-        let other = [column("time", "String"), column("src_ip", "IPv6"), column("src_port", "String"), column("score", "Float32")];
+        let other = [
+            column("time", "String"),
+            column("src_ip", "IPv6"),
+            column("src_port", "String"),
+            column("score", "Float32"),
+        ];
         assert_eq!(
             differences(&schema, &other),
             [

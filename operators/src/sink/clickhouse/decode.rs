@@ -18,7 +18,11 @@ const STRICT: CastOptions<'static> =
 /// If a column is not of a type that becomes what is wanted, or a value does not fit.
 pub(super) fn rows(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
-        if *field.data_type() == DataType::Utf8 { text(column) } else { cast_with_options(column, field.data_type(), &STRICT) }
+        if *field.data_type() == DataType::Utf8 {
+            text(column)
+        } else {
+            cast_with_options(column, field.data_type(), &STRICT)
+        }
     });
     RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?)
 }
@@ -77,13 +81,20 @@ mod tests {
             Arc::new(UInt8Array::from(vec![0, 1])),
         ];
         let given = Schema::new(
-            columns.iter().enumerate().map(|(nth, c)| Field::new(format!("_{nth}"), c.data_type().clone(), true)).collect::<Vec<_>>(),
+            columns
+                .iter()
+                .enumerate()
+                .map(|(nth, c)| Field::new(format!("_{nth}"), c.data_type().clone(), true))
+                .collect::<Vec<_>>(),
         );
         let batch = RecordBatch::try_new(Arc::new(given), columns).expect("valid");
         let wanted = [DataType::Utf8, DataType::Utf8, DataType::Int64, DataType::Boolean];
-        let fields: Vec<Field> = wanted.iter().enumerate().map(|(nth, ty)| Field::new(format!("c{nth}"), ty.clone(), true)).collect();
+        let fields: Vec<Field> =
+            wanted.iter().enumerate().map(|(nth, ty)| Field::new(format!("c{nth}"), ty.clone(), true)).collect();
         let rows = rows(&Arc::new(Schema::new(fields)), &batch).expect("decoded");
-        let texts = |at: usize| rows.column(at).as_string::<i32>().iter().map(|t| t.unwrap_or_default().to_owned()).collect::<Vec<_>>();
+        let texts = |at: usize| {
+            rows.column(at).as_string::<i32>().iter().map(|t| t.unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(texts(0), ["192.0.2.1", "2000::1"]);
         assert_eq!(texts(1), ["caf\u{e9}", "\u{fffd}/x"]);
         assert!(rows.column(3).as_boolean().value(1) && !rows.column(3).as_boolean().value(0));

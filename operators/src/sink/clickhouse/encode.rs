@@ -119,8 +119,11 @@ impl Layout {
         if order.values().is_sorted() {
             return concat_batches(&self.schema, batches);
         }
-        let places: Vec<(usize, usize)> =
-            batches.iter().enumerate().flat_map(|(nth, batch)| (0..batch.num_rows()).map(move |row| (nth, row))).collect();
+        let places: Vec<(usize, usize)> = batches
+            .iter()
+            .enumerate()
+            .flat_map(|(nth, batch)| (0..batch.num_rows()).map(move |row| (nth, row)))
+            .collect();
         let places: Vec<(usize, usize)> = order.values().iter().map(|at| places[*at as usize]).collect();
         interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &places)
     }
@@ -151,7 +154,11 @@ impl Layout {
             let body = writer.into_inner()?;
             let digest = Sha256::digest(&body);
             let hash: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-            parts.push(Part { token: format!("{name}-{first}-{nth}-{hash}"), body: body.into(), rows: part.num_rows() });
+            parts.push(Part {
+                token: format!("{name}-{first}-{nth}-{hash}"),
+                body: body.into(),
+                rows: part.num_rows(),
+            });
         }
         Ok(parts)
     }

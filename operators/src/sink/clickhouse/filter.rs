@@ -120,7 +120,9 @@ impl Target<'_> {
                 _ => None,
             },
             (ty, Kind::Whole) if ty.is_integer() => Some(format!("({column} {sign} {})", whole(value)?)),
-            (DataType::Timestamp(TimeUnit::Nanosecond, _), Kind::Second) => self.compare_seconds(op, sign, nanoseconds(value)?),
+            (DataType::Timestamp(TimeUnit::Nanosecond, _), Kind::Second) => {
+                self.compare_seconds(op, sign, nanoseconds(value)?)
+            }
             (DataType::Timestamp(TimeUnit::Nanosecond, _), Kind::Moment(_)) => {
                 Some(format!("({column} {sign} fromUnixTimestamp64Nano(toInt64({}), 'UTC'))", nanoseconds(value)?))
             }

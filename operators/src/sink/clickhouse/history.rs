@@ -77,7 +77,11 @@ impl Stored {
     }
 
     /// Sends what the server answers.
-    async fn answer(&self, wanted: &Wanted, out: &Sender<Result<RecordBatch, DataFusionError>>) -> Result<(), DataFusionError> {
+    async fn answer(
+        &self,
+        wanted: &Wanted,
+        out: &Sender<Result<RecordBatch, DataFusionError>>,
+    ) -> Result<(), DataFusionError> {
         let columns = self.columns().map_err(|message| self.fault(&message))?;
         let sql = query(&self.database, &self.table, &self.schema, self.relation, &columns, wanted);
         let sql = sql.ok_or_else(|| self.fault("the table's columns are not those that it had"))?;
@@ -88,7 +92,9 @@ impl Stored {
         while let Some(chunk) = answer.next().await.map_err(server)? {
             let mut buffer = Buffer::from_vec(chunk.to_vec());
             while !buffer.is_empty() {
-                let Some(batch) = decoder.decode(&mut buffer).map_err(|error| self.fault(&error.to_string()))? else { continue };
+                let Some(batch) = decoder.decode(&mut buffer).map_err(|error| self.fault(&error.to_string()))? else {
+                    continue;
+                };
                 let rows = if wanted.columns.is_empty() {
                     counted(&schema, &batch, wanted.limit)
                 } else {
@@ -142,10 +148,18 @@ impl History for Reader {
 }
 
 /// A batch without columns that has as many rows as the server counted.
-fn counted(schema: &SchemaRef, batch: &RecordBatch, limit: Option<usize>) -> Result<RecordBatch, arrow::error::ArrowError> {
+fn counted(
+    schema: &SchemaRef,
+    batch: &RecordBatch,
+    limit: Option<usize>,
+) -> Result<RecordBatch, arrow::error::ArrowError> {
     let count = batch.columns().first().map(|column| decode::whole(column)).transpose()?.unwrap_or_default();
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(limit.unwrap_or(usize::MAX));
-    RecordBatch::try_new_with_options(Arc::clone(schema), Vec::new(), &RecordBatchOptions::new().with_row_count(Some(count)))
+    RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        Vec::new(),
+        &RecordBatchOptions::new().with_row_count(Some(count)),
+    )
 }
 
 fn scope<'a>(schema: &'a Schema, columns: &'a [Column]) -> filter::Scope<'a> {
@@ -155,11 +169,19 @@ fn scope<'a>(schema: &'a Schema, columns: &'a [Column]) -> filter::Scope<'a> {
 /// Where nanoseconds of `time` are, if it has none itself.
 fn nanoseconds(columns: &[Column]) -> Option<&'static str> {
     let has = |name: &str, kind: Kind| columns.iter().any(|column| column.name == name && column.kind() == kind);
-    (has(TIME, Kind::Second) && has("a_timestamp", Kind::Whole) && has("b_timestamp", Kind::Whole)).then_some(NANOSECONDS)
+    (has(TIME, Kind::Second) && has("a_timestamp", Kind::Whole) && has("b_timestamp", Kind::Whole))
+        .then_some(NANOSECONDS)
 }
 
 /// The query; `None` if the table does not have what is wanted.
-fn query(database: &str, table: &str, schema: &Schema, relation: bool, columns: &[Column], wanted: &Wanted) -> Option<String> {
+fn query(
+    database: &str,
+    table: &str,
+    schema: &Schema,
+    relation: bool,
+    columns: &[Column],
+    wanted: &Wanted,
+) -> Option<String> {
     let mut sql = "SELECT ".to_owned();
     for (nth, at) in wanted.columns.iter().enumerate() {
         let field = schema.fields().get(*at)?;
