@@ -5,7 +5,8 @@
 Builds benches/examples/clickhouse.rs and runs it three ways, pinned to the first core; what it sends to is pinned to the others:
 1. `hole`: a server that reads each body and answers; nothing is parsed. The sender's own speed.
 2. `chdb`: ClickHouse's engine behind the front of the tests, with all views of the schema behind http_logs.
-3. `select`: the same engine and core copy the rows by INSERT … SELECT into another such table: ClickHouse's own speed.
+3. `select`: the same engine copies the rows by INSERT … SELECT, one thread, into another such table with its views, and into one
+   without: ClickHouse's own speed.
 
 One JSON object a line. Needs CLICKHOUSE_PYTHON (made by `make test-tools`).
 """
@@ -107,14 +108,15 @@ def main() -> None:
         columns = [row[0] for row in ask(server.url, "SELECT name FROM system.columns WHERE table = 'http_logs' AND "
                                          f"database = '{database}' AND default_kind NOT IN ('ALIAS', 'MATERIALIZED')")]
         names = ", ".join(columns)
-        for _ in range(given.runs):
-            ask(server.url, f"TRUNCATE TABLE {copy}.http_logs")
+        ask(server.url, f"CREATE TABLE {copy}.bare AS {copy}.http_logs")
+        for way, table in [("select", "http_logs"), ("select_without_views", "bare")] * given.runs:
+            ask(server.url, f"TRUNCATE TABLE {copy}.{table}")
             begin = time.monotonic()
-            ask(server.url, f"INSERT INTO {copy}.http_logs ({names}) SELECT {names} FROM {database}.http_logs LIMIT {given.rows} "
+            ask(server.url, f"INSERT INTO {copy}.{table} ({names}) SELECT {names} FROM {database}.http_logs LIMIT {given.rows} "
                 "SETTINGS max_threads = 1, max_insert_threads = 1, insert_deduplicate = 0")
             took = time.monotonic() - begin
-            rows = int(ask(server.url, f"SELECT count() FROM {copy}.http_logs")[0][0])
-            print(json.dumps({"way": "select", "rows": rows, "wall_s": round(took, 3), "rows_per_s": round(rows / took)}), flush=True)
+            rows = int(ask(server.url, f"SELECT count() FROM {copy}.{table}")[0][0])
+            print(json.dumps({"way": way, "load": os.getloadavg()[0], "rows": rows, "wall_s": round(took, 3), "rows_per_s": round(rows / took)}), flush=True)
     finally:
         server.close()
 
