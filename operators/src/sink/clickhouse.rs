@@ -206,6 +206,7 @@ impl ClickHouseNode {
             max_pause: self.options.max_pause,
             async_insert: self.options.async_insert,
             stored,
+            shown: None,
         }
     }
 
@@ -258,12 +259,12 @@ impl Node for ClickHouseNode {
                     None
                 }
             };
-            let target = self.target(&context.id, table);
             let shown = context.tables.get(nth).cloned().flatten().filter(|_| self.options.read_back);
             // Rows must be on their way before the served table, which keeps only so many in memory, lets go of them.
             let most = shown.as_ref().map_or(usize::MAX, |table| (table.hot_rows() / 4).max(1));
             let cuts = Cuts::new(every, self.options.max_rows.min(most));
-            table::build(context, input.stream, handle, target, cuts, context.home_of(nth), self.options.live, shown)
+            let target = sender::Target { shown, ..self.target(&context.id, table) };
+            table::build(context, input.stream, handle, target, cuts, context.home_of(nth), self.options.live)
         });
         let written: Vec<Stream<'s>> = written.collect();
         vec![context.scope.concatenate(written)]

@@ -153,7 +153,7 @@ fn counted(
     batch: &RecordBatch,
     limit: Option<usize>,
 ) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let count = batch.columns().first().map(|column| decode::whole(column)).transpose()?.unwrap_or_default();
+    let count = batch.columns().first().map(decode::whole).transpose()?.unwrap_or_default();
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(limit.unwrap_or(usize::MAX));
     RecordBatch::try_new_with_options(
         Arc::clone(schema),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use clickhouse::Client;
 use engine::batch::Time;
+use engine::catalog::Table;
 use engine::metrics::NodeMetrics;
 use engine::text::printable;
 use engine::time::wall_clock_ns;
@@ -51,6 +52,8 @@ pub(super) struct Target {
     pub async_insert: bool,
     /// Reads the rows back, if that is wanted.
     pub stored: Option<Arc<Stored>>,
+    /// The served table for which they are read back.
+    pub shown: Option<Arc<Table>>,
 }
 
 /// The rows of some closed ticks.

@@ -38,7 +38,6 @@ pub(super) fn build<'s>(
     cuts: Cuts,
     owner: u64,
     live: bool,
-    shown: Option<Arc<Table>>,
 ) -> Stream<'s> {
     let fail = context.failure();
     let kept = kept(input, context, move |batch| live || batch.settled && batch.diff > 0);
@@ -52,7 +51,7 @@ pub(super) fn build<'s>(
             let activator = context.scope.activator_for(info.address.clone());
             let mut work = None;
             if let Some(runtime) = runtime.filter(|_| is_owner) {
-                match Work::new(context, &runtime, target, cuts, info.address, shown) {
+                match Work::new(context, &runtime, target, cuts, info.address) {
                     Ok(made) => work = Some(made),
                     Err(message) => fail(message),
                 }
@@ -123,16 +122,15 @@ impl Work {
     fn new(
         context: &BuildContext<'_>,
         runtime: &Handle,
-        target: Target,
+        mut target: Target,
         cuts: Cuts,
         address: std::rc::Rc<[usize]>,
-        shown: Option<Arc<Table>>,
     ) -> Result<Self, String> {
+        let shown = target.shown.take();
         if let (Some(shown), Some(stored)) = (&shown, &target.stored) {
             shown.keep(&target.name)?;
             shown.set_history(Arc::new(Reader(Arc::clone(stored))));
         }
-        let shown = shown.filter(|_| target.stored.is_some());
         let (jobs, receiver) = unbounded_channel();
         let shared = Arc::new(Shared::default());
         let metrics = Arc::clone(&context.metrics);
