@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import time
 import unittest
 
@@ -144,6 +145,26 @@ class ReadBack(LiveCase):
         row = sql(self.base, "SELECT time, src_ip, host FROM requests WHERE host = '" + TRICKY.replace("'", "''") + "'")
         self.assertEqual(row, [{"time": f"{time.strftime('%FT%T', time.gmtime(at // SECOND))}.123456789Z",
                                 "src_ip": "2001:db8::7", "host": TRICKY}])
+
+    def test_a_pipeline_that_is_changed_meanwhile(self):
+        """The island is built anew, and its table with it; rows that the old one stored are there once, too."""
+        self.begin()
+        with Feeder(traffic(SEED, 60, connections_per_s=60).events(), self.directory) as feeder:
+            begin = feed_for(feeder, 1.5)
+            changed = pipeline(nodes=NODES.format(url=self.proxy.url, database=self.database), window="4s")
+            self.write("live.yaml", changed)
+            self.process.send_signal(signal.SIGHUP)
+
+            def applied() -> bool:
+                rows, different = self.count()
+                self.assertEqual(rows, different, f"SEED={SEED}")
+                return json.loads(get(f"{self.base}/status")[1])["reloads"]["applied"] == 1
+            wait_for("the change", applied)
+            feed_for(feeder, 1.5)
+        self.await_requests(feeder.ids(REQUEST, since=begin))
+        expected = len(self.output("rows.jsonl"))
+        self.all_stored(expected)
+        self.assertEqual(self.count(), (expected, expected))
 
     def test_what_does_not_go_together_is_refused(self):
         text = pipeline(nodes=NODES.format(url=self.proxy.url, database=self.database).replace("read_back: true", "read_back: true, live: true"))
