@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use benches::events::{Load, Side};
 use benches::join::{Input, run};
+use benches::process::{cpu_seconds, resident};
 use engine::batch::{Batch, EdgeType, Time};
 
 /// Rows of requests between two lines about memory.
@@ -70,18 +71,4 @@ fn input(load: Load, side: Side, stream: bool) -> Input {
         })) as Boxed
     };
     Input { ty, make: Arc::new(make) }
-}
-
-/// CPU time of this process, which other processes do not take away; 0 where the kernel does not say.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    ticks.filter_map(|text| text.parse::<f64>().ok()).sum::<f64>() / 100.0
-}
-
-/// Resident memory of this process in MB; 0 where the kernel does not say.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }

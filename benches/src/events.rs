@@ -34,6 +34,8 @@ pub enum Side {
     Hello,
     /// Requests.
     Request,
+    /// Requests with their hellos, as `correlate` puts them together; only wide.
+    Joined,
 }
 
 /// What is made.
@@ -55,6 +57,7 @@ impl Load {
         match (self.wide, side) {
             (true, Side::Hello) => Arc::clone(&Format::ja4sentinel().schema),
             (true, Side::Request) => Arc::clone(&Format::reqin_log().schema),
+            (_, Side::Joined) => joined(),
             (false, Side::Hello) => stream_schema(ends.into_iter().chain([text("ja4"), text("tls_sni")])),
             (false, Side::Request) => stream_schema(ends.into_iter().chain([text("host"), text("path")])),
         }
@@ -121,6 +124,22 @@ impl Iterator for Events {
     }
 }
 
+/// Columns of requests, of hellos, and what the join adds.
+fn joined() -> SchemaRef {
+    let (requests, hellos) = (&Format::reqin_log().schema, &Format::ja4sentinel().schema);
+    let further = hellos.fields().iter().filter(|field| requests.index_of(field.name()).is_err());
+    let added = [
+        ("correlated", DataType::UInt8),
+        ("orphan_side", DataType::Utf8),
+        ("keepalives", DataType::UInt16),
+        ("a_timestamp", DataType::UInt64),
+        ("b_timestamp", DataType::UInt64),
+    ];
+    let added = added.map(|(name, ty)| Field::new(name, ty, true));
+    let both = requests.fields().iter().chain(further).map(|field| field.as_ref().clone());
+    Arc::new(arrow::datatypes::Schema::new(both.chain(added).collect::<Vec<_>>()))
+}
+
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
 fn mix(mut z: u64) -> u64 {
     z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -135,6 +154,7 @@ fn column(field: &Field, rows: &[Event], first: u64) -> ArrayRef {
         ("time", _) => time_array(rows.iter().map(|row| row.time as i64).collect()),
         ("seq", _) => Arc::new(UInt64Array::from_iter_values(first..first + rows.len() as u64)),
         ("src_ip", _) => Arc::new(StringArray::from_iter_values(rows.iter().map(|row| address(row.client)))),
+        ("dst_ip", _) => Arc::new(StringArray::from_iter_values(rows.iter().map(|_| "192.0.2.10"))),
         ("src_port", _) => Arc::new(UInt16Array::from_iter_values(rows.iter().map(|row| row.client as u16 | 1024))),
         ("http_version", _) => Arc::new(StringArray::from_iter_values(rows.iter().map(|_| "HTTP/2.0"))),
         ("sensor_id", _) => Arc::new(StringArray::from_iter_values(rows.iter().map(|_| "sensor-1"))),

@@ -2,3 +2,5 @@
 
 pub mod events;
 pub mod join;
+pub mod memory;
+pub mod process;

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
+use engine::catalog::HistoryError;
 use serde::Serialize;
 
 /// A request that is not answered.
@@ -43,6 +44,9 @@ pub enum Error {
     /// The body is not UTF-8.
     #[error("the statement is not UTF-8")]
     Encoding,
+    /// Stored rows cannot be read now, so that no answer would be complete.
+    #[error("{0}")]
+    History(String),
     /// There is nothing under this address.
     #[error("there is nothing here")]
     NotFound,
@@ -74,6 +78,7 @@ impl Error {
             Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::History(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -84,6 +89,7 @@ impl Error {
             Self::Forbidden(_) => "served are SELECT, WITH, VALUES, EXPLAIN, DESCRIBE and SHOW TABLES",
             Self::Timeout(_) => "narrow the time range, add LIMIT or aggregate earlier",
             Self::Memory => "group by fewer columns, select fewer rows or sort with LIMIT",
+            Self::History(_) => "`FROM hot.<table>` has the rows in memory alone",
             Self::NotAcceptable => {
                 "application/json, application/x-ndjson, text/csv, application/vnd.apache.arrow.stream"
             }
@@ -97,6 +103,7 @@ impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::Memory,
+            DataFusionError::External(cause) if cause.is::<HistoryError>() => Self::History(cause.to_string()),
             DataFusionError::Internal(_)
             | DataFusionError::IoError(_)
             | DataFusionError::ObjectStore(_)

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::config::Dialect;
 use datafusion::error::DataFusionError;
@@ -34,6 +35,9 @@ use crate::table::ServedTable;
 /// Rows of a batch inside a query. Smaller than DataFusion's 8192, because what an expression makes of one batch is
 /// not accounted for.
 const BATCH_ROWS: usize = 2048;
+
+/// The schema whose tables have the rows in memory alone, of tables that are read from another place too.
+const HOT: &str = "hot";
 
 /// Stack of a thread that runs queries. Most of it is never touched; planning recurses as deep as expressions nest.
 const STACK_BYTES: usize = 64 << 20;
@@ -134,16 +138,25 @@ impl Queries {
             .with_physical_optimizer_rule(Arc::new(Interruptible(stop)))
             .build();
         let defaults = &state.config_options().catalog;
-        let public = state
-            .catalog_list()
-            .catalog(&defaults.default_catalog)
-            .and_then(|catalog| catalog.schema(&defaults.default_schema));
+        let catalog = state.catalog_list().catalog(&defaults.default_catalog);
+        let public = catalog.as_ref().and_then(|catalog| catalog.schema(&defaults.default_schema));
         if let Some(public) = public {
+            let hot = Arc::new(MemorySchemaProvider::new());
             for table in self.catalog.tables() {
-                let served = Arc::new(ServedTable::new(Arc::clone(&table)));
-                if let Err(error) = public.register_table(table.name.clone(), served) {
+                let served = Arc::new(ServedTable::new(Arc::clone(&table), self.limits.timeout));
+                let mut registered = public.register_table(table.name.clone(), served);
+                if table.has_history() {
+                    let rows = Arc::new(ServedTable::hot(Arc::clone(&table)));
+                    registered = registered.and(hot.register_table(table.name.clone(), rows));
+                }
+                if let Err(error) = registered {
                     tracing::error!(%error, table = table.name, "a table cannot be served");
                 }
+            }
+            if !hot.table_names().is_empty()
+                && let Some(Err(error)) = catalog.map(|catalog| catalog.register_schema(HOT, hot))
+            {
+                tracing::error!(%error, "the schema of rows in memory cannot be served");
             }
         }
         state

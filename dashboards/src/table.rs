@@ -1,45 +1,115 @@
-//! A served table as DataFusion sees it: the rows in memory and the Parquet segments, read as one.
+//! A served table as DataFusion sees it: the rows in memory and the stored ones, in Parquet segments or in another place,
+//! read as one.
 
 use std::fmt::Debug;
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::Expr;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::object_store::path::Path as ObjectPath;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
-use engine::catalog::{Segment, Snapshot, Table};
+use engine::catalog::{History, HistoryError, Segment, Snapshot, Stored, Table, Wanted};
 
 /// One table for one query. The snapshot is taken when the query first reads the table, so that every mention of the
 /// table in the query reads the same rows, and a table that is not mentioned costs nothing.
 #[derive(Debug)]
 pub(crate) struct ServedTable {
     table: Arc<Table>,
+    /// How long a place with stored rows may take.
+    timeout: Duration,
+    /// Whether only rows in memory are read.
+    hot: bool,
     snapshot: OnceLock<Snapshot>,
 }
 
 impl ServedTable {
-    pub(crate) fn new(table: Arc<Table>) -> Self {
-        Self { table, snapshot: OnceLock::new() }
+    pub(crate) fn new(table: Arc<Table>, timeout: Duration) -> Self {
+        Self { table, timeout, hot: false, snapshot: OnceLock::new() }
     }
 
+    /// Only the rows in memory.
+    pub(crate) fn hot(table: Arc<Table>) -> Self {
+        Self { table, timeout: Duration::ZERO, hot: true, snapshot: OnceLock::new() }
+    }
+
+    fn snapshot(&self) -> &Snapshot {
+        self.snapshot.get_or_init(|| {
+            let mut snapshot = self.table.snapshot();
+            if self.hot {
+                (snapshot.stored, snapshot.segments) = (None, Vec::new());
+            }
+            snapshot
+        })
+    }
+
+    /// With `filters`, the rows for which all of them are true; otherwise at least `limit` rows, if there are as many.
     fn plan(
         &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let snapshot = self.snapshot();
+        let schema = Arc::clone(&self.table.schema);
+        let own = match conjunction(filters.iter().cloned()) {
+            None => self.own(snapshot, session.config().target_partitions(), projection, limit)?,
+            Some(filter) => {
+                let all = self.own(snapshot, session.config().target_partitions(), None, None)?;
+                let filter = session.create_physical_expr(filter, &DFSchema::try_from(schema.as_ref().clone())?)?;
+                let filtered = FilterExecBuilder::new(filter, all).apply_projection(projection.cloned())?.build()?;
+                Arc::new(filtered)
+            }
+        };
+        let Some(stored) = &snapshot.stored else { return Ok(own) };
+        let columns = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let projected = Arc::new(schema.project(&columns)?);
+        let before = self.known(stored)?;
+        let wanted = Wanted { before, columns, filters: filters.to_vec(), limit, timeout: self.timeout };
+        let place = Place { schema: Arc::clone(&projected), place: Arc::clone(&stored.place), wanted };
+        let stored = StreamingTableExec::try_new(projected, vec![Arc::new(place)], None, [], false, limit)?;
+        UnionExec::try_new(vec![own, Arc::new(stored)])
+    }
+
+    /// Up to where rows are stored, if that and all later rows are known.
+    fn known(&self, stored: &Stored) -> Result<u64> {
+        let name = &self.table.name;
+        let fault = |text: String| Err(DataFusionError::External(Box::new(HistoryError(text))));
+        match stored.before {
+            Some(_) if stored.gap => fault(format!(
+                "the table {name} has rows that are on their way to the store and not in memory any more (more than {} at a time); ask again when they are stored",
+                self.table.hot_rows()
+            )),
+            Some(before) => Ok(before),
+            None => fault(format!("it is not known yet which rows of {name} are stored; ask again in a moment")),
+        }
+    }
+
+    /// What is in memory and in segments.
+    fn own(
+        &self,
+        snapshot: &Snapshot,
         partitions: usize,
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let snapshot = self.snapshot.get_or_init(|| self.table.snapshot());
         let schema = Arc::clone(&self.table.schema);
         let hot =
             MemorySourceConfig::try_new(std::slice::from_ref(&snapshot.hot), Arc::clone(&schema), projection.cloned())?
@@ -58,6 +128,24 @@ impl ServedTable {
     }
 }
 
+/// The rows of another place.
+#[derive(Debug)]
+struct Place {
+    schema: SchemaRef,
+    place: Arc<dyn History>,
+    wanted: Wanted,
+}
+
+impl PartitionStream for Place {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        self.place.read(self.wanted.clone())
+    }
+}
+
 /// The segments dealt out to at most `partitions` groups that are read at the same time.
 fn file_groups(segments: &[Segment], partitions: usize) -> Result<Vec<FileGroup>> {
     let count = partitions.clamp(1, segments.len().max(1));
@@ -66,7 +154,7 @@ fn file_groups(segments: &[Segment], partitions: usize) -> Result<Vec<FileGroup>
         let mut file = PartitionedFile::new("", segment.bytes);
         // An object store takes no `..`, which a pipeline's `data_dir` may have.
         file.object_meta.location = ObjectPath::from_absolute_path(segment.path.canonicalize()?)
-            .map_err(|error| datafusion::error::DataFusionError::External(Box::new(error)))?;
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
         groups[index % count].push(file);
     }
     Ok(groups.into_iter().map(FileGroup::new).collect())
@@ -84,13 +172,23 @@ impl TableProvider for ServedTable {
         TableType::Base
     }
 
-    // Filters stay above the scan in the logical plan; DataFusion's physical optimizer hands them down through the
-    // union to the Parquet reader, which uses them to skip row groups and pages.
+    // Only what the place of stored rows applies by itself is taken. All other filters stay above the scan in the logical plan;
+    // DataFusion's physical optimizer hands them down through the union to the Parquet reader, which uses them to skip
+    // row groups and pages.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let stored = self.snapshot().stored.as_ref();
+        let applies = |filter: &&Expr| match stored {
+            Some(stored) if stored.place.supports(filter) => TableProviderFilterPushDown::Exact,
+            _ => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(applies).collect())
+    }
+
     fn scan<'s, 'e, 'p, 'x, 'f>(
         &'s self,
         session: &'e dyn Session,
         projection: Option<&'p Vec<usize>>,
-        _filters: &'x [Expr],
+        filters: &'x [Expr],
         limit: Option<usize>,
     ) -> Scan<'f>
     where
@@ -100,6 +198,6 @@ impl TableProvider for ServedTable {
         'x: 'f,
         Self: 'f,
     {
-        Box::pin(ready(self.plan(session.config().target_partitions(), projection, limit)))
+        Box::pin(ready(self.plan(session, projection, filters, limit)))
     }
 }

@@ -1,12 +1,13 @@
-//! The tables that a run serves: hot rows in memory and finished Parquet segments, read as one.
+//! The tables that a run serves: hot rows in memory, and stored rows in finished Parquet segments or in another place that is
+//! asked for them ([`History`]), read as one.
 //!
-//! A row is in exactly one of the two places. The node that writes segments calls [`Table::commit`], which adds a
-//! segment and forgets the hot rows that it holds in the same critical section; [`Table::snapshot`] sees either all
-//! of that or nothing.
+//! A row is in exactly one of the two. The node that stores rows calls [`Table::commit`], which adds segments and forgets the
+//! hot rows that are stored now in the same critical section; [`Table::snapshot`] sees either all of that or nothing. Of a
+//! history only rows before what was committed are read.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -15,8 +16,10 @@ use arrow::row::{RowConverter, SortField};
 
 use crate::batch::{Batch, EdgeClass, EdgeType, MAX_ROWS, Time};
 
+mod history;
 mod settled;
 
+pub use history::{History, HistoryError, Stored, Wanted};
 use settled::Settled;
 
 /// Every served table of a run, by name.
@@ -68,6 +71,8 @@ pub struct Table {
     /// Key columns of a relation; empty for a stream.
     pub key: Vec<String>,
     hot_rows: usize,
+    history: OnceLock<Arc<dyn History>>,
+    keeper: OnceLock<String>,
     state: Mutex<State>,
 }
 
@@ -89,6 +94,8 @@ pub struct Snapshot {
     pub hot: Vec<RecordBatch>,
     /// Rows on disk.
     pub segments: Vec<Segment>,
+    /// Rows elsewhere, if the table has such.
+    pub stored: Option<Stored>,
     /// Hot rows that were forgotten because the table's bound was reached and no sink keeps them.
     pub forgotten: u64,
 }
@@ -103,6 +110,8 @@ struct State {
     keys: Option<RowConverter>,
     segments: Vec<Segment>,
     committed: Time,
+    /// The latest message time of rows that were forgotten without being stored.
+    gap: Option<Time>,
     forgotten: u64,
 }
 
@@ -118,6 +127,8 @@ impl Table {
             schema: Arc::clone(&ty.schema),
             key,
             hot_rows: hot_rows.max(1),
+            history: OnceLock::new(),
+            keeper: OnceLock::new(),
             state: Mutex::default(),
         }
     }
@@ -142,7 +153,9 @@ impl Table {
             return Ok(());
         }
         state.settled.push(time, batch.rows.clone());
-        state.forgotten += state.settled.shrink(self.hot_rows);
+        let (forgotten, last) = state.settled.shrink(self.hot_rows);
+        state.forgotten += forgotten;
+        state.gap = state.gap.max(last);
         Ok(())
     }
 
@@ -178,6 +191,30 @@ impl Table {
         Ok(())
     }
 
+    /// Names the node that stores the table's rows; there is one, else rows would be there twice.
+    ///
+    /// # Errors
+    /// If it is another one already; the message names both.
+    pub fn keep(&self, node: &str) -> Result<(), String> {
+        let keeper = self.keeper.get_or_init(|| node.to_owned());
+        if keeper == node {
+            return Ok(());
+        }
+        Err(format!("the table {} is read from what {keeper} stores; it cannot be read from {node} too", self.name))
+    }
+
+    /// Names the place from which stored rows are read. Until the first [`Table::commit`] beyond 0 it is not known which
+    /// those are, and nothing is read.
+    pub fn set_history(&self, history: Arc<dyn History>) {
+        // A table has one keeper, which says so once.
+        let _ = self.history.set(history);
+    }
+
+    /// Whether stored rows are read from another place.
+    pub fn has_history(&self) -> bool {
+        self.history.get().is_some()
+    }
+
     /// Segments that an earlier run left.
     pub fn adopt(&self, segments: Vec<Segment>) {
         self.lock().segments.extend(segments);
@@ -202,7 +239,12 @@ impl Table {
                 RecordBatch::new_empty(Arc::clone(&self.schema))
             }));
         }
-        Snapshot { hot, segments: state.segments.clone(), forgotten: state.forgotten }
+        let stored = self.history.get().map(|place| Stored {
+            place: Arc::clone(place),
+            before: Some(state.committed).filter(|time| *time > 0),
+            gap: state.gap.is_some_and(|time| time >= state.committed),
+        });
+        Snapshot { hot, segments: state.segments.clone(), stored, forgotten: state.forgotten }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

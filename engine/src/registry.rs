@@ -71,6 +71,11 @@ pub trait Node: Send + Sync {
         Ok(())
     }
 
+    /// Asks the servers that the node uses whether they have what it needs, such as tables with its columns. Empty if they do.
+    fn check_servers(&self) -> Vec<ServerFault> {
+        Vec::new()
+    }
+
     /// Whether the node reads a source that never ends by itself.
     fn is_live(&self) -> bool {
         false
@@ -87,6 +92,15 @@ pub trait Node: Send + Sync {
     fn needs_from(&self, time: Time) -> Time {
         time
     }
+}
+
+/// Why a node cannot work with a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerFault {
+    /// It does not answer, or not to us; what it says.
+    Unreachable(String),
+    /// It does not have what the node needs; each difference.
+    Unfit(String),
 }
 
 /// The input ports of a kind.

@@ -55,6 +55,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     (9, "audit_table", "09_audit_table.sql"),
     (10, "engine_tables", "10_engine_tables.sql"),
     (11, "campaigns_models", "11_campaigns_models.sql"),
+    (12, "ticks", "12_ticks.sql"),
 ];
 
 impl Migration {

@@ -10,6 +10,7 @@ use engine::render::BuildContext;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::dataflow::operators::vec::Filter;
 
 /// Splits batches by a hash of their rows, so that an exchange on [`Batch::route`] brings equal hashes together.
 /// `hash` must give the same on every worker and in every process.
@@ -42,7 +43,23 @@ pub(crate) fn partition<'s>(
     })
 }
 
-/// Notes that batches which went through [`partition`] have arrived.
+/// The batches that are kept, noted as sent to the one worker that takes all of them.
+pub(crate) fn kept<'s>(
+    stream: Stream<'s>,
+    context: &BuildContext<'_>,
+    keep: impl Fn(&Batch) -> bool + 'static,
+) -> Stream<'s> {
+    let (shared, peers) = (Arc::clone(&context.shared), context.peers);
+    stream.filter(move |batch: &Batch| {
+        let keep = keep(batch);
+        if keep && peers > 1 {
+            shared.backlog.sent(batch.rows.num_rows());
+        }
+        keep
+    })
+}
+
+/// Notes that batches which went through [`partition`] or [`kept`] have arrived.
 pub(crate) fn arrivals(context: &BuildContext<'_>) -> impl Fn(&[Batch]) + use<> {
     let (shared, peers) = (Arc::clone(&context.shared), context.peers);
     move |batches| {

@@ -14,6 +14,7 @@ overload    a status of 503
 import http.client
 import random
 import select
+import ssl
 import threading
 import time
 from collections import Counter
@@ -27,10 +28,15 @@ EXCEPTION = b"\r\nCode: 241. DB::Exception: Memory limit (total) exceeded. (MEMO
 class Proxy:
     """Serves until it is closed. Only inserts fail, `share` of them, at most `most` in all."""
 
-    def __init__(self, url: str, seed: int = 0, share: float = 0.0, most: int = 1 << 30, faults: tuple = FAULTS) -> None:
+    def __init__(self, url: str, seed: int = 0, share: float = 0.0, most: int = 1 << 30, faults: tuple = FAULTS,
+                 tls: ssl.SSLContext | None = None) -> None:
         self.upstream = urlsplit(url).netloc
         self.rng, self.share, self.most, self.faults = random.Random(seed), share, most, faults
         self.down = False
+        # What becomes of answers with rows: "" nothing, "hang" they never come, "cut" half of them comes.
+        self.reads = ""
+        # Of the last insert.
+        self.insert = ""
         self.counts: Counter[str] = Counter()
         self.lock = threading.Lock()
         proxy = self
@@ -49,14 +55,17 @@ class Proxy:
             def handle_one_request(self) -> None:
                 try:
                     super().handle_one_request()
-                except (ConnectionError, TimeoutError, ValueError):
+                except (ConnectionError, TimeoutError, ValueError, ssl.SSLError):
                     self.close_connection = True
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        if tls:
+            # The handshake is done by the connection's own thread, at the first read.
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server.server_port}"
 
     def close(self) -> None:
         self.server.shutdown()
@@ -67,6 +76,7 @@ class Proxy:
         with self.lock:
             if self.down:
                 return "refuse"
+            self.insert = path if "INSERT" in path else self.insert
             if "INSERT" not in path or self.most <= 0 or self.rng.random() >= self.share:
                 return ""
             self.most -= 1
@@ -80,6 +90,9 @@ class Proxy:
             handler.close_connection = True
             return
         body = read(handler)
+        if self.reads and "ArrowStream" in handler.path and "INSERT" not in handler.path:
+            self.spoil(handler, body)
+            return
         if fault in ("cut_before", "hang", "exception", "overload"):
             status, headers, data = 200, {}, b""
         else:
@@ -95,6 +108,19 @@ class Proxy:
             respond(handler, 503, {}, b"no upstream\n")
         else:
             respond(handler, status, headers, data, pause=0.02 if fault == "slow" else 0)
+
+    def spoil(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        """An answer with rows that does not arrive as a whole."""
+        handler.close_connection = True
+        if self.reads == "hang":
+            select.select([handler.connection], [], [], 60)
+            return
+        status, headers, data = self.forward(handler, body)
+        handler.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(data[: len(data) // 2])
 
     def forward(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict, bytes]:
         connection = http.client.HTTPConnection(self.upstream, timeout=60)

@@ -1,12 +1,9 @@
 """The schema is applied twice, verified, rolled back and applied again."""
 
-import json
 import unittest
-import urllib.parse
-import urllib.request
 
-from tests.clickhouse.server import PYTHON, SECRETS, ask, migrate, schema, shared
-from tests.support import FAILED, OK, PIPELINES, RECORDING, REFUSED, Case, demo, engine, lines
+from tests.clickhouse.server import PYTHON, SECRETS, ask, migrate, shared
+from tests.support import FAILED, OK, REFUSED, Case
 
 FULL = """SELECT count() FROM system.tables WHERE database = '{}' AND name IN ('http_logs_raw', 'http_logs',
 'agg_host_ip_ja4_1h', 'agg_header_fingerprint_1h', 'ml_detected_anomalies', 'ml_all_scores', 'ref_bot_networks', 'anubis_ua_rules',
@@ -56,65 +53,3 @@ class Migrations(Case):
         self.assertNotIn("hunter2", run.stdout + run.stderr)
         self.assertEqual(ask(url, "SHOW DATABASES LIKE 'planned'"), [])
         self.assert_exit(migrate(url, "planned", "up"), REFUSED, "data_writer_password", "has no value")
-
-
-def load_asn(case: Case, url: str, name: str) -> None:
-    case.write("iplocate-ip-to-asn.csv", (RECORDING / "asn.csv").read_text())
-    case.assert_exit(migrate(url, name, "load", case.directory), OK)
-
-
-@unittest.skipUnless(PYTHON, "CLICKHOUSE_PYTHON: make test-tools")
-class Parity(Case):
-    """The demo by both ways in: through http_logs_raw and its view, and written by the engine."""
-
-    def test_both_ways_give_the_same_rows_and_features(self):
-        url, raw, own = shared(), schema(shared(), "by_view"), schema(shared(), "by_engine")
-        for table in ("http_logs", "http_logs_raw", "agg_host_ip_ja4_1h", "agg_header_fingerprint_1h"):
-            for name in (raw, own):
-                ask(url, f"TRUNCATE TABLE {name}.{table}")
-        load_asn(self, url, raw)
-        body = "\n".join(json.dumps({"raw_json": json.dumps(row)}) for row in lines(demo() / "correlated.jsonl"))
-        ask(url, f"INSERT INTO {raw}.http_logs_raw (raw_json) FORMAT JSONEachRow\n{body}")
-        pipeline = (PIPELINES / "demo.yaml").read_text().replace("recording/", f"{PIPELINES}/recording/")
-        pipeline = pipeline.replace("features/standard", f"{PIPELINES}/features/standard").replace("rules/standard", f"{PIPELINES}/rules/standard")
-        sink = f"""
-  - id: clickhouse
-    kind: sink.clickhouse
-    from: {{ http_logs: labelled, features: features, detections: detections }}
-    url: {url}
-    database: {own}
-"""
-        path = self.write("demo.yaml", pipeline.replace("\n# Tables of POST", sink + "\n# Tables of POST"))
-        for _ in range(2):  # a second run sends the same batches
-            run = engine("run", "--quiet", "--listen", "127.0.0.1:0", path, environment={"DATA_DIR": self.directory / "data"})
-            self.assert_exit(run, OK)
-        rows = lines(demo() / "correlated.jsonl")
-        columns = [row[0] for row in ask(url, f"SELECT name FROM system.columns WHERE database = '{own}' AND table = 'http_logs' AND default_kind != 'ALIAS'")]
-        got = {name: ask(url, f"SELECT {', '.join(columns)} FROM {name}.http_logs ORDER BY seq FORMAT TSV") for name in (raw, own)}
-        self.assertEqual(len(got[own]), len(rows))
-        for nth, column in enumerate(columns):
-            self.assertEqual([row[nth] for row in got[raw]], [row[nth] for row in got[own]], column)
-        views = {name: ask(url, f"SELECT * FROM {name}.view_ai_features_1h ORDER BY src_ip, ja4, host FORMAT TSV") for name in (raw, own)}
-        self.assertEqual(len(views[raw]), len(views[own]))
-        for one, other in zip(views[raw], views[own]):
-            for left, right in zip(one, other):
-                self.assertTrue(left == right or abs(float(left) - float(right)) <= 1e-6, f"{left} {right}: {one[:4]}")
-        self.assertEqual(ask(url, f"SELECT count() FROM {own}.features FINAL"), [[str(len(lines(demo() / 'features.jsonl')))]])
-        self.assertEqual(ask(url, f"SELECT count() FROM {own}.detections FINAL"), [[str(len(lines(demo() / 'detections.jsonl')))]])
-        # Features that both define alike, the engine's and the view's.
-        both = ("hits", "hit_velocity", "fuzzing_index", "src_port_density", "max_keepalives", "modern_browser_score", "header_count",
-                "temporal_entropy", "path_diversity_ratio", "url_depth_variance", "window_mss_ratio")
-        # The same over hits + 1 in the view, over hits in the engine.
-        shifted = ("post_ratio", "head_ratio", "asset_ratio", "generic", "http10_ratio", "orphan_ratio", "sec_fetch_absence_rate",
-                   "login_post_concentration", "non_standard_port_ratio", "is_fake_navigation")
-        shifted = [name for name in shifted if name != "generic"]
-        names = [*both, *shifted]
-        picked = f"SELECT src_ip, ja4, host, {', '.join(f'toFloat64(ifNull({name}, 0))' for name in names)} FROM {own}."
-        engines = {tuple(row[:3]): row[3:] for row in ask(url, picked + "features FINAL FORMAT TSV")}
-        view = {tuple(row[:3]): row[3:] for row in ask(url, picked + "view_ai_features_1h FORMAT TSV")}
-        self.assertEqual(engines.keys(), view.keys())
-        for key, values in engines.items():
-            hits = float(values[0])
-            for name, value, other in zip(names, values, view[key]):
-                expected = 0.0 if other == "nan" else float(other) * ((hits + 1) / hits if name in shifted else 1)
-                self.assertAlmostEqual(float(value), expected, delta=1e-6 * max(1, abs(expected)), msg=f"{name} of {key}")

@@ -7,9 +7,12 @@ import json
 import os
 import random
 import re
+import shutil
 import unittest
 import urllib.parse
 import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.clickhouse.proxy import Proxy
 from tests.clickhouse.server import PYTHON, Server, ask, schema, shared
@@ -17,6 +20,7 @@ from tests.support import FAILED, OK, REFUSED, Case, running, wait_for
 from tests.traffic import START
 
 PLANS = int(os.environ.get("PLANS", 12))
+PARALLEL = 4
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
 
 PIPELINE = """\
@@ -33,15 +37,15 @@ nodes:
 class Sink(Case):
     """Rows of a file in ClickHouse, through a proxy that fails."""
 
-    def requests(self, prefix: str, count: int, step_ns: int = 10_000_000) -> None:
+    def requests(self, prefix: str, count: int, step_ns: int = 10_000_000, folder: str = ".") -> None:
         def row(nth: int) -> dict:
             return {"timestamp": START + nth * step_ns, "src_ip": f"192.0.2.{nth % 250}", "src_port": 1024 + nth % 60000, "method": "GET",
                     "host": "www.example.test", "path": f"/{nth % 7}", "header_X-Request-Id": f"{prefix}-{nth}"}
 
-        self.write("requests.jsonl", "".join(json.dumps(row(nth)) + "\n" for nth in range(count)))
+        self.write(f"{folder}/requests.jsonl", "".join(json.dumps(row(nth)) + "\n" for nth in range(count)))
 
-    def pipeline(self, url: str, database: str, *, every="100ms", max_rows=1000, timeout="1s", concurrency=4):
-        return self.write("sink.yaml", PIPELINE.format(**{name: value for name, value in locals().items() if name != "self"}))
+    def pipeline(self, url: str, database: str, *, every="100ms", max_rows=1000, timeout="1s", concurrency=4, folder="."):
+        return self.write(f"{folder}/sink.yaml", PIPELINE.format(**{name: value for name, value in locals().items() if name != "self"}))
 
     def ids(self, url: str, database: str, prefix: str) -> list[str]:
         sql = f"SELECT header_x_request_id FROM {database}.http_logs WHERE startsWith(header_x_request_id, '{prefix}-')"
@@ -55,25 +59,32 @@ class Sink(Case):
         database = schema(url, "sink_faults")
         print(f"\n    {PLANS} fault plans, SEED={SEED} ", end="", flush=True)
         before = int(ask(url, f"SELECT sum(hits) FROM {database}.agg_host_ip_ja4_1h")[0][0])
-        total, counts = 0, {}
-        for plan in range(PLANS):
-            rng = random.Random(f"{SEED} {plan}")
-            prefix, count = f"{SEED}.{plan}", rng.randint(50, 600)
-            self.requests(prefix, count, rng.choice((1, 10, 40)) * 1_000_000)
-            proxy = Proxy(url, seed=rng.randrange(1 << 32), share=rng.uniform(0.1, 0.9), most=rng.randint(1, 12))
-            try:
-                path = self.pipeline(proxy.url, database, every=rng.choice(("100ms", "1s")), max_rows=rng.choice((7, 50, 1000)), concurrency=rng.randint(1, 4))
-                run = self.engine("run", "--quiet", "--workers", rng.choice((1, 2)), path)
-                self.assert_exit(run, OK)
-            finally:
-                proxy.close()
-            for fault, number in proxy.counts.items():
-                counts[fault] = counts.get(fault, 0) + number
-            self.assert_once(url, database, prefix, count, f"plan {plan}, SEED={SEED}: {dict(proxy.counts)}")
-            total += count
+        # A plan mostly waits for its timeouts and pauses, so several are tried at a time.
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            done = list(pool.map(lambda plan: self.fault_plan(url, database, plan), range(PLANS)))
+        total, counts = sum(rows for rows, _ in done), sum((faults for _, faults in done), Counter())
         # The views behind the table counted each row once, too.
         self.assertEqual(int(ask(url, f"SELECT sum(hits) FROM {database}.agg_host_ip_ja4_1h")[0][0]) - before, total)
-        print(f"{total} rows, faults {counts} ", end="")
+        print(f"{total} rows, faults {dict(counts)} ", end="")
+
+    def fault_plan(self, url: str, database: str, plan: int) -> tuple[int, Counter]:
+        """Rows of a file through a proxy, both drawn from the seed; how many rows, and which faults there were."""
+        rng = random.Random(f"{SEED} {plan}")
+        prefix, count = f"{SEED}.{plan}", rng.randint(50, 600)
+        folder = f"plan-{plan}"
+        (self.directory / folder).mkdir()
+        self.requests(prefix, count, rng.choice((1, 10, 40)) * 1_000_000, folder)
+        proxy = Proxy(url, seed=rng.randrange(1 << 32), share=rng.uniform(0.1, 0.9), most=rng.randint(1, 12))
+        try:
+            path = self.pipeline(proxy.url, database, every=rng.choice(("100ms", "1s")), max_rows=rng.choice((7, 50, 1000)),
+                                 concurrency=rng.randint(1, 4), folder=folder)
+            run = self.engine("run", "--quiet", "--workers", rng.choice((1, 2)), path)
+            self.assert_exit(run, OK)
+        finally:
+            proxy.close()
+        self.assert_once(url, database, prefix, count, f"plan {plan}, SEED={SEED}: {dict(proxy.counts)}")
+        shutil.rmtree(self.directory / folder)
+        return count, proxy.counts
 
     def test_a_server_that_is_killed_during_inserts_has_every_row_once(self):
         server = Server()
@@ -98,6 +109,25 @@ class Sink(Case):
         self.requests("m", 3)
         self.assert_exit(self.engine("run", "--quiet", self.pipeline(url, database)), FAILED, "has no column `header_referer`")
         self.assert_exit(self.engine("run", "--quiet", self.pipeline(url, "nowhere")), FAILED, "there is no table nowhere.http_logs")
+
+    def test_connect_says_what_of_a_table_does_not_fit_and_what_does(self):
+        url = shared()
+        database = schema(url, "connect")
+        self.requests("c", 3)
+        path = self.pipeline(url, database)
+        run = self.engine("validate", "--connect", path)
+        self.assert_exit(run, OK)
+        self.assertIn("tables of servers;", run.stdout)
+        ask(url, f"ALTER TABLE {database}.http_logs DROP COLUMN IF EXISTS header_referer, MODIFY COLUMN src_port String")
+        run = self.engine("validate", "--connect", path)
+        self.assert_exit(run, REFUSED, "store:", "has no column `header_referer`, needed: String",
+                         "has the column `src_port` as String, needed: UInt16")
+        self.assert_exit(self.engine("validate", path), OK)
+        self.assert_exit(self.engine("run", "--quiet", path), FAILED, "`src_port` as String, needed: UInt16")
+        proxy = Proxy(url)
+        self.addCleanup(proxy.close)
+        proxy.down = True
+        self.assert_exit(self.engine("validate", "--connect", self.pipeline(proxy.url, database)), FAILED, f"ClickHouse at {proxy.url}")
 
     def test_options_are_checked(self):
         self.requests("o", 1)

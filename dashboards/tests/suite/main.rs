@@ -1,6 +1,7 @@
 //! The service as a whole, asked without a socket unless a test is about the socket.
 
 mod common;
+mod history;
 mod http;
 mod limits;
 mod refusals;

@@ -67,16 +67,18 @@ impl Settled {
         }
     }
 
-    /// Forgets the oldest rows, a chunk at a time, until no more than about `most` are left; says how many.
-    pub fn shrink(&mut self, most: usize) -> u64 {
-        let mut forgotten = 0;
+    /// Forgets the oldest rows, a chunk at a time, until no more than about `most` are left; says how many, and the latest
+    /// time of their messages.
+    pub fn shrink(&mut self, most: usize) -> (u64, Option<Time>) {
+        let (mut forgotten, mut last) = (0, None);
         while self.rows > most && self.chunks.len() > 1 {
             let Some(gone) = self.chunks.pop_front() else { break };
             forgotten += gone.rows.num_rows();
+            last = last.max(gone.runs.iter().map(|(time, _)| *time).max());
             self.rows -= gone.rows.num_rows();
             self.small = self.small.min(self.chunks.len());
         }
-        forgotten as u64
+        (forgotten as u64, last)
     }
 
     /// Forgets the rows of every message before a time.
@@ -181,7 +183,7 @@ mod tests {
         let mut forgotten = 0;
         for at in 0..10_000_u64 {
             settled.push(at, rows(at as i64..at as i64 + 1));
-            forgotten += settled.shrink(500);
+            forgotten += settled.shrink(500).0;
         }
         let kept = values(&settled);
         assert!(kept.len() <= 500 && kept.len() + MAX_SMALL > 500, "{} rows", kept.len());

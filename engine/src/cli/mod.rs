@@ -91,6 +91,9 @@ enum Command {
         /// Pipelines
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Also ask the servers that are written to whether their tables fit
+        #[arg(long)]
+        connect: bool,
         #[command(flatten)]
         overrides: Overrides,
     },
@@ -316,7 +319,7 @@ pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, we
     };
     match cli.command {
         Command::Run(args) => run::run(&args, registry, web),
-        Command::Validate { files, overrides } => validate::validate(&files, &overrides, registry),
+        Command::Validate { files, connect, overrides } => validate::validate(&files, &overrides, connect, registry),
         Command::PlanDiff { old, new, format, overrides } => {
             plan_diff::plan_diff(&old, &new, format, &overrides, registry)
         }

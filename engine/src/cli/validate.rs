@@ -1,21 +1,29 @@
 //! `validate`: checks pipelines without running them.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use super::{Exit, Overrides, load_with, print};
-use crate::registry::Registry;
+use crate::plan::Plan;
+use crate::registry::{Registry, ServerFault};
 use crate::text::printable;
 
 /// What [`crate::plan::Plan::load`] covers; said once at the end, so that "ok" is not taken for more.
 const CHECKED: &str = "checked: YAML, variables, kinds, options, ports and cycles, columns and types in expressions, \
-    served tables, files that the plan reads; not checked: whether inputs can be opened and outputs written";
+    served tables, files that the plan reads";
 
-pub(super) fn validate(files: &[PathBuf], overrides: &Overrides, registry: &Registry) -> Exit {
+const NOT_CHECKED: &str = "not checked: whether inputs can be opened and outputs written";
+
+/// What `--connect` covers besides.
+const SERVERS: &str = ", tables of servers";
+
+pub(super) fn validate(files: &[PathBuf], overrides: &Overrides, connect: bool, registry: &Registry) -> Exit {
     let mut exit = Exit::Ok;
     let mut lines = String::new();
     for file in files {
         let shown = file.display().to_string();
         let verdict = match load_with(file, overrides, registry) {
+            Ok(plan) if connect && !servers(&shown, &plan, &mut exit) => "its servers do not fit".to_owned(),
             Ok(plan) => {
                 let tables = plan.serve.as_ref().map_or(0, |serve| serve.tables.len());
                 format!("ok ({}, {})", count(plan.nodes.len(), "node"), count(tables, "table"))
@@ -27,10 +35,37 @@ pub(super) fn validate(files: &[PathBuf], overrides: &Overrides, registry: &Regi
         };
         lines.push_str(&format!("{}: {verdict}\n", printable(&shown)));
     }
-    match print(&format!("{lines}{CHECKED}\n")) {
+    let (checked, not_checked) = if connect { (SERVERS, "") } else { ("", SERVERS) };
+    match print(&format!("{lines}{CHECKED}{checked}; {NOT_CHECKED}{not_checked}\n")) {
         Exit::Ok => exit,
         failed => failed,
     }
+}
+
+/// Asks the servers of all nodes; says on standard error what does not fit. A server that does not answer is a failure,
+/// one that has not what is needed a fault of the pipeline or of the server.
+fn servers(file: &str, plan: &Plan, exit: &mut Exit) -> bool {
+    let mut fit = true;
+    for node in &plan.nodes {
+        for fault in node.node.check_servers() {
+            let message = match fault {
+                ServerFault::Unfit(message) => {
+                    if *exit == Exit::Ok {
+                        *exit = Exit::Refused;
+                    }
+                    message
+                }
+                ServerFault::Unreachable(message) => {
+                    *exit = Exit::Failed;
+                    message
+                }
+            };
+            // Nobody may be there to read it.
+            let _ = writeln!(std::io::stderr(), "{}: {}: {message}", printable(file), node.id);
+            fit = false;
+        }
+    }
+    fit
 }
 
 fn count(n: usize, what: &str) -> String {

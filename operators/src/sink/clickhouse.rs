@@ -1,23 +1,29 @@
 //! Tables in ClickHouse. What was sent is confirmed only after a full answer; until then the rows are in the spool.
 
+mod columns;
+mod decode;
 mod encode;
+mod filter;
+mod history;
 mod sender;
 mod table;
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time};
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
+use engine::registry::{Inputs, Node, Operator, Port, ServerFault};
 use engine::render::BuildContext;
+use engine::text::printable;
 use migrations::server::Address;
 use timely::dataflow::operators::Concatenate;
 use tokio::runtime::Runtime;
 
 use super::cuts::Cuts;
+use history::Stored;
 
 /// See [`Operator::SUMMARY`].
 pub struct ClickHouse;
@@ -25,9 +31,11 @@ pub struct ClickHouse;
 /// What can be set.
 ///
 /// The tables are those of `from: { table: id, … }`; a plain `from: id` is one table with the name of this node. They
-/// are made by `ja4-engine migrate up`. A table must have every column of its rows; columns that the rows do not have get
-/// their defaults. Rows of a relation get two columns more: `updated_at`, the tick in which they were made, and
-/// `is_deleted`, 1 for a row that was taken back. Its table should be a ReplacingMergeTree by `updated_at`.
+/// are made by `ja4-engine migrate up`. A table must have every column of its rows, of a type for such values, which a
+/// run and `validate --connect` check; columns that the rows do not have get their defaults. Rows of a stream get the
+/// column `tick` besides, the tick in which they were made, if the table has it. Rows of a relation get two columns
+/// more: `updated_at`, the tick in which they were made, and `is_deleted`, 1 for a row that was taken back. Its table
+/// should be a ReplacingMergeTree by `updated_at`.
 ///
 /// A batch is named by its position and its content (`insert_deduplication_token`). The table must know such names
 /// (`non_replicated_deduplication_window`, or a replicated table), as those of `migrate` do: then a batch that is sent
@@ -75,6 +83,11 @@ pub struct ClickHouseOptions {
     /// Of a relation, also rows that may still change, each time they do. Default: false, only those that stay.
     #[serde(default)]
     live: bool,
+    /// Whether `POST /sql` reads a served table's older rows from here: a table that shows an input of this node has
+    /// its rows in memory until they are confirmed, and after that in ClickHouse, each in one of the two. What a row
+    /// did not have is read as '' or 0 then, unless the column is Nullable. Not with `live`. Default: false.
+    #[serde(default)]
+    read_back: bool,
 }
 
 fn mabase() -> String {
@@ -121,6 +134,10 @@ impl Operator for ClickHouse {
         if options.every.is_zero() || options.max_rows == 0 || options.max_bytes == 0 || options.concurrency == 0 {
             problems.push("`every`, `max_rows`, `max_bytes` and `concurrency` must be greater than 0".to_owned());
         }
+        if options.read_back && options.live {
+            problems
+                .push("`read_back` is for rows that stay; `live` rows may change. Leave out one of them".to_owned());
+        }
         for problem in &problems {
             context.error(context.span, problem.clone());
         }
@@ -130,6 +147,10 @@ impl Operator for ClickHouse {
             let span = context.input_span(nth);
             if !name(table) {
                 context.error(span, format!("`{table}` is not a table's name: letters, digits and `_`"));
+                complete = false;
+            }
+            if !ty.is_relation() && ty.schema.index_of(encode::TICK).is_ok() {
+                context.error(span, format!("the column `{}` is this node's own: rename it", encode::TICK));
                 complete = false;
             }
             for field in ty.schema.fields() {
@@ -167,6 +188,10 @@ struct ClickHouseNode {
 impl ClickHouseNode {
     fn target(&self, id: &str, table: &TableSpec) -> sender::Target {
         let client = self.address.client().with_database(&self.options.database);
+        let stored = self.options.read_back.then(|| {
+            let (address, schema) = (self.address.clone(), table.ty.schema.clone());
+            Arc::new(Stored::new(address, &self.options.database, &table.name, schema, table.ty.is_relation()))
+        });
         sender::Target {
             client,
             database: self.options.database.clone(),
@@ -180,6 +205,8 @@ impl ClickHouseNode {
             timeout: self.options.timeout,
             max_pause: self.options.max_pause,
             async_insert: self.options.async_insert,
+            stored,
+            shown: None,
         }
     }
 
@@ -198,6 +225,25 @@ impl Node for ClickHouseNode {
         Vec::new()
     }
 
+    fn check_servers(&self) -> Vec<ServerFault> {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return vec![ServerFault::Unreachable(format!("no thread to ask from: {error}"))],
+        };
+        let check = |table: &TableSpec| {
+            let target = self.target("", table);
+            let asked = async { tokio::time::timeout(target.timeout, sender::check(&target)).await };
+            let place = format!("ClickHouse at {}", self.address.url);
+            match runtime.block_on(asked) {
+                Ok(Ok(Ok(_))) => None,
+                Ok(Ok(Err(message))) => Some(ServerFault::Unfit(message)),
+                Ok(Err(error)) => Some(ServerFault::Unreachable(format!("{place}: {}", printable(&error.message)))),
+                Err(_) => Some(ServerFault::Unreachable(format!("{place}: no answer within {:?}", target.timeout))),
+            }
+        };
+        self.tables.iter().filter_map(check).collect()
+    }
+
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let every = Time::try_from(self.options.every.as_millis()).unwrap_or(Time::MAX).max(1);
         let start = || {
@@ -213,8 +259,11 @@ impl Node for ClickHouseNode {
                     None
                 }
             };
-            let target = self.target(&context.id, table);
-            let cuts = Cuts::new(every, self.options.max_rows);
+            let shown = context.tables.get(nth).cloned().flatten().filter(|_| self.options.read_back);
+            // Rows must be on their way before the served table, which keeps only so many in memory, lets go of them.
+            let most = shown.as_ref().map_or(usize::MAX, |table| (table.hot_rows() / 4).max(1));
+            let cuts = Cuts::new(every, self.options.max_rows.min(most));
+            let target = sender::Target { shown, ..self.target(&context.id, table) };
             table::build(context, input.stream, handle, target, cuts, context.home_of(nth), self.options.live)
         });
         let written: Vec<Stream<'s>> = written.collect();

@@ -3,22 +3,37 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array};
+use arrow::compute::{SortColumn, concat, concat_batches, interleave_record_batch, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
 use engine::batch::{EdgeType, Time};
 use sha2::{Digest, Sha256};
 
+use super::columns::{Column, Kind};
+
 /// 2286-11-20: what DateTime64 can hold, in ms.
-const LATEST: Time = 9_999_999_999_999;
+pub(super) const LATEST: Time = 9_999_999_999_999;
+
+/// Bytes of an Arrow stream besides its columns, more or less.
+const HEAD: usize = 16 * 1024;
+
+/// The column with the message time of a stream's rows, by which it is known which of them are confirmed. A table may be
+/// without it, if it is not read back.
+pub(super) const TICK: &str = "tick";
+
+/// The column with the message time of a relation's rows: the newest holds.
+pub(super) const UPDATED_AT: &str = "updated_at";
 
 /// The columns of a table's inserts.
 #[derive(Clone)]
 pub(super) struct Layout {
-    /// The rows' columns, for a relation with two more.
-    pub schema: SchemaRef,
+    /// The rows' columns, with the message time, for a relation with one more.
+    schema: SchemaRef,
+    /// Whether the message time is left out, because the table has no column for it.
+    timeless: bool,
     order: Vec<usize>,
     relation: bool,
     live: bool,
@@ -32,31 +47,44 @@ pub(super) struct Part {
     /// What the server recognises it by.
     pub token: String,
     /// An Arrow stream.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     pub rows: usize,
 }
 
 impl Layout {
     pub fn new(ty: &EdgeType, order: Vec<usize>, live: bool) -> Self {
         let mut fields: Vec<Arc<Field>> = ty.schema.fields().iter().cloned().collect();
-        if ty.is_relation() {
-            let updated = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-            fields.push(Arc::new(Field::new("updated_at", updated, false)));
+        let relation = ty.is_relation();
+        let tick = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        fields.push(Arc::new(Field::new(if relation { UPDATED_AT } else { TICK }, tick, false)));
+        if relation {
             fields.push(Arc::new(Field::new("is_deleted", DataType::UInt8, false)));
         }
-        Self { schema: Arc::new(Schema::new(fields)), order, relation: ty.is_relation(), live, addresses: Vec::new() }
+        let schema = Arc::new(Schema::new(fields));
+        Self { schema, timeless: !relation, order, relation, live, addresses: Vec::new() }
     }
 
-    /// Has these columns of text sent as addresses.
-    pub fn set_addresses(&mut self, names: &[String]) {
-        let text = |field: &Field| *field.data_type() == DataType::Utf8 && names.contains(field.name());
-        self.addresses = (0..self.schema.fields().len()).filter(|at| text(self.schema.field(*at))).collect();
+    /// Has columns sent as the table has them.
+    pub fn set_columns(&mut self, columns: &[Column]) {
+        let address = |field: &Field| {
+            let address = |column: &Column| column.name == *field.name() && column.kind() == Kind::Address;
+            *field.data_type() == DataType::Utf8 && columns.iter().any(address)
+        };
+        self.addresses = (0..self.schema.fields().len()).filter(|at| address(self.schema.field(*at))).collect();
+        self.timeless = !self.relation && !columns.iter().any(|column| column.name == TICK);
+    }
+
+    /// The columns that are sent.
+    pub fn schema(&self) -> SchemaRef {
+        let fields = self.schema.fields();
+        let sent = if self.timeless { fields.len() - 1 } else { fields.len() };
+        Arc::new(Schema::new(fields[..sent].to_vec()))
     }
 
     /// The rows as they are sent.
     fn sent(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let mut fields: Vec<Arc<Field>> = self.schema.fields().iter().cloned().collect();
-        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        let mut fields: Vec<Arc<Field>> = self.schema().fields().iter().cloned().collect();
+        let mut columns: Vec<ArrayRef> = rows.columns()[..fields.len()].to_vec();
         for &at in &self.addresses {
             let texts = rows.column(at).as_string::<i32>();
             columns[at] = Arc::new(texts.iter().map(|text| text.and_then(octets)).collect::<BinaryArray>());
@@ -68,12 +96,36 @@ impl Layout {
     /// A batch with the columns of the table.
     pub fn complete(&self, tick: Time, diff: i64, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        let ticks = TimestampMillisecondArray::from(vec![tick.min(LATEST) as i64; rows.num_rows()]);
+        columns.push(Arc::new(ticks.with_timezone("UTC")));
         if self.relation {
-            let updated = TimestampMillisecondArray::from(vec![tick.min(LATEST) as i64; rows.num_rows()]);
-            columns.push(Arc::new(updated.with_timezone("UTC")));
             columns.push(Arc::new(UInt8Array::from(vec![u8::from(diff < 0); rows.num_rows()])));
         }
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+
+    /// All rows in their order, each copied once.
+    fn sorted(&self, batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+        // Changes are kept in the order in which they were made: of the same tick a retraction is before what takes its place.
+        if self.relation && self.live || self.order.is_empty() {
+            return concat_batches(&self.schema, batches);
+        }
+        let key = |at: &usize| {
+            let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(*at).as_ref()).collect();
+            Ok(SortColumn { values: concat(&parts)?, options: None })
+        };
+        let keys = self.order.iter().map(key).collect::<Result<Vec<_>, ArrowError>>()?;
+        let order = lexsort_to_indices(&keys, None)?;
+        if order.values().is_sorted() {
+            return concat_batches(&self.schema, batches);
+        }
+        let places: Vec<(usize, usize)> = batches
+            .iter()
+            .enumerate()
+            .flat_map(|(nth, batch)| (0..batch.num_rows()).map(move |row| (nth, row)))
+            .collect();
+        let places: Vec<(usize, usize)> = order.values().iter().map(|at| places[*at as usize]).collect();
+        interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &places)
     }
 
     /// The inserts of a cut. `first` is its first tick: with part and content the name.
@@ -87,30 +139,26 @@ impl Layout {
         if batches.is_empty() {
             return Ok(Vec::new());
         }
-        let mut rows = concat_batches(&self.schema, batches)?;
-        // Changes are kept in the order in which they were made: of the same tick a retraction is before what takes its place.
-        let keeps_order = self.relation && self.live;
-        if !keeps_order && !self.order.is_empty() {
-            let columns: Vec<SortColumn> = self
-                .order
-                .iter()
-                .map(|at| SortColumn { values: Arc::clone(rows.column(*at)), options: None })
-                .collect();
-            rows = take_record_batch(&rows, &lexsort_to_indices(&columns, None)?)?;
-        }
-        let rows = self.sent(&rows)?;
-        let bytes: usize = rows.columns().iter().map(|column| column.get_array_memory_size()).sum();
+        let rows = self.sent(&self.sorted(batches)?)?;
+        // What the rows hold, whatever was allocated for them: where parts end must depend on the rows alone.
+        let size = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+        let bytes = rows.columns().iter().map(size).sum::<Result<usize, _>>()?;
         let per_row = (bytes / rows.num_rows().max(1)).max(1);
         let step = max_rows.min(max_bytes / per_row).max(1);
         let mut parts = Vec::new();
         for (nth, from) in (0..rows.num_rows()).step_by(step).enumerate() {
             let part = rows.slice(from, step.min(rows.num_rows() - from));
-            let mut writer = StreamWriter::try_new(Vec::new(), &part.schema())?;
+            let room = part.num_rows() * (per_row + per_row / 16) + HEAD;
+            let mut writer = StreamWriter::try_new(Vec::with_capacity(room), &part.schema())?;
             writer.write(&part)?;
             let body = writer.into_inner()?;
             let digest = Sha256::digest(&body);
             let hash: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-            parts.push(Part { token: format!("{name}-{first}-{nth}-{hash}"), body, rows: part.num_rows() });
+            parts.push(Part {
+                token: format!("{name}-{first}-{nth}-{hash}"),
+                body: body.into(),
+                rows: part.num_rows(),
+            });
         }
         Ok(parts)
     }
@@ -142,9 +190,13 @@ mod tests {
     fn the_name_depends_on_position_and_content_and_not_on_the_order_of_arrival() {
         let schema = stream_schema([Field::new("src_ip", DataType::Utf8, true)]);
         let mut layout = Layout::new(&EdgeType::stream(Arc::clone(&schema)), vec![0, 1], false);
-        layout.set_addresses(&["src_ip".to_owned()]);
+        let column = |name: &str, ty: &str| Column { name: name.to_owned(), ty: ty.to_owned() };
+        layout.set_columns(&[column("src_ip", "IPv6"), column("tick", "DateTime64(3, 'UTC')")]);
+        assert_eq!(layout.schema().fields().len(), 4);
         let tokens = |first, batches: &[RecordBatch], most| {
-            let parts = layout.parts("s.t", first, batches, (most, 1 << 20)).expect("encodes");
+            let rows = |rows: &RecordBatch| layout.complete(first, 1, rows.clone()).expect("completes");
+            let batches: Vec<RecordBatch> = batches.iter().map(rows).collect();
+            let parts = layout.parts("s.t", first, &batches, (most, 1 << 20)).expect("encodes");
             assert_eq!(parts.iter().map(|part| part.rows).sum::<usize>(), 4);
             parts.into_iter().map(|part| part.token).collect::<Vec<_>>()
         };

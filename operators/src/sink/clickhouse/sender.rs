@@ -8,16 +8,19 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use clickhouse::Client;
 use engine::batch::Time;
+use engine::catalog::Table;
 use engine::metrics::NodeMetrics;
 use engine::text::printable;
 use engine::time::wall_clock_ns;
-use migrations::server::{ServerError, rows};
-use migrations::sql::{escaped, identifier};
+use migrations::server::ServerError;
+use migrations::sql::identifier;
 use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
-use super::encode::{Layout, Part};
+use super::columns::{self, Column};
+use super::encode::{Layout, Part, TICK, UPDATED_AT};
+use super::history::Stored;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,6 +50,10 @@ pub(super) struct Target {
     pub timeout: Duration,
     pub max_pause: Duration,
     pub async_insert: bool,
+    /// Reads the rows back, if that is wanted.
+    pub stored: Option<Arc<Stored>>,
+    /// The served table for which they are read back.
+    pub shown: Option<Arc<Table>>,
 }
 
 /// The rows of some closed ticks.
@@ -89,7 +96,7 @@ pub(super) async fn run(
         let _ = waker.activate();
     };
     match until_checked(&target, &shared, &metrics).await {
-        Ok(addresses) => target.layout.set_addresses(&addresses),
+        Ok(columns) => target.layout.set_columns(&columns),
         Err(message) => {
             shared.lock().failure = Some(message);
             wake();
@@ -131,48 +138,46 @@ pub(super) async fn run(
     }
 }
 
-/// Waits for the server, then compares the table with the rows. The names of the table's columns that are addresses.
-async fn until_checked(target: &Target, shared: &Shared, metrics: &NodeMetrics) -> Result<Vec<String>, String> {
+/// Waits for the server, then compares the table with the rows. The table's columns.
+async fn until_checked(target: &Target, shared: &Shared, metrics: &NodeMetrics) -> Result<Vec<Column>, String> {
     let mut pause = FIRST_PAUSE;
     loop {
-        match tokio::time::timeout(target.timeout, check(target)).await {
-            Ok(Ok(checked)) => return checked,
-            Ok(Err(error)) => trouble(target, &error.message, shared, metrics),
-            Err(_) => trouble(target, "the server does not answer", shared, metrics),
+        let message = match tokio::time::timeout(target.timeout, check(target)).await {
+            Ok(Ok(checked)) => {
+                if let (Some(stored), Ok(columns)) = (&target.stored, &checked) {
+                    stored.set_columns(Ok(columns));
+                }
+                return checked;
+            }
+            Ok(Err(error)) => error.message,
+            Err(_) => "the server does not answer".to_owned(),
+        };
+        if let Some(stored) = &target.stored {
+            stored.set_columns(Err(&message));
         }
+        trouble(target, &message, shared, metrics);
         rest(&mut pause, target.max_pause).await;
     }
 }
 
-/// The names of a table's columns that are addresses, or what of it is not as the rows need it.
-async fn check(target: &Target) -> Result<Result<Vec<String>, String>, ServerError> {
-    let sql = format!(
-        "SELECT name, type FROM system.columns WHERE database = '{}' AND table = '{}' AND default_kind NOT IN ('MATERIALIZED', 'ALIAS')",
-        escaped(&target.database),
-        escaped(&target.table)
-    );
-    let found = rows(&target.client.clone().with_database("system"), &sql).await?;
+/// The table's columns, or what of it is not as the rows need it.
+pub(super) async fn check(target: &Target) -> Result<Result<Vec<Column>, String>, ServerError> {
+    let found = columns::read(&target.client, &target.database, &target.table).await?;
     let table = format!("{}.{}", target.database, target.table);
     if found.is_empty() {
         return Ok(Err(format!("there is no table {table}: ja4-engine migrate up makes the schema")));
     }
-    let has = |name: &str| found.iter().any(|row| row.first().is_some_and(|column| column == name));
-    let missing: Vec<String> = target
-        .layout
-        .schema
-        .fields()
-        .iter()
-        .filter(|field| !has(field.name()))
-        .map(|field| format!("`{}` ({})", field.name(), field.data_type()))
-        .collect();
-    if missing.is_empty() {
-        let address = |row: &&Vec<String>| row.get(1).is_some_and(|ty| ty.contains("IPv6"));
-        return Ok(Ok(found.iter().filter(address).filter_map(|row| row.first().cloned()).collect()));
+    let mut layout = target.layout.clone();
+    layout.set_columns(&found);
+    let mut differences = columns::differences(&layout.schema(), &found);
+    if target.stored.is_some() && !found.iter().any(|column| matches!(column.name.as_str(), TICK | UPDATED_AT)) {
+        differences.push(format!("has no column `{TICK}`, needed for `read_back`: DateTime64(3, 'UTC')"));
     }
-    Ok(Err(format!(
-        "the table {table} has no column {}: add it to the table, or leave it out of the pipeline",
-        missing.join(", ")
-    )))
+    if differences.is_empty() {
+        return Ok(Ok(found));
+    }
+    let advice = "change the table (ja4-engine migrate up brings the schema up to date), or the pipeline";
+    Ok(Err(format!("the table {table} {}; {advice}", differences.join(&format!("; {table} ")))))
 }
 
 fn trouble(target: &Target, message: &str, shared: &Shared, metrics: &NodeMetrics) {
@@ -252,8 +257,8 @@ async fn insert(target: &Target, part: &Part) -> Result<(), ServerError> {
         .with_setting("input_format_null_as_default", "1")
         .with_setting("wait_end_of_query", "1");
     let attempt = async {
-        for chunk in part.body.chunks(CHUNK) {
-            insert.send(chunk.to_vec().into()).await?;
+        for from in (0..part.body.len()).step_by(CHUNK) {
+            insert.send(part.body.slice(from..part.body.len().min(from + CHUNK))).await?;
         }
         insert.end().await
     };
@@ -265,7 +270,7 @@ async fn insert(target: &Target, part: &Part) -> Result<(), ServerError> {
 
 /// The INSERT that a part is the data of.
 fn statement(target: &Target) -> String {
-    let columns: Vec<String> = target.layout.schema.fields().iter().map(|field| identifier(field.name())).collect();
+    let columns: Vec<String> = target.layout.schema().fields().iter().map(|field| identifier(field.name())).collect();
     let table = format!("{}.{}", identifier(&target.database), identifier(&target.table));
     format!("INSERT INTO {table} ({}) FORMAT ArrowStream", columns.join(", "))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use engine::batch::{Batch, Stream, Time};
+use engine::catalog::Table;
 use engine::flow::{Flow, Outlet, Turn};
 use engine::ledger::{Confirmed, Ledger};
 use engine::metrics::NodeMetrics;
@@ -14,13 +15,13 @@ use engine::render::BuildContext;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::operator::Operator as _;
-use timely::dataflow::operators::vec::Filter;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::super::cuts::{Cut, Cuts};
+use super::history::Reader;
 use super::sender::{self, Job, Shared, Target};
-use crate::exchange::arrivals;
+use crate::exchange::{arrivals, kept};
 
 /// How soon a table that waits, for another writer or for the server, looks again.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -39,14 +40,7 @@ pub(super) fn build<'s>(
     live: bool,
 ) -> Stream<'s> {
     let fail = context.failure();
-    let (peers, shared) = (context.peers, Arc::clone(&context.shared));
-    let kept = input.filter(move |batch: &Batch| {
-        let keep = live || batch.settled && batch.diff > 0;
-        if keep && peers > 1 {
-            shared.backlog.sent(batch.rows.num_rows());
-        }
-        keep
-    });
+    let kept = kept(input, context, move |batch| live || batch.settled && batch.diff > 0);
     let note = arrivals(context);
     let name = target.name.clone();
     let is_owner = context.worker as u64 == owner;
@@ -119,6 +113,8 @@ struct Work {
     upto: Time,
     /// The last cut has been handed over.
     closed: bool,
+    /// The served table that is read back from here.
+    shown: Option<Arc<Table>>,
     metrics: Arc<NodeMetrics>,
 }
 
@@ -126,10 +122,15 @@ impl Work {
     fn new(
         context: &BuildContext<'_>,
         runtime: &Handle,
-        target: Target,
+        mut target: Target,
         cuts: Cuts,
         address: std::rc::Rc<[usize]>,
     ) -> Result<Self, String> {
+        let shown = target.shown.take();
+        if let (Some(shown), Some(stored)) = (&shown, &target.stored) {
+            shown.keep(&target.name)?;
+            shown.set_history(Arc::new(Reader(Arc::clone(stored))));
+        }
         let (jobs, receiver) = unbounded_channel();
         let shared = Arc::new(Shared::default());
         let metrics = Arc::clone(&context.metrics);
@@ -150,6 +151,7 @@ impl Work {
             opened: false,
             upto: 0,
             closed: false,
+            shown,
             metrics,
         };
         if work.outlet.may_open() {
@@ -223,6 +225,7 @@ impl Work {
         if frontier == CLOSED && through {
             self.outlet.finished();
             self.outlet.parked();
+            self.commit(CLOSED);
             return Ok((CLOSED, false));
         }
         let hold = if ends && through { frontier } else { self.upto.min(frontier) };
@@ -268,8 +271,16 @@ impl Work {
         self.metrics.state_rows.fetch_sub((held - self.cuts.held()) as i64, Relaxed);
     }
 
+    /// The served table forgets what it has of the ticks before `upto`: they are read from the server from now on.
+    fn commit(&self, upto: Time) {
+        if let Some(shown) = &self.shown {
+            shown.commit([], upto);
+        }
+    }
+
     fn confirm(&mut self, upto: Time) -> Result<(), String> {
         self.upto = self.upto.max(upto);
+        self.commit(self.upto);
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
         ledger.confirm(Confirmed { upto: self.upto, detail: serde_json::Value::Null })
     }

@@ -15,11 +15,10 @@ use engine::time::wall_clock_ns;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::operator::Operator as _;
-use timely::dataflow::operators::vec::Filter;
 
 use super::super::cuts::{Cut, Cuts};
 use super::store::Store;
-use crate::exchange::arrivals;
+use crate::exchange::{arrivals, kept};
 
 /// How soon a table that must wait for another writer looks again.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -36,14 +35,7 @@ pub(super) fn build<'s>(
     (nth, name, owner): (usize, &str, u64),
 ) -> Stream<'s> {
     let (fail, flow) = (context.failure(), Arc::clone(&context.flow));
-    let (peers, shared) = (context.peers, Arc::clone(&context.shared));
-    let kept = input.filter(move |batch: &Batch| {
-        let keep = batch.settled && batch.diff > 0;
-        if keep && peers > 1 {
-            shared.backlog.sent(batch.rows.num_rows());
-        }
-        keep
-    });
+    let kept = kept(input, context, |batch| batch.settled && batch.diff > 0);
     let note = arrivals(context);
     let name = format!("{}.{name}", context.id);
     let is_owner = context.worker as u64 == owner;
@@ -164,6 +156,7 @@ impl Work {
         }
         self.skip(self.upto);
         if let Some(table) = &self.table {
+            table.keep("sink.parquet")?;
             table.adopt(found.segments);
             table.commit([], self.upto);
         }

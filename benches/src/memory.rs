@@ -1,0 +1,122 @@
+//! Runs nodes of a pipeline on batches in memory.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
+use engine::plan::{Plan, PlanContext};
+use engine::registry::{Inputs, Kind, Node, Operator, Port, Registry};
+use engine::render::{BuildContext, Shared};
+use engine::run::execute;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+/// Makes the batches anew, each with the time at which it is sent.
+type Make = Arc<dyn Fn() -> Box<dyn Iterator<Item = (Time, Batch)> + Send> + Send + Sync>;
+
+/// What a source sends.
+#[derive(Clone)]
+pub struct Input {
+    /// The type of the rows.
+    pub ty: EdgeType,
+    /// The batches.
+    pub make: Make,
+}
+
+static INPUTS: Mutex<Vec<Input>> = Mutex::new(Vec::new());
+
+/// Runs `nodes`, lines of YAML, on `workers` workers; the inputs are nodes `input0`, `input1` and so on. Counters of the run, and
+/// the time from the first batch until the last row is through.
+///
+/// # Errors
+/// What is wrong with the pipeline, or with the run.
+pub fn run(inputs: Vec<Input>, nodes: &str, workers: usize) -> Result<(Arc<Shared>, Duration), String> {
+    let sources = (0..inputs.len()).map(|n| format!("  - {{ id: input{n}, kind: bench.source, number: {n} }}\n"));
+    let text = format!("name: bench\nnodes:\n{}{nodes}", sources.collect::<String>());
+    *INPUTS.lock().unwrap_or_else(PoisonError::into_inner) = inputs;
+    let path = written(&text).map_err(|error| error.to_string())?;
+    let mut kinds: Vec<Kind> = operators::registry().kinds().to_vec();
+    kinds.push(Kind::of::<Source>());
+    let plan = Plan::load(&path, &Registry::new(kinds));
+    std::fs::remove_file(&path).map_err(|error| error.to_string())?;
+    let plan = Arc::new(plan.map_err(|(problems, sources)| sources.render(&problems, false))?);
+    let shared = Arc::new(Shared::new(&plan));
+    let start = Instant::now();
+    execute(plan, workers, &shared).map_err(|error| error.to_string())?;
+    Ok((shared, start.elapsed()))
+}
+
+fn written(text: &str) -> std::io::Result<PathBuf> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("ja4-engine-bench-{}-{}.yaml", std::process::id(), NEXT.fetch_add(1, Relaxed));
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+/// Sends batches that are made beforehand or on the way, all inputs at the same pace.
+struct Source;
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Options {
+    /// Which of the inputs.
+    number: usize,
+}
+
+impl Operator for Source {
+    type Options = Options;
+    const KIND: &'static str = "bench.source";
+    const SUMMARY: &'static str = "Sends what the benchmark has made.";
+    const INPUTS: Inputs = Inputs::None;
+    const OUTPUTS: &'static [Port] = &[Port { name: "out", summary: "the batches" }];
+
+    fn plan(options: Options, _context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
+        let inputs = INPUTS.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Box::new(inputs.get(options.number)?.clone()))
+    }
+}
+
+impl Node for Input {
+    fn outputs(&self) -> Vec<EdgeType> {
+        vec![self.ty.clone()]
+    }
+
+    fn build<'s>(&self, context: &BuildContext<'s>, _inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
+        let mut batches = context.is_home().then(|| (self.make)().peekable());
+        let (shared, flow, id) = (Arc::clone(&context.shared), Arc::clone(&context.flow), context.id.clone());
+        let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
+        let activator = context.scope.activator_for(builder.operator_info().address);
+        let (output, stream) = builder.new_output::<Vec<Batch>>();
+        let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output);
+        builder.build(move |mut capabilities| {
+            let mut capability = capabilities.pop();
+            move |_frontiers| {
+                let (Some(own), Some(at)) = (&mut batches, &mut capability) else {
+                    capability = None;
+                    return;
+                };
+                match own.peek().map(|(time, _)| *time) {
+                    Some(time) => {
+                        flow.sources.advance(&id, time);
+                        if !flow.sources.any_behind(&id, time)
+                            && !shared.backlog.is_full()
+                            && let Some((time, batch)) = own.next()
+                        {
+                            at.downgrade(&time);
+                            output.activate().session(at).give(batch);
+                        }
+                        activator.activate();
+                    }
+                    None => {
+                        flow.sources.advance(&id, Time::MAX);
+                        (batches, capability) = (None, None);
+                    }
+                }
+            }
+        });
+        vec![stream]
+    }
+}

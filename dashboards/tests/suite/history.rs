@@ -1,0 +1,134 @@
+//! Rows in memory and rows that another place is asked for, read as one table.
+
+use std::sync::{Arc, Mutex};
+
+use arrow::datatypes::SchemaRef;
+use axum::Router;
+use axum::http::StatusCode;
+use dashboards::{Limits, app};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::prelude::Expr;
+use engine::batch::Batch;
+use engine::catalog::{History, HistoryError, Table, Wanted};
+use serde_json::json;
+
+use crate::common::{post, query, rows, schema, service, table};
+
+/// A place with rows `0..400` that applies conditions on `seq`, all of which must be `seq >= 300` here.
+#[derive(Debug, Default)]
+struct Place {
+    asked: Mutex<Vec<Wanted>>,
+    down: Mutex<bool>,
+}
+
+#[derive(Debug)]
+struct Shared(Arc<Place>);
+
+impl History for Shared {
+    fn supports(&self, filter: &Expr) -> bool {
+        filter.to_string().contains("seq")
+    }
+
+    fn read(&self, wanted: Wanted) -> SendableRecordBatchStream {
+        self.0.asked.lock().expect("lock").push(wanted.clone());
+        let projected: SchemaRef = Arc::new(schema().project(&wanted.columns).expect("columns"));
+        let mut builder = RecordBatchReceiverStream::builder(projected, 1);
+        let (out, down) = (builder.tx(), *self.0.down.lock().expect("lock"));
+        builder.spawn(async move {
+            let from = if wanted.filters.is_empty() { 0 } else { 300 };
+            let batch = rows(from, 400).project(&wanted.columns)?;
+            // Half of it comes in any case.
+            let half = batch.num_rows() / 2;
+            let _ = out.send(Ok(batch.slice(0, half))).await;
+            if down {
+                return Err(DataFusionError::External(Box::new(HistoryError("the place is away".to_owned()))));
+            }
+            let _ = out.send(Ok(batch.slice(half, batch.num_rows() - half))).await;
+            Ok(())
+        });
+        builder.build()
+    }
+}
+
+/// Rows `300..500` are in memory, of message times 3 and 4; those before 4 are in the place too.
+fn both() -> (Router, Arc<Table>, Arc<Place>) {
+    let (requests, place) = (table("requests"), Arc::new(Place::default()));
+    requests.set_history(Arc::new(Shared(Arc::clone(&place))));
+    for time in 3..5 {
+        requests.push(time, &Batch::new(rows(time * 100, time * 100 + 100))).expect("push");
+    }
+    let app = app(service(vec![Arc::clone(&requests), table("plain")], Limits::default())).expect("app");
+    (app, requests, place)
+}
+
+#[tokio::test]
+async fn a_row_is_read_from_one_of_the_two() {
+    let (app, requests, place) = both();
+    let all = "SELECT count(*) AS n, count(DISTINCT seq) AS d FROM requests";
+    let reply = post(&app, "application/json", all).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(reply.text().contains("not known yet which rows of requests are stored"), "{}", reply.text());
+    requests.commit([], 4);
+    assert_eq!(query(&app, all).await, [json!({"n": 500, "d": 500})]);
+    assert_eq!(place.asked.lock().expect("lock")[0].before, 4);
+    assert_eq!(query(&app, "SELECT count(*) AS n FROM hot.requests").await, [json!({"n": 100})]);
+    assert_eq!(query(&app, "SELECT count(*) AS n FROM requests").await, [json!({"n": 500})]);
+    let twice = "SELECT count(*) AS n FROM requests a JOIN requests b ON a.seq = b.seq";
+    assert_eq!(query(&app, twice).await, [json!({"n": 500})]);
+    assert_eq!(post(&app, "text/csv", "SELECT * FROM hot.plain").await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn columns_conditions_and_limits_are_handed_on() {
+    let (app, requests, place) = both();
+    requests.commit([], 4);
+    let found = query(&app, "SELECT path FROM requests WHERE seq >= 300 AND path <> '/p/301' ORDER BY path").await;
+    assert_eq!(found.len(), 199);
+    {
+        let asked = place.asked.lock().expect("lock");
+        assert_eq!(asked[0].columns, [3]);
+        assert_eq!(asked[0].filters.iter().map(ToString::to_string).collect::<Vec<_>>(), ["seq >= UInt64(300)"]);
+        assert_eq!(asked[0].limit, None);
+    }
+    assert_eq!(query(&app, "SELECT host FROM requests WHERE seq >= 300 LIMIT 3").await.len(), 3);
+    let asked = place.asked.lock().expect("lock");
+    assert_eq!((asked[1].limit, asked[1].columns.as_slice()), (Some(3), [2].as_slice()));
+    assert_eq!(asked[1].timeout, Limits::default().timeout);
+}
+
+#[tokio::test]
+async fn an_answer_for_a_part_of_the_rows_is_not_given() {
+    let (app, requests, place) = both();
+    requests.commit([], 4);
+    *place.down.lock().expect("lock") = true;
+    let reply = post(&app, "application/json", "SELECT seq FROM requests").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(reply.text().contains("the place is away") && reply.text().contains("hot."), "{}", reply.text());
+    assert_eq!(query(&app, "SELECT count(*) AS n FROM hot.requests").await, [json!({"n": 100})]);
+}
+
+#[tokio::test]
+async fn rows_that_are_nowhere_yet_are_said_to_be_missing() {
+    let requests = Arc::new(Table::new("requests", &engine::batch::EdgeType::stream(schema()), 150));
+    let place = Arc::new(Place::default());
+    requests.set_history(Arc::new(Shared(Arc::clone(&place))));
+    requests.commit([], 2);
+    for time in 2..6 {
+        requests.push(time, &Batch::new(rows(time * 100, time * 100 + 100))).expect("push");
+    }
+    let app = app(service(vec![Arc::clone(&requests)], Limits::default())).expect("app");
+    let reply = post(&app, "application/json", "SELECT seq FROM requests").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(reply.text().contains("on their way to the store"), "{}", reply.text());
+    requests.commit([], 6);
+    assert_eq!(post(&app, "application/json", "SELECT seq FROM requests").await.status, StatusCode::OK);
+}
+
+#[test]
+fn a_table_is_kept_by_one_node() {
+    let requests = table("requests");
+    assert_eq!((requests.keep("a"), requests.keep("a")), (Ok(()), Ok(())));
+    assert!(requests.keep("b").expect_err("refused").contains("what a stores"));
+}

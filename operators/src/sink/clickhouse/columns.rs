@@ -1,0 +1,189 @@
+//! The columns of a table in ClickHouse, and whether a pipeline's rows fit them.
+
+use arrow::datatypes::{DataType, Schema};
+use clickhouse::Client;
+use migrations::server::{ServerError, rows};
+use migrations::sql::escaped;
+
+/// A column that rows can be written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Column {
+    pub name: String,
+    /// As the server writes it, such as `LowCardinality(Nullable(String))`.
+    pub ty: String,
+}
+
+/// What a column's type is for the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// String.
+    Text,
+    /// IPv6.
+    Address,
+    /// Whole numbers, and Bool.
+    Whole,
+    /// Float32, Float64.
+    Real,
+    /// DateTime: whole seconds.
+    Second,
+    /// DateTime64 with this many digits of a second.
+    Moment(u8),
+    /// Array.
+    List,
+    Other,
+}
+
+impl Column {
+    /// What it is beneath LowCardinality and Nullable.
+    pub fn kind(&self) -> Kind {
+        let ty = bare(&self.ty);
+        let name = ty.split('(').next().unwrap_or_default();
+        match name {
+            "String" => Kind::Text,
+            "IPv6" => Kind::Address,
+            "DateTime" => Kind::Second,
+            "DateTime64" => {
+                let digits = ty.split(['(', ',', ')']).nth(1).and_then(|digits| digits.trim().parse().ok());
+                Kind::Moment(digits.unwrap_or(3))
+            }
+            "Float32" | "Float64" => Kind::Real,
+            "Bool" => Kind::Whole,
+            "Array" => Kind::List,
+            name if name.trim_start_matches('U').starts_with("Int") => Kind::Whole,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// The type within LowCardinality and Nullable.
+fn bare(mut ty: &str) -> &str {
+    for wrapper in ["LowCardinality(", "Nullable("] {
+        ty = ty.strip_prefix(wrapper).and_then(|inner| inner.strip_suffix(')')).unwrap_or(ty);
+    }
+    ty
+}
+
+/// The columns of a table that are written, in its order; none if there is no such table.
+///
+/// # Errors
+/// What the server says, or why it does not.
+pub(super) async fn read(client: &Client, database: &str, table: &str) -> Result<Vec<Column>, ServerError> {
+    let sql = format!(
+        "SELECT name, type FROM system.columns WHERE database = '{}' AND table = '{}' AND default_kind NOT IN ('MATERIALIZED', 'ALIAS') ORDER BY position",
+        escaped(database),
+        escaped(table)
+    );
+    let found = rows(&client.clone().with_database("system"), &sql).await?;
+    let column = |row: Vec<String>| {
+        let mut row = row.into_iter();
+        Some(Column { name: row.next()?, ty: row.next()? })
+    };
+    Ok(found.into_iter().filter_map(column).collect())
+}
+
+/// What of a table is not as rows of this schema need it, each column on a line of its own; empty if it fits.
+pub(super) fn differences(schema: &Schema, columns: &[Column]) -> Vec<String> {
+    let mut found = Vec::new();
+    for field in schema.fields() {
+        let needed = needed(field.data_type());
+        match columns.iter().find(|column| column.name == *field.name()) {
+            None => found.push(format!("has no column `{}`, needed: {needed}", field.name())),
+            Some(column) if !fits(field.data_type(), column.kind()) => {
+                found.push(format!("has the column `{}` as {}, needed: {needed}", column.name, column.ty));
+            }
+            Some(_) => {}
+        }
+    }
+    found
+}
+
+fn fits(ty: &DataType, kind: Kind) -> bool {
+    match ty {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            matches!(kind, Kind::Text | Kind::Address | Kind::Other)
+        }
+        DataType::Boolean => kind == Kind::Whole,
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => kind == Kind::Real,
+        DataType::Timestamp(..) => matches!(kind, Kind::Second | Kind::Moment(_)),
+        DataType::List(_) => kind == Kind::List,
+        ty if ty.is_integer() => matches!(kind, Kind::Whole | Kind::Real),
+        // What else there is the server judges.
+        _ => true,
+    }
+}
+
+/// The type that holds all values of a column.
+fn needed(ty: &DataType) -> String {
+    match ty {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "String, or IPv6 for addresses".to_owned(),
+        DataType::Boolean => "Bool or UInt8".to_owned(),
+        DataType::Timestamp(..) => "DateTime64(9, 'UTC') or DateTime".to_owned(),
+        DataType::List(item) => format!("Array({})", needed(item.data_type())),
+        ty if ty.is_integer() => format!("{ty} or another whole number"),
+        ty => ty.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, TimeUnit};
+
+    use super::*;
+
+    fn column(name: &str, ty: &str) -> Column {
+        Column { name: name.to_owned(), ty: ty.to_owned() }
+    }
+
+    #[test]
+    fn a_type_is_seen_through_its_wrappers() {
+        let kind = |ty| column("c", ty).kind();
+        assert_eq!(kind("LowCardinality(Nullable(String))"), Kind::Text);
+        assert_eq!(kind("Nullable(DateTime64(6, 'UTC'))"), Kind::Moment(6));
+        assert_eq!(
+            (kind("DateTime"), kind("DateTime('UTC')"), kind("DateTime64(9)")),
+            (Kind::Second, Kind::Second, Kind::Moment(9))
+        );
+        assert_eq!(
+            (kind("UInt16"), kind("Int64"), kind("Bool"), kind("Float64")),
+            (Kind::Whole, Kind::Whole, Kind::Whole, Kind::Real)
+        );
+        assert_eq!(
+            (kind("IPv6"), kind("Array(String)"), kind("UUID"), kind("IPv4")),
+            (Kind::Address, Kind::List, Kind::Other, Kind::Other)
+        );
+    }
+
+    #[test]
+    fn a_difference_names_the_column_what_it_is_and_what_is_needed() {
+        let schema = Schema::new(vec![
+            Field::new("time", DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), false),
+            Field::new("src_ip", DataType::Utf8, true),
+            Field::new("src_port", DataType::UInt16, true),
+            Field::new("method", DataType::Utf8, true),
+            Field::new("score", DataType::Float64, true),
+        ]);
+        let fitting = [
+            column("time", "DateTime"),
+            column("src_ip", "IPv6"),
+            column("src_port", "UInt16"),
+            column("method", "LowCardinality(String)"),
+            column("score", "Nullable(Float64)"),
+            column("more", "UInt8"),
+        ];
+        assert!(differences(&schema, &fitting).is_empty());
+        let other = [
+            column("time", "String"),
+            column("src_ip", "IPv6"),
+            column("src_port", "String"),
+            column("score", "Float32"),
+        ];
+        assert_eq!(
+            differences(&schema, &other),
+            [
+                "has the column `time` as String, needed: DateTime64(9, 'UTC') or DateTime",
+                "has the column `src_port` as String, needed: UInt16 or another whole number",
+                "has no column `method`, needed: String, or IPv6 for addresses",
+            ]
+        );
+    }
+}
