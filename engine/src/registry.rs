@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::batch::{Edge, EdgeType, Stream, Time};
 use crate::plan::PlanContext;
+use crate::privileges::{Need, Privileges};
 use crate::render::BuildContext;
 use crate::spec::{Diagnostic, Tree, options};
 
@@ -66,6 +67,20 @@ pub trait Node: Send + Sync {
     /// Whether the node reads a source that never ends by itself.
     fn is_live(&self) -> bool {
         false
+    }
+
+    /// What the node needs rights for that the process otherwise gives up.
+    fn needs(&self) -> Option<Need> {
+        None
+    }
+
+    /// Whether what a live source receives from could be opened now. Asked before a source is changed while the run goes
+    /// on, so that a change that cannot work changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    fn probe(&self, _privileges: &Privileges) -> Result<(), String> {
+        Ok(())
     }
 
     /// Whether the node's rows are what a spool keeps: small, and facts already. Those of a live source that are not,

@@ -57,13 +57,8 @@ fn names(plan: &Plan, part: &Part) -> String {
 }
 
 impl Control {
-    /// Answers one request for a change.
-    pub(super) fn change(&mut self) {
-        let outcome = self.try_change();
-        self.shared.reloads.record(outcome);
-    }
-
-    fn try_change(&mut self) -> Outcome {
+    /// Loads the pipeline again and changes over to it.
+    pub(super) fn change(&mut self) -> Outcome {
         let Some(loader) = &self.loader else {
             return Outcome::Refused("this run has no pipeline file to load again".to_owned());
         };
@@ -72,7 +67,7 @@ impl Control {
             Err(faults) => return Outcome::Refused(faults),
         };
         match self.change_to(&plan) {
-            Ok(changed) if changed.is_empty() => Outcome::Unchanged,
+            Ok(changed) if changed.is_empty() => Outcome::Unchanged(String::new()),
             Ok(changed) => Outcome::Applied(changed.join("; ")),
             Err(reason) => Outcome::Refused(reason),
         }
@@ -97,6 +92,7 @@ impl Control {
         }
         self.check_logs(plan, &receiving)?;
         check_writes(plan, &computing)?;
+        self.probe(plan, &receiving)?;
 
         let mut changed = Vec::new();
         self.receiving = self.change_sources(plan, receiving, &old_sources, &mut changed)?;
@@ -165,6 +161,15 @@ impl Control {
                     "the columns of `{id}` cannot be changed while the pipeline runs: stop it and start it again"
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// Whether what new sources receive from can be opened.
+    fn probe(&self, plan: &Plan, parts: &[(Option<Arc<Flow>>, Part)]) -> Result<(), String> {
+        for node in parts.iter().filter(|(kept, _)| kept.is_none()).flat_map(|(_, part)| &part.nodes) {
+            let node = &plan.nodes[*node];
+            node.node.probe(&self.shared.privileges).map_err(|why| format!("{}: {why}", node.id))?;
         }
         Ok(())
     }
