@@ -1,11 +1,12 @@
 //! Fuzzes the parsers on a stable toolchain: mutates kept seeds, without coverage, and reports the input that fails.
 //!
-//!     cargo run --release --example fuzz -- [SECONDS [SEED]]
+//!     cargo run --release --example fuzz -- [SECONDS [SEED [TARGET...]]]
 //!
-//! Targets are frames of every linktype (packet, fragments, TCP, TLS, QUIC and DTLS through [`HelloExtractor`]), and byte
-//! streams through [`client_hello::fingerprint`]. A panic ends the run with the mutated frames as pcap in `fuzz/failures`;
-//! memory above the extractor's bound does as well. Seeds are the pcap files in `fuzz/seeds`; what made a failure is
-//! added there.
+//! Targets, each for so many seconds: `packet` changes the headers of all seeds (link, IP, fragments, tunnels, TCP, UDP), and
+//! their linktype; `tls`, `quic` and `dtls` change what the seeds of that protocol carry behind these headers. All go through
+//! [`HelloExtractor`], those of `tls` through [`client_hello::fingerprint`] too. A panic ends the run with the mutated frames as
+//! pcap in `fuzz/failures`; memory above the extractor's bound does as well. Seeds are the pcap files in `fuzz/seeds`; what made
+//! a failure is added there.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,24 +23,56 @@ fn main() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let seeds = seeds(&home.join("seeds"));
     assert!(!seeds.is_empty(), "no seeds in {}", home.display());
+    let chosen: Vec<String> = arguments.collect();
+    for name in &chosen {
+        assert!(TARGETS.iter().any(|target| target.name == name), "no target {name}");
+    }
+    for target in TARGETS.iter().filter(|target| chosen.is_empty() || chosen.iter().any(|name| name == target.name)) {
+        fuzz(target, &home, &seeds, seconds, seed);
+    }
+}
+
+/// What is changed, and in which seeds.
+struct Target {
+    name: &'static str,
+    /// Names of seeds begin with one of these; none given, all.
+    seeds: &'static [&'static str],
+    /// Bytes from which on frames are changed, and up to which.
+    from: usize,
+    upto: usize,
+}
+
+/// In the seeds, which have no link layer, IPv4 and TCP without options have 40 bytes, IPv4 and UDP 28.
+const TARGETS: [Target; 4] = [
+    Target { name: "packet", seeds: &[], from: 0, upto: 80 },
+    Target { name: "tls", seeds: &["tcp", "records", "connect", "socks", "starttls"], from: 40, upto: usize::MAX },
+    Target { name: "quic", seeds: &["quic", "retry"], from: 28, upto: usize::MAX },
+    Target { name: "dtls", seeds: &["dtls"], from: 28, upto: usize::MAX },
+];
+
+/// Mutates for so many seconds; ends the process at the first failure.
+fn fuzz(target: &Target, home: &Path, all: &[(String, Case)], seconds: u64, seed: u64) {
+    let own = |name: &str| target.seeds.is_empty() || target.seeds.iter().any(|seed| name.starts_with(seed));
+    let seeds: Vec<&Case> = all.iter().filter(|(name, _)| own(name)).map(|(_, case)| case).collect();
+    assert!(!seeds.is_empty(), "no seeds for {}", target.name);
     let mut random = Random(seed);
     let (end, mut runs, mut packets, mut hellos) = (Instant::now() + Duration::from_secs(seconds), 0_u64, 0, 0);
     while Instant::now() < end {
-        let case = mutated(&seeds, &mut random);
+        let case = mutated(target, &seeds, &mut random);
         match std::panic::catch_unwind(|| try_case(&case)) {
             Ok(found) => hellos += found,
             Err(_) => {
-                let path = home.join("failures").join(format!("seed-{seed}-run-{runs}.pcap"));
+                let path = home.join("failures").join(format!("{}-seed-{seed}-run-{runs}.pcap", target.name));
                 let _ = std::fs::create_dir_all(home.join("failures"));
                 std::fs::write(&path, pcap(&case)).expect("the failure is written");
-                eprintln!("failed after {runs} runs: {}", path.display());
+                eprintln!("{} failed after {runs} runs: {}", target.name, path.display());
                 std::process::exit(1);
             }
         }
         runs += 1;
         packets += case.frames.len();
     }
-    println!("seed {seed}: {runs} runs, {packets} packets, {hellos} hellos, no panic, no growth");
+    println!("{}, seed {seed}: {runs} runs, {packets} packets, {hellos} hellos, no panic, no growth", target.name);
 }
 
 /// Frames of one linktype.
@@ -75,9 +108,9 @@ fn try_case(case: &Case) -> u64 {
 }
 
 /// A seed with some of its bytes, lengths, order and number of frames changed.
-fn mutated(seeds: &[Case], random: &mut Random) -> Case {
+fn mutated(target: &Target, seeds: &[&Case], random: &mut Random) -> Case {
     const INTERESTING: [u8; 12] = [0, 1, 2, 3, 4, 0x0f, 0x16, 0x40, 0x7f, 0x80, 0xfe, 0xff];
-    let seed = &seeds[random.below(seeds.len())];
+    let seed = seeds[random.below(seeds.len())];
     let mut frames = seed.frames.clone();
     for _ in 0..random.below(4) {
         let (a, b) = (random.below(frames.len()), random.below(frames.len()));
@@ -94,12 +127,13 @@ fn mutated(seeds: &[Case], random: &mut Random) -> Case {
     for _ in 0..=random.below(8) {
         let at = random.below(frames.len());
         let frame = &mut frames[at];
-        if frame.is_empty() {
+        let upto = frame.len().min(target.upto);
+        if upto <= target.from {
             continue;
         }
-        // Half of the changes hit the headers.
-        let reach = if random.below(2) == 0 { frame.len().min(80) } else { frame.len() };
-        let place = random.below(reach);
+        // Half of the changes hit what comes first, where lengths are.
+        let reach = if random.below(2) == 0 { upto.min(target.from + 80) } else { upto };
+        let place = target.from + random.below(reach - target.from);
         match random.below(6) {
             0 => frame[place] ^= 1 << random.below(8),
             1 => frame[place] = random.next() as u8,
@@ -112,7 +146,7 @@ fn mutated(seeds: &[Case], random: &mut Random) -> Case {
             _ => drop(frame.drain(place..frame.len().min(place + random.below(32)))),
         }
     }
-    let linktype = if random.below(20) == 0 { LINKTYPES[random.below(LINKTYPES.len())] } else { seed.linktype };
+    let linktype = if target.from == 0 && random.below(20) == 0 { LINKTYPES[random.below(LINKTYPES.len())] } else { seed.linktype };
     Case { linktype, frames }
 }
 
@@ -133,12 +167,13 @@ impl Random {
     }
 }
 
-fn seeds(folder: &Path) -> Vec<Case> {
+fn seeds(folder: &Path) -> Vec<(String, Case)> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
     paths.sort();
-    paths.iter().filter_map(|path| read(&std::fs::read(path).ok()?)).filter(|case| !case.frames.is_empty()).collect()
+    let named = |path: &PathBuf| Some((path.file_name()?.to_str()?.to_owned(), read(&std::fs::read(path).ok()?)?));
+    paths.iter().filter_map(named).filter(|(_, case)| !case.frames.is_empty()).collect()
 }
 
 /// A pcap file in this machine's byte order.
