@@ -100,6 +100,7 @@ def mix(path: str, count: int) -> None:
         out.add(frame(client, port, SERVER, 443, first, 0x18, data[:1400]))
         out.add(frame(client, port, SERVER, 443, (first + 1400) & 0xFFFFFFFF, 0x18, data[1400:]))
         out.add(frame(SERVER, 443, client, port, 99, 0x18, answer))
+    out.file.close()
 
 
 def plain(path: str, count: int) -> None:
@@ -108,6 +109,7 @@ def plain(path: str, count: int) -> None:
     for n in range(count):
         client = CLIENTS + n % 1000
         out.add(frame(client, 5000, SERVER, 443, rng.getrandbits(32), 0x18, text))
+    out.file.close()
 
 
 def flood(path: str, count: int, kind: str) -> None:
@@ -135,6 +137,7 @@ def flood(path: str, count: int, kind: str) -> None:
         data = hello(b"established.example", rng)
         out.add(frame(client, 5000, SERVER, 443, 8 + 1400, 0x18, data[1400:]))
         out.add(frame(client, 5000, SERVER, 443, 8, 0x18, data[:1400]))
+    out.file.close()
 
 
 if __name__ == "__main__":

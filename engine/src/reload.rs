@@ -165,7 +165,8 @@ mod tests {
         let done = reloads.done();
         assert_eq!((done.applied, done.refused, done.unchanged), (0, 1, 1));
         assert_eq!(done.last.map(|(outcome, _)| outcome), Some(unchanged));
-        let refused = Outcome::Refused("p.yaml:3:1: no such kind\n".to_owned()).with_outputs(Some("reopened rows".to_owned()));
+        let refused =
+            Outcome::Refused("p.yaml:3:1: no such kind\n".to_owned()).with_outputs(Some("reopened rows".to_owned()));
         assert_eq!(refused.message(), "p.yaml:3:1: no such kind; reopened rows");
         assert!(reloads.render().contains("ja4_engine_reloads_total{outcome=\"refused\"} 1\n"));
     }

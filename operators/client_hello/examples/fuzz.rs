@@ -146,7 +146,11 @@ fn mutated(target: &Target, seeds: &[&Case], random: &mut Random) -> Case {
             _ => drop(frame.drain(place..frame.len().min(place + random.below(32)))),
         }
     }
-    let linktype = if target.from == 0 && random.below(20) == 0 { LINKTYPES[random.below(LINKTYPES.len())] } else { seed.linktype };
+    let linktype = if target.from == 0 && random.below(20) == 0 {
+        LINKTYPES[random.below(LINKTYPES.len())]
+    } else {
+        seed.linktype
+    };
     Case { linktype, frames }
 }
 

@@ -71,7 +71,9 @@ impl<W: Write> Work<W> {
         for (capture, interface) in captures.iter_mut().zip(&options.interface) {
             match capture.stats() {
                 Ok(stats) => kernel.push((interface.as_str(), [stats.received, stats.dropped, stats.if_dropped])),
-                Err(error) => drop(complain(&format!("no counters of {interface}: {}", message(&error)), Exit::Ok)),
+                Err(error) => {
+                    complain(&format!("no counters of {interface}: {}", message(&error)), Exit::Ok);
+                }
             }
         }
         let total = |nth: usize| kernel.iter().map(|(_, counts)| u64::from(counts[nth])).sum::<u64>();

@@ -87,10 +87,13 @@ impl Operator for Jsonl {
         let path = if standard_output { None } else { Some(context.output_path(&options.path.value)) };
         let rotation = match &options.rotate {
             None => Some(Rotation::default()),
-            Some(rotate) => rotation(&rotate.value).and_then(|rotation| match standard_output {
-                true => Err("standard output cannot be put aside: leave out `rotate`, or name a file"),
-                false => Ok(rotation),
-            }).map_err(|fault| context.error(rotate.span, fault)).ok(),
+            Some(rotate) => rotation(&rotate.value)
+                .and_then(|rotation| match standard_output {
+                    true => Err("standard output cannot be put aside: leave out `rotate`, or name a file"),
+                    false => Ok(rotation),
+                })
+                .map_err(|fault| context.error(rotate.span, fault))
+                .ok(),
         };
         let (file, continued) = (OnceLock::new(), OnceLock::new());
         let (format, rotation, append) = (format?, rotation?, options.append);

@@ -4,9 +4,9 @@ pub mod clickhouse;
 mod cuts;
 pub mod jsonl;
 mod lines;
-mod written;
 pub mod parquet;
 pub mod unix_socket;
+mod written;
 
 use engine::batch::{Batch, Stream};
 use engine::render::BuildContext;

@@ -162,7 +162,8 @@ fn build<'s>(
                 confirmed: Instant::now(),
             });
             let mut held = work.as_ref().map(|_| capability);
-            let opened = work.as_mut().map_or(Ok(()), |work| if work.outlet.may_open() { work.open(0) } else { Ok(()) });
+            let opened =
+                work.as_mut().map_or(Ok(()), |work| if work.outlet.may_open() { work.open(0) } else { Ok(()) });
             if let Err(message) = opened {
                 fail(message);
                 (work, held) = (None, None);

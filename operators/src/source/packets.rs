@@ -52,11 +52,7 @@ struct Rows {
 }
 
 impl Packets {
-    pub(super) fn new(
-        (lateness, tick): (Duration, Duration),
-        metrics: &Arc<NodeMetrics>,
-        resume: &Resume,
-    ) -> Self {
+    pub(super) fn new((lateness, tick): (Duration, Duration), metrics: &Arc<NodeMetrics>, resume: &Resume) -> Self {
         let mut watermark = Watermark::new(lateness, tick);
         watermark.resume(resume.watermark);
         let mut packets = Self {

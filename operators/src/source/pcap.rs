@@ -129,7 +129,8 @@ impl Operator for PcapSource {
                 (Input::Interfaces(settings), Duration::from_millis(500))
             }
             (Some(_), Some(interfaces)) => {
-                context.error(interfaces.span, "packets come from `file` or from an interface; leave out one of the two");
+                context
+                    .error(interfaces.span, "packets come from `file` or from an interface; leave out one of the two");
                 return None;
             }
             (None, None) => {

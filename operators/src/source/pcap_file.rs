@@ -190,7 +190,9 @@ mod tests {
     #[test]
     fn a_file_that_breaks_off_says_where_and_what_no_packet_can_be_is_not_believed() {
         let bytes = file(u32::to_le_bytes, 0xa1b2_c3d4, &[b"whole", b"torn"]);
-        for (cut, says) in [(1, "3 bytes of a packet that has 4"), (5, "15 bytes of a packet's header"), (19, "1 bytes of")] {
+        for (cut, says) in
+            [(1, "3 bytes of a packet that has 4"), (5, "15 bytes of a packet's header"), (19, "1 bytes of")]
+        {
             let mut read = PcapFile::new(&bytes[..bytes.len() - cut]).expect("readable").expect("a pcap file");
             assert!(read.next().is_ok_and(|record| record.is_some()));
             assert!(read.next().is_err_and(|message| message.starts_with(says)), "{cut}");

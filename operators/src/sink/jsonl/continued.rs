@@ -363,7 +363,8 @@ fn moved(path: &Path, inode: u64) -> Option<PathBuf> {
         return None;
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let same = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.ino() == inode);
+    let same =
+        |entry: &fs::DirEntry| entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.ino() == inode);
     fs::read_dir(folder).ok()?.flatten().find(same).map(|entry| entry.path())
 }
 

@@ -118,7 +118,11 @@ impl LogFile {
     pub fn is_due(&self, tick: Time) -> bool {
         let large = self.rotation.size.is_some_and(|size| self.bytes >= size);
         let period = |every: Time, tick: Time| tick / every.max(1);
-        let old = self.rotation.every.zip(self.since).is_some_and(|(every, since)| period(every, since) < period(every, tick));
+        let old = self
+            .rotation
+            .every
+            .zip(self.since)
+            .is_some_and(|(every, since)| period(every, since) < period(every, tick));
         self.bytes > 0 && (large || old)
     }
 
@@ -203,7 +207,8 @@ struct Aside {
 impl Aside {
     /// All, oldest first.
     fn files(&self) -> Vec<PathBuf> {
-        let (Some(folder), Some(own)) = (folder(&self.path), self.path.file_name().and_then(|name| name.to_str())) else {
+        let (Some(folder), Some(own)) = (folder(&self.path), self.path.file_name().and_then(|name| name.to_str()))
+        else {
             return Vec::new();
         };
         let entries = fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
@@ -222,7 +227,9 @@ impl Aside {
         let files = self.files();
         for path in &files[..files.len().saturating_sub(keep)] {
             match fs::remove_file(path) {
-                Ok(()) => drop(self.counters.removed.fetch_add(1, Relaxed)),
+                Ok(()) => {
+                    self.counters.removed.fetch_add(1, Relaxed);
+                }
                 Err(error) => tracing::warn!(path = %path.display(), %error, "an old file cannot be removed"),
             }
         }
@@ -358,7 +365,10 @@ mod tests {
         file.write(2, b"between\n").expect("written");
         file.reopen().expect("opens");
         file.write(3, b"after\n").expect("written");
-        assert_eq!((fs::read(&moved).expect("there"), fs::read(&path).expect("there")), (b"before\nbetween\n".to_vec(), b"after\n".to_vec()));
+        assert_eq!(
+            (fs::read(&moved).expect("there"), fs::read(&path).expect("there")),
+            (b"before\nbetween\n".to_vec(), b"after\n".to_vec())
+        );
         assert_eq!(file.bytes(), 6);
     }
 

@@ -66,7 +66,8 @@ impl Through {
     fn with(&self, work: impl FnOnce(&mut State) -> std::io::Result<()>) -> Result<(), String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut state).map_err(|error| {
-            let name = self.path.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
+            let name =
+                self.path.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
             format!("{name} cannot be written: {error}")
         })
     }

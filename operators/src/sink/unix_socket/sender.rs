@@ -59,13 +59,8 @@ pub(super) struct Left {
 impl Sender {
     /// Starts the thread.
     pub fn new(path: &Path, queue: usize, max_wait: Duration, metrics: &NodeMetrics) -> Arc<Self> {
-        let state = State {
-            records: VecDeque::new(),
-            progress: Instant::now(),
-            reopen: false,
-            stopped: false,
-            lost: 0,
-        };
+        let state =
+            State { records: VecDeque::new(), progress: Instant::now(), reopen: false, stopped: false, lost: 0 };
         let dropped = metrics.counter("dropped");
         let (state, changed) = (Mutex::new(state), Condvar::new());
         let sender = Arc::new(Self { path: path.to_owned(), queue, max_wait, state, changed, dropped });
