@@ -57,10 +57,11 @@ impl Filter {
     }
 }
 
-/// IPv6 packets that begin with an extension header, whatever comes behind it.
+/// IPv6 packets that begin with an extension header, whatever comes behind it; but for ICMPv6, which every link has now
+/// and then behind hop-by-hop options (RFC 3810).
 fn extended() -> String {
     let headers = EXTENSION_HEADERS.map(|header| format!("ip6[6] = {header}"));
-    format!("({})", headers.join(" or "))
+    format!("(({}) and ip6[40] != 58)", headers.join(" or "))
 }
 
 /// IPv6 headers behind which there may be a TCP segment or UDP datagram (IANA's list): hop-by-hop options, routing, fragment,
@@ -106,13 +107,13 @@ mod tests {
         }
     }
 
-    /// An Ethernet frame with `tags` VLAN tags and an IPv6 packet that begins with this header.
-    fn frame6(tags: usize, next: u8) -> Vec<u8> {
+    /// An Ethernet frame with `tags` VLAN tags and an IPv6 packet that begins with this header, and what is behind it.
+    fn frame6(tags: usize, next: u8, behind: u8) -> Vec<u8> {
         let mut frame = vec![0; 12];
         frame.extend([0x81, 0x00, 0, 7].repeat(tags));
         frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 28, next, 64]);
         frame.extend([0x20; 32]);
-        frame.extend([6, 0, 1, 4, 0, 0, 0, 0]);
+        frame.extend([behind, 0, 1, 4, 0, 0, 0, 0]);
         frame.extend([0; 20]);
         frame
     }
@@ -122,10 +123,11 @@ mod tests {
         let filter = Filter::new(None, vec![443]);
         for tags in 0..=2 {
             for header in EXTENSION_HEADERS {
-                assert!(passes(&filter, &frame6(tags, header)), "{tags} {header}");
+                assert!(passes(&filter, &frame6(tags, header, 6)), "{tags} {header}");
             }
-            // TCP and UDP from and to port 0, ICMPv6.
-            assert!([6, 17, 58].iter().all(|next| !passes(&filter, &frame6(tags, *next))), "{tags}");
+            // TCP and UDP to other ports, ICMPv6; ICMPv6 behind hop-by-hop options.
+            assert!([6, 17, 58].iter().all(|next| !passes(&filter, &frame6(tags, *next, 0))), "{tags}");
+            assert!(!passes(&filter, &frame6(tags, 0, 58)), "{tags}");
         }
     }
 

@@ -134,7 +134,7 @@ impl Operator for PcapSource {
                 return None;
             }
             (None, None) => {
-                context.error(context.span, "the source needs `file`, `interface` or `interfaces`");
+                context.error(context.span, "the source needs `file` or `interface` (or `interfaces`)");
                 return None;
             }
         };
