@@ -106,7 +106,7 @@ fn keep(kept: &CapSet) -> Result<(), String> {
         if ambient::is_supported() {
             ambient::clear()?;
         }
-        state.permitted = state.permitted & *kept;
+        state.permitted &= *kept;
         state.effective = state.permitted;
         state.inheritable = CapSet::empty();
         state.set_current()

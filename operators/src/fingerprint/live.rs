@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Options, Stop, Work, complain};
 use crate::source::bpf::{Filter, message};
-use crate::source::capture::Settings;
+use crate::source::capture::{DRAIN, Settings};
 use crate::source::packets::timestamp;
 
 /// Packets of one interface before the others are looked at.
@@ -40,7 +40,9 @@ impl<W: Write> Work<W> {
         let mut extractor = HelloExtractor::new(self.limits.clone());
         let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let mut outcome = Ok(());
-        while outcome.is_ok() && self.left > 0 && end.is_none_or(|end| Instant::now() < end) && !stop.load(Relaxed) {
+        let mut ends: Option<Instant> = None;
+        while outcome.is_ok() && self.left > 0 {
+            let stopping = stop.load(Relaxed) || end.is_some_and(|end| Instant::now() >= end);
             let mut idle = true;
             for (capture, interface) in captures.iter_mut().zip(&options.interface) {
                 let linktype = capture.get_datalink().0;
@@ -63,6 +65,13 @@ impl<W: Write> Work<W> {
                 }
             }
             outcome = outcome.and_then(|()| Ok(self.output.flush()?));
+            // What the kernel has received is still decoded.
+            if stopping {
+                let since = ends.get_or_insert_with(Instant::now).elapsed();
+                if since >= DRAIN[0] && idle || since >= DRAIN[1] {
+                    break;
+                }
+            }
             if idle {
                 std::thread::sleep(SLEEP);
             }

@@ -35,6 +35,10 @@ const CHUNK: usize = 256 << 10;
 /// How many chunks wait at most; beyond, packets wait in the kernel's buffer and are then dropped and counted there.
 const QUEUE: usize = 32;
 
+/// How long packets that the kernel has, but has not handed over, are waited for when the capture is to end, and how long at
+/// most packets are taken that still come.
+pub(crate) const DRAIN: [Duration; 2] = [Duration::from_millis(2 * TIMEOUT_MS as u64), Duration::from_secs(1)];
+
 /// How often the kernel is asked for its counters.
 const STATS: Duration = Duration::from_secs(1);
 
@@ -255,6 +259,7 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         let (mut chunk, mut begun, mut asked) = (self.empty(), Instant::now(), Instant::now());
+        let mut ends: Option<Instant> = None;
         loop {
             let mut idle = false;
             let before = wall_clock_ns();
@@ -278,6 +283,10 @@ impl Thread {
                 Err(error) => Some(format!("the capture on {} ended: {}", self.interface, message(&error))),
             };
             let stopping = self.stop.load(Relaxed);
+            let ended = stopping && {
+                let since = ends.get_or_insert_with(Instant::now).elapsed();
+                since >= DRAIN[0] && idle || since >= DRAIN[1]
+            };
             if stopping || asked.elapsed() >= STATS {
                 self.count();
                 asked = Instant::now();
@@ -290,7 +299,7 @@ impl Thread {
                 let _ = self.sender.send(Err(failure));
                 return;
             }
-            if stopping {
+            if ended {
                 return;
             }
             if idle {
