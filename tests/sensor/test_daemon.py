@@ -159,6 +159,67 @@ class Daemon(Case):
         self.assertIn(f"dropped {60 - sent}", said)
         self.assertIn(f"datagrams {sent}", said)
 
+    def test_a_receiver_that_is_slow_is_waited_for(self) -> None:
+        """More than its queue in the kernel holds; nothing is dropped before `max_wait`."""
+        receiver = Receiver(self.socket)
+        self.addCleanup(receiver.close)
+        process = self.begin("--set", "socket.queue=1", "--set", "socket.max_wait=10m")
+        held = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())
+        self.replay(held + 200)
+        wait_for("lines", lambda: len(self.lines(self.log)) == self.sent)
+        wait_for("datagrams", lambda: len(receiver.take()) == self.sent)
+        self.assertEqual(receiver.records, self.lines(self.log))
+        self.assertNotIn("dropped", self.stop(process).replace("kernel_dropped", ""))
+
+    def test_after_a_kill_it_goes_on(self) -> None:
+        """Each line once, in the file that was moved and in the new one; each datagram at least once."""
+        receiver = Receiver(self.socket)
+        self.addCleanup(receiver.close)
+        process = self.begin()
+        self.replay(40)
+        wait_for("lines", lambda: len(self.lines(self.log)) == 40)
+        moved = self.log.rename(self.log.with_name("hellos.jsonl.1"))
+        process.kill()
+        process.wait()
+        process = self.begin()
+        self.replay(30)
+        wait_for("lines", lambda: len(self.lines(self.log)) + len(self.lines(moved)) >= 70)
+        wait_for("datagrams", lambda: len({record["src_ip"] for record in receiver.take()}) == 70)
+        self.stop(process)
+        clients = [line["src_ip"] for path in (moved, self.log) for line in self.lines(path)]
+        self.assertEqual((len(clients), len(set(clients))), (70, 70))
+
+    def test_without_a_spool_files_are_opened_again_too(self) -> None:
+        process = self.begin("--set", "spool=off")
+        self.replay(20)
+        wait_for("lines", lambda: len(self.lines(self.log)) == 20)
+        moved = self.log.rename(self.log.with_name("hellos.jsonl.1"))
+        self.assertRegex(self.hangup(process), "reload: unchanged reopened (socket, file|file, socket)")
+        self.replay(10)
+        wait_for("lines in the new file", lambda: len(self.lines(self.log)) == 10)
+        self.assertEqual(len(self.lines(moved)), 20)
+        self.stop(process)
+        # What was there stays: the next run appends.
+        process = self.begin("--set", "spool=off")
+        self.replay(5)
+        wait_for("more lines", lambda: len(self.lines(self.log)) == 15)
+        self.stop(process)
+
+    def test_a_file_that_cannot_be_opened_again_is_said_and_the_old_one_goes_on(self) -> None:
+        process = self.begin()
+        self.replay(20)
+        wait_for("lines", lambda: len(self.lines(self.log)) == 20)
+        moved = self.log.rename(self.log.with_name("hellos.jsonl.1"))
+        self.log.mkdir()
+        self.assertRegex(self.hangup(process), "reload: unchanged reopened socket; file goes on as it was: .* cannot be opened")
+        self.replay(10)
+        wait_for("lines in the old file", lambda: len(self.lines(moved)) == 30)
+        self.log.rmdir()
+        self.hangup(process)
+        self.replay(10)
+        wait_for("lines in the new file", lambda: len(self.lines(self.log)) == 10)
+        self.stop(process)
+
     def test_files_are_put_aside_and_compressed(self) -> None:
         process = self.begin("--set", "file.rotate.size=20000", "--set", "file.rotate.keep=100")
         for _ in range(3):
