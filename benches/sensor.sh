@@ -44,9 +44,9 @@ PYTHON
 
 instructions() { # FILE
     local counted
-    counted=$(perf stat --field-separator , --event instructions:u -- "$ENGINE" fingerprint "$1" 2>&1 >/dev/null | awk -F, '/instructions/ { print $1 }')
+    counted=$(perf stat --field-separator , --event instructions:u -- "$ENGINE" fingerprint "$1" 2>&1 >/dev/null | awk -F, '/instructions/ { print $1 }') || true
     if ! [[ $counted =~ ^[0-9]+$ ]]; then
-        counted=$(valgrind --tool=none --log-file=/dev/null true && valgrind --tool=callgrind --callgrind-out-file=/dev/null \
+        counted=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null \
             "$ENGINE" fingerprint "$1" 2>&1 >/dev/null | awk '/Collected/ { print $4 }')
     fi
     echo "$counted"
