@@ -1,16 +1,21 @@
 """Captures for the sensor's benchmarks: many hellos, a flood of SYNs, a flood of hellos. Standard library only.
 
-Usage: packets.py mix|syns|hellos FILE [N]
+Usage: packets.py mix|plain|syns|hellos|initials FILE [N]
 
 `mix` is N connections (31370) of three packets: a hello of about 1.8 kB in two segments, as current browsers send it,
 and a server's segment that fills up to 95 MB (one connection in 69 has a SYN); each connection has another client address. `syns` is N SYNs (10
 million) from distinct addresses, `hellos` N distinct hellos (1 million); in both, 100 connections are
-open before the flood and send their hellos after it, with the SNI `established.example`.
+open before the flood and send their hellos after it, with the SNI `established.example`. `initials` is the same with N QUIC Initial
+packets (1 million) from distinct addresses: in turn one with a distinct connection ID whose content is noise, and the first of two packets
+of a hello (fuzz/seeds/quic.pcap) whose second never comes. `plain` is N segments (100,000) of 1000 connections to port 443 that are no TLS.
 """
 
 import random
 import struct
 import sys
+from pathlib import Path
+
+SEED = Path(__file__).resolve().parents[2] / "operators/client_hello/fuzz/seeds/quic.pcap"
 
 
 def extension(kind: int, content: bytes) -> bytes:
@@ -46,6 +51,24 @@ def frame(src: int, sport: int, dst: int, dport: int, seq: int, flags: int, payl
     return b"\2" * 12 + b"\x08\0" + ip + tcp + options + payload
 
 
+def datagram(src: int, sport: int, dst: int, dport: int, payload: bytes) -> bytes:
+    ip = struct.pack(">BBHHHBBHII", 0x45, 0, 28 + len(payload), sport, 0x4000, 57, 17, 0, src, dst)
+    return b"\2" * 12 + b"\x08\0" + ip + struct.pack(">HHHH", sport, dport, 8 + len(payload), 0) + payload
+
+
+def initial(number: int, noise: bytes) -> bytes:
+    """A QUIC version 1 Initial with an own connection ID, which its keys do not open."""
+    head = b"\xc3\0\0\0\1\x08" + struct.pack(">Q", number * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) + b"\0\0"
+    return head + struct.pack(">H", 0x4000 | len(noise)) + noise
+
+
+def half_a_hello() -> bytes:
+    """The UDP payload of the seed's first packet, which begins with an IPv4 header."""
+    capture = SEED.read_bytes()
+    (length,) = struct.unpack_from("<I", capture, 32)
+    return capture[40 + 20 + 8 : 40 + length]
+
+
 class Pcap:
     """A pcap file whose packets are `step` microseconds apart."""
 
@@ -77,6 +100,16 @@ def mix(path: str, count: int) -> None:
         out.add(frame(client, port, SERVER, 443, first, 0x18, data[:1400]))
         out.add(frame(client, port, SERVER, 443, (first + 1400) & 0xFFFFFFFF, 0x18, data[1400:]))
         out.add(frame(SERVER, 443, client, port, 99, 0x18, answer))
+    out.file.close()
+
+
+def plain(path: str, count: int) -> None:
+    rng, out = random.Random(1), Pcap(path, 10)
+    text = b"GET / HTTP/1.1\r\nHost: " + b"x" * 1000
+    for n in range(count):
+        client = CLIENTS + n % 1000
+        out.add(frame(client, 5000, SERVER, 443, rng.getrandbits(32), 0x18, text))
+    out.file.close()
 
 
 def flood(path: str, count: int, kind: str) -> None:
@@ -88,9 +121,12 @@ def flood(path: str, count: int, kind: str) -> None:
     template = hello(b"00000000.flood.example", rng, share=32)
     name = template.index(b"00000000")
     cipher = template.index(b"\x13\x01\x13\x02")
+    half, noise = half_a_hello(), rng.randbytes(1180)
     for n in range(count):
         client, port = CLIENTS + n % (1 << 24), 1024 + n % 60000
-        if kind == "syns":
+        if kind == "initials":
+            out.add(datagram(client, port, SERVER, 443, half if n % 2 else initial(n + 1, noise)))
+        elif kind == "syns":
             out.add(frame(client, port, SERVER, 443, n * 7919 & 0xFFFFFFFF, 2))
         else:
             data = bytearray(template)
@@ -101,10 +137,14 @@ def flood(path: str, count: int, kind: str) -> None:
         data = hello(b"established.example", rng)
         out.add(frame(client, 5000, SERVER, 443, 8 + 1400, 0x18, data[1400:]))
         out.add(frame(client, 5000, SERVER, 443, 8, 0x18, data[:1400]))
+    out.file.close()
 
 
 if __name__ == "__main__":
     kind, path, *rest = sys.argv[1:]
-    default = {"mix": 31_370, "syns": 10_000_000, "hellos": 1_000_000}[kind]
+    default = {"mix": 31_370, "syns": 10_000_000, "hellos": 1_000_000, "initials": 1_000_000, "plain": 100_000}[kind]
     count = int(rest[0]) if rest else default
-    mix(path, count) if kind == "mix" else flood(path, count, kind)
+    if kind in ("mix", "plain"):
+        {"mix": mix, "plain": plain}[kind](path, count)
+    else:
+        flood(path, count, kind)

@@ -179,10 +179,11 @@ impl Control {
         } else if self.shared.is_stopping() {
             self.bring_to_a_stop();
         } else if self.shared.reloads.take() {
-            match self.place.is_shared() {
-                true => self.shared.reloads.record(Outcome::Refused(FIXED.to_owned())),
+            let outcome = match self.place.is_shared() {
+                true => Outcome::Refused(FIXED.to_owned()),
                 false => self.change(),
-            }
+            };
+            self.shared.answer(outcome);
         }
         if self.noted.elapsed() >= NOTE {
             self.note();

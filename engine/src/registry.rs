@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::batch::{Edge, EdgeType, Stream, Time};
 use crate::plan::PlanContext;
+use crate::privileges::{Need, Privileges};
 use crate::render::BuildContext;
 use crate::spec::{Diagnostic, Tree, options};
 
@@ -63,14 +64,6 @@ pub trait Node: Send + Sync {
         Vec::new()
     }
 
-    /// Asks whether what a live source receives from can be opened, while another that has it open may be running.
-    ///
-    /// # Errors
-    /// If it cannot; why, in words for the user.
-    fn check_source(&self) -> Result<(), String> {
-        Ok(())
-    }
-
     /// Asks the servers that the node uses whether they have what it needs, such as tables with its columns. Empty if they do.
     fn check_servers(&self) -> Vec<ServerFault> {
         Vec::new()
@@ -79,6 +72,20 @@ pub trait Node: Send + Sync {
     /// Whether the node reads a source that never ends by itself.
     fn is_live(&self) -> bool {
         false
+    }
+
+    /// What the node needs rights for that the process otherwise gives up.
+    fn needs(&self) -> Option<Need> {
+        None
+    }
+
+    /// Whether what a live source receives from could be opened now. Asked before a source is changed while the run goes
+    /// on, so that a change that cannot work changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    fn probe(&self, _privileges: &Privileges) -> Result<(), String> {
+        Ok(())
     }
 
     /// Whether the node's rows are what a spool keeps: small, and facts already. Those of a live source that are not,

@@ -17,8 +17,8 @@ pub enum Outcome {
     Applied(String),
     /// The old pipeline goes on; why.
     Refused(String),
-    /// The new pipeline is the old one.
-    Unchanged,
+    /// The new pipeline is the old one; what was done besides, if anything.
+    Unchanged(String),
 }
 
 impl Outcome {
@@ -27,16 +27,29 @@ impl Outcome {
         match self {
             Self::Applied(_) => "applied",
             Self::Refused(_) => "refused",
-            Self::Unchanged => "unchanged",
+            Self::Unchanged(_) => "unchanged",
         }
     }
 
     /// What there is to say besides; may have several lines.
     pub fn message(&self) -> &str {
         match self {
-            Self::Applied(message) | Self::Refused(message) => message,
-            Self::Unchanged => "",
+            Self::Applied(message) | Self::Refused(message) | Self::Unchanged(message) => message,
         }
+    }
+
+    /// The same, with what became of the outputs that were to be opened again.
+    pub(crate) fn with_outputs(mut self, said: Option<String>) -> Self {
+        let (Self::Applied(message) | Self::Refused(message) | Self::Unchanged(message)) = &mut self;
+        if let Some(said) = said {
+            let end = message.trim_end().len();
+            message.truncate(end);
+            if !message.is_empty() {
+                message.push_str("; ");
+            }
+            message.push_str(&said);
+        }
+        self
     }
 }
 
@@ -45,6 +58,8 @@ impl Outcome {
 #[derive(Default)]
 pub struct Reloads {
     wanted: AtomicBool,
+    /// The outputs are to be opened again too.
+    reopen: AtomicBool,
     done: Mutex<Done>,
     told: Mutex<Option<Tell>>,
 }
@@ -77,9 +92,20 @@ impl Reloads {
         self.wanted.store(true, SeqCst);
     }
 
+    /// Asks for a change, and for the outputs to be opened again: what SIGHUP means.
+    pub fn request_all(&self) {
+        self.reopen.store(true, SeqCst);
+        self.request();
+    }
+
     /// Takes a request, if there is one.
     pub(crate) fn take(&self) -> bool {
         self.wanted.swap(false, SeqCst)
+    }
+
+    /// Whether the request that was taken asks for the outputs too.
+    pub(crate) fn take_reopen(&self) -> bool {
+        self.reopen.swap(false, SeqCst)
     }
 
     /// Has every outcome told, such as on a terminal.
@@ -97,7 +123,7 @@ impl Reloads {
         match &outcome {
             Outcome::Applied(_) => done.applied += 1,
             Outcome::Refused(_) => done.refused += 1,
-            Outcome::Unchanged => done.unchanged += 1,
+            Outcome::Unchanged(_) => done.unchanged += 1,
         }
         done.last = Some((outcome, SystemTime::now()));
     }
@@ -132,10 +158,17 @@ mod tests {
         reloads.request();
         assert!(reloads.take() && !reloads.take());
         reloads.record(Outcome::Refused("p.yaml:3:1: unknown kind".to_owned()));
-        reloads.record(Outcome::Unchanged);
+        assert!(!reloads.take_reopen());
+        reloads.request_all();
+        assert!(reloads.take() && reloads.take_reopen() && !reloads.take_reopen());
+        let unchanged = Outcome::Unchanged(String::new()).with_outputs(Some("reopened rows".to_owned()));
+        reloads.record(unchanged.clone());
         let done = reloads.done();
         assert_eq!((done.applied, done.refused, done.unchanged), (0, 1, 1));
-        assert_eq!(done.last.map(|(outcome, _)| outcome), Some(Outcome::Unchanged));
+        assert_eq!(done.last.map(|(outcome, _)| outcome), Some(unchanged));
+        let refused =
+            Outcome::Refused("p.yaml:3:1: no such kind\n".to_owned()).with_outputs(Some("reopened rows".to_owned()));
+        assert_eq!(refused.message(), "p.yaml:3:1: no such kind; reopened rows");
         assert!(reloads.render().contains("ja4_engine_reloads_total{outcome=\"refused\"} 1\n"));
     }
 }

@@ -22,7 +22,7 @@ use crate::cluster::{Cluster, ConnectError, Event, Running};
 use crate::control::{Control, LOOK};
 use crate::flow::Flow;
 use crate::metrics::NodeMetrics;
-use crate::plan::Plan;
+use crate::plan::{Digest, Plan};
 use crate::processes::{self, Heard, Place, Telling};
 use crate::registry::Inputs;
 use crate::reload::{Loader, Outcome};
@@ -107,13 +107,17 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     };
     plan.check_processes(place.processes).map_err(RunError::NotStarted)?;
     let heard = options.cluster.as_ref().map(|_| Arc::new(Heard::new(shared, place)));
+    let (loader, fixed_loader) = match plan.is_spooled() {
+        true => (options.loader, None),
+        false => (None, options.loader),
+    };
     let mut control = match options.flows {
         Some(flows) => {
             flows.into_iter().for_each(|flow| shared.flows.install(Arc::new(flow)));
             shared.flows.close();
             None
         }
-        None => Control::start(&plan, place, heard.clone(), shared, options.loader).map_err(|message| {
+        None => Control::start(&plan, place, heard.clone(), shared, loader).map_err(|message| {
             shared.fail(message.clone());
             RunError::Failed(Failure::from(message))
         })?,
@@ -163,13 +167,13 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     };
     let guards = guards.map_err(RunError::NotStarted)?;
     let (ended, directing) = mpsc::channel::<()>();
-    let reloads = Arc::clone(&shared.reloads);
+    let (run, digest) = (Arc::clone(shared), plan.digest());
     let fixed = if place.is_shared() { processes::FIXED } else { FIXED };
     let director = std::thread::Builder::new().name("control".into()).spawn(move || {
         while directing.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
             match &mut control {
                 Some(control) => control.look(),
-                None if reloads.take() => reloads.record(Outcome::Refused(fixed.to_owned())),
+                None if run.reloads.take() => run.answer(unchanged(fixed_loader.as_ref(), digest, fixed)),
                 None => {}
             }
         }
@@ -214,6 +218,15 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
             }
             Ok(())
         }
+    }
+}
+
+/// What becomes of a request for a change where there can be none: whether one would be needed.
+fn unchanged(loader: Option<&Loader>, running: Digest, fixed: &str) -> Outcome {
+    match loader.map(|loader| loader()) {
+        Some(Ok(plan)) if plan.digest() == running => Outcome::Unchanged(String::new()),
+        Some(Err(faults)) => Outcome::Refused(faults),
+        Some(Ok(_)) | None => Outcome::Refused(fixed.to_owned()),
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::catalog::{Catalog, Table};
 use crate::flow::Flows;
 use crate::metrics::Metrics;
+use crate::outputs::Outputs;
 use crate::plan::Plan;
-use crate::reload::Reloads;
+use crate::privileges::Privileges;
+use crate::reload::{Outcome, Reloads};
 use crate::time::Backlog;
 
 /// What a run shares.
@@ -25,6 +27,10 @@ pub struct Shared {
     pub flows: Flows,
     /// What became of changes while the run went on.
     pub reloads: Arc<Reloads>,
+    /// What SIGHUP opens again.
+    pub outputs: Outputs,
+    /// Rights that were kept when the run started.
+    pub privileges: Privileges,
     stopping: AtomicBool,
     aborted: AtomicBool,
     failure: Mutex<Option<Failure>>,
@@ -71,6 +77,12 @@ impl Shared {
             shared.metrics.node(&node.id, node.kind.name);
         }
         shared
+    }
+
+    /// Answers the request for a change that was taken, and opens outputs again if that was asked for too.
+    pub(crate) fn answer(&self, outcome: Outcome) {
+        let said = self.reloads.take_reopen().then(|| self.outputs.reopen()).flatten();
+        self.reloads.record(outcome.with_outputs(said));
     }
 
     /// Ends the run: sources stop, what they have received is processed or kept for the next run.

@@ -31,6 +31,7 @@ pub fn registry() -> Registry {
         Kind::of::<aggregate::Aggregate>(),
         Kind::of::<detect::rules::Rules>(),
         Kind::of::<sink::jsonl::Jsonl>(),
+        Kind::of::<sink::unix_socket::UnixSocket>(),
         Kind::of::<sink::parquet::Parquet>(),
         Kind::of::<sink::clickhouse::ClickHouse>(),
     ];

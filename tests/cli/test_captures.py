@@ -8,14 +8,14 @@ CAPTURE = RECORDING / "capture.pcap"
 
 
 class Captures(Case):
-    """pipelines/capture.yaml on each of them."""
+    """pipelines/hellos.yaml on each of them."""
 
     def run_on(self, capture):
         """The run, and the hellos it wrote."""
         hellos = self.directory / "hellos.jsonl"
         hellos.unlink(missing_ok=True)
         variables = {"CAPTURE": capture, "HELLOS": hellos}
-        run = self.engine("run", PIPELINES / "capture.yaml", environment=variables)
+        run = self.engine("run", PIPELINES / "hellos.yaml", environment=variables)
         return run, lines(hellos) if hellos.exists() else []
 
     def test_a_pcapng_file_gives_the_same_hellos(self):
@@ -53,13 +53,13 @@ class Captures(Case):
         for name, (content, says) in cases.items():
             with self.subTest(name):
                 run, _ = self.run_on(self.write(name, content))
-                self.assert_exit(run, REFUSED, says, "capture.yaml:")
+                self.assert_exit(run, REFUSED, says, "hellos.yaml:")
                 self.assertFalse((self.directory / "hellos.jsonl").exists())
 
     def test_a_missing_file_is_refused_with_its_place(self):
         """The message names the file."""
         run, _ = self.run_on(self.directory / "nowhere.pcap")
-        self.assert_exit(run, REFUSED, "nowhere.pcap", "capture.yaml:")
+        self.assert_exit(run, REFUSED, "nowhere.pcap", "hellos.yaml:")
 
     def test_a_capture_without_hellos_is_no_error(self):
         """A file of no packets is a capture all the same."""
@@ -69,7 +69,7 @@ class Captures(Case):
 
     def test_hellos_go_to_standard_output(self):
         """Only rows go there, so that they can be piped."""
-        run = self.engine("run", PIPELINES / "capture.yaml", environment={"CAPTURE": CAPTURE})
+        run = self.engine("run", PIPELINES / "hellos.yaml", environment={"CAPTURE": CAPTURE})
         self.assert_exit(run, OK)
         self.assertTrue(run.stdout.startswith('{"time":"'), run.stdout[:80])
         self.assertEqual(len(run.stdout.splitlines()), len(self.run_on(CAPTURE)[1]))

@@ -72,8 +72,8 @@ nodes:
         self.assert_exit(self.engine("run", self.directory / "nowhere.yaml"), REFUSED, "nowhere.yaml")
 
     def test_a_variable_that_is_not_set_is_named(self):
-        """capture.yaml needs CAPTURE."""
-        self.assert_exit(self.engine("validate", PIPELINES / "capture.yaml"), REFUSED, "`CAPTURE`", "capture.yaml:")
+        """hellos.yaml needs CAPTURE."""
+        self.assert_exit(self.engine("validate", PIPELINES / "hellos.yaml"), REFUSED, "`CAPTURE`", "hellos.yaml:")
 
     def test_wrong_usage(self):
         """As with other faults of the configuration."""

@@ -65,6 +65,13 @@ class Floods(Case):
         found = self.flood("hellos", 50_000)
         self.assertEqual((found["hellos"], found["flows_evicted"]), (50_100, 0))
 
+    def test_quic_initials(self) -> None:
+        """Halves of hellos of which the rest never comes, and Initial packets that nobody can open."""
+        found = self.flood("initials", 50_000)
+        self.assertEqual(found["hellos"], 100)
+        self.assertEqual(found["quic_initials"], 50_000)
+        self.assertEqual(found["packets_received"], 50_000 + 400)
+
 
 if __name__ == "__main__":
     unittest.main()

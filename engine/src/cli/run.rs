@@ -13,6 +13,7 @@ use super::{complain, load_with, logging, progress, signals, summary};
 use crate::cluster::{Cluster, Hosts};
 use crate::graph::mermaid;
 use crate::plan::{LoadOptions, Plan};
+use crate::privileges::Privileges;
 use crate::registry::Registry;
 use crate::reload::{Loader, Outcome};
 use crate::render::{FailureClass, Shared};
@@ -36,9 +37,20 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
             return Exit::Refused;
         }
     };
+    // Before any thread is started, so that none has more rights than it needs.
+    let own = cluster.as_ref().map_or(0, |together| together.cluster.process());
+    let privileges = match Privileges::restrict(&plan, own) {
+        Ok(privileges) => privileges,
+        Err(message) => {
+            complain(&message);
+            return Exit::Failed;
+        }
+    };
     let bar = progress::bar(args.quiet, args.log_format);
     logging::start(args.log_format, bar.clone());
-    let shared = Arc::new(Shared::new(&plan));
+    let mut shared = Shared::new(&plan);
+    shared.privileges = privileges;
+    let shared = Arc::new(shared);
     shared.catalog.set_graph(mermaid(&plan));
     let plan = Arc::new(plan);
     // Served tables are in the first of several processes.

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first one ends the run, the second one the process. SIGHUP: the pipeline is loaded again.
+//! SIGINT and SIGTERM: the first one ends the run, the second one the process. SIGHUP: the pipeline is loaded again, and
+//! files that sinks write to are opened again.
 
 use std::io;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(super) fn handle(runs: &[Arc<Shared>]) -> io::Result<Receiver<()>> {
                 tokio::select! {
                     _ = interrupt.recv() => break,
                     _ = terminate.recv() => break,
-                    _ = hangup.recv() => runs.iter().for_each(|shared| shared.reloads.request()),
+                    _ = hangup.recv() => runs.iter().for_each(|shared| shared.reloads.request_all()),
                 }
             };
             next().await;

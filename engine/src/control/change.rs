@@ -37,13 +37,8 @@ fn names(plan: &Plan, part: &Part) -> String {
 }
 
 impl Control {
-    /// Answers one request for a change.
-    pub(super) fn change(&mut self) {
-        let outcome = self.try_change();
-        self.shared.reloads.record(outcome);
-    }
-
-    fn try_change(&mut self) -> Outcome {
+    /// Loads the pipeline again and changes over to it.
+    pub(super) fn change(&mut self) -> Outcome {
         let Some(loader) = &self.loader else {
             return Outcome::Refused("this run has no pipeline file to load again".to_owned());
         };
@@ -52,7 +47,7 @@ impl Control {
             Err(faults) => return Outcome::Refused(faults),
         };
         match self.change_to(&plan) {
-            Ok(changed) if changed.is_empty() => Outcome::Unchanged,
+            Ok(changed) if changed.is_empty() => Outcome::Unchanged(String::new()),
             Ok(changed) => Outcome::Applied(changed.join("; ")),
             Err(reason) => Outcome::Refused(reason),
         }
@@ -77,8 +72,8 @@ impl Control {
         if nothing_new && old_sources.is_empty() && old_islands.is_empty() {
             return Ok(Vec::new());
         }
-        check_sources(plan, &receiving)?;
         check_writes(plan, &computing)?;
+        self.probe(plan, &receiving)?;
 
         let mut changed = Vec::new();
         let sources = self.change_sources(plan, receiving, &old_sources, &mut changed);
@@ -113,6 +108,15 @@ impl Control {
             self.shared.fail(format!("a change was refused, and a source of before cannot be started again: {why}"));
         }
         self.forget_logs();
+    }
+
+    /// Whether new sources can be opened beside those that run, before any of these is ended.
+    fn probe(&self, plan: &Plan, parts: &[(Option<Arc<Flow>>, Part)]) -> Result<(), String> {
+        for node in parts.iter().filter(|(kept, _)| kept.is_none()).flat_map(|(_, part)| &part.nodes) {
+            let node = &plan.nodes[*node];
+            node.node.probe(&self.shared.privileges).map_err(|why| format!("{}: {why}", node.id))?;
+        }
+        Ok(())
     }
 
     /// Ends the sources that are gone or changed, then starts those that are new or changed. Those that run then are
@@ -324,16 +328,6 @@ fn gates_of(flows: &[Arc<Flow>]) -> Vec<&Gate> {
 
 fn has_sinks(flow: &Flow) -> bool {
     flow.part.nodes.iter().any(|node| flow.plan.nodes[*node].outputs.is_empty())
-}
-
-/// Whether new sources could be opened beside those that run, before any of these is ended.
-fn check_sources(plan: &Plan, parts: &[(Option<Arc<Flow>>, Part)]) -> Result<(), String> {
-    let new = parts.iter().filter(|(kept, _)| kept.is_none());
-    for node in new.flat_map(|(_, part)| &part.nodes) {
-        let node = &plan.nodes[*node];
-        node.node.check_source().map_err(|why| format!("{}: {why}", node.id))?;
-    }
-    Ok(())
 }
 
 /// Whether what new sinks write to can be written, before anything is changed.

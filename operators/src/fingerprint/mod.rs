@@ -1,11 +1,12 @@
 //! `ja4-engine fingerprint`: one line a ClientHello, of capture files or of interfaces, without a pipeline.
 
 mod fields;
+mod live;
 mod output;
 
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, FromArgMatches, ValueEnum};
 use client_hello::{HelloExtractor, Limits, Tunnels};
@@ -15,13 +16,8 @@ use engine::render::{Failure, FailureClass};
 use self::fields::Field;
 use self::output::{Format, Output};
 use crate::source::bpf::{Filter, message};
-use crate::source::capture::Settings;
 use crate::source::packets::timestamp;
-
-/// Packets of one interface before the others are looked at.
-const BURST: usize = 4096;
-/// How long to sleep when no interface has packets.
-const SLEEP: Duration = Duration::from_millis(5);
+use crate::source::pcap_file::PcapFile;
 
 /// Print the TLS, QUIC and DTLS ClientHellos of capture files or interfaces with their fingerprints
 #[derive(Debug, Args)]
@@ -68,7 +64,7 @@ struct Options {
     /// Stop a capture after so many seconds
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
-    /// Print what happened to the packets on standard error, one counter a line
+    /// Print what happened to the packets on standard error, one counter a line, in place of the summary of a capture
     #[arg(long)]
     counters: bool,
 }
@@ -170,105 +166,89 @@ impl<W: Write> Work<W> {
     fn files(&mut self, options: &Options) -> Result<Exit, Stop> {
         let mut exit = Exit::Ok;
         for path in &options.files {
-            let shown = path.display().to_string();
-            let opened = match path.as_os_str() == "-" {
-                true => {
-                    pcap::Capture::from_file_with_precision("-", pcap::Precision::Nano).map_err(|error| message(&error))
-                }
-                false => crate::source::pcap::open(path),
+            let done = match path.as_os_str() == "-" || options.filter.is_some() {
+                true => self.by_libpcap(path, options)?,
+                false => match PcapFile::open(path) {
+                    Ok(Some(file)) => self.by_pieces(path, file)?,
+                    // Whatever it is, libpcap reads it or says why not.
+                    Ok(None) | Err(_) => self.by_libpcap(path, options)?,
+                },
             };
-            let filter = Filter::new(options.filter.clone(), Vec::new());
-            let capture = opened.and_then(|mut capture| filter.set(&mut capture).map(|()| capture));
-            let mut capture = match capture {
-                Ok(capture) => capture,
-                Err(error) => {
-                    exit = complain(&error, Exit::Failed);
-                    continue;
-                }
-            };
-            let linktype = capture.get_datalink().0;
-            if !client_hello::is_supported(linktype) {
-                exit = complain(&format!("{shown}: packets of linktype {linktype} cannot be decoded"), Exit::Failed);
-                continue;
+            if let Err(message) = done {
+                exit = complain(&message, Exit::Failed);
             }
-            let mut extractor = HelloExtractor::new(self.limits.clone());
-            loop {
-                match capture.next_packet() {
-                    Ok(packet) => self.packet(&mut extractor, linktype, &packet)?,
-                    Err(pcap::Error::NoMorePackets) => break,
-                    Err(error) => {
-                        // What stands before the break is as good as in a whole file.
-                        exit = complain(&format!("{shown} breaks off: {}", message(&error)), Exit::Failed);
-                        break;
-                    }
-                }
-                if self.left == 0 {
-                    break;
-                }
-            }
-            extractor.finish();
-            self.count(&extractor, &[]);
         }
         Ok(exit)
     }
 
-    /// Interfaces side by side, until the time or the number of hellos is over.
-    fn interfaces(&mut self, options: &Options) -> Result<Exit, Stop> {
-        let mut captures = Vec::new();
-        for interface in &options.interface {
-            let settings = Settings {
-                interface: interface.clone(),
-                filter: Filter::new(options.filter.clone(), Vec::new()),
-                snaplen: options.snaplen.into(),
-                promiscuous: options.promiscuous,
-                buffer_size: i32::try_from(options.buffer_size).unwrap_or(i32::MAX),
-            };
-            captures.push(settings.open()?);
-        }
-        let dropped = crate::source::capabilities::drop_all();
-        if let Err(error) = dropped {
-            complain(&format!("capabilities are kept: {error}"), Exit::Ok);
+    /// A file in the classic format. The inner error is what is wrong with the file.
+    fn by_pieces(&mut self, path: &Path, mut file: PcapFile<File>) -> Result<Result<(), String>, Stop> {
+        let linktype = file.linktype();
+        if let Err(message) = decodable(path, linktype) {
+            return Ok(Err(message));
         }
         let mut extractor = HelloExtractor::new(self.limits.clone());
-        let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        while self.left > 0 && end.is_none_or(|end| Instant::now() < end) {
-            let mut idle = true;
-            for (capture, interface) in captures.iter_mut().zip(&options.interface) {
-                let linktype = capture.get_datalink().0;
-                for _ in 0..BURST {
-                    match capture.next_packet() {
-                        Ok(packet) => self.packet(&mut extractor, linktype, &packet)?,
-                        Err(pcap::Error::TimeoutExpired) => break,
-                        Err(error) => {
-                            let text = format!("the capture on {interface} ended: {}", message(&error));
-                            return Err(Stop::Capture(text.into()));
-                        }
-                    }
-                    idle = false;
-                    if self.left == 0 {
-                        break;
-                    }
-                }
+        let outcome = loop {
+            match file.next() {
+                Ok(Some(packet)) => self.packet(&mut extractor, packet.time, linktype, packet.wire_len, packet.data)?,
+                Ok(None) => break Ok(()),
+                // What stands before the break is as good as in a whole file.
+                Err(error) => break Err(format!("{} breaks off: {error}", path.display())),
             }
-            self.output.flush()?;
-            if idle {
-                std::thread::sleep(SLEEP);
+            if self.left == 0 {
+                break Ok(());
             }
-        }
-        let mut kernel = [("kernel_received", 0), ("kernel_dropped", 0)];
-        for capture in &mut captures {
-            if let Ok(stats) = capture.stats() {
-                kernel[0].1 += u64::from(stats.received);
-                kernel[1].1 += u64::from(stats.dropped) + u64::from(stats.if_dropped);
-            }
-        }
-        self.count(&extractor, &kernel);
-        Ok(Exit::Ok)
+        };
+        extractor.finish();
+        self.count(&extractor, &[]);
+        Ok(outcome)
     }
 
-    fn packet(&mut self, extractor: &mut HelloExtractor, linktype: i32, packet: &pcap::Packet<'_>) -> Result<(), Stop> {
+    /// Any capture file that libpcap reads, and standard input; as [`Work::by_pieces`].
+    fn by_libpcap(&mut self, path: &Path, options: &Options) -> Result<Result<(), String>, Stop> {
+        let opened = match path.as_os_str() == "-" {
+            true => {
+                pcap::Capture::from_file_with_precision("-", pcap::Precision::Nano).map_err(|error| message(&error))
+            }
+            false => crate::source::pcap::open(path),
+        };
+        let filter = Filter::new(options.filter.clone(), Vec::new());
+        let opened = opened.and_then(|mut capture| filter.set(&mut capture).map(|()| capture));
+        let checked = opened.and_then(|capture| decodable(path, capture.get_datalink().0).map(|()| capture));
+        let mut capture = match checked {
+            Ok(capture) => capture,
+            Err(message) => return Ok(Err(message)),
+        };
+        let linktype = capture.get_datalink().0;
+        let mut extractor = HelloExtractor::new(self.limits.clone());
+        let outcome = loop {
+            match capture.next_packet() {
+                Ok(packet) => {
+                    let time = timestamp(packet.header);
+                    self.packet(&mut extractor, time, linktype, packet.header.len, packet.data)?;
+                }
+                Err(pcap::Error::NoMorePackets) => break Ok(()),
+                Err(error) => break Err(format!("{} breaks off: {}", path.display(), message(&error))),
+            }
+            if self.left == 0 {
+                break Ok(());
+            }
+        };
+        extractor.finish();
+        self.count(&extractor, &[]);
+        Ok(outcome)
+    }
+
+    fn packet(
+        &mut self,
+        extractor: &mut HelloExtractor,
+        time: i64,
+        linktype: i32,
+        wire_len: u32,
+        data: &[u8],
+    ) -> Result<(), Stop> {
         let mut written = Ok(());
-        extractor.packet(timestamp(packet.header), linktype, packet.data, packet.header.len, &mut |hello| {
+        extractor.packet(time, linktype, data, wire_len, &mut |hello| {
             if self.left > 0 && written.is_ok() {
                 self.left -= 1;
                 written = self.output.hello(&hello);
@@ -283,5 +263,12 @@ impl<W: Write> Work<W> {
                 let _ = writeln!(io::stderr(), "{name} {value}");
             }
         }
+    }
+}
+
+fn decodable(path: &Path, linktype: i32) -> Result<(), String> {
+    match client_hello::is_supported(linktype) {
+        true => Ok(()),
+        false => Err(format!("{}: packets of linktype {linktype} cannot be decoded", path.display())),
     }
 }

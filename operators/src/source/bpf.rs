@@ -10,8 +10,8 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Packets that pass `user` and are TCP or UDP from or to one of `ports`, or fragments, whose ports cannot be told;
-    /// none given, none asked for.
+    /// Packets that pass `user` and are TCP or UDP from or to one of `ports`, or whose ports cannot be told: fragments, and
+    /// IPv6 packets with extension headers. None given, none asked for.
     pub(crate) fn new(user: Option<String>, ports: Vec<u16>) -> Self {
         Self { user: user.filter(|text| !text.trim().is_empty()), ports }
     }
@@ -24,8 +24,8 @@ impl Filter {
             return vec![self.user.clone().unwrap_or_default()];
         }
         let ports: Vec<String> = self.ports.iter().map(|port| format!("tcp port {port} or udp port {port}")).collect();
-        // A fragment but the first has no ports; of IPv6 those are meant that begin with a fragment header.
-        let ports = format!("{} or (ip[6:2] & 0x1fff != 0) or (ip6[6] = 44)", ports.join(" or "));
+        // A fragment but the first has no ports, and libpcap does not look for them behind IPv6 extension headers.
+        let ports = format!("{} or (ip[6:2] & 0x1fff != 0) or {}", ports.join(" or "), extended());
         vec![format!("{prefix}({ports} or (vlan and ({ports} or (vlan and ({ports})))))"), format!("{prefix}({ports})")]
     }
 
@@ -56,6 +56,17 @@ impl Filter {
         last
     }
 }
+
+/// IPv6 packets that begin with an extension header, whatever comes behind it; but for ICMPv6, which every link has now
+/// and then behind hop-by-hop options (RFC 3810).
+fn extended() -> String {
+    let headers = EXTENSION_HEADERS.map(|header| format!("ip6[6] = {header}"));
+    format!("(({}) and ip6[40] != 58)", headers.join(" or "))
+}
+
+/// IPv6 headers behind which there may be a TCP segment or UDP datagram (IANA's list): hop-by-hop options, routing, fragment,
+/// authentication, destination options, mobility, host identity, shim6.
+const EXTENSION_HEADERS: [u8; 8] = [0, 43, 44, 51, 60, 135, 139, 140];
 
 /// libpcap's own words, without the wrapper's.
 pub(crate) fn message(error: &pcap::Error) -> String {
@@ -93,6 +104,30 @@ mod tests {
         for tags in 0..=2 {
             assert!(passes(&filter, &frame(tags, 443)) && passes(&filter, &frame(tags, 8443)), "{tags}");
             assert!(!passes(&filter, &frame(tags, 80)), "{tags}");
+        }
+    }
+
+    /// An Ethernet frame with `tags` VLAN tags and an IPv6 packet that begins with this header, and what is behind it.
+    fn frame6(tags: usize, next: u8, behind: u8) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        frame.extend([0x81, 0x00, 0, 7].repeat(tags));
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 28, next, 64]);
+        frame.extend([0x20; 32]);
+        frame.extend([behind, 0, 1, 4, 0, 0, 0, 0]);
+        frame.extend([0; 20]);
+        frame
+    }
+
+    #[test]
+    fn ipv6_packets_with_extension_headers_are_let_through() {
+        let filter = Filter::new(None, vec![443]);
+        for tags in 0..=2 {
+            for header in EXTENSION_HEADERS {
+                assert!(passes(&filter, &frame6(tags, header, 6)), "{tags} {header}");
+            }
+            // TCP and UDP to other ports, ICMPv6; ICMPv6 behind hop-by-hop options.
+            assert!([6, 17, 58].iter().all(|next| !passes(&filter, &frame6(tags, *next, 0))), "{tags}");
+            assert!(!passes(&filter, &frame6(tags, 0, 58)), "{tags}");
         }
     }
 

@@ -1,13 +1,15 @@
 //! A live capture: a thread that takes packets from the kernel and hands them over in chunks.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::batch::{Batch, Time};
 use engine::metrics::NodeMetrics;
+use engine::privileges::Privileges;
 use engine::render::{Failure, FailureClass};
 use engine::source::{Poll, Reader};
 use engine::spec::nearest;
@@ -33,13 +35,17 @@ const CHUNK: usize = 256 << 10;
 /// How many chunks wait at most; beyond, packets wait in the kernel's buffer and are then dropped and counted there.
 const QUEUE: usize = 32;
 
+/// How long packets that the kernel has, but has not handed over, are waited for when the capture is to end, and how long at
+/// most packets are taken that still come.
+pub(crate) const DRAIN: [Duration; 2] = [Duration::from_millis(2 * TIMEOUT_MS as u64), Duration::from_secs(1)];
+
 /// How often the kernel is asked for its counters.
 const STATS: Duration = Duration::from_secs(1);
 
-/// How an interface is opened.
+/// How interfaces are opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub interface: String,
+    pub interfaces: Vec<String>,
     pub filter: Filter,
     /// Bytes of a packet that are captured.
     pub snaplen: i32,
@@ -49,9 +55,23 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn open(&self) -> Result<Capture<Active>, Failure> {
-        let fault = |error| explain(&self.interface, &message(&error));
-        let mut capture = Capture::from_device(self.interface.as_str())
+    /// Opens all interfaces, in their order.
+    pub(crate) fn open(&self) -> Result<Vec<Capture<Active>>, Failure> {
+        self.interfaces.iter().map(|interface| self.open_one(interface)).collect()
+    }
+
+    /// The same, where the rights for it are.
+    pub(crate) fn open_with(&self, privileges: &Privileges) -> Result<Vec<Capture<Active>>, Failure> {
+        let settings = self.clone();
+        privileges.with(move || settings.open()).unwrap_or_else(|message| {
+            let message = format!("{} cannot be captured: {message}", self.interfaces.join(", "));
+            Err(Failure { class: FailureClass::Permission, message })
+        })
+    }
+
+    fn open_one(&self, interface: &str) -> Result<Capture<Active>, Failure> {
+        let fault = |error| explain(interface, &message(&error));
+        let mut capture = Capture::from_device(interface)
             .map_err(fault)?
             .promisc(self.promiscuous)
             .snaplen(self.snaplen)
@@ -61,9 +81,7 @@ impl Settings {
             .open()
             .and_then(Capture::setnonblock)
             .map_err(fault)?;
-        self.filter
-            .set(&mut capture)
-            .map_err(|error| format!("the filter does not suit {}: {error}", self.interface))?;
+        self.filter.set(&mut capture).map_err(|error| format!("the filter does not suit {interface}: {error}"))?;
         Ok(capture)
     }
 }
@@ -90,46 +108,92 @@ fn explain(interface: &str, message: &str) -> Failure {
     message.into()
 }
 
-/// Packets one after the other.
-#[derive(Default)]
+/// Packets of one interface, one after the other.
 struct Chunk {
+    linktype: i32,
     /// Time in ns, length on the wire, end of the bytes in `data`.
     heads: Vec<(i64, u32, usize)>,
     data: Vec<u8>,
 }
 
-/// Reads what the thread captures.
+/// Reads what the threads capture.
 pub(crate) struct Live {
     queue: Receiver<Result<Chunk, String>>,
     packets: Packets,
     stop: Arc<AtomicBool>,
-    drained: Arc<AtomicI64>,
+    /// For each interface.
+    drained: Vec<Arc<AtomicI64>>,
 }
 
 impl Live {
-    /// Opens the interface and starts the thread. `packets` makes the rows, given the linktype.
+    /// Opens the interfaces and starts a thread for each. `packets` makes the rows.
     pub(super) fn start(
         settings: &Settings,
+        privileges: &Privileges,
         metrics: &NodeMetrics,
-        packets: impl FnOnce(i32) -> Packets,
+        packets: Packets,
     ) -> Result<Self, Failure> {
-        let capture = settings.open()?;
-        let packets = packets(capture.get_datalink().0);
+        let captures = settings.open_with(privileges)?;
         let (sender, queue) = bounded(QUEUE);
         let stop = Arc::new(AtomicBool::new(false));
-        let drained = Arc::new(AtomicI64::new(0));
-        let thread = Thread {
-            capture,
-            sender,
-            stop: Arc::clone(&stop),
-            received: metrics.counter("kernel_received"),
-            dropped: metrics.counter("kernel_dropped"),
-            drained: Arc::clone(&drained),
-            interface: settings.interface.clone(),
-        };
-        let named = std::thread::Builder::new().name(format!("pcap {}", settings.interface));
-        named.spawn(move || thread.run()).map_err(|error| format!("no thread to capture with: {error}"))?;
+        let mut drained = Vec::with_capacity(captures.len());
+        let several = captures.len() > 1;
+        for (capture, interface) in captures.into_iter().zip(&settings.interfaces) {
+            drained.push(Arc::new(AtomicI64::new(0)));
+            let thread = Thread {
+                linktype: capture.get_datalink().0,
+                capture,
+                sender: sender.clone(),
+                stop: Arc::clone(&stop),
+                counters: Counters::new(metrics, several.then_some(interface)),
+                drained: drained.last().cloned().unwrap_or_default(),
+                interface: interface.clone(),
+            };
+            let named = std::thread::Builder::new().name(format!("pcap {interface}"));
+            named.spawn(move || thread.run()).map_err(|error| format!("no thread to capture with: {error}"))?;
+        }
         Ok(Self { queue, packets, stop, drained })
+    }
+}
+
+/// What the kernel has counted on an interface.
+struct Counters {
+    /// Received, dropped by the kernel, dropped by the interface: of the source, and of the interface alone if it has several.
+    shown: Vec<[Arc<AtomicU64>; 3]>,
+    last: [u32; 3],
+}
+
+impl Counters {
+    fn new(metrics: &NodeMetrics, interface: Option<&String>) -> Self {
+        const NAMES: [&str; 3] = ["kernel_received", "kernel_dropped", "interface_dropped"];
+        let mut shown = vec![NAMES.map(|name| metrics.counter(name))];
+        shown.extend(interface.map(|interface| NAMES.map(|name| metrics.counter(kept(format!("{name}:{interface}"))))));
+        Self { shown, last: [0; 3] }
+    }
+
+    /// The kernel counts from the start of the capture, in 32 bits.
+    fn take(&mut self, stats: pcap::Stat) {
+        let now = [stats.received, stats.dropped, stats.if_dropped];
+        for ((nth, now), last) in now.into_iter().enumerate().zip(&mut self.last) {
+            for shown in &self.shown {
+                shown[nth].fetch_add(now.wrapping_sub(*last).into(), Relaxed);
+            }
+            *last = now;
+        }
+    }
+}
+
+/// A text that lives as long as the process; each is kept once, so that changes of the pipeline do not pile them up.
+fn kept(name: String) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    match names.get(name.as_str()) {
+        Some(name) => name,
+        None => {
+            let name: &'static str = Box::leak(name.into_boxed_str());
+            names.insert(name);
+            name
+        }
     }
 }
 
@@ -138,13 +202,13 @@ impl Reader for Live {
         self.packets.look_at_clock();
         let poll = loop {
             // Before the queue is looked at: what is handed over in between counts for the next time.
-            let drained = self.drained.load(Acquire);
+            let drained = self.drained.iter().map(|drained| drained.load(Acquire)).min().unwrap_or(0);
             match self.queue.try_recv() {
                 Ok(chunk) => {
                     let chunk = chunk?;
                     let (mut start, mut full) = (0, false);
                     for (ns, wire_len, end) in chunk.heads {
-                        full |= self.packets.take(ns, wire_len, &chunk.data[start..end]);
+                        full |= self.packets.take(ns, chunk.linktype, wire_len, &chunk.data[start..end]);
                         start = end;
                     }
                     if full {
@@ -183,10 +247,10 @@ impl Drop for Live {
 /// The thread that captures.
 struct Thread {
     capture: Capture<Active>,
+    linktype: i32,
     sender: Sender<Result<Chunk, String>>,
     stop: Arc<AtomicBool>,
-    received: Arc<AtomicU64>,
-    dropped: Arc<AtomicU64>,
+    counters: Counters,
     /// Wall clock in ns: all packets that had come by then have been handed over. Time may pass up to here.
     drained: Arc<AtomicI64>,
     interface: String,
@@ -194,7 +258,8 @@ struct Thread {
 
 impl Thread {
     fn run(mut self) {
-        let (mut chunk, mut begun, mut asked) = (Chunk::default(), Instant::now(), Instant::now());
+        let (mut chunk, mut begun, mut asked) = (self.empty(), Instant::now(), Instant::now());
+        let mut ends: Option<Instant> = None;
         loop {
             let mut idle = false;
             let before = wall_clock_ns();
@@ -218,11 +283,15 @@ impl Thread {
                 Err(error) => Some(format!("the capture on {} ended: {}", self.interface, message(&error))),
             };
             let stopping = self.stop.load(Relaxed);
+            let ended = stopping && {
+                let since = ends.get_or_insert_with(Instant::now).elapsed();
+                since >= DRAIN[0] && idle || since >= DRAIN[1]
+            };
             if stopping || asked.elapsed() >= STATS {
                 self.count();
                 asked = Instant::now();
             }
-            if !chunk.heads.is_empty() && self.sender.send(Ok(std::mem::take(&mut chunk))).is_err() {
+            if !chunk.heads.is_empty() && self.sender.send(Ok(std::mem::replace(&mut chunk, self.empty()))).is_err() {
                 return;
             }
             if let Some(failure) = failure {
@@ -230,7 +299,7 @@ impl Thread {
                 let _ = self.sender.send(Err(failure));
                 return;
             }
-            if stopping {
+            if ended {
                 return;
             }
             if idle {
@@ -240,11 +309,13 @@ impl Thread {
         }
     }
 
-    /// The kernel counts from the start of the capture.
+    fn empty(&self) -> Chunk {
+        Chunk { linktype: self.linktype, heads: Vec::new(), data: Vec::new() }
+    }
+
     fn count(&mut self) {
         if let Ok(stats) = self.capture.stats() {
-            self.received.store(stats.received.into(), Relaxed);
-            self.dropped.store(u64::from(stats.dropped) + u64::from(stats.if_dropped), Relaxed);
+            self.counters.take(stats);
         }
     }
 }
@@ -252,6 +323,23 @@ impl Thread {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_add_up_over_interfaces_and_over_the_end_of_32_bits() {
+        let metrics = NodeMetrics::default();
+        let (one, other) = ("eth0".to_owned(), "eth1".to_owned());
+        let (mut one, mut other) = (Counters::new(&metrics, Some(&one)), Counters::new(&metrics, Some(&other)));
+        let stat = |received, dropped| pcap::Stat { received, dropped, if_dropped: 1 };
+        one.take(stat(u32::MAX, 1));
+        one.take(stat(4, 3));
+        other.take(stat(7, 0));
+        let named: Vec<(&str, u64)> = metrics.named();
+        let found = |name: &str| named.iter().find(|(found, _)| *found == name).map(|(_, value)| *value);
+        assert_eq!(found("kernel_received:eth0"), Some((1 << 32) + 4));
+        assert_eq!(found("kernel_received:eth1"), Some(7));
+        assert_eq!((found("kernel_received"), found("kernel_dropped")), (Some((1 << 32) + 11), Some(3)));
+        assert_eq!((found("interface_dropped"), found("kernel_dropped:eth0")), (Some(2), Some(3)));
+    }
 
     #[test]
     fn messages_say_what_to_do() {

@@ -1,13 +1,13 @@
 //! Where rows come from.
 
 pub(crate) mod bpf;
-pub(crate) mod capabilities;
 pub(crate) mod capture;
 pub mod file;
 mod intake;
 mod lines;
 pub(crate) mod packets;
 pub mod pcap;
+pub(crate) mod pcap_file;
 mod tail;
 pub mod unix_socket;
 
@@ -28,7 +28,7 @@ const PORTS: &[engine::registry::Port] = &[
 ];
 
 /// For options that are a duration or absent.
-fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     humantime_duration::deserialize(deserializer).map(Some)
 }
 

@@ -31,7 +31,6 @@ pub fn packet_schema() -> SchemaRef {
 #[derive(Debug)]
 pub(super) struct Packets {
     schema: SchemaRef,
-    linktype: i32,
     watermark: Watermark,
     on_time: Rows,
     late: Rows,
@@ -46,23 +45,18 @@ pub(super) struct Packets {
 struct Rows {
     times: Vec<i64>,
     seqs: Vec<u64>,
+    linktypes: Vec<i32>,
     wire: Vec<u32>,
     data: BinaryBuilder,
     bytes: usize,
 }
 
 impl Packets {
-    pub(super) fn new(
-        linktype: i32,
-        (lateness, tick): (Duration, Duration),
-        metrics: &Arc<NodeMetrics>,
-        resume: &Resume,
-    ) -> Self {
+    pub(super) fn new((lateness, tick): (Duration, Duration), metrics: &Arc<NodeMetrics>, resume: &Resume) -> Self {
         let mut watermark = Watermark::new(lateness, tick);
         watermark.resume(resume.watermark);
         let mut packets = Self {
             schema: packet_schema(),
-            linktype,
             watermark,
             on_time: Rows::default(),
             late: Rows::default(),
@@ -81,7 +75,7 @@ impl Packets {
     }
 
     /// Takes a packet; whether the batch is full now.
-    pub(super) fn take(&mut self, ns: i64, wire_len: u32, data: &[u8]) -> bool {
+    pub(super) fn take(&mut self, ns: i64, linktype: i32, wire_len: u32, data: &[u8]) -> bool {
         let seq = self.count;
         self.count += 1;
         NodeMetrics::add(&self.metrics.bytes, data.len());
@@ -95,6 +89,7 @@ impl Packets {
         };
         rows.times.push(ns);
         rows.seqs.push(seq);
+        rows.linktypes.push(linktype);
         rows.wire.push(wire_len);
         rows.data.append_value(data);
         rows.bytes += data.len();
@@ -125,7 +120,7 @@ impl Packets {
             let columns: Vec<ArrayRef> = vec![
                 time_array(std::mem::take(&mut rows.times)),
                 Arc::new(UInt64Array::from(std::mem::take(&mut rows.seqs))),
-                Arc::new(Int32Array::from(vec![self.linktype; rows.wire.len()])),
+                Arc::new(Int32Array::from(std::mem::take(&mut rows.linktypes))),
                 Arc::new(UInt32Array::from(std::mem::take(&mut rows.wire))),
                 Arc::new(rows.data.finish()),
             ];

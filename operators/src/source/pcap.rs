@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::plan::PlanContext;
+use engine::privileges::{Need, Privileges};
 use engine::registry::{Inputs, Node, Operator, Port, Recorded};
 use engine::render::{BuildContext, Shared};
 use engine::source::{Poll, Reader, source};
@@ -15,7 +16,7 @@ use pcap::{Capture, Linktype, Offline, Precision};
 
 use super::bpf::{Filter, message};
 use super::capture::{Live, Settings};
-use super::packets::{Packets, packet_schema};
+use super::packets::{Packets, packet_schema, timestamp};
 
 /// Bytes of a packet's header in a pcap file.
 const PACKET_HEADER: u64 = 16;
@@ -27,6 +28,17 @@ pub struct Options {
     file: Option<Located<PathBuf>>,
     /// The network interface to capture on, or `any`. Needs root or CAP_NET_RAW. Default: none.
     interface: Option<Located<String>>,
+    /// Several interfaces, in place of `interface`: one stream of packets, with one watermark. The kernel's counters are
+    /// also shown for each, such as `kernel_dropped:eth0`. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    interfaces: Option<Located<Vec<Located<String>>>>,
+    /// Whether the run keeps CAP_NET_RAW, in one thread that does nothing but open interfaces, so that a pipeline that is
+    /// changed while it runs may capture elsewhere. If false for all sources it is given up when they are open; a change
+    /// of such a source is then refused. All other capabilities are given up at the start of any run that captures.
+    /// Default true.
+    #[serde(default = "yes")]
+    keep_capability: bool,
     /// Ports of the servers; TCP and UDP from and to them and fragments are read, with up to two VLAN tags. An empty list means all
     /// packets. Default [443, 8443], or all packets that pass `filter` if there is one.
     ports: Option<Vec<u16>>,
@@ -49,6 +61,10 @@ pub struct Options {
     lateness: Option<Duration>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn default_snaplen() -> u16 {
     u16::MAX
 }
@@ -62,11 +78,12 @@ pub struct PcapSource {
     input: Input,
     lateness: Duration,
     tick: Duration,
+    keep_capability: bool,
 }
 
 enum Input {
     File { path: PathBuf, filter: Filter },
-    Interface(Settings),
+    Interfaces(Settings),
 }
 
 impl Operator for PcapSource {
@@ -78,7 +95,7 @@ impl Operator for PcapSource {
     const RECORDED: Option<Recorded> = Some(Recorded {
         kind: Self::KIND,
         path: "file",
-        without: &["interface", "snaplen", "promiscuous", "buffer_size"],
+        without: &["interface", "interfaces", "keep_capability", "snaplen", "promiscuous", "buffer_size"],
     });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
@@ -89,38 +106,72 @@ impl Operator for PcapSource {
         };
         let filter_span = options.filter.as_ref().map_or(context.span, |filter| filter.span);
         let filter = Filter::new(options.filter.map(|filter| filter.value), ports);
-        let (input, lateness) = match (options.file, options.interface) {
+        let interfaces = interfaces(options.interface, options.interfaces, context)?;
+        let (input, lateness) = match (options.file, interfaces) {
             (Some(file), None) => {
                 let path = context.path(&file.value);
                 let capture = open(&path).map_err(|message| context.error(file.span, message)).ok()?;
                 compiles(&filter, &capture, filter_span, context)?;
                 (Input::File { path, filter }, Duration::from_secs(60))
             }
-            (None, Some(interface)) => {
+            (None, Some(interfaces)) => {
                 // Which linktype the interface has is known when it is opened; nearly all have Ethernet's.
                 let dead =
-                    Capture::dead(Linktype::ETHERNET).map_err(|e| context.error(interface.span, message(&e))).ok()?;
+                    Capture::dead(Linktype::ETHERNET).map_err(|e| context.error(interfaces.span, message(&e))).ok()?;
                 compiles(&filter, &dead, filter_span, context)?;
                 let settings = Settings {
-                    interface: interface.value,
+                    interfaces: interfaces.value,
                     filter,
                     snaplen: options.snaplen.into(),
                     promiscuous: options.promiscuous,
                     buffer_size: i32::try_from(options.buffer_size).unwrap_or(i32::MAX),
                 };
-                (Input::Interface(settings), Duration::from_millis(500))
+                (Input::Interfaces(settings), Duration::from_millis(500))
             }
-            (Some(_), Some(interface)) => {
-                context.error(interface.span, "packets come from `file` or from `interface`; leave out one of the two");
+            (Some(_), Some(interfaces)) => {
+                context
+                    .error(interfaces.span, "packets come from `file` or from an interface; leave out one of the two");
                 return None;
             }
             (None, None) => {
-                context.error(context.span, "the source needs `file` or `interface`");
+                context.error(context.span, "the source needs `file` or `interface` (or `interfaces`)");
                 return None;
             }
         };
-        Some(Box::new(Self { input, lateness: options.lateness.unwrap_or(lateness), tick: context.tick }))
+        let (lateness, tick) = (options.lateness.unwrap_or(lateness), context.tick);
+        Some(Box::new(Self { input, lateness, tick, keep_capability: options.keep_capability }))
     }
+}
+
+/// The interfaces to capture on. `None` if what is written makes no sense, which is reported; an inner `None` if none is.
+fn interfaces(
+    one: Option<Located<String>>,
+    several: Option<Located<Vec<Located<String>>>>,
+    context: &mut PlanContext<'_>,
+) -> Option<Option<Located<Vec<String>>>> {
+    let (names, span) = match (one, several) {
+        (None, None) => return Some(None),
+        (Some(one), None) => (vec![Located { span: one.span, value: one.value }], None),
+        (None, Some(several)) => (several.value, Some(several.span)),
+        (Some(_), Some(several)) => {
+            context.error(several.span, "`interface` is for one, `interfaces` for several; leave out one of the two");
+            return None;
+        }
+    };
+    let Some(first) = names.first() else {
+        context.error(span.unwrap_or(context.span), "there is no interface in the list");
+        return None;
+    };
+    let span = span.unwrap_or(first.span);
+    for (nth, name) in names.iter().enumerate() {
+        let twice = names[..nth].iter().any(|other| other.value == name.value);
+        if twice || names.len() > 1 && name.value == "any" {
+            let fault = if twice { "is listed twice" } else { "has the packets of all interfaces already" };
+            context.error(name.span, format!("`{}` {fault}: each packet would come twice", name.value));
+            return None;
+        }
+    }
+    Some(Some(Located { span, value: names.into_iter().map(|name| name.value).collect() }))
 }
 
 /// Reports a filter that cannot be compiled.
@@ -159,7 +210,7 @@ impl Node for PcapSource {
 
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let resume = context.resume();
-        let packets = |linktype| Packets::new(linktype, (self.lateness, self.tick), &context.metrics, &resume);
+        let packets = || Packets::new((self.lateness, self.tick), &context.metrics, &resume);
         match &self.input {
             Input::File { path, filter } => source(context, 1, || {
                 let mut capture = open(path)?;
@@ -167,7 +218,8 @@ impl Node for PcapSource {
                 let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
                 context.shared.progress.total.fetch_add(bytes, Relaxed);
                 Ok(FileReader {
-                    packets: packets(capture.get_datalink().0),
+                    packets: packets(),
+                    linktype: capture.get_datalink().0,
                     capture,
                     unread: bytes,
                     shared: Arc::clone(&context.shared),
@@ -176,8 +228,8 @@ impl Node for PcapSource {
                     stopping: false,
                 })
             }),
-            Input::Interface(settings) => source(context, 1, || {
-                Live::start(settings, &context.metrics, packets).map_err(|failure| {
+            Input::Interfaces(settings) => source(context, 1, || {
+                Live::start(settings, &context.shared.privileges, &context.metrics, packets()).map_err(|failure| {
                     // Noted with its class before `source` reports the text: the first report counts.
                     context.failure_as()(failure.class, failure.message.clone());
                     failure.message
@@ -194,7 +246,18 @@ impl Node for PcapSource {
     }
 
     fn is_live(&self) -> bool {
-        matches!(self.input, Input::Interface(_))
+        matches!(self.input, Input::Interfaces(_))
+    }
+
+    fn needs(&self) -> Option<Need> {
+        self.is_live().then_some(if self.keep_capability { Need::CaptureAlways } else { Need::Capture })
+    }
+
+    fn probe(&self, privileges: &Privileges) -> Result<(), String> {
+        match &self.input {
+            Input::Interfaces(settings) => settings.open_with(privileges).map(drop).map_err(|failure| failure.message),
+            Input::File { .. } => Ok(()),
+        }
     }
 
     fn yields_facts(&self) -> bool {
@@ -205,6 +268,7 @@ impl Node for PcapSource {
 /// Reads a file on the worker that owns the source.
 struct FileReader {
     capture: Capture<Offline>,
+    linktype: i32,
     packets: Packets,
     /// Bytes of the file that progress does not show as read yet.
     unread: u64,
@@ -240,7 +304,7 @@ impl FileReader {
             match self.capture.next_packet() {
                 Ok(packet) => {
                     read += PACKET_HEADER + packet.data.len() as u64;
-                    if self.packets.take(super::packets::timestamp(packet.header), packet.header.len, packet.data) {
+                    if self.packets.take(timestamp(packet.header), self.linktype, packet.header.len, packet.data) {
                         break Poll::Ready;
                     }
                 }

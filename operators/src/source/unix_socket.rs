@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
+use engine::privileges::Privileges;
 use engine::registry::{Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
 use engine::source::{Poll, Reader, source};
@@ -177,7 +178,7 @@ impl Node for UnixSocket {
         true
     }
 
-    fn check_source(&self) -> Result<(), String> {
+    fn probe(&self, _: &Privileges) -> Result<(), String> {
         only_a_socket(&self.path)?;
         // Beside it, under a name no longer than most: a socket of its own name would be taken from who has it.
         let probe = self.path.with_file_name(format!(".{}", std::process::id()));

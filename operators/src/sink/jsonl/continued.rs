@@ -2,8 +2,9 @@
 //! length. What stands behind that length after a crash is cut off and written again.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,13 +13,15 @@ use engine::batch::{Batch, Stream, Time};
 use engine::flow::{Outlet, Turn};
 use engine::ledger::{Confirmed, Ledger};
 use engine::metrics::NodeMetrics;
+use engine::outputs::Reopen;
 use engine::render::BuildContext;
 use serde_json::json;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
-use super::Format;
+use super::log_file::{LogFile, Rotation};
+use crate::sink::written::Format;
 
 /// Lines are made durable, and confirmed, at most this often.
 const CONFIRM: Duration = Duration::from_millis(200);
@@ -33,38 +36,53 @@ const CLOSED: Time = Time::MAX;
 pub(super) struct Continued {
     /// `None` is standard output, which takes what it gets.
     path: Option<PathBuf>,
+    /// Whether what is in a file of which nothing was confirmed stays.
+    append: bool,
+    rotation: Rotation,
+    metrics: Arc<NodeMetrics>,
     state: Mutex<State>,
 }
 
 struct State {
     ledger: Ledger,
     /// `None` until nobody else writes to the file any more.
-    file: Option<Box<dyn Target>>,
+    file: Option<Target>,
+    /// All that is to be written here is.
+    over: bool,
     /// Up to where each worker has handed its ticks over.
     closed: Vec<Time>,
     /// Complete ticks of some workers.
     waiting: BTreeMap<(Time, usize), Vec<u8>>,
     /// Every tick before this is in the file.
     written: Time,
-    bytes: u64,
     confirmed: Time,
     synced: Instant,
 }
 
 /// What lines are written to.
-trait Target: Write + Send {
-    fn sync(&mut self) -> std::io::Result<()>;
+enum Target {
+    File(LogFile),
+    StandardOutput,
 }
 
-impl Target for File {
-    fn sync(&mut self) -> std::io::Result<()> {
-        self.sync_data()
+impl Target {
+    fn write(&mut self, tick: Time, text: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write(tick, text),
+            Self::StandardOutput => io::stdout().lock().write_all(text),
+        }
     }
-}
 
-impl Target for std::io::Stdout {
-    fn sync(&mut self) -> std::io::Result<()> {
-        self.flush()
+    fn sync(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.sync(),
+            Self::StandardOutput => io::stdout().lock().flush(),
+        }
+    }
+
+    /// Whether the file should be put aside before lines of `tick` are written.
+    fn is_due(&self, tick: Time) -> bool {
+        matches!(self, Self::File(file) if file.is_due(tick))
     }
 }
 
@@ -140,18 +158,24 @@ struct Step {
 }
 
 impl Continued {
-    pub(super) fn new(path: Option<PathBuf>, ledger: Ledger, workers: usize) -> Self {
+    pub(super) fn new(
+        path: Option<PathBuf>,
+        ledger: Ledger,
+        workers: usize,
+        (append, rotation): (bool, Rotation),
+        metrics: &Arc<NodeMetrics>,
+    ) -> Self {
         let state = State {
             ledger,
             file: None,
+            over: false,
             closed: vec![0; workers],
             waiting: BTreeMap::new(),
             written: 0,
-            bytes: 0,
             confirmed: 0,
             synced: Instant::now(),
         };
-        Self { path, state: Mutex::new(state) }
+        Self { path, append, rotation, metrics: Arc::clone(metrics), state: Mutex::new(state) }
     }
 
     /// Opens the file, once, and cuts it to what was confirmed; ticks before `from` are not written.
@@ -161,15 +185,13 @@ impl Continued {
             // Another run or another dataflow may have confirmed more since the ledger was read.
             state.ledger.refresh()?;
             state.written = state.ledger.upto().max(from);
-            let (file, bytes): (Box<dyn Target>, u64) = match &self.path {
-                None => (Box::new(std::io::stdout()), 0),
-                Some(path) => {
-                    let (file, bytes) = go_on(path, state.ledger.confirmed())
-                        .map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
-                    (Box::new(file), bytes)
-                }
-            };
-            (state.file, state.bytes) = (Some(file), bytes);
+            state.file = Some(match &self.path {
+                None => Target::StandardOutput,
+                Some(path) => Target::File(
+                    go_on(path, state.ledger.confirmed(), self.append, self.rotation, &self.metrics)
+                        .map_err(|error| format!("{} cannot be opened: {error}", path.display()))?,
+                ),
+            });
             state.confirm(self.path.as_deref())?;
         }
         outlet.opened();
@@ -208,7 +230,7 @@ impl Continued {
         }
         let closed = state.closed.iter().min().copied().unwrap_or(frontier);
         let upto = closed.min(range.end);
-        let bytes = state.write(upto).map_err(|error| self.cannot(&error))?;
+        let bytes = state.write(upto, self.path.as_deref())?;
         NodeMetrics::add(&metrics.bytes, bytes);
         let ends = upto >= range.end;
         let due = state.synced.elapsed() >= CONFIRM || outlet.is_parking() || ends || closed == CLOSED;
@@ -217,6 +239,7 @@ impl Continued {
         }
         let confirmed = state.confirmed >= state.written;
         if ends && confirmed {
+            state.over = true;
             outlet.finished();
             outlet.parked();
             return Ok(Step { hold: frontier, again: false });
@@ -230,31 +253,63 @@ impl Continued {
         let waits = frontier >= range.end || frontier == CLOSED || !confirmed;
         Ok(Step { hold: state.confirmed.min(frontier), again: waits })
     }
+}
 
-    fn cannot(&self, error: &std::io::Error) -> String {
-        let name = self.path.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
-        format!("{name} cannot be written: {error}")
+impl Reopen for Continued {
+    fn reopen(&self) -> Result<bool, String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.over || !matches!(state.file, Some(Target::File(_))) {
+            return Ok(false);
+        }
+        // What has been written stays in the file that was moved, and must not be written again.
+        state.confirm(self.path.as_deref())?;
+        if let Some(Target::File(file)) = &mut state.file {
+            file.reopen().map_err(|error| cannot(self.path.as_deref(), "opened", &error))?;
+        }
+        state.confirm(self.path.as_deref())?;
+        Ok(true)
     }
+}
+
+fn cannot(path: Option<&Path>, what: &str, error: &io::Error) -> String {
+    let name = path.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
+    format!("{name} cannot be {what}: {error}")
 }
 
 impl State {
     /// Writes the ticks before `upto`, all of which are complete on all workers.
-    fn write(&mut self, upto: Time) -> std::io::Result<usize> {
+    fn write(&mut self, upto: Time, path: Option<&Path>) -> Result<usize, String> {
         let mut bytes = 0;
-        while let Some(entry) = self.waiting.first_entry().filter(|entry| entry.key().0 < upto) {
-            let ((tick, _), text) = entry.remove_entry();
+        while let Some(tick) = self.waiting.first_key_value().map(|((tick, _), _)| *tick).filter(|tick| *tick < upto) {
+            // A tick's lines stay together.
+            if self.written <= tick {
+                self.rotate(tick, path)?;
+            }
+            let Some((_, text)) = self.waiting.pop_first() else { break };
             if let Some(file) = &mut self.file {
-                file.write_all(&text)?;
+                file.write(tick, &text).map_err(|error| cannot(path, "written", &error))?;
             }
             bytes += text.len();
             self.written = self.written.max(tick.saturating_add(1));
         }
-        self.bytes += bytes as u64;
         // At the end of all input a later run may still add ticks, behind the last one.
         if upto != CLOSED {
+            self.rotate(upto, path)?;
             self.written = self.written.max(upto);
         }
         Ok(bytes)
+    }
+
+    /// Begins another file if it is time for it. What is put aside is confirmed first, and the new file's length after.
+    fn rotate(&mut self, tick: Time, path: Option<&Path>) -> Result<(), String> {
+        if !self.file.as_ref().is_some_and(|file| file.is_due(tick)) {
+            return Ok(());
+        }
+        self.confirm(path)?;
+        if let Some(Target::File(file)) = &mut self.file {
+            file.rotate().map_err(|error| cannot(path, "put aside", &error))?;
+        }
+        self.confirm(path)
     }
 
     /// Makes the lines durable, then notes that they are.
@@ -262,44 +317,75 @@ impl State {
         if let Some(file) = &mut self.file {
             file.sync().map_err(|error| format!("the lines cannot be made durable: {error}"))?;
         }
-        let detail = json!({ "path": path.map(|path| path.display().to_string()), "bytes": self.bytes });
+        let mut detail = json!({ "path": path.map(|path| path.display().to_string()) });
+        if let Some(Target::File(file)) = &self.file {
+            detail["bytes"] = file.bytes().into();
+            detail["inode"] = file.inode().into();
+            detail["since"] = file.since().into();
+        }
         self.ledger.confirm(Confirmed { upto: self.written, detail })?;
         (self.confirmed, self.synced) = (self.written, Instant::now());
         Ok(())
     }
 }
 
-/// Opens a file behind what was confirmed; a file that nothing was confirmed of is emptied.
-fn go_on(path: &Path, confirmed: Option<&Confirmed>) -> std::io::Result<(File, u64)> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent)?;
-    }
-    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+/// Opens a file behind what was confirmed; a file that nothing was confirmed of is emptied, unless it is appended to.
+fn go_on(
+    path: &Path,
+    confirmed: Option<&Confirmed>,
+    append: bool,
+    rotation: Rotation,
+    metrics: &NodeMetrics,
+) -> io::Result<LogFile> {
     // By its name alone: the folder may have been moved together with the spool.
     let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
     let same = |confirmed: &&Confirmed| {
         confirmed.detail["path"].as_str().is_some_and(|other| name(Path::new(other)) == name(path))
     };
-    let bytes = confirmed.filter(same).and_then(|confirmed| confirmed.detail["bytes"].as_u64()).unwrap_or(0);
-    if !file.metadata()?.is_file() {
-        return Ok((file, bytes));
+    let Some(detail) = confirmed.filter(same).map(|confirmed| &confirmed.detail) else {
+        return LogFile::open(path, (!append).then_some(0), None, rotation, metrics);
+    };
+    let (bytes, since) = (detail["bytes"].as_u64().unwrap_or(0), detail["since"].as_u64());
+    if let Some(moved) = detail["inode"].as_u64().and_then(|inode| moved(path, inode)) {
+        // It was put aside since, by us or by another program: what follows goes into the file that has the name now.
+        let file = OpenOptions::new().write(true).open(&moved)?;
+        if file.metadata()?.len() > bytes {
+            file.set_len(bytes)?;
+        }
+        return LogFile::open(path, None, None, rotation, metrics);
     }
-    let length = file.metadata()?.len();
-    if length < bytes {
-        tracing::warn!(path = %path.display(), length, expected = bytes, "the file is shorter than what was written to it");
+    let file = LogFile::open(path, Some(bytes), since, rotation, metrics)?;
+    if file.bytes() < bytes && fs::metadata(path)?.is_file() {
+        tracing::warn!(path = %path.display(), length = file.bytes(), expected = bytes, "the file is shorter than what was written to it");
     }
-    let bytes = bytes.min(length);
-    file.set_len(bytes)?;
-    file.seek(SeekFrom::Start(bytes))?;
-    Ok((file, bytes))
+    Ok(file)
+}
+
+/// The file with this number beside `path`, if it has another name now.
+fn moved(path: &Path, inode: u64) -> Option<PathBuf> {
+    if fs::metadata(path).is_ok_and(|metadata| metadata.ino() == inode) {
+        return None;
+    }
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let same =
+        |entry: &fs::DirEntry| entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.ino() == inode);
+    fs::read_dir(folder).ok()?.flatten().find(same).map(|entry| entry.path())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn confirmed(path: &Path, bytes: u64) -> Confirmed {
-        Confirmed { upto: 1, detail: json!({ "path": path.display().to_string(), "bytes": bytes }) }
+    fn confirmed(path: &Path, bytes: u64, inode: Option<u64>) -> Confirmed {
+        Confirmed { upto: 1, detail: json!({ "path": path.display().to_string(), "bytes": bytes, "inode": inode }) }
+    }
+
+    fn opened(path: &Path, confirmed: Option<&Confirmed>, append: bool) -> LogFile {
+        go_on(path, confirmed, append, Rotation::default(), &NodeMetrics::default()).expect("opens")
+    }
+
+    fn text(path: &Path) -> String {
+        fs::read_to_string(path).expect("readable")
     }
 
     #[test]
@@ -308,18 +394,32 @@ mod tests {
         let path = dir.path().join("rows.jsonl");
         fs::write(&path, "confirmed\ntorn").expect("written");
         let before = Path::new("/elsewhere/rows.jsonl");
-        let (mut file, bytes) = go_on(&path, Some(&confirmed(before, 10))).expect("opens");
-        file.write_all(b"next\n").expect("written");
-        assert_eq!((bytes, fs::read_to_string(&path).expect("readable").as_str()), (10, "confirmed\nnext\n"));
+        let mut file = opened(&path, Some(&confirmed(before, 10, None)), false);
+        assert_eq!(file.bytes(), 10);
+        file.write(1, b"next\n").expect("written");
+        assert_eq!(text(&path), "confirmed\nnext\n");
     }
 
     #[test]
-    fn a_file_that_nothing_was_confirmed_of_is_emptied() {
+    fn a_file_that_was_moved_before_a_crash_is_cut_where_it_is_now() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, moved) = (dir.path().join("rows.jsonl"), dir.path().join("rows.jsonl.1"));
+        fs::write(&moved, "confirmed\ntorn").expect("written");
+        fs::write(&path, "by another\n").expect("written");
+        let inode = fs::metadata(&moved).expect("there").ino();
+        let mut file = opened(&path, Some(&confirmed(&path, 10, Some(inode))), false);
+        file.write(1, b"next\n").expect("written");
+        assert_eq!((text(&moved).as_str(), text(&path).as_str()), ("confirmed\n", "by another\nnext\n"));
+    }
+
+    #[test]
+    fn a_file_that_nothing_was_confirmed_of_is_emptied_unless_it_is_appended_to() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("new/rows.jsonl");
-        assert_eq!(go_on(&path, None).expect("opens").1, 0);
+        assert_eq!(opened(&path, None, false).bytes(), 0);
         fs::write(&path, "old").expect("written");
-        assert_eq!(go_on(&path, Some(&confirmed(Path::new("other.jsonl"), 2))).expect("opens").1, 0);
-        assert_eq!(fs::read(&path).expect("readable"), b"");
+        assert_eq!(opened(&path, None, true).bytes(), 3);
+        assert_eq!(opened(&path, Some(&confirmed(Path::new("other.jsonl"), 2, None)), false).bytes(), 0);
+        assert_eq!(text(&path), "");
     }
 }

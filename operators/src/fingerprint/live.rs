@@ -1,0 +1,185 @@
+//! Hellos of interfaces, until the time or the number of hellos is over, or until SIGINT or SIGTERM.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use client_hello::{Counters, HelloExtractor};
+use engine::cli::Exit;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Options, Stop, Work, complain};
+use crate::source::bpf::{Filter, message};
+use crate::source::capture::{DRAIN, Settings};
+use crate::source::packets::timestamp;
+
+/// Packets of one interface before the others are looked at.
+const BURST: usize = 4096;
+
+/// How long to sleep when no interface has packets.
+const SLEEP: Duration = Duration::from_millis(5);
+
+impl<W: Write> Work<W> {
+    /// Interfaces side by side.
+    pub(super) fn interfaces(&mut self, options: &Options) -> Result<Exit, Stop> {
+        let settings = Settings {
+            interfaces: options.interface.clone(),
+            filter: Filter::new(options.filter.clone(), Vec::new()),
+            snaplen: options.snaplen.into(),
+            promiscuous: options.promiscuous,
+            buffer_size: i32::try_from(options.buffer_size).unwrap_or(i32::MAX),
+        };
+        let mut captures = settings.open()?;
+        // Before a thread is started, which would keep what it has.
+        if let Err(error) = engine::privileges::give_up_all() {
+            complain(&error, Exit::Ok);
+        }
+        let stop = signalled().map_err(|error| Stop::Capture(format!("signals cannot be handled: {error}").into()))?;
+        let mut extractor = HelloExtractor::new(self.limits.clone());
+        let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let mut outcome = Ok(());
+        let mut ends: Option<Instant> = None;
+        while outcome.is_ok() && self.left > 0 {
+            let stopping = stop.load(Relaxed) || end.is_some_and(|end| Instant::now() >= end);
+            let mut idle = true;
+            for (capture, interface) in captures.iter_mut().zip(&options.interface) {
+                let linktype = capture.get_datalink().0;
+                for _ in 0..BURST {
+                    match capture.next_packet() {
+                        Ok(packet) => {
+                            let (time, wire_len) = (timestamp(packet.header), packet.header.len);
+                            outcome = self.packet(&mut extractor, time, linktype, wire_len, packet.data);
+                        }
+                        Err(pcap::Error::TimeoutExpired) => break,
+                        Err(error) => {
+                            let text = format!("the capture on {interface} ended: {}", message(&error));
+                            outcome = Err(Stop::Capture(text.into()));
+                        }
+                    }
+                    idle = false;
+                    if self.left == 0 || outcome.is_err() {
+                        break;
+                    }
+                }
+            }
+            outcome = outcome.and_then(|()| Ok(self.output.flush()?));
+            // What the kernel has received is still decoded.
+            if stopping {
+                let since = ends.get_or_insert_with(Instant::now).elapsed();
+                if since >= DRAIN[0] && idle || since >= DRAIN[1] {
+                    break;
+                }
+            }
+            if idle {
+                std::thread::sleep(SLEEP);
+            }
+        }
+        let mut kernel = Vec::with_capacity(captures.len());
+        for (capture, interface) in captures.iter_mut().zip(&options.interface) {
+            match capture.stats() {
+                Ok(stats) => kernel.push((interface.as_str(), [stats.received, stats.dropped, stats.if_dropped])),
+                Err(error) => {
+                    complain(&format!("no counters of {interface}: {}", message(&error)), Exit::Ok);
+                }
+            }
+        }
+        let total = |nth: usize| kernel.iter().map(|(_, counts)| u64::from(counts[nth])).sum::<u64>();
+        if self.counters {
+            let named = [("kernel_received", total(0)), ("kernel_dropped", total(1)), ("interface_dropped", total(2))];
+            self.count(&extractor, &named);
+        } else {
+            // Standard error may be gone together with the terminal.
+            let _ = io::stderr().write_all(summary(&kernel, extractor.counters()).as_bytes());
+        }
+        outcome.map(|()| Exit::Ok)
+    }
+}
+
+/// What a capture has seen, for people.
+fn summary(kernel: &[(&str, [u32; 3])], counters: &Counters) -> String {
+    let mut text = String::new();
+    for (interface, [received, dropped, by_interface]) in kernel {
+        // Writing to a text cannot fail.
+        let _ = writeln!(
+            text,
+            "{interface}: {received} packets received, {dropped} dropped by the kernel, {by_interface} dropped by the interface"
+        );
+    }
+    let _ = writeln!(text, "{} packets decoded, {} hellos", counters.packets_received, counters.hellos);
+    let rejects: Vec<String> = counters
+        .iter()
+        .filter(|(name, count)| *count > 0 && REJECTS.contains(name))
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    if !rejects.is_empty() {
+        let _ = writeln!(text, "rejected or given up: {}", rejects.join(", "));
+    }
+    text
+}
+
+/// Counters of what could have been a hello and is none.
+const REJECTS: [&str; 14] = [
+    "unknown_link",
+    "truncated",
+    "malformed",
+    "fragments_incomplete",
+    "quic_undecryptable",
+    "overlap_conflicts",
+    "segment_exceeded_count",
+    "buffer_exceeded_count",
+    "flows_evicted_syn",
+    "flows_evicted",
+    "incomplete_hellos",
+    "not_tls",
+    "malformed_hellos",
+    "other_ports",
+];
+
+/// A flag that the first SIGINT or SIGTERM sets; the second one ends the process.
+fn signalled() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _guard = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let flag = Arc::clone(&stop);
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            for _ in 0..2 {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if flag.swap(true, Relaxed) {
+                    std::process::exit(i32::from(Exit::Aborted as u8));
+                }
+            }
+        });
+    })?;
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_names_interfaces_and_only_rejects_that_there_were() {
+        let counters = Counters { packets_received: 9, hellos: 2, malformed: 1, non_ip: 3, ..Counters::default() };
+        assert_eq!(
+            summary(&[("eth0", [10, 1, 0])], &counters),
+            "eth0: 10 packets received, 1 dropped by the kernel, 0 dropped by the interface\n\
+             9 packets decoded, 2 hellos\n\
+             rejected or given up: malformed 1\n"
+        );
+    }
+
+    #[test]
+    fn rejects_are_counters() {
+        let counters = Counters::default();
+        assert!(REJECTS.iter().all(|reject| counters.iter().any(|(name, _)| name == *reject)));
+    }
+}
