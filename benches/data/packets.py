@@ -7,7 +7,7 @@ and a server's segment that fills up to 95 MB (one connection in 69 has a SYN); 
 million) from distinct addresses, `hellos` N distinct hellos (1 million); in both, 100 connections are
 open before the flood and send their hellos after it, with the SNI `established.example`. `initials` is the same with N QUIC Initial
 packets (1 million) from distinct addresses: in turn one with a distinct connection ID whose content is noise, and the first of two packets
-of a hello (fuzz/seeds/quic.pcap) whose second never comes. `plain` is N segments (100,000) of 1000 connections to port 443 that are no TLS.
+of a hello (fuzz/seeds/quic/quic.pcap) whose second never comes. `plain` is N segments (100,000) of 1000 connections to port 443 that are no TLS.
 """
 
 import random
@@ -15,7 +15,7 @@ import struct
 import sys
 from pathlib import Path
 
-SEED = Path(__file__).resolve().parents[2] / "operators/client_hello/fuzz/seeds/quic.pcap"
+SEED = Path(__file__).resolve().parents[2] / "operators/client_hello/fuzz/seeds/quic/quic.pcap"
 
 
 def extension(kind: int, content: bytes) -> bytes:
