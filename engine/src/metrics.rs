@@ -170,7 +170,9 @@ impl Metrics {
             ("torn_bytes_total", "counter", "Bytes of a record whose writing was cut off.", |c| &c.torn_bytes),
             ("unreadable_rows_total", "counter", "Rows that do not fit today's columns.", |c| &c.unreadable_rows),
             ("dropped_records_total", "counter", "Records removed to make room.", |c| &c.dropped_records),
-            ("refused_rows_total", "counter", "Rows that do not fit their port's columns, or are too large.", |c| &c.refused_rows),
+            ("refused_rows_total", "counter", "Rows that do not fit their port's columns, or are too large.", |c| {
+                &c.refused_rows
+            }),
             ("dropped_rows_total", "counter", "Rows removed to make room.", |c| &c.dropped_rows),
             ("write_errors_total", "counter", "Failed writes; nothing is lost by one.", |c| &c.write_errors),
             ("sync_errors_total", "counter", "Failed fdatasyncs; nothing is lost by one.", |c| &c.sync_errors),

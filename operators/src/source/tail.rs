@@ -304,7 +304,11 @@ mod tests {
         assert_eq!(read_until(&mut first, "|one"), "|one");
         let place = first.place(0).expect("open");
         fs::rename(&path, dir.path().join("log.3")).expect("renamed");
-        File::options().append(true).open(dir.path().join("log.3")).and_then(|mut f| f.write_all(b"+")).expect("written");
+        File::options()
+            .append(true)
+            .open(dir.path().join("log.3"))
+            .and_then(|mut f| f.write_all(b"+"))
+            .expect("written");
         let old = File::open(dir.path().join("log.3")).expect("open");
         old.set_modified(SystemTime::now() - Duration::from_secs(50)).expect("a time");
         write("log.4", "before", 60);
