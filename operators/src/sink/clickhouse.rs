@@ -4,6 +4,7 @@ mod columns;
 mod decode;
 mod encode;
 mod filter;
+mod handed;
 mod history;
 mod sender;
 mod table;

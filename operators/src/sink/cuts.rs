@@ -21,6 +21,16 @@ pub(super) struct Cuts {
     first: Time,
     last: Time,
     done: Time,
+    /// Cuts that were made before under other bounds; see [`Cuts::as_before`].
+    before: Vec<Bounds>,
+}
+
+/// How the rows of the ticks before `until` were cut; a cut ended there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub until: Time,
+    pub period: Time,
+    pub max_rows: usize,
 }
 
 /// All rows of a range of closed ticks.
@@ -46,8 +56,38 @@ impl Cut {
 impl Cuts {
     /// Cuts end at multiples of `period` ms, or earlier at `max_rows`.
     pub fn new(period: Time, max_rows: usize) -> Self {
-        let (open, gathered) = (BTreeMap::new(), Vec::new());
-        Self { period: period.max(1), max_rows: max_rows.max(1), open, gathered, rows: 0, first: 0, last: 0, done: 0 }
+        Self {
+            period: period.max(1),
+            max_rows: max_rows.max(1),
+            open: BTreeMap::new(),
+            gathered: Vec::new(),
+            rows: 0,
+            first: 0,
+            last: 0,
+            done: 0,
+            before: Vec::new(),
+        }
+    }
+
+    /// Has rows cut again as they were: by the first of these bounds whose end is behind a cut's first tick.
+    pub fn as_before(&mut self, bounds: Vec<Bounds>) {
+        self.before = bounds;
+    }
+
+    /// The bounds of a cut that begins at a tick.
+    fn bounds(&self, first: Time) -> Bounds {
+        let before = self.before.iter().find(|bounds| first < bounds.until).copied();
+        before.unwrap_or(Bounds { until: Time::MAX, period: self.period, max_rows: self.max_rows })
+    }
+
+    /// Length of a rotation period in ms.
+    pub fn period(&self) -> Time {
+        self.period
+    }
+
+    /// Rows with which a cut ends earlier.
+    pub fn max_rows(&self) -> usize {
+        self.max_rows
     }
 
     /// Takes in rows of a tick that is not closed.
@@ -98,7 +138,7 @@ impl Cuts {
             self.last = tick;
             self.rows += batches.iter().map(RecordBatch::num_rows).sum::<usize>();
             self.gathered.extend(batches);
-            if self.rows >= self.max_rows {
+            if self.rows >= self.bounds(self.first).max_rows {
                 cuts.push(self.cut(tick.saturating_add(1)));
             }
         }
@@ -118,7 +158,8 @@ impl Cuts {
 
     /// The end of the period in which the gathered rows begin.
     fn end(&self) -> Time {
-        (self.first - self.first % self.period).saturating_add(self.period)
+        let Bounds { until, period, .. } = self.bounds(self.first);
+        (self.first - self.first % period).saturating_add(period).min(until)
     }
 
     fn cut(&mut self, upto: Time) -> Cut {
@@ -174,6 +215,19 @@ mod tests {
         cuts.skip(40);
         assert_eq!(cuts.held(), 3);
         assert!(cuts.flush(40).is_empty(), "nothing before it is left to say");
+    }
+
+    #[test]
+    fn what_was_cut_before_under_other_bounds_is_cut_there_again() {
+        let mut cuts = Cuts::new(1000, 100);
+        let bounds = |until, period, max_rows| Bounds { until, period, max_rows };
+        cuts.as_before(vec![bounds(150, 100, 10), bounds(300, 1000, 5)]);
+        for (tick, count) in [(10, 6), (20, 6), (30, 1), (110, 2), (160, 2), (290, 1), (310, 4), (900, 4), (1000, 1)] {
+            cuts.push(tick, rows(0..count));
+        }
+        let given = cuts.close(Some(2000));
+        let ends: Vec<_> = given.iter().map(|cut| (cut.first, cut.upto)).collect();
+        assert_eq!(ends, [(10, 21), (30, 100), (110, 150), (160, 300), (310, 1000), (1000, 2000)]);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub(super) struct Target {
 pub(super) struct Job {
     pub first: Time,
     pub batches: Vec<RecordBatch>,
+    /// The most rows and bytes of its inserts.
+    pub limits: (usize, usize),
 }
 
 /// What the worker sees of it.
@@ -198,8 +200,7 @@ async fn rest(pause: &mut Duration, most: Duration) {
 
 /// Sends a job to its end. Whether everything went well at once.
 async fn send(target: &Target, job: Job, shared: &Shared, metrics: &NodeMetrics) -> bool {
-    let limits = (target.max_rows, target.max_bytes);
-    let parts = match target.layout.parts(&target.name, job.first, &job.batches, limits) {
+    let parts = match target.layout.parts(&target.name, job.first, &job.batches, job.limits) {
         Ok(parts) => parts,
         Err(error) => {
             shared.lock().failure = Some(format!("rows of {} cannot be encoded: {error}", target.name));

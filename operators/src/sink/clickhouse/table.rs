@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::super::cuts::{Cut, Cuts};
+use super::handed::{Handed, Shape};
 use super::history::Reader;
 use super::sender::{self, Job, Shared, Target};
 use crate::exchange::{arrivals, kept};
@@ -39,7 +40,7 @@ pub(super) fn build<'s>(
     owner: u64,
     live: bool,
 ) -> Stream<'s> {
-    let fail = context.failure();
+    let (fail, flow) = (context.failure(), Arc::clone(&context.flow));
     let kept = kept(input, context, move |batch| live || batch.settled && batch.diff > 0);
     let note = arrivals(context);
     let name = target.name.clone();
@@ -56,7 +57,8 @@ pub(super) fn build<'s>(
                     Err(message) => fail(message),
                 }
             }
-            let mut held = work.as_ref().map(|_| capability);
+            // Also without a sender: what is behind this frontier counts as confirmed.
+            let mut held = is_owner.then_some(capability);
             move |(input, frontier), _output| {
                 input.for_each_stamp(|time, data| {
                     let tick = time.least().copied().unwrap_or_default();
@@ -65,14 +67,21 @@ pub(super) fn build<'s>(
                     // What is taken back goes before what takes its place.
                     batches.sort_by_key(|batch| batch.diff);
                     for batch in batches {
-                        if let Some(work) = work.as_mut().filter(|_| batch.rows.num_rows() > 0)
-                            && let Err(message) = work.push(tick, i64::from(batch.diff), batch.rows)
+                        if let Some(open) = work.as_mut().filter(|_| batch.rows.num_rows() > 0)
+                            && let Err(message) = open.push(tick, i64::from(batch.diff), batch.rows)
                         {
+                            // Without these rows nothing more must be confirmed.
                             fail(message);
+                            work = None;
                         }
                     }
                 });
-                let Some(open) = work.as_mut() else { return };
+                let Some(open) = work.as_mut() else {
+                    if flow.lets_go() {
+                        held = None;
+                    }
+                    return;
+                };
                 let frontier = frontier.frontier().first().copied().unwrap_or(CLOSED);
                 match open.advance(frontier) {
                     Ok((hold, again)) => {
@@ -88,7 +97,10 @@ pub(super) fn build<'s>(
                     }
                     Err(message) => {
                         fail(message);
-                        (work, held) = (None, None);
+                        work = None;
+                        if flow.lets_go() {
+                            held = None;
+                        }
                     }
                 }
             }
@@ -107,6 +119,7 @@ struct Work {
     done: u64,
     flow: Arc<Flow>,
     ledger: Option<Ledger>,
+    handed: Handed,
     outlet: Outlet,
     opened: bool,
     /// Everything before this tick is confirmed, or not this table's to write.
@@ -137,6 +150,12 @@ impl Work {
         let waker = context.scope.worker().sync_activator_for(address.to_vec());
         let ledger = context.ledger(&target.name)?;
         let layout = target.layout.clone();
+        let handed = Handed::new(Shape {
+            until: 0,
+            every: cuts.period(),
+            rows: cuts.max_rows(),
+            insert: (target.max_rows, target.max_bytes),
+        });
         runtime.spawn(sender::run(target, receiver, Arc::clone(&shared), Arc::clone(&metrics), waker));
         let mut work = Self {
             cuts,
@@ -147,6 +166,7 @@ impl Work {
             done: 0,
             flow: Arc::clone(&context.flow),
             ledger,
+            handed,
             outlet: context.outlet(address),
             opened: false,
             upto: 0,
@@ -166,6 +186,10 @@ impl Work {
             // Another run or another dataflow may have confirmed more since the ledger was read.
             ledger.refresh()?;
             self.upto = ledger.upto();
+            if let Some(confirmed) = ledger.confirmed() {
+                self.handed.resume(&confirmed.detail)?;
+                self.cuts.as_before(self.handed.bounds());
+            }
         }
         self.upto = self.upto.max(from);
         self.opened = true;
@@ -205,10 +229,13 @@ impl Work {
             let cuts = match frontier {
                 _ if ends => self.cuts.flush(range.end),
                 CLOSED => self.cuts.close(None),
-                frontier if parks => self.cuts.flush(frontier.max(self.upto)),
+                // With a spool the next start cuts the rest where it would have been: part of a period, sent now and
+                // not confirmed, would be sent again with what follows it, under another name.
+                frontier if parks && self.ledger.is_none() => self.cuts.flush(frontier.max(self.upto)),
                 frontier => self.cuts.close(Some(frontier)),
             };
             self.closed = ends || frontier == CLOSED;
+            self.note(&cuts)?;
             cuts.into_iter().for_each(|cut| self.hand_over(cut));
         }
         let troubled = self.collect()?;
@@ -232,13 +259,20 @@ impl Work {
         Ok((hold, !through))
     }
 
+    /// Notes how rows are cut before they are sent: a start after a crash, with whatever options, must cut those that are
+    /// not confirmed at the same places, or they would be there twice.
+    fn note(&mut self, cuts: &[Cut]) -> Result<(), String> {
+        let Some(last) = cuts.iter().rfind(|cut| !cut.batches.is_empty()) else { return Ok(()) };
+        if self.handed.reach(end(last)) { self.write_note() } else { Ok(()) }
+    }
+
     fn hand_over(&mut self, cut: Cut) {
-        let upto = if cut.upto == CLOSED { cut.last_end() } else { cut.upto };
+        let upto = end(&cut);
         let rows = cut.batches.iter().map(RecordBatch::num_rows).sum();
         self.flow.held.sent(rows);
         self.waiting.push_back((upto, rows));
         // The sender ends early only with a failure, which `collect` finds.
-        let _ = self.jobs.send(Job { first: cut.first, batches: cut.batches });
+        let _ = self.jobs.send(Job { first: cut.first, batches: cut.batches, limits: self.handed.limits(cut.first) });
     }
 
     /// Confirms what the server has taken. Whether the last attempt failed.
@@ -281,9 +315,18 @@ impl Work {
     fn confirm(&mut self, upto: Time) -> Result<(), String> {
         self.upto = self.upto.max(upto);
         self.commit(self.upto);
-        let Some(ledger) = &mut self.ledger else { return Ok(()) };
-        ledger.confirm(Confirmed { upto: self.upto, detail: serde_json::Value::Null })
+        self.write_note()
     }
+
+    fn write_note(&mut self) -> Result<(), String> {
+        let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        ledger.confirm(Confirmed { upto: self.upto, detail: self.handed.detail(self.upto) })
+    }
+}
+
+/// With this cut all rows of all ticks before are given.
+fn end(cut: &Cut) -> Time {
+    if cut.upto == CLOSED { cut.last_end() } else { cut.upto }
 }
 
 impl Drop for Work {
