@@ -78,7 +78,8 @@ pub struct ClickHouseOptions {
     #[serde(default = "ten_seconds", deserialize_with = "engine::spec::humantime_duration::deserialize")]
     #[schemars(with = "String")]
     max_pause: Duration,
-    /// Has the server gather small inserts (`async_insert`, always with `wait_for_async_insert`). Default: false.
+    /// Has the server gather small inserts (`async_insert`, always with `wait_for_async_insert`). It need not recognise
+    /// such an insert when that is sent again: rows whose answer was lost may be there twice. Default: false.
     #[serde(default)]
     async_insert: bool,
     /// Of a relation, also rows that may still change, each time they do. Default: false, only those that stay.
