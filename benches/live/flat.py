@@ -1,6 +1,6 @@
 """Question: is memory flat over 20 million events, with the spool, the join and the 66 standard features?
 
-The input of `make bench` goes through two named pipes, which are live sources, again and again, each time some hours later: clients
+The input of `make bench` goes through two named pipes, which are live sources, again and again, each time some hours later and the last of them before now: clients
 come back, windows close, state must not grow. Features go to /dev/null. As fast as the engine takes it.
 
 Usage: flat.py ENGINE [--events 20000000] [--input target/bench/input-1.0]
@@ -30,7 +30,7 @@ def feed(source: Path, pipe: Path, rounds: int, given: "multiprocessing.sharedct
             with source.open("rb") as lines:
                 for count, line in enumerate(lines, 1):
                     at = line.index(KEY) + len(KEY)
-                    out.write(b"%s%d%s" % (line[:at], int(line[at : at + DIGITS]) + nth * ROUND_NS, line[at + DIGITS :]))
+                    out.write(b"%s%d%s" % (line[:at], int(line[at : at + DIGITS]) + (nth - rounds) * ROUND_NS, line[at + DIGITS :]))
                     if count % 1000 == 0:
                         given.value += 1000
                 given.value += count % 1000
