@@ -96,7 +96,7 @@ where
         capabilities.iter_mut().for_each(|capability| capability.downgrade(&resume));
         let mut pacer = Pacer::default();
         let mut batches = Vec::new();
-        let mut stopped = false;
+        let (mut stopped, mut failed) = (false, false);
         let mut noted = None;
         move |_frontiers| {
             let Some(open) = reader.as_mut() else { return };
@@ -107,7 +107,8 @@ where
             let mut poll = Poll::Ready;
             for _ in 0..BATCHES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()) else { return };
-                let full = flow.writes.as_ref().is_some_and(|(logged, _)| logged.log.must_wait());
+                // What was received before the stop is taken in all the same: it is bounded, and nobody else has it.
+                let full = !stopped && flow.writes.as_ref().is_some_and(|(logged, _)| logged.log.must_wait());
                 let ahead = pacer.is_ahead(&probe) && flow.sources.any_behind(&id, now);
                 if full || ahead || shared.backlog.is_full() || flow.held.is_full() {
                     poll = Poll::Idle;
@@ -115,6 +116,7 @@ where
                 }
                 poll = open.next(&mut batches).unwrap_or_else(|message| {
                     shared.fail(format!("{id}: {message}"));
+                    failed = true;
                     Poll::Done
                 });
                 if flow.writes.is_some() {
@@ -149,7 +151,11 @@ where
                 Poll::Done => {
                     flow.sources.end(open.watermark());
                     flow.sources.advance(&id, Time::MAX);
-                    capabilities.clear();
+                    // Rows that were not read are not past for sinks that another run goes on with: it reads them.
+                    let is_cut = failed || stopped && shared.is_stopping();
+                    if flow.ledgers.is_none() || flow.is_ending() || !is_cut {
+                        capabilities.clear();
+                    }
                     reader = None;
                 }
             }

@@ -291,7 +291,9 @@ impl State {
         let mut detail = json!({ "path": path.map(|path| path.display().to_string()) });
         if let Some(Target::File(file)) = &self.file {
             detail["bytes"] = file.bytes().into();
-            detail["inode"] = file.inode().into();
+            if let Some((device, inode)) = file.id() {
+                (detail["device"], detail["inode"]) = (device.into(), inode.into());
+            }
             detail["since"] = file.since().into();
         }
         self.ledger.confirm(Confirmed { upto: self.written, detail })?;
@@ -317,7 +319,8 @@ fn go_on(
         return LogFile::open(path, (!append).then_some(0), None, rotation, metrics);
     };
     let (bytes, since) = (detail["bytes"].as_u64().unwrap_or(0), detail["since"].as_u64());
-    if let Some(moved) = detail["inode"].as_u64().and_then(|inode| moved(path, inode)) {
+    let id = detail["device"].as_u64().zip(detail["inode"].as_u64());
+    if let Some(moved) = id.and_then(|id| moved(path, id)) {
         // It was put aside since, by us or by another program: what follows goes into the file that has the name now.
         let file = OpenOptions::new().write(true).open(&moved)?;
         if file.metadata()?.len() > bytes {
@@ -332,14 +335,17 @@ fn go_on(
     Ok(file)
 }
 
-/// The file with this number beside `path`, if it has another name now.
-fn moved(path: &Path, inode: u64) -> Option<PathBuf> {
-    if fs::metadata(path).is_ok_and(|metadata| metadata.ino() == inode) {
+/// The file with this device and number beside `path`, if it has another name now: its own and more, as rotations give it.
+/// Another file may have the number if all of them were copied to another disk.
+fn moved(path: &Path, id: (u64, u64)) -> Option<PathBuf> {
+    let same = |metadata: &fs::Metadata| metadata.is_file() && (metadata.dev(), metadata.ino()) == id;
+    if fs::metadata(path).is_ok_and(|metadata| same(&metadata)) {
         return None;
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let same =
-        |entry: &fs::DirEntry| entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.ino() == inode);
+    let own = path.file_name()?.as_encoded_bytes();
+    let is_own = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(own);
+    let same = |entry: &fs::DirEntry| is_own(entry) && entry.metadata().is_ok_and(|metadata| same(&metadata));
     fs::read_dir(folder).ok()?.flatten().find(same).map(|entry| entry.path())
 }
 
@@ -347,8 +353,15 @@ fn moved(path: &Path, inode: u64) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn confirmed(path: &Path, bytes: u64, inode: Option<u64>) -> Confirmed {
-        Confirmed { upto: 1, detail: json!({ "path": path.display().to_string(), "bytes": bytes, "inode": inode }) }
+    fn confirmed(path: &Path, bytes: u64, id: Option<(u64, u64)>) -> Confirmed {
+        let (device, inode) = id.unzip();
+        let path = path.display().to_string();
+        Confirmed { upto: 1, detail: json!({ "path": path, "bytes": bytes, "device": device, "inode": inode }) }
+    }
+
+    fn id(path: &Path) -> (u64, u64) {
+        let metadata = fs::metadata(path).expect("there");
+        (metadata.dev(), metadata.ino())
     }
 
     fn opened(path: &Path, confirmed: Option<&Confirmed>, append: bool) -> LogFile {
@@ -377,10 +390,22 @@ mod tests {
         let (path, moved) = (dir.path().join("rows.jsonl"), dir.path().join("rows.jsonl.1"));
         fs::write(&moved, "confirmed\ntorn").expect("written");
         fs::write(&path, "by another\n").expect("written");
-        let inode = fs::metadata(&moved).expect("there").ino();
-        let mut file = opened(&path, Some(&confirmed(&path, 10, Some(inode))), false);
+        let mut file = opened(&path, Some(&confirmed(&path, 10, Some(id(&moved)))), false);
         file.write(1, b"next\n").expect("written");
         assert_eq!((text(&moved).as_str(), text(&path).as_str()), ("confirmed\n", "by another\nnext\n"));
+    }
+
+    #[test]
+    fn another_file_that_has_its_number_now_is_not_touched() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, other) = (dir.path().join("rows.jsonl"), dir.path().join("late.jsonl"));
+        fs::write(&path, "confirmed\ntorn").expect("written");
+        fs::write(&other, "of another sink\n").expect("written");
+        let (device, inode) = id(&other);
+        for id in [(device, inode), (device + 1, inode)] {
+            opened(&path, Some(&confirmed(&path, 10, Some(id))), false);
+            assert_eq!((text(&path).as_str(), text(&other).as_str()), ("confirmed\n", "of another sink\n"));
+        }
     }
 
     #[test]
