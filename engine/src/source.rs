@@ -100,6 +100,14 @@ where
         let mut noted = None;
         move |_frontiers| {
             let Some(open) = reader.as_mut() else { return };
+            // Of a recorded source that another run reads again, what was not read is not past: nothing more is sent, not even
+            // a part of a batch, and sinks confirm nothing behind what was.
+            let again = flow.ledgers.is_some() && !flow.is_ending();
+            if again && shared.is_stopping() {
+                flow.sources.advance(&id, Time::MAX);
+                reader = None;
+                return;
+            }
             if (shared.is_stopping() || flow.is_ending()) && !stopped {
                 stopped = true;
                 open.stop();
@@ -119,6 +127,9 @@ where
                     failed = true;
                     Poll::Done
                 });
+                if failed && again {
+                    break;
+                }
                 if flow.writes.is_some() {
                     let cursor = open.cursor().filter(|cursor| noted.as_ref() != Some(cursor));
                     if let Some((seq, place)) = cursor {
@@ -151,9 +162,7 @@ where
                 Poll::Done => {
                     flow.sources.end(open.watermark());
                     flow.sources.advance(&id, Time::MAX);
-                    // Rows that were not read are not past for sinks that another run goes on with: it reads them.
-                    let is_cut = failed || stopped && shared.is_stopping();
-                    if flow.ledgers.is_none() || flow.is_ending() || !is_cut {
+                    if !(failed && again) {
                         capabilities.clear();
                     }
                     reader = None;
