@@ -307,11 +307,13 @@ impl Control {
         }
     }
 
-    /// Says what was received and is in no log: the disk takes it no more.
+    /// Fails the run for what was received and is in no log: the disk takes it no more.
     fn leave_behind(&self) {
         for (id, logged) in self.logs.iter().filter(|(_, logged)| !logged.log.has_ended()) {
             let bytes = logged.log.counters().queued_bytes.load(Relaxed);
-            tracing::error!(node = id, bytes, "the run ends before all that was received is in the spool: it is lost");
+            let lost = format!("{id}: the spool does not take what was received last: {bytes} bytes are lost");
+            tracing::error!("{lost}");
+            self.shared.fail(lost);
         }
     }
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from tests.feeder import SOCKETS, Feeder
 from tests.live_engine import LiveCase, feed_for, pipeline, traffic
-from tests.support import FAILED, OK, wait_for
+from tests.support import FAILED, LIMIT_S, OK, wait_for
 from tests.traffic import FORMATS, HELLO, REQUEST, Event
 
 MIB = 1 << 20
@@ -159,6 +160,23 @@ class Full(LiveCase):
         self.stop()
         self.assertEqual(sorted(self.exported(REQUEST, self.disk / "spool")), sorted(feeder.ids(REQUEST)))
         self.assertEqual(Counter(name for name, _ in self.rows()).most_common(1)[0][1], 1)
+
+    def test_a_stop_while_the_disk_is_full_says_what_is_lost(self):
+        """What was taken from senders and is in no file is no secret, and the exit code is that of a failure."""
+        ballast = self.disk / "ballast"
+        ballast.write_bytes(bytes(DISK - 4 * MIB))
+        self.start_with("when_full: block")
+        with Feeder(large(27, LARGE_ROWS), self.directory, speed=1000) as feeder:
+            wait_for("a full queue", lambda: feeder.refused > 5)
+            self.process.send_signal(signal.SIGTERM)
+            self.assertEqual(self.process.wait(LIMIT_S), FAILED, self.log.read_text())
+        self.assertRegex(self.log.read_text(), r"requests: the spool does not take what was received last: [1-9]\d* bytes are lost")
+        ballast.unlink()
+        self.begin()
+        spooled = self.exported(REQUEST, self.disk / "spool")
+        self.assertLess(len(spooled), len(feeder.ids(REQUEST)))
+        self.await_requests(set(spooled))
+        self.stop()
 
     def test_a_sink_on_a_full_disk_ends_the_run_and_the_next_one_writes_what_is_missing(self):
         """What the failed sink did not write is not taken for written: nothing is trimmed, nothing is skipped."""
