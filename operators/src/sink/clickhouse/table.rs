@@ -44,6 +44,8 @@ pub(super) fn build<'s>(
     let kept = kept(input, context, move |batch| live || batch.settled && batch.diff > 0);
     let note = arrivals(context);
     let name = target.name.clone();
+    // One cut on its way and the next being gathered. In all processes: rows held in one count in all.
+    flow.held.allow(cuts.max_rows().saturating_mul(2));
     let is_owner = context.worker as u64 == owner;
     kept.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
         Exchange::new(move |_: &Batch| owner),
@@ -156,7 +158,12 @@ impl Work {
             rows: cuts.max_rows(),
             insert: (target.max_rows, target.max_bytes),
         });
-        runtime.spawn(sender::run(target, receiver, Arc::clone(&shared), Arc::clone(&metrics), waker));
+        let (shared_too, metrics_too) = (Arc::clone(&shared), Arc::clone(&metrics));
+        let successor = context.flow.gate.is_shut().then(|| Arc::clone(&context.flow));
+        if let Some(flow) = &successor {
+            flow.unready();
+        }
+        runtime.spawn(sender::run(target, receiver, successor, shared_too, metrics_too, waker));
         let mut work = Self {
             cuts,
             layout,
@@ -211,6 +218,12 @@ impl Work {
     /// Every tick before `frontier` is complete. The time before which nothing more is to come from here, and whether it
     /// must be asked again.
     fn advance(&mut self, frontier: Time) -> Result<(Time, bool), String> {
+        if !self.opened
+            && let Some(failure) = self.shared.lock().failure.take()
+        {
+            // A dataflow that is to take the place of another is given up before it does.
+            return Err(failure);
+        }
         let range = match self.outlet.turn(frontier) {
             Turn::Wait => return Ok((self.upto, true)),
             Turn::Write(range) => range,
@@ -282,7 +295,7 @@ impl Work {
             if let Some(failure) = state.failure.take() {
                 return Err(failure);
             }
-            (state.done, state.troubled)
+            (state.done, state.troubled > 0)
         };
         let mut upto = self.upto;
         while self.done < done {
