@@ -274,7 +274,8 @@ impl Control {
             stop.quiet = (activity, Instant::now());
         }
         let workers = self.workers;
-        let received = self.receiving.iter().all(|flow| flow.has_ended(workers));
+        let durable = self.logs.values().all(|logged| logged.log.has_ended());
+        let received = durable && self.receiving.iter().all(|flow| flow.has_ended(workers));
         let read = self.computing.iter().all(|flow| flow.has_caught_up());
         let through = received && read && stop.quiet.1.elapsed() >= QUIET;
         let failed = self.shared.failure().is_some();
@@ -288,6 +289,9 @@ impl Control {
         if !stop.parking && (through && others(Stage::Through) || late || failed && received) {
             stop.parking = true;
             stop.quiet.1 = Instant::now();
+            if !through && !failed {
+                tracing::warn!("not all that was received got through within {} s", DRAIN.as_secs());
+            }
             self.computing.iter().for_each(|flow| flow.start_parking());
         }
         let parked = self.computing.iter().all(|flow| flow.has_parked(workers) || flow.has_ended(workers));
@@ -298,7 +302,16 @@ impl Control {
         }
         if done && others(Stage::Parked) || stop.parking && (failed || stop.since.elapsed() >= 2 * DRAIN) {
             self.note();
+            self.leave_behind();
             self.shared.flows.park();
+        }
+    }
+
+    /// Says what was received and is in no log: the disk takes it no more.
+    fn leave_behind(&self) {
+        for (id, logged) in self.logs.iter().filter(|(_, logged)| !logged.log.has_ended()) {
+            let bytes = logged.log.counters().queued_bytes.load(Relaxed);
+            tracing::error!(node = id, bytes, "the run ends before all that was received is in the spool: it is lost");
         }
     }
 

@@ -394,9 +394,16 @@ impl Outlet {
     }
 
     /// Asks what to do with the ticks before `frontier`, all of which are complete.
-    pub fn turn(&self, frontier: Time) -> Turn {
+    pub fn turn(&mut self, frontier: Time) -> Turn {
         let range = self.flow.gate.decide(frontier);
-        if range.start == Time::MAX || self.may_open() { Turn::Write(range) } else { Turn::Wait }
+        if range.start == Time::MAX || self.may_open() {
+            return Turn::Write(range);
+        }
+        if self.is_parking() {
+            // It has written nothing yet, and those before it may not be done before the end of the run.
+            self.parked();
+        }
+        Turn::Wait
     }
 
     /// Whether the run ends, so that what is complete should be made durable now.

@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Time;
+use crate::shared::Shared;
 
 /// What a sink has confirmed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,8 @@ pub struct Confirmed {
 pub struct Ledger {
     path: PathBuf,
     confirmed: Option<Confirmed>,
+    /// The run, if one writes it.
+    run: Option<Arc<Shared>>,
 }
 
 impl Ledger {
@@ -33,7 +37,13 @@ impl Ledger {
     pub fn open(dir: &Path, name: &str) -> Result<Self, String> {
         let path = dir.join(format!("{name}.json"));
         let confirmed = read(&path)?;
-        Ok(Self { path, confirmed })
+        Ok(Self { path, confirmed, run: None })
+    }
+
+    /// For as long as this run has not failed: what a node has let go of when it failed never reaches a sink, and a sink
+    /// behind it would confirm a tick without it.
+    pub(crate) fn of(self, run: &Arc<Shared>) -> Self {
+        Self { run: Some(Arc::clone(run)), ..self }
     }
 
     /// Reads the note again.
@@ -58,8 +68,11 @@ impl Ledger {
     /// Confirms what has been made durable before the call.
     ///
     /// # Errors
-    /// If the note cannot be written; the message names it.
+    /// If the note cannot be written; the message names it. And once the run has failed.
     pub fn confirm(&mut self, confirmed: Confirmed) -> Result<(), String> {
+        if self.run.as_ref().is_some_and(|run| run.failure().is_some()) {
+            return Err("nothing is confirmed any more: the run has failed".to_owned());
+        }
         if self.confirmed.as_ref() != Some(&confirmed) {
             write(&self.path, &confirmed)?;
             self.confirmed = Some(confirmed);

@@ -95,7 +95,7 @@ impl BuildContext<'_> {
     /// # Errors
     /// If what an earlier run noted cannot be read; the message names the file.
     pub fn ledger(&self, name: &str) -> Result<Option<Ledger>, String> {
-        self.flow.ledgers.as_ref().map(|dir| Ledger::open(dir, name)).transpose()
+        self.flow.ledgers.as_ref().map(|dir| Ledger::open(dir, name).map(|ledger| ledger.of(&self.shared))).transpose()
     }
 
     /// Reports an error that ends the run, or the change that the node is part of.

@@ -170,12 +170,20 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     let (run, digest) = (Arc::clone(shared), plan.digest());
     let fixed = if place.is_shared() { processes::FIXED } else { FIXED };
     let director = std::thread::Builder::new().name("control".into()).spawn(move || {
-        while directing.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            match &mut control {
-                Some(control) => control.look(),
-                None if run.reloads.take() => run.answer(unchanged(fixed_loader.as_ref(), digest, fixed)),
-                None => {}
+        let directed = catch_unwind(AssertUnwindSafe(|| {
+            while directing.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                match &mut control {
+                    Some(control) => control.look(),
+                    None if run.reloads.take() => run.answer(unchanged(fixed_loader.as_ref(), digest, fixed)),
+                    None => {}
+                }
             }
+        }));
+        // Nobody else would end the dataflows.
+        if let Err(payload) = directed {
+            run.fail(format!("the thread that directs the run panicked: {}", panic_message(payload.as_ref())));
+            run.abort();
+            return None;
         }
         control
     });
@@ -196,7 +204,7 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     drop(ended);
     let control = director.and_then(|director| {
         director.join().unwrap_or_else(|_| {
-            shared.fail("the thread that directs the run panicked".to_owned());
+            shared.fail("the thread that directs the run ended out of order".to_owned());
             None
         })
     });

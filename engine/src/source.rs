@@ -96,10 +96,18 @@ where
         capabilities.iter_mut().for_each(|capability| capability.downgrade(&resume));
         let mut pacer = Pacer::default();
         let mut batches = Vec::new();
-        let mut stopped = false;
+        let (mut stopped, mut failed) = (false, false);
         let mut noted = None;
         move |_frontiers| {
             let Some(open) = reader.as_mut() else { return };
+            // Of a recorded source that another run reads again, what was not read is not past: nothing more is sent, not even
+            // a part of a batch, and sinks confirm nothing behind what was.
+            let again = flow.ledgers.is_some() && !flow.is_ending();
+            if again && shared.is_stopping() {
+                flow.sources.advance(&id, Time::MAX);
+                reader = None;
+                return;
+            }
             if (shared.is_stopping() || flow.is_ending()) && !stopped {
                 stopped = true;
                 open.stop();
@@ -107,7 +115,8 @@ where
             let mut poll = Poll::Ready;
             for _ in 0..BATCHES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()) else { return };
-                let full = flow.writes.as_ref().is_some_and(|(logged, _)| logged.log.must_wait());
+                // What was received before the stop is taken in all the same: it is bounded, and nobody else has it.
+                let full = !stopped && flow.writes.as_ref().is_some_and(|(logged, _)| logged.log.must_wait());
                 let ahead = pacer.is_ahead(&probe) && flow.sources.any_behind(&id, now);
                 if full || ahead || shared.backlog.is_full() || flow.held.is_full() {
                     poll = Poll::Idle;
@@ -115,8 +124,12 @@ where
                 }
                 poll = open.next(&mut batches).unwrap_or_else(|message| {
                     shared.fail(format!("{id}: {message}"));
+                    failed = true;
                     Poll::Done
                 });
+                if failed && again {
+                    break;
+                }
                 if flow.writes.is_some() {
                     let cursor = open.cursor().filter(|cursor| noted.as_ref() != Some(cursor));
                     if let Some((seq, place)) = cursor {
@@ -149,7 +162,9 @@ where
                 Poll::Done => {
                     flow.sources.end(open.watermark());
                     flow.sources.advance(&id, Time::MAX);
-                    capabilities.clear();
+                    if !(failed && again) {
+                        capabilities.clear();
+                    }
                     reader = None;
                 }
             }

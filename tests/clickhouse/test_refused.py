@@ -129,6 +129,9 @@ class Refused(SinkCase):
         self.requests("l", ROWS, step_ns=1000)
         with self.run_of(self.pipeline(url, database, options=", max_dead_letter_bytes: 35000")) as run:
             run.await_trouble("is full")
+            status = self.engine("status", "--url", run.base)
+            self.assert_exit(status, OK)
+            self.assertRegex(status.stdout, r"http_logs: not confirmed, sent again: .* is full")
             first = self.letters
             self.assertTrue(0 < len(first) < BAD, first)
             size = sum(file.stat().st_size for file in first[0].parent.iterdir())

@@ -29,11 +29,11 @@ NODES = """\
 """
 
 # What a kill can take, of each source: what the kernel has queued, what the engine's thread is gathering, and what is
-# received and not yet committed, for which twice the commit interval is allowed. An orderly stop: what the kernel queues
-# after the engine has looked for the last time.
+# received and not yet committed, for which twenty commit intervals are allowed, because a sync may take long on a busy
+# machine. An orderly stop takes nothing: a row is refused, or it is in the spool.
 QUEUED = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 1
 GATHERED_BYTES = 64 << 10
-UNCOMMITTED_NS = 2 * 50_000_000
+UNCOMMITTED_NS = 20 * 50_000_000
 
 
 class Kill(LiveCase):
@@ -52,9 +52,9 @@ class Kill(LiveCase):
     def test_an_orderly_stop_changes_nothing(self):
         """SIGTERM under load: windows stay open until the next start; what was received is not lost."""
         print(f"\n    {STOPS} stops, SEED={SEED} ", end="", flush=True)
-        self.through(STOPS, self.stop, received=0)
+        self.through(STOPS, self.stop)
 
-    def through(self, count: int, interrupt: Callable[[], None], received: int = GATHERED_BYTES) -> None:
+    def through(self, count: int, interrupt: Callable[[], None]) -> None:
         """Interrupts the engine that often under load, and looks at all that it leaves after a calm end."""
         rng = random.Random(SEED)
         interruptions = []
@@ -80,7 +80,11 @@ class Kill(LiveCase):
         self.assert_rows(feeder.sent, spooled)
         self.assert_windows()
         for stream, ids in spooled.items():
-            self.assert_losses([one for one in feeder.sent if one.stream == stream], set(ids), interruptions, received)
+            sent = [one for one in feeder.sent if one.stream == stream]
+            if interrupt == self.stop:
+                self.assertEqual([one for one in sent if one.id not in set(ids)], [])
+            else:
+                self.assert_losses(sent, set(ids), interruptions)
 
     def await_parquet(self) -> None:
         """Waits until every row is in a file: idle sources let time pass."""
@@ -102,17 +106,17 @@ class Kill(LiveCase):
               f"{len(late[REQUEST])} late ", end="")
         self.assertLess(len(late[REQUEST]), len(rows) // 20)
 
-    def assert_losses(self, sent: list[Sent], spooled: set[str], interruptions: list[tuple[int, int]], received: int) -> None:
+    def assert_losses(self, sent: list[Sent], spooled: set[str], interruptions: list[tuple[int, int]]) -> None:
         """What was sent and is not in the spool was sent just before an interruption, and is no more than the bound."""
         stream = sent[0].stream
-        gathered = received // min(len(json.dumps(one.row)) for one in sent)
+        gathered = GATHERED_BYTES // min(len(json.dumps(one.row)) for one in sent)
         most = bound = 0
         gaps = list(runs(sent, spooled))
         for lost, then in gaps:
             last = lost[-1].at
             self.assertTrue(any(last <= after and before <= then for before, after in interruptions),
                             f"{len(lost)} rows of {stream} are lost, and nothing was interrupted; the last is {lost[-1]}")
-            uncommitted = sum(last - UNCOMMITTED_NS <= one.at <= last for one in sent) if received else 0
+            uncommitted = sum(last - UNCOMMITTED_NS <= one.at <= last for one in sent)
             if len(lost) > most:
                 most, bound = len(lost), QUEUED + gathered + uncommitted
             self.assertLessEqual(len(lost), QUEUED + gathered + uncommitted)

@@ -9,15 +9,29 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from tests.feeder import Feeder
+from tests.feeder import SOCKETS, Feeder
 from tests.live_engine import LiveCase, feed_for, pipeline, traffic
 from tests.support import FAILED, OK, wait_for
-from tests.traffic import REQUEST, Event
+from tests.traffic import FORMATS, HELLO, REQUEST, Event
 
 MIB = 1 << 20
 DISK = 80 * MIB
 # More than the engine gathers in memory while it waits: 64 chunks of 64 KiB, and 32 MiB that are queued for the log.
 LARGE_ROWS = 6_500
+
+# Two sinks of the same rows, of which one is on the small disk.
+BESIDE = f"""\
+name: beside
+data_dir: data
+nodes:
+  - {{ id: hellos, kind: source.unix_socket, path: {SOCKETS[HELLO]}, format: {FORMATS[HELLO]} }}
+  - {{ id: hello_file, kind: sink.jsonl, from: hellos, path: data/hellos.jsonl }}
+  - {{ id: requests, kind: source.unix_socket, path: {SOCKETS[REQUEST]}, format: {FORMATS[REQUEST]}, lateness: 100ms }}
+  - {{ id: all_file, kind: sink.jsonl, from: requests, path: data/all.jsonl }}
+  - {{ id: kept, kind: filter, from: requests, where: src_port > 0 }}
+  - {{ id: kept_file, kind: sink.jsonl, from: kept, path: disk/kept.jsonl }}
+serve: {{ listen: 127.0.0.1:0, tables: {{ requests: kept }} }}
+"""
 
 
 def segments(spool: Path) -> list[Path]:
@@ -170,6 +184,32 @@ class Full(LiveCase):
         self.stop()
         print(f"\n    {len(spooled)} rows ", end="")
         self.assert_same_rows(written(), spooled)
+
+    def test_rows_that_a_failed_sink_did_not_write_are_not_skipped(self):
+        """No window makes the log longer than the sinks need, and another sink of the same rows has confirmed more."""
+        ballast = self.disk / "ballast"
+        ballast.write_bytes(bytes(DISK - MIB))
+        self.write("live.yaml", BESIDE)
+        self.begin()
+        with Feeder(large(26, LARGE_ROWS), self.directory, speed=1000) as feeder:
+            wait_for("the end of the run", lambda: self.process.poll() is not None)
+        self.assertEqual(self.process.returncode, FAILED, self.log.read_text())
+        self.assertIn("kept_file", self.log.read_text())
+        spooled = self.exported(REQUEST)
+        self.assert_same_rows(spooled, feeder.ids(REQUEST), "what was taken before the end is in the log")
+        ballast.unlink()
+        self.begin()
+
+        def written(path: Path) -> list[str]:
+            lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
+            return [json.loads(line)["header_x_request_id"] for line in lines]
+
+        wait_for("all rows of the spool", lambda: set(written(self.data / "all.jsonl")) >= set(spooled))
+        wait_for("all rows of the other file",
+                 lambda: len(written(self.disk / "kept.jsonl")) >= len(written(self.data / "all.jsonl")))
+        self.stop()
+        print(f"\n    {len(spooled)} rows in the spool ", end="")
+        self.assert_same_rows(written(self.disk / "kept.jsonl"), written(self.data / "all.jsonl"))
 
     def test_a_spool_that_drops_its_oldest_segments_counts_them(self):
         """Nobody waits, and all rows come out: only the past is shorter."""

@@ -12,12 +12,11 @@ import ssl
 import subprocess
 import tempfile
 import threading
-import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.support import ENGINE
+from tests.support import ENGINE, wait_for
 
 HANDSHAKES = int(os.environ.get("HANDSHAKES", "100"))
 
@@ -80,6 +79,7 @@ def may_capture() -> bool:
 
 
 @unittest.skipUnless(may_capture(), "SKIPPED: capturing needs root or CAP_NET_RAW")
+@unittest.skipUnless(shutil.which("dumpcap") and shutil.which("tshark"), "SKIPPED: tshark is not installed")
 class RealClients(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
@@ -98,41 +98,43 @@ class RealClients(unittest.TestCase):
         cls.addClassCleanup(cls.server.shutdown)
 
     def capture(self, client: str, run: "callable", stable_ja3: bool = True) -> None:
-        """Runs a client beside the engine and, if there is one, dumpcap; compares."""
-        recorder = None
-        recording = self.dir / f"{client}.pcapng"
-        if shutil.which("dumpcap") and shutil.which("tshark"):
-            recorder = subprocess.Popen(["dumpcap", "-q", "-i", "lo", "-f", f"tcp port {self.port}", "-w", recording],
-                                        stderr=subprocess.DEVNULL)
-        engine = subprocess.Popen([ENGINE, "fingerprint", "-i", "lo", "-f", f"port {self.port}", "--count", str(HANDSHAKES),
-                                   "--seconds", "200"], stdout=subprocess.PIPE, text=True)
-        time.sleep(1.5)
+        """Runs a client beside the engine and dumpcap; compares."""
+        recording, out, err, noise = (self.dir / f"{client}.{kind}" for kind in ("pcapng", "out", "err", "dumpcap"))
+        started = []
+        with out.open("wb") as stdout, err.open("wb") as stderr, noise.open("wb") as dumpcap:
+            started.append(subprocess.Popen(["dumpcap", "-q", "-i", "lo", "-f", f"tcp port {self.port}", "-w", recording],
+                                            stderr=dumpcap))
+            self.engine = subprocess.Popen([ENGINE, "fingerprint", "-i", "lo", "-f", f"port {self.port}", "--count",
+                                            str(HANDSHAKES), "--seconds", "200"], stdout=stdout, stderr=stderr)
+            started.append(self.engine)
         try:
+            wait_for("both captures", lambda: "capturing on" in err.read_text() and "File:" in noise.read_text())
             run()
-            lines = engine.communicate(timeout=210)[0].splitlines()
+            self.assertEqual(self.engine.wait(210), 0, err.read_text())
+            enough = HANDSHAKES * 9 // 10
+            theirs = wait_for("the recording", lambda: enough <= len(found := self.recorded(recording)) and found, pause_s=0.3)
         finally:
-            engine.kill()
-            engine.wait()
-            if recorder:
-                time.sleep(0.5)
-                recorder.terminate()
-                recorder.wait()
-        hellos = [json.loads(line) for line in lines]
+            for process in started:
+                process.kill()
+                process.wait()
+        hellos = [json.loads(line) for line in out.read_text().splitlines()]
         self.assertEqual(len(hellos), HANDSHAKES)
         self.assertEqual(len({hello["ja4"] for hello in hellos}), 1, {hello["ja4"] for hello in hellos})
         self.assertTrue(all(hello["tcp_meta_mss"] and hello["syn_to_clienthello_ms"] is not None for hello in hellos))
         if stable_ja3:
             self.assertEqual(len({hello["ja3_hash"] for hello in hellos}), 1)
-        if recorder:
-            fields = ["-e", "tcp.srcport", "-e", "tls.handshake.ja3"]
-            shown = subprocess.run(["tshark", "-r", recording, "-d", f"tcp.port=={self.port},tls", "-Y",
-                                    "tls.handshake.type==1", "-T", "fields", *fields], capture_output=True, text=True)
-            theirs = dict(line.split("\t") for line in shown.stdout.splitlines() if "\t" in line)
-            ours = {str(hello["src_port"]): hello["ja3_hash"] for hello in hellos}
-            both = ours.keys() & theirs.keys()
-            self.assertGreaterEqual(len(both), HANDSHAKES * 9 // 10)
-            self.assertEqual({port: ours[port] for port in both}, {port: theirs[port] for port in both})
+        ours = {str(hello["src_port"]): hello["ja3_hash"] for hello in hellos}
+        both = ours.keys() & theirs.keys()
+        self.assertGreaterEqual(len(both), enough)
+        self.assertEqual({port: ours[port] for port in both}, {port: theirs[port] for port in both})
         print(f"  {client}: {HANDSHAKES} x {hellos[0]['ja4']}", flush=True)
+
+    def recorded(self, recording: Path) -> dict[str, str]:
+        """tshark's JA3 of each hello by its source port; the recording may still be written."""
+        fields = ["-e", "tcp.srcport", "-e", "tls.handshake.ja3"]
+        shown = subprocess.run(["tshark", "-r", recording, "-d", f"tcp.port=={self.port},tls", "-Y", "tls.handshake.type==1",
+                                "-T", "fields", *fields], capture_output=True, text=True, check=False)
+        return dict(line.split("\t") for line in shown.stdout.splitlines() if "\t" in line)
 
     def need(self, *programs: str) -> str:
         for program in programs:
@@ -199,9 +201,11 @@ class RealClients(unittest.TestCase):
             def run() -> None:
                 process = subprocess.Popen([firefox, "--headless", "--profile", profile, f"http://127.0.0.1:{plain}/page"],
                                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                time.sleep(40)
-                process.terminate()
-                process.wait()
+                try:
+                    wait_for("its handshakes", lambda: self.engine.poll() is not None, limit_s=200)
+                finally:
+                    process.terminate()
+                    process.wait()
             # A page without TLS: Firefox would stop at the certificate. Its images' handshakes are enough.
             class Plain(Handler):
                 def do_GET(inner) -> None:  # noqa: N805

@@ -230,6 +230,10 @@ impl Control {
             return Err(why);
         }
         let boundary = Gate::hand_over(&gates_of(gone), &gates_of(new));
+        if let Some(why) = new.iter().find_map(|flow| flow.failure()) {
+            // It failed after it was asked and before it was in charge: to the run it would be a sink that is slow.
+            self.shared.fail(why);
+        }
         gone.iter().chain(new).for_each(|flow| flow.wake());
         // From here on there is no way back: what the old sinks do not write the new ones do.
         let stopped =

@@ -140,11 +140,13 @@ impl Index {
         self.segments.iter().map(|meta| meta.disk).sum()
     }
 
-    /// Deletes what was trimmed and is older than `keep_ns` relative to the newest row.
-    pub fn trim(&mut self, keep_ns: Option<i64>, files: &dyn Files) -> io::Result<()> {
+    /// Deletes what was trimmed and is older than `keep_ns` relative to the newest row, or fills the log: less than `room`
+    /// bytes stay.
+    pub fn trim(&mut self, keep_ns: Option<i64>, room: Option<u64>, files: &dyn Files) -> io::Result<()> {
         let old =
             |meta: &Meta, newest: i64| keep_ns.is_none_or(|keep| meta.summary.newest < newest.saturating_sub(keep));
-        while self.is_spare() && self.segments.front().is_some_and(|meta| old(meta, self.newest)) {
+        let full = |index: &Self| room.is_some_and(|room| index.disk() >= room);
+        while self.is_spare() && (full(self) || self.segments.front().is_some_and(|meta| old(meta, self.newest))) {
             self.remove_first(files)?;
         }
         Ok(())

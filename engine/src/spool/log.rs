@@ -182,7 +182,9 @@ impl Log {
         let keep = self.shared.settings.max_age.map(|age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
         let mut index = lock(&self.shared.index);
         index.trimmed = index.trimmed.max(before.min(self.end()));
-        if let Err(error) = index.trim(keep, self.shared.files.as_ref()) {
+        // While the log is full nothing is written, and only what is written makes room otherwise.
+        let room = (self.shared.settings.when_full == WhenFull::Block).then_some(self.shared.settings.max_bytes);
+        if let Err(error) = index.trim(keep, room, self.shared.files.as_ref()) {
             tracing::warn!(spool = %self.shared.settings.dir.display(), %error, "a segment cannot be deleted");
         }
         drop(index);
@@ -198,6 +200,12 @@ impl Log {
         subscribers.next += 1;
         subscribers.list.insert(id, wake);
         Subscription { shared: Arc::downgrade(&self.shared), id }
+    }
+
+    /// Whether it was closed and everything that was appended is durable, or never will be: the disk refused it, and
+    /// [`Counters::queued_bytes`] says how much.
+    pub fn has_ended(&self) -> bool {
+        self.shared.ended.load(Acquire)
     }
 
     /// What the log counts.

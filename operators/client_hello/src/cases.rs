@@ -228,6 +228,20 @@ fn port_reuse_begins_a_new_connection() {
 }
 
 #[test]
+fn a_syn_within_a_hello_does_not_hide_it() {
+    let record = sample::chrome().record();
+    // Far away, as one that never reaches the server, and near.
+    for other in [1 << 31, 50] {
+        let mut capture = Capture::new(Limits::default());
+        capture.stream(7, &[(0, &record[..100])]);
+        capture.syn(other);
+        capture.data(108, &record[100..]);
+        assert_eq!(capture.only_ja4(), JA4);
+        assert_eq!((capture.counters().ports_reused, capture.counters().incomplete_hellos), (0, 0));
+    }
+}
+
+#[test]
 fn the_second_hello_of_a_connection() {
     let first = sample::chrome().record();
     let mut shorter = sample::chrome();

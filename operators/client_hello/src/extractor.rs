@@ -260,6 +260,7 @@ impl HelloExtractor {
         if segment.payload.is_empty() {
             return;
         }
+        let at = self.supplanted(at, key, ts, seq, segment.payload);
         let at = self.reused(at, key, ts, seq, segment.payload);
         let held = self.flows.get(at).map_or(0, Flow::held);
         if let Some(flow) = self.flows.get_mut(at) {
@@ -324,9 +325,26 @@ impl HelloExtractor {
                 self.flows.touch(at, ts);
                 return at;
             }
+            if flow.stage == Stage::First && flow.assembly.is_some() {
+                // A part of a hello is there. A SYN that the server never sees, or that it only questions (RFC 5961), must
+                // not hide the rest: whether it begins another connection is seen when that sends its own hello.
+                flow.rival = Some(Box::new((start, syn)));
+                return at;
+            }
             self.counters.ports_reused += 1;
             self.remove(at);
         }
+        let mut flow = Flow::new(ts, start, Stage::First);
+        flow.syn = Some(syn);
+        self.insert(key, flow, ts)
+    }
+
+    /// Begins anew if data comes that can only follow another SYN, seen while a hello was not complete.
+    fn supplanted(&mut self, at: Index, key: FlowKey, ts: i64, seq: u32, payload: &[u8]) -> Index {
+        let rival = self.flows.get(at).and_then(|flow| flow.rival.as_deref().copied());
+        let Some((start, syn)) = rival.filter(|(start, _)| *start == seq && tls::may_start(payload)) else { return at };
+        self.counters.ports_reused += 1;
+        self.remove(at);
         let mut flow = Flow::new(ts, start, Stage::First);
         flow.syn = Some(syn);
         self.insert(key, flow, ts)

@@ -71,6 +71,8 @@ pub(crate) struct Flow {
     /// Bytes skipped since the first hello.
     pub skipped: usize,
     pub syn: Option<Syn>,
+    /// Another SYN, and the number of the first byte after it, that came while the hello was not complete.
+    pub rival: Option<Box<(u32, Syn)>>,
     pub assembly: Option<Box<Assembly>>,
     pub datagrams: Option<Datagrams>,
     /// The client has sent more than a SYN.
@@ -104,6 +106,7 @@ impl Flow {
             base: start,
             skipped: 0,
             syn: None,
+            rival: None,
             assembly: None,
             datagrams: None,
             confirmed: false,

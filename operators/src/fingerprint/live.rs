@@ -37,6 +37,8 @@ impl<W: Write> Work<W> {
             complain(&error, Exit::Ok);
         }
         let stop = signalled().map_err(|error| Stop::Capture(format!("signals cannot be handled: {error}").into()))?;
+        // Standard error may be gone together with the terminal.
+        let _ = writeln!(io::stderr(), "capturing on {}; ends with Ctrl-C", options.interface.join(", "));
         let mut extractor = HelloExtractor::new(self.limits.clone());
         let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let mut outcome = Ok(());
@@ -90,7 +92,6 @@ impl<W: Write> Work<W> {
             let named = [("kernel_received", total(0)), ("kernel_dropped", total(1)), ("interface_dropped", total(2))];
             self.count(&extractor, &named);
         } else {
-            // Standard error may be gone together with the terminal.
             let _ = io::stderr().write_all(summary(&kernel, extractor.counters()).as_bytes());
         }
         outcome.map(|()| Exit::Ok)

@@ -284,19 +284,21 @@ impl Node for ClickHouseNode {
             runtime.map_err(|error| format!("no thread to send from: {error}"))
         };
         let written = inputs.into_iter().zip(&self.tables).enumerate().map(|(nth, (input, table))| {
-            let handle = match self.runtime.get_or_init(start) {
-                Ok(runtime) => Some(runtime.handle().clone()),
-                Err(message) => {
-                    context.failure()(message.clone());
-                    None
-                }
-            };
+            let handle = self.runtime.get_or_init(start).as_ref().map(|runtime| runtime.handle().clone());
             let shown = context.tables.get(nth).cloned().flatten().filter(|_| self.options.read_back);
             // Rows must be on their way before the served table, which keeps only so many in memory, lets go of them.
             let most = shown.as_ref().map_or(usize::MAX, |table| (table.hot_rows() / 4).max(1));
             let cuts = Cuts::new(every, self.options.max_rows.min(most));
             let target = sender::Target { shown, ..self.target(&context.id, table) };
-            table::build(context, input.stream, handle, target, cuts, context.home_of(nth), self.options.live)
+            table::build(
+                context,
+                input.stream,
+                handle.map_err(Clone::clone),
+                target,
+                cuts,
+                context.home_of(nth),
+                self.options.live,
+            )
         });
         let written: Vec<Stream<'s>> = written.collect();
         vec![context.scope.concatenate(written)]

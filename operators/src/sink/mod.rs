@@ -4,6 +4,7 @@ pub mod clickhouse;
 mod cuts;
 pub mod jsonl;
 mod lines;
+mod operator;
 pub mod parquet;
 pub mod unix_socket;
 mod written;

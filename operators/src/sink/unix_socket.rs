@@ -7,6 +7,7 @@ mod sender;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,24 +19,13 @@ use engine::plan::PlanContext;
 use engine::registry::{Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
 use engine::spec::{Located, humantime_duration};
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::operator::Operator as _;
-use timely::dataflow::operators::vec::Filter;
 
-use super::swallow;
+use super::operator::{self, CLOSED, Step, Work};
 use super::written::{Format, Mode};
-use crate::exchange::arrivals;
 use sender::Sender;
-
-/// How soon a sink that waits, for another writer or for the receiver, looks again.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What was sent is confirmed at most this often.
 const CONFIRM: Duration = Duration::from_millis(200);
-
-/// The end of all input.
-const CLOSED: Time = Time::MAX;
 
 /// See [`Operator::SUMMARY`].
 pub struct UnixSocket;
@@ -109,111 +99,20 @@ impl Node for SocketNode {
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let Some(input) = inputs.into_iter().next() else { return Vec::new() };
-        let ledger = match context.ledger(&context.id) {
-            Ok(ledger) => ledger,
-            Err(message) => {
-                context.failure()(message);
-                return vec![swallow(context, input.stream, false)];
-            }
-        };
-        let sender = context.is_home().then(|| Sender::new(&self.path, self.queue, self.max_wait, &context.metrics));
-        if let Some(sender) = &sender {
-            let weak = Arc::downgrade(sender);
+        let make = |address| {
+            let ledger = context.ledger(&context.id)?;
+            let sender = Sender::new(&self.path, self.queue, self.max_wait, &context.metrics);
+            let weak = Arc::downgrade(&sender);
             context.shared.outputs.add(&context.id, weak);
-        }
-        vec![build(context, input.stream, self.format.clone(), sender, ledger)]
+            Owner::new(context, self.format.clone(), sender, ledger, address)
+        };
+        vec![operator::at_owner(context, input.stream, (&context.id, context.home()), |_| true, make)]
     }
 }
 
-/// Builds the operator, all of whose rows are sent by the worker that owns the node.
-fn build<'s>(
-    context: &BuildContext<'s>,
-    input: Stream<'s>,
-    format: Format,
-    sender: Option<Arc<Sender>>,
-    ledger: Option<Ledger>,
-) -> Stream<'s> {
-    let fail = context.failure();
-    let (peers, shared, owner) = (context.peers, Arc::clone(&context.shared), context.home());
-    let kept = input.filter(move |batch: &Batch| {
-        if peers > 1 {
-            shared.backlog.sent(batch.rows.num_rows());
-        }
-        true
-    });
-    let note = arrivals(context);
-    kept.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
-        Exchange::new(move |_: &Batch| owner),
-        &context.id,
-        move |capability, info| {
-            let activator = context.scope.activator_for(info.address.clone());
-            let mut work = sender.map(|sender| Work {
-                sender,
-                ticks: BTreeMap::new(),
-                at_once: ledger.is_none(),
-                ledger,
-                outlet: context.outlet(info.address),
-                flow: Arc::clone(&context.flow),
-                metrics: Arc::clone(&context.metrics),
-                held: 0,
-                opened: false,
-                upto: 0,
-                given: 0,
-                confirmed: Instant::now(),
-            });
-            let flow = Arc::clone(&context.flow);
-            let mut held = work.as_ref().map(|_| capability);
-            let opened =
-                work.as_mut().map_or(Ok(()), |work| if work.outlet.may_open() { work.open(0) } else { Ok(()) });
-            if let Err(message) = opened {
-                fail(message);
-                work = None;
-            }
-            let mut text = Vec::new();
-            move |(input, frontier), _output| {
-                input.for_each_stamp(|time, data| {
-                    let tick = time.least().copied().unwrap_or_default();
-                    for batch in data.inspect(|batches| note(batches)).flat_map(|batches| batches.drain(..)) {
-                        text.clear();
-                        if let Some(work) = work.as_mut().filter(|_| format.write(&mut text, &batch)) {
-                            work.push(tick, &text);
-                        }
-                    }
-                });
-                let Some(open) = work.as_mut() else {
-                    if flow.lets_go() {
-                        held = None;
-                    }
-                    return;
-                };
-                let frontier = frontier.frontier().first().copied().unwrap_or(CLOSED);
-                match open.advance(frontier) {
-                    Ok((hold, again)) => {
-                        if let Some(held) = held.as_mut().filter(|held| *held.time() < hold) {
-                            held.downgrade(&hold);
-                        }
-                        if hold == CLOSED {
-                            held = None;
-                        }
-                        if again {
-                            activator.activate_after(PATIENCE);
-                        }
-                    }
-                    Err(message) => {
-                        fail(message);
-                        work = None;
-                        if flow.lets_go() {
-                            held = None;
-                        }
-                    }
-                }
-            }
-        },
-    )
-}
-
 /// The sink on the worker that owns it.
-struct Work {
+struct Owner {
+    format: Format,
     sender: Arc<Sender>,
     /// Lines of ticks that are not complete, or not this sink's to send yet.
     ticks: BTreeMap<Time, Vec<u8>>,
@@ -233,7 +132,35 @@ struct Work {
     confirmed: Instant,
 }
 
-impl Work {
+impl Owner {
+    fn new(
+        context: &BuildContext<'_>,
+        format: Format,
+        sender: Arc<Sender>,
+        ledger: Option<Ledger>,
+        address: Rc<[usize]>,
+    ) -> Result<Self, String> {
+        let mut owner = Self {
+            format,
+            sender,
+            ticks: BTreeMap::new(),
+            at_once: ledger.is_none(),
+            ledger,
+            outlet: context.outlet(address),
+            flow: Arc::clone(&context.flow),
+            metrics: Arc::clone(&context.metrics),
+            held: 0,
+            opened: false,
+            upto: 0,
+            given: 0,
+            confirmed: Instant::now(),
+        };
+        if owner.outlet.may_open() {
+            owner.open(0)?;
+        }
+        Ok(owner)
+    }
+
     /// Goes on behind what was confirmed; ticks before `from` are not sent.
     fn open(&mut self, from: Time) -> Result<(), String> {
         if let Some(ledger) = &mut self.ledger {
@@ -263,18 +190,34 @@ impl Work {
         self.flow.held.sent(rows);
     }
 
-    /// Every tick before `frontier` is complete. The time before which nothing more is to come from here, and whether it
-    /// must be asked again.
-    fn advance(&mut self, frontier: Time) -> Result<(Time, bool), String> {
+    fn confirm(&mut self) -> Result<(), String> {
+        self.confirmed = Instant::now();
+        let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        ledger.confirm(Confirmed { upto: self.upto, detail: serde_json::Value::Null })
+    }
+}
+
+impl Work for Owner {
+    fn take(&mut self, tick: Time, batches: Vec<Batch>) -> Result<(), String> {
+        for batch in batches {
+            let mut text = Vec::new();
+            if self.format.write(&mut text, &batch) {
+                self.push(tick, &text);
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, frontier: Time) -> Result<Step, String> {
         let range = match self.outlet.turn(frontier) {
-            Turn::Wait => return Ok((self.upto, true)),
+            Turn::Wait => return Ok(Step { hold: self.upto, again: true }),
             Turn::Write(range) => range,
         };
         let rest = if frontier == CLOSED { BTreeMap::new() } else { self.ticks.split_off(&frontier) };
         let complete = std::mem::replace(&mut self.ticks, rest);
         if range.start == Time::MAX {
             // Another dataflow sends; so far this one only gets ready.
-            return Ok((frontier, false));
+            return Ok(Step { hold: frontier, again: false });
         }
         if !self.opened {
             self.open(range.start)?;
@@ -309,20 +252,18 @@ impl Work {
         if frontier == CLOSED && through {
             self.outlet.finished();
             self.outlet.parked();
-            return Ok((CLOSED, false));
+            return Ok(Step { hold: CLOSED, again: false });
         }
-        let hold = if ends && through { frontier } else { self.upto.min(frontier) };
-        Ok((if self.at_once { frontier.min(state.first.unwrap_or(frontier)) } else { hold }, !through))
-    }
-
-    fn confirm(&mut self) -> Result<(), String> {
-        self.confirmed = Instant::now();
-        let Some(ledger) = &mut self.ledger else { return Ok(()) };
-        ledger.confirm(Confirmed { upto: self.upto, detail: serde_json::Value::Null })
+        let hold = match self.at_once {
+            true => frontier.min(state.first.unwrap_or(frontier)),
+            false if ends && through => frontier,
+            false => self.upto.min(frontier),
+        };
+        Ok(Step { hold, again: !through })
     }
 }
 
-impl Drop for Work {
+impl Drop for Owner {
     fn drop(&mut self) {
         self.flow.held.arrived(self.held);
         self.sender.stop();

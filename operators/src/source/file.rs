@@ -1,13 +1,11 @@
 //! `source.file`: JSON lines of a file, read once or followed.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
@@ -19,6 +17,7 @@ use engine::time::wall_clock_ns;
 
 use super::intake::{Intake, Settings};
 use super::lines::Lines;
+use super::pipe::{self, Pipe};
 use super::tail::{self, Place, Progress, Tail};
 use crate::format::{Columns, FormatName, Rejects, choose};
 
@@ -183,6 +182,9 @@ impl Reader for FileReader {
 
     fn stop(&mut self) {
         self.stopping = true;
+        if let Bytes::Pipe(pipe) = &mut self.bytes {
+            pipe.stop();
+        }
     }
 }
 
@@ -195,7 +197,7 @@ impl FileReader {
                     return Ok(Poll::Ready);
                 }
             }
-            if self.stopping {
+            if self.stopping && !self.bytes.is_draining() {
                 self.intake.finish();
                 // What is left is not a whole line yet, or was never asked for.
                 return Ok(Poll::Done);
@@ -208,6 +210,7 @@ impl FileReader {
                     }
                 }
                 Got::Restarted => self.last_line(),
+                Got::Nothing if self.stopping => return Ok(Poll::Idle),
                 Got::Nothing => {
                     // What comes through a pipe is happening now, or it was recorded: then time is not the clock's.
                     let now = wall_clock_ns();
@@ -217,9 +220,12 @@ impl FileReader {
                     return Ok(Poll::Idle);
                 }
                 Got::End => {
-                    self.last_line();
+                    // Of a pipe that is left to the next reader the end is not that of its last line.
+                    if !self.stopping {
+                        self.last_line();
+                    }
                     self.intake.finish();
-                    if !self.intake.has_read() {
+                    if !self.intake.has_read() && !self.stopping {
                         tracing::warn!(node = self.id, "the file is empty");
                     }
                     return Ok(Poll::Done);
@@ -244,7 +250,7 @@ enum Bytes {
     },
     Tail(Tail),
     /// A thread reads what may block.
-    Pipe(Receiver<std::io::Result<Vec<u8>>>),
+    Pipe(Pipe),
 }
 
 /// What a read says.
@@ -273,11 +279,8 @@ impl Bytes {
                 Some(place) => Tail::resume(path.clone(), place, skipped()),
                 None => Tail::new(path.clone(), skipped()),
             })),
-            Input::Pipe(path) => {
-                let path = path.clone();
-                thread("pipe", move || File::open(path))
-            }
-            Input::Stdin => thread("stdin", || Ok(std::io::stdin())),
+            Input::Pipe(path) => Pipe::open(Some(path)).map(Self::Pipe),
+            Input::Stdin => Pipe::open(None).map(Self::Pipe),
         }
     }
 
@@ -297,46 +300,19 @@ impl Bytes {
                 Progress::Waiting => Got::Nothing,
                 Progress::Restarted => Got::Restarted,
             }),
-            Self::Pipe(queue) => match queue.try_recv() {
-                Ok(Ok(chunk)) => {
+            Self::Pipe(pipe) => Ok(match pipe.read()? {
+                pipe::Got::Chunk(chunk) => {
                     lines.push(&chunk);
-                    Ok(Got::Bytes(chunk.len()))
+                    Got::Bytes(chunk.len())
                 }
-                Ok(Err(error)) => Err(format!("the input cannot be read: {error}")),
-                Err(TryRecvError::Empty) => Ok(Got::Nothing),
-                Err(TryRecvError::Disconnected) => Ok(Got::End),
-            },
+                pipe::Got::Nothing => Got::Nothing,
+                pipe::Got::End => Got::End,
+            }),
         }
     }
-}
 
-/// Reads in a thread, ahead by a bounded number of chunks. The thread ends with its input, or at the next chunk after
-/// the source has ended.
-fn thread<R: Read>(name: &str, open: impl FnOnce() -> std::io::Result<R> + Send + 'static) -> Result<Bytes, String> {
-    const CHUNK: usize = 64 << 10;
-    const AHEAD: usize = 16;
-    let (sender, receiver) = bounded(AHEAD);
-    let work = move || {
-        let mut input = match open() {
-            Ok(input) => input,
-            Err(error) => return drop(sender.send(Err(error))),
-        };
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            let message = match tail::read(&mut input, &mut chunk) {
-                Ok(0) => return,
-                Ok(bytes) => Ok(chunk[..bytes].to_vec()),
-                Err(error) => Err(error),
-            };
-            let failed = message.is_err();
-            if sender.send(message).is_err() || failed {
-                return;
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map_err(|e| format!("no thread to read with: {e}"))?;
-    Ok(Bytes::Pipe(receiver))
+    /// Whether bytes that were taken before the stop may still come, which nobody else can read.
+    fn is_draining(&self) -> bool {
+        matches!(self, Self::Pipe(pipe) if pipe.is_draining())
+    }
 }

@@ -163,7 +163,7 @@ impl Intake {
         self.watermark.idle(drained_ns);
     }
 
-    /// Moves time on to now: the source has stopped, and nothing from before can come later.
+    /// Moves time on to now: the source has stopped for good, and nothing from before can come later.
     pub(super) fn close(&mut self) {
         self.watermark.close(wall_clock_ns());
     }

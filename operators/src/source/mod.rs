@@ -8,6 +8,7 @@ mod lines;
 pub(crate) mod packets;
 pub mod pcap;
 pub(crate) mod pcap_file;
+mod pipe;
 mod tail;
 pub mod unix_socket;
 

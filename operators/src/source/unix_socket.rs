@@ -5,13 +5,14 @@
 //! therefore known to the sender and to nobody else.
 
 use std::io::ErrorKind;
+use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
@@ -31,9 +32,6 @@ use crate::format::{Columns, FormatName, Rejects, choose};
 
 /// How long the thread waits for a datagram before it looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(50);
-
-/// How long datagrams that keep coming are still received once the source is to stop.
-const DRAIN: Duration = Duration::from_secs(1);
 
 /// Bytes that the thread hands over at once.
 const CHUNK: usize = 64 << 10;
@@ -170,6 +168,7 @@ impl Node for UnixSocket {
                 metrics: Arc::clone(&context.metrics),
                 stop,
                 drained,
+                spooled: context.flow.writes.is_some(),
             })
         })
     }
@@ -267,8 +266,9 @@ impl Receive {
         }
         self.socket.unlink();
         self.socket.socket.set_nonblocking(true)?;
-        let end = Instant::now() + DRAIN;
-        while self.receive()? && Instant::now() < end {
+        // From here on every sender is told that its datagram is not taken. Those that were are in the kernel's queue.
+        self.socket.socket.shutdown(Shutdown::Read)?;
+        while self.receive()? {
             if self.chunk.len() >= CHUNK && !self.hand_over() {
                 return Ok(());
             }
@@ -312,6 +312,8 @@ struct SocketReader {
     metrics: Arc<NodeMetrics>,
     stop: Arc<AtomicBool>,
     drained: Arc<AtomicI64>,
+    /// Another run goes on where this one stops.
+    spooled: bool,
 }
 
 impl Reader for SocketReader {
@@ -352,7 +354,10 @@ impl SocketReader {
                     return Ok(Poll::Idle);
                 }
                 Err(TryRecvError::Disconnected) => {
-                    self.intake.close();
+                    // What is held back is in the log, and rows as old as the lateness allows may come to the next run.
+                    if !self.spooled {
+                        self.intake.close();
+                    }
                     return Ok(Poll::Done);
                 }
             }

@@ -72,6 +72,20 @@ fn trimmed_records_are_kept_for_their_age_and_go_first() {
 }
 
 #[test]
+fn a_log_full_of_what_is_kept_for_its_age_takes_rows_again_once_it_is_trimmed() {
+    let dir = tempdir().expect("a directory");
+    let log = open(Settings { max_age: Some(Duration::from_secs(3600)), ..narrow(dir.path(), WhenFull::Block) });
+    let mut second = 0;
+    while !log.must_wait() {
+        commit(&log, batch(second));
+        second += 1;
+    }
+    log.trim(second / 2);
+    assert!(!log.must_wait(), "nothing comes that could make room otherwise");
+    assert_eq!(log.counters().dropped_records.load(Relaxed), 0);
+}
+
+#[test]
 fn a_trimmed_log_goes_on_at_its_position() {
     let dir = tempdir().expect("a directory");
     let settings = narrow(dir.path(), WhenFull::Block);

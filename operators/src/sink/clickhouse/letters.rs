@@ -55,7 +55,7 @@ impl Letters {
         }
         let write = || {
             fs::create_dir_all(&self.dir)?;
-            sync_folders(&self.dir)?;
+            sync_folders(&self.dir, 4)?;
             replace(&path.with_extension("reason"), reason.as_bytes())?;
             replace(&path, body)
         };
@@ -97,9 +97,10 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Makes a folder, and the two above it that may be new as well, durable.
-pub(super) fn sync_folders(dir: &Path) -> std::io::Result<()> {
-    for folder in dir.ancestors().take(4).filter(|folder| !folder.as_os_str().is_empty()) {
+/// Makes a folder durable with those above it that may be new as well, `levels` in all: up to the data directory, as what
+/// is above that need not be readable.
+pub(super) fn sync_folders(dir: &Path, levels: usize) -> std::io::Result<()> {
+    for folder in dir.ancestors().take(levels).filter(|folder| !folder.as_os_str().is_empty()) {
         File::open(folder)?.sync_all()?;
     }
     Ok(())

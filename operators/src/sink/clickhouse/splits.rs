@@ -96,7 +96,7 @@ impl Splits {
                 let dir = self.path.parent().unwrap_or(Path::new("."));
                 fs::create_dir_all(dir)?;
                 let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-                super::letters::sync_folders(dir)?;
+                super::letters::sync_folders(dir, 3)?;
                 none.insert(file)
             }
         };

@@ -1,9 +1,9 @@
 //! The operator that hands one table's rows to its sender, and confirms what the server has taken.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use engine::batch::{Batch, Stream, Time};
@@ -12,106 +12,36 @@ use engine::flow::{Flow, Outlet, Turn};
 use engine::ledger::{Confirmed, Ledger};
 use engine::metrics::NodeMetrics;
 use engine::render::BuildContext;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::operator::Operator as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::super::cuts::{Cut, Cuts};
+use super::super::operator::{self, CLOSED, Step, Work};
 use super::handed::{Handed, Shape};
 use super::history::Reader;
 use super::sender::{self, Job, Shared, Target};
-use crate::exchange::{arrivals, kept};
-
-/// How soon a table that waits, for another writer or for the server, looks again.
-const PATIENCE: Duration = Duration::from_millis(20);
-
-/// The end of all input.
-const CLOSED: Time = Time::MAX;
 
 /// Builds the operator; the table belongs to worker `owner`. The stream's frontier is how far the server has confirmed.
 pub(super) fn build<'s>(
     context: &BuildContext<'s>,
     input: Stream<'s>,
-    runtime: Option<Handle>,
+    runtime: Result<Handle, String>,
     target: Target,
     cuts: Cuts,
     owner: u64,
     live: bool,
 ) -> Stream<'s> {
-    let (fail, flow) = (context.failure(), Arc::clone(&context.flow));
-    let kept = kept(input, context, move |batch| live || batch.settled && batch.diff > 0);
-    let note = arrivals(context);
     let name = target.name.clone();
     // One cut on its way and the next being gathered. In all processes: rows held in one count in all.
-    flow.held.allow(cuts.max_rows().saturating_mul(2));
-    let is_owner = context.worker as u64 == owner;
-    kept.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
-        Exchange::new(move |_: &Batch| owner),
-        &name.clone(),
-        move |capability, info| {
-            let activator = context.scope.activator_for(info.address.clone());
-            let mut work = None;
-            if let Some(runtime) = runtime.filter(|_| is_owner) {
-                match Work::new(context, &runtime, target, cuts, info.address) {
-                    Ok(made) => work = Some(made),
-                    Err(message) => fail(message),
-                }
-            }
-            // Also without a sender: what is behind this frontier counts as confirmed.
-            let mut held = is_owner.then_some(capability);
-            move |(input, frontier), _output| {
-                input.for_each_stamp(|time, data| {
-                    let tick = time.least().copied().unwrap_or_default();
-                    let mut batches: Vec<Batch> =
-                        data.inspect(|batches| note(batches)).flat_map(|batches| batches.drain(..)).collect();
-                    // What is taken back goes before what takes its place.
-                    batches.sort_by_key(|batch| batch.diff);
-                    for batch in batches {
-                        if let Some(open) = work.as_mut().filter(|_| batch.rows.num_rows() > 0)
-                            && let Err(message) = open.push(tick, i64::from(batch.diff), batch.rows)
-                        {
-                            // Without these rows nothing more must be confirmed.
-                            fail(message);
-                            work = None;
-                        }
-                    }
-                });
-                let Some(open) = work.as_mut() else {
-                    if flow.lets_go() {
-                        held = None;
-                    }
-                    return;
-                };
-                let frontier = frontier.frontier().first().copied().unwrap_or(CLOSED);
-                match open.advance(frontier) {
-                    Ok((hold, again)) => {
-                        if let Some(held) = held.as_mut().filter(|held| *held.time() < hold) {
-                            held.downgrade(&hold);
-                        }
-                        if hold == CLOSED {
-                            held = None;
-                        }
-                        if again {
-                            activator.activate_after(PATIENCE);
-                        }
-                    }
-                    Err(message) => {
-                        fail(message);
-                        work = None;
-                        if flow.lets_go() {
-                            held = None;
-                        }
-                    }
-                }
-            }
-        },
-    )
+    context.flow.held.allow(cuts.max_rows().saturating_mul(2));
+    let keep = move |batch: &Batch| live || batch.settled && batch.diff > 0;
+    operator::at_owner(context, input, (&name, owner), keep, |address| {
+        Owner::new(context, &runtime?, target, cuts, address)
+    })
 }
 
 /// A table on the worker that owns it.
-struct Work {
+struct Owner {
     cuts: Cuts,
     layout: super::encode::Layout,
     jobs: UnboundedSender<Job>,
@@ -133,13 +63,13 @@ struct Work {
     metrics: Arc<NodeMetrics>,
 }
 
-impl Work {
+impl Owner {
     fn new(
         context: &BuildContext<'_>,
         runtime: &Handle,
         mut target: Target,
         cuts: Cuts,
-        address: std::rc::Rc<[usize]>,
+        address: Rc<[usize]>,
     ) -> Result<Self, String> {
         let shown = target.shown.take();
         if let (Some(shown), Some(stored)) = (&shown, &target.stored) {
@@ -204,72 +134,6 @@ impl Work {
         self.confirm(self.upto)?;
         self.outlet.opened();
         Ok(())
-    }
-
-    fn push(&mut self, tick: Time, diff: i64, rows: RecordBatch) -> Result<(), String> {
-        if tick >= self.upto {
-            self.metrics.state_rows.fetch_add(rows.num_rows() as i64, Relaxed);
-            let rows = self.layout.complete(tick, diff, rows).map_err(|error| format!("rows do not fit: {error}"))?;
-            self.cuts.push(tick, rows);
-        }
-        Ok(())
-    }
-
-    /// Every tick before `frontier` is complete. The time before which nothing more is to come from here, and whether it
-    /// must be asked again.
-    fn advance(&mut self, frontier: Time) -> Result<(Time, bool), String> {
-        if !self.opened
-            && let Some(failure) = self.shared.lock().failure.take()
-        {
-            // A dataflow that is to take the place of another is given up before it does.
-            return Err(failure);
-        }
-        let range = match self.outlet.turn(frontier) {
-            Turn::Wait => return Ok((self.upto, true)),
-            Turn::Write(range) => range,
-        };
-        if range.start == Time::MAX {
-            // Another dataflow writes; so far this one only gets ready.
-            self.skip(frontier);
-            return Ok((frontier, false));
-        }
-        if !self.opened {
-            self.open(range.start)?;
-        }
-        let ends = range.end < CLOSED && frontier >= range.end;
-        let parks = self.outlet.is_parking() && frontier < CLOSED;
-        if !self.closed {
-            let cuts = match frontier {
-                _ if ends => self.cuts.flush(range.end),
-                CLOSED => self.cuts.close(None),
-                // With a spool the next start cuts the rest where it would have been: part of a period, sent now and
-                // not confirmed, would be sent again with what follows it, under another name.
-                frontier if parks && self.ledger.is_none() => self.cuts.flush(frontier.max(self.upto)),
-                frontier => self.cuts.close(Some(frontier)),
-            };
-            self.closed = ends || frontier == CLOSED;
-            self.note(&cuts)?;
-            cuts.into_iter().for_each(|cut| self.hand_over(cut));
-        }
-        let troubled = self.collect()?;
-        let through = self.waiting.is_empty();
-        if ends && through {
-            self.confirm(range.end)?;
-            self.skip(Time::MAX);
-            self.outlet.finished();
-        }
-        // A server that takes nothing must not keep the run from ending: what it has not confirmed is in the spool.
-        if parks && (through || troubled) {
-            self.outlet.parked();
-        }
-        if frontier == CLOSED && through {
-            self.outlet.finished();
-            self.outlet.parked();
-            self.commit(CLOSED);
-            return Ok((CLOSED, false));
-        }
-        let hold = if ends && through { frontier } else { self.upto.min(frontier) };
-        Ok((hold, !through))
     }
 
     /// Notes how rows are cut before they are sent: a start after a crash, with whatever options, must cut those that are
@@ -337,12 +201,82 @@ impl Work {
     }
 }
 
+impl Work for Owner {
+    fn take(&mut self, tick: Time, mut batches: Vec<Batch>) -> Result<(), String> {
+        // What is taken back goes before what takes its place.
+        batches.sort_by_key(|batch| batch.diff);
+        for Batch { diff, rows, .. } in batches {
+            if tick >= self.upto && rows.num_rows() > 0 {
+                self.metrics.state_rows.fetch_add(rows.num_rows() as i64, Relaxed);
+                let complete = self.layout.complete(tick, i64::from(diff), rows);
+                self.cuts.push(tick, complete.map_err(|error| format!("rows do not fit: {error}"))?);
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, frontier: Time) -> Result<Step, String> {
+        if !self.opened
+            && let Some(failure) = self.shared.lock().failure.take()
+        {
+            // A dataflow that is to take the place of another is given up before it does.
+            return Err(failure);
+        }
+        let range = match self.outlet.turn(frontier) {
+            Turn::Wait => return Ok(Step { hold: self.upto, again: true }),
+            Turn::Write(range) => range,
+        };
+        if range.start == Time::MAX {
+            // Another dataflow writes; so far this one only gets ready.
+            self.skip(frontier);
+            return Ok(Step { hold: frontier, again: false });
+        }
+        if !self.opened {
+            self.open(range.start)?;
+        }
+        let ends = range.end < CLOSED && frontier >= range.end;
+        let parks = self.outlet.is_parking() && frontier < CLOSED;
+        if !self.closed {
+            let cuts = match frontier {
+                _ if ends => self.cuts.flush(range.end),
+                CLOSED => self.cuts.close(None),
+                // With a spool the next start cuts the rest where it would have been: part of a period, sent now and
+                // not confirmed, would be sent again with what follows it, under another name.
+                frontier if parks && self.ledger.is_none() => self.cuts.flush(frontier.max(self.upto)),
+                frontier => self.cuts.close(Some(frontier)),
+            };
+            self.closed = ends || frontier == CLOSED;
+            self.note(&cuts)?;
+            cuts.into_iter().for_each(|cut| self.hand_over(cut));
+        }
+        let troubled = self.collect()?;
+        let through = self.waiting.is_empty();
+        if ends && through {
+            self.confirm(range.end)?;
+            self.skip(Time::MAX);
+            self.outlet.finished();
+        }
+        // A server that takes nothing must not keep the run from ending: what it has not confirmed is in the spool.
+        if parks && (through || troubled) {
+            self.outlet.parked();
+        }
+        if frontier == CLOSED && through {
+            self.outlet.finished();
+            self.outlet.parked();
+            self.commit(CLOSED);
+            return Ok(Step { hold: CLOSED, again: false });
+        }
+        let hold = if ends && through { frontier } else { self.upto.min(frontier) };
+        Ok(Step { hold, again: !through })
+    }
+}
+
 /// With this cut all rows of all ticks before are given.
 fn end(cut: &Cut) -> Time {
     if cut.upto == CLOSED { cut.last_end() } else { cut.upto }
 }
 
-impl Drop for Work {
+impl Drop for Owner {
     fn drop(&mut self) {
         let rows = self.waiting.iter().map(|(_, rows)| rows).sum();
         self.flow.held.arrived(rows);

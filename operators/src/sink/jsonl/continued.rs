@@ -16,21 +16,13 @@ use engine::metrics::NodeMetrics;
 use engine::outputs::Reopen;
 use engine::render::BuildContext;
 use serde_json::json;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::log_file::{LogFile, Rotation};
+use crate::sink::operator::{self, CLOSED, Step, Work};
 use crate::sink::written::Format;
 
 /// Lines are made durable, and confirmed, at most this often.
 const CONFIRM: Duration = Duration::from_millis(200);
-
-/// How soon a worker looks again that waits for another, or for the next confirmation.
-const PATIENCE: Duration = Duration::from_millis(20);
-
-/// The end of all input.
-const CLOSED: Time = Time::MAX;
 
 /// The file, shared by the workers of a process.
 pub(super) struct Continued {
@@ -44,6 +36,8 @@ pub(super) struct Continued {
 }
 
 struct State {
+    /// Why nothing is written and confirmed any more.
+    failure: Option<String>,
     ledger: Ledger,
     /// `None` until nobody else writes to the file any more.
     file: Option<Target>,
@@ -93,68 +87,87 @@ pub(super) fn build<'s>(
     format: Format,
     file: Arc<Continued>,
 ) -> Stream<'s> {
-    let (fail, metrics, worker) = (context.failure(), Arc::clone(&context.metrics), context.worker % context.threads);
-    let flow = Arc::clone(&context.flow);
-    input.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
-        Pipeline,
-        &context.id,
-        move |capability, info| {
-            let activator = context.scope.activator_for(info.address.clone());
-            let mut outlet = context.outlet(info.address);
-            let mut held = Some(capability);
-            let mut ticks: BTreeMap<Time, Vec<u8>> = BTreeMap::new();
-            let mut failed = false;
-            if outlet.may_open()
-                && let Err(message) = file.open(0, &mut outlet)
-            {
-                fail(message);
-                failed = true;
-            }
-            move |(input, frontier), _output| {
-                input.for_each_stamp(|time, data| {
-                    let tick = time.least().copied().unwrap_or_default();
-                    for batch in data.flat_map(|batches| batches.drain(..)) {
-                        if !failed {
-                            format.write(ticks.entry(tick).or_default(), &batch);
-                        }
-                    }
-                });
-                if failed {
-                    if flow.lets_go() {
-                        held = None;
-                    }
-                    return;
-                }
-                let frontier = frontier.frontier().first().copied().unwrap_or(CLOSED);
-                match file.advance(worker, frontier, &mut ticks, &mut outlet, &metrics) {
-                    Ok(step) => {
-                        if let Some(held) = held.as_mut().filter(|held| *held.time() < step.hold) {
-                            held.downgrade(&step.hold);
-                        }
-                        if step.hold == CLOSED {
-                            held = None;
-                        }
-                        if step.again {
-                            activator.activate_after(PATIENCE);
-                        }
-                    }
-                    Err(message) => {
-                        fail(message);
-                        failed = true;
-                        ticks.clear();
-                    }
-                }
-            }
-        },
-    )
+    operator::everywhere(context, input, |address| {
+        let worker = context.worker % context.threads;
+        let mut hand = Hand { format, file, worker, ticks: BTreeMap::new(), outlet: context.outlet(address) };
+        if hand.outlet.may_open() {
+            hand.file.with(|state| hand.file.open(state, 0))?;
+            hand.outlet.opened();
+        }
+        Ok(hand)
+    })
 }
 
-/// What a worker does next.
-struct Step {
-    /// Nothing is to come from here before this time.
-    hold: Time,
-    /// It must look again.
-    again: bool,
+/// One worker's lines.
+struct Hand {
+    format: Format,
+    file: Arc<Continued>,
+    worker: usize,
+    /// Lines of ticks that are not complete.
+    ticks: BTreeMap<Time, Vec<u8>>,
+    outlet: Outlet,
+}
+
+impl Work for Hand {
+    fn take(&mut self, tick: Time, batches: Vec<Batch>) -> Result<(), String> {
+        for batch in batches {
+            self.format.write(self.ticks.entry(tick).or_default(), &batch);
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, frontier: Time) -> Result<Step, String> {
+        let file = Arc::clone(&self.file);
+        file.with(|state| self.hand_over(state, frontier))
+    }
+}
+
+impl Hand {
+    /// Gives what is complete to the file, and writes what is complete on all workers.
+    fn hand_over(&mut self, state: &mut State, frontier: Time) -> Result<Step, String> {
+        let range = match self.outlet.turn(frontier) {
+            Turn::Wait => return Ok(Step { hold: state.confirmed, again: true }),
+            Turn::Write(range) => range,
+        };
+        let rest = if frontier == CLOSED { BTreeMap::new() } else { self.ticks.split_off(&frontier) };
+        let complete = std::mem::replace(&mut self.ticks, rest);
+        if range.start == Time::MAX {
+            // Another dataflow writes; so far this one only gets ready.
+            return Ok(Step { hold: frontier, again: false });
+        }
+        self.file.open(state, range.start)?;
+        self.outlet.opened();
+        let (from, worker, path) = (state.written, self.worker, self.file.path.as_deref());
+        let own = complete.into_iter().filter(|(tick, text)| *tick >= from && range.contains(tick) && !text.is_empty());
+        state.waiting.extend(own.map(|(tick, text)| ((tick, worker), text)));
+        if let Some(closed) = state.closed.get_mut(worker) {
+            *closed = frontier;
+        }
+        let closed = state.closed.iter().min().copied().unwrap_or(frontier);
+        let upto = closed.min(range.end);
+        let bytes = state.write(upto, path)?;
+        NodeMetrics::add(&self.file.metrics.bytes, bytes);
+        let ends = upto >= range.end;
+        let due = state.synced.elapsed() >= CONFIRM || self.outlet.is_parking() || ends || closed == CLOSED;
+        if state.confirmed < state.written && due {
+            state.confirm(path)?;
+        }
+        let confirmed = state.confirmed >= state.written;
+        if ends && confirmed {
+            state.over = true;
+            self.outlet.finished();
+            self.outlet.parked();
+            return Ok(Step { hold: frontier, again: false });
+        }
+        if self.outlet.is_parking() && confirmed {
+            self.outlet.parked();
+        }
+        if closed == CLOSED && confirmed {
+            return Ok(Step { hold: CLOSED, again: false });
+        }
+        let waits = frontier >= range.end || frontier == CLOSED || !confirmed;
+        Ok(Step { hold: state.confirmed.min(frontier), again: waits })
+    }
 }
 
 impl Continued {
@@ -166,6 +179,7 @@ impl Continued {
         metrics: &Arc<NodeMetrics>,
     ) -> Self {
         let state = State {
+            failure: None,
             ledger,
             file: None,
             over: false,
@@ -178,9 +192,18 @@ impl Continued {
         Self { path, append, rotation, metrics: Arc::clone(metrics), state: Mutex::new(state) }
     }
 
-    /// Opens the file, once, and cuts it to what was confirmed; ticks before `from` are not written.
-    fn open(&self, from: Time, outlet: &mut Outlet) -> Result<(), String> {
+    /// Works on the file, unless that has failed before: of the tick that could not be written some lines may be there and
+    /// others not, and what is behind them must not be confirmed, whichever worker brings it.
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T, String>) -> Result<T, String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        work(&mut state).inspect_err(|failure| state.failure = Some(failure.clone()))
+    }
+
+    /// Opens the file, once, and cuts it to what was confirmed; ticks before `from` are not written.
+    fn open(&self, state: &mut State, from: Time) -> Result<(), String> {
         if state.file.is_none() {
             // Another run or another dataflow may have confirmed more since the ledger was read.
             state.ledger.refresh()?;
@@ -194,80 +217,28 @@ impl Continued {
             });
             state.confirm(self.path.as_deref())?;
         }
-        outlet.opened();
         Ok(())
-    }
-
-    /// Every tick before `frontier` is complete on this worker.
-    fn advance(
-        &self,
-        worker: usize,
-        frontier: Time,
-        ticks: &mut BTreeMap<Time, Vec<u8>>,
-        outlet: &mut Outlet,
-        metrics: &NodeMetrics,
-    ) -> Result<Step, String> {
-        let range = match outlet.turn(frontier) {
-            Turn::Wait => {
-                let hold = self.state.lock().unwrap_or_else(PoisonError::into_inner).confirmed;
-                return Ok(Step { hold, again: true });
-            }
-            Turn::Write(range) => range,
-        };
-        let rest = if frontier == CLOSED { BTreeMap::new() } else { ticks.split_off(&frontier) };
-        let complete = std::mem::replace(ticks, rest);
-        if range.start == Time::MAX {
-            // Another dataflow writes; so far this one only gets ready.
-            return Ok(Step { hold: frontier, again: false });
-        }
-        self.open(range.start, outlet)?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = state.written;
-        let own = complete.into_iter().filter(|(tick, text)| *tick >= from && range.contains(tick) && !text.is_empty());
-        state.waiting.extend(own.map(|(tick, text)| ((tick, worker), text)));
-        if let Some(closed) = state.closed.get_mut(worker) {
-            *closed = frontier;
-        }
-        let closed = state.closed.iter().min().copied().unwrap_or(frontier);
-        let upto = closed.min(range.end);
-        let bytes = state.write(upto, self.path.as_deref())?;
-        NodeMetrics::add(&metrics.bytes, bytes);
-        let ends = upto >= range.end;
-        let due = state.synced.elapsed() >= CONFIRM || outlet.is_parking() || ends || closed == CLOSED;
-        if state.confirmed < state.written && due {
-            state.confirm(self.path.as_deref())?;
-        }
-        let confirmed = state.confirmed >= state.written;
-        if ends && confirmed {
-            state.over = true;
-            outlet.finished();
-            outlet.parked();
-            return Ok(Step { hold: frontier, again: false });
-        }
-        if outlet.is_parking() && confirmed {
-            outlet.parked();
-        }
-        if closed == CLOSED && confirmed {
-            return Ok(Step { hold: CLOSED, again: false });
-        }
-        let waits = frontier >= range.end || frontier == CLOSED || !confirmed;
-        Ok(Step { hold: state.confirmed.min(frontier), again: waits })
     }
 }
 
 impl Reopen for Continued {
     fn reopen(&self) -> Result<bool, String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.over || !matches!(state.file, Some(Target::File(_))) {
-            return Ok(false);
-        }
-        // What has been written stays in the file that was moved, and must not be written again.
-        state.confirm(self.path.as_deref())?;
-        if let Some(Target::File(file)) = &mut state.file {
-            file.reopen().map_err(|error| cannot(self.path.as_deref(), "opened", &error))?;
-        }
-        state.confirm(self.path.as_deref())?;
-        Ok(true)
+        let path = self.path.as_deref();
+        self.with(|state| {
+            if state.over || !matches!(state.file, Some(Target::File(_))) {
+                return Ok(Ok(false));
+            }
+            // What has been written stays in the file that was moved, and must not be written again.
+            state.confirm(path)?;
+            if let Some(Target::File(file)) = &mut state.file
+                && let Err(error) = file.reopen()
+            {
+                // Nothing is lost: it goes on in the file that is open.
+                return Ok(Err(cannot(path, "opened", &error)));
+            }
+            state.confirm(path)?;
+            Ok(Ok(true))
+        })?
     }
 }
 
@@ -320,7 +291,9 @@ impl State {
         let mut detail = json!({ "path": path.map(|path| path.display().to_string()) });
         if let Some(Target::File(file)) = &self.file {
             detail["bytes"] = file.bytes().into();
-            detail["inode"] = file.inode().into();
+            if let Some((device, inode)) = file.id() {
+                (detail["device"], detail["inode"]) = (device.into(), inode.into());
+            }
             detail["since"] = file.since().into();
         }
         self.ledger.confirm(Confirmed { upto: self.written, detail })?;
@@ -346,7 +319,8 @@ fn go_on(
         return LogFile::open(path, (!append).then_some(0), None, rotation, metrics);
     };
     let (bytes, since) = (detail["bytes"].as_u64().unwrap_or(0), detail["since"].as_u64());
-    if let Some(moved) = detail["inode"].as_u64().and_then(|inode| moved(path, inode)) {
+    let id = detail["device"].as_u64().zip(detail["inode"].as_u64());
+    if let Some(moved) = id.and_then(|id| moved(path, id)) {
         // It was put aside since, by us or by another program: what follows goes into the file that has the name now.
         let file = OpenOptions::new().write(true).open(&moved)?;
         if file.metadata()?.len() > bytes {
@@ -361,14 +335,17 @@ fn go_on(
     Ok(file)
 }
 
-/// The file with this number beside `path`, if it has another name now.
-fn moved(path: &Path, inode: u64) -> Option<PathBuf> {
-    if fs::metadata(path).is_ok_and(|metadata| metadata.ino() == inode) {
+/// The file with this device and number beside `path`, if it has another name now: its own and more, as rotations give it.
+/// Another file may have the number if all of them were copied to another disk.
+fn moved(path: &Path, id: (u64, u64)) -> Option<PathBuf> {
+    let same = |metadata: &fs::Metadata| metadata.is_file() && (metadata.dev(), metadata.ino()) == id;
+    if fs::metadata(path).is_ok_and(|metadata| same(&metadata)) {
         return None;
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let same =
-        |entry: &fs::DirEntry| entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.ino() == inode);
+    let own = path.file_name()?.as_encoded_bytes();
+    let is_own = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(own);
+    let same = |entry: &fs::DirEntry| is_own(entry) && entry.metadata().is_ok_and(|metadata| same(&metadata));
     fs::read_dir(folder).ok()?.flatten().find(same).map(|entry| entry.path())
 }
 
@@ -376,8 +353,15 @@ fn moved(path: &Path, inode: u64) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn confirmed(path: &Path, bytes: u64, inode: Option<u64>) -> Confirmed {
-        Confirmed { upto: 1, detail: json!({ "path": path.display().to_string(), "bytes": bytes, "inode": inode }) }
+    fn confirmed(path: &Path, bytes: u64, id: Option<(u64, u64)>) -> Confirmed {
+        let (device, inode) = id.unzip();
+        let path = path.display().to_string();
+        Confirmed { upto: 1, detail: json!({ "path": path, "bytes": bytes, "device": device, "inode": inode }) }
+    }
+
+    fn id(path: &Path) -> (u64, u64) {
+        let metadata = fs::metadata(path).expect("there");
+        (metadata.dev(), metadata.ino())
     }
 
     fn opened(path: &Path, confirmed: Option<&Confirmed>, append: bool) -> LogFile {
@@ -406,10 +390,22 @@ mod tests {
         let (path, moved) = (dir.path().join("rows.jsonl"), dir.path().join("rows.jsonl.1"));
         fs::write(&moved, "confirmed\ntorn").expect("written");
         fs::write(&path, "by another\n").expect("written");
-        let inode = fs::metadata(&moved).expect("there").ino();
-        let mut file = opened(&path, Some(&confirmed(&path, 10, Some(inode))), false);
+        let mut file = opened(&path, Some(&confirmed(&path, 10, Some(id(&moved)))), false);
         file.write(1, b"next\n").expect("written");
         assert_eq!((text(&moved).as_str(), text(&path).as_str()), ("confirmed\n", "by another\nnext\n"));
+    }
+
+    #[test]
+    fn another_file_that_has_its_number_now_is_not_touched() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, other) = (dir.path().join("rows.jsonl"), dir.path().join("late.jsonl"));
+        fs::write(&path, "confirmed\ntorn").expect("written");
+        fs::write(&other, "of another sink\n").expect("written");
+        let (device, inode) = id(&other);
+        for id in [(device, inode), (device + 1, inode)] {
+            opened(&path, Some(&confirmed(&path, 10, Some(id))), false);
+            assert_eq!((text(&path).as_str(), text(&other).as_str()), ("confirmed\n", "of another sink\n"));
+        }
     }
 
     #[test]

@@ -95,9 +95,9 @@ impl LogFile {
         self.since
     }
 
-    /// What tells it from another file of its name.
-    pub fn inode(&self) -> Option<u64> {
-        self.file.metadata().ok().map(|metadata| metadata.ino())
+    /// Device and inode: what tells it from another file of its name.
+    pub fn id(&self) -> Option<(u64, u64)> {
+        self.file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
     }
 
     /// Appends lines of a tick.

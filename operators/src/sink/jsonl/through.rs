@@ -26,6 +26,8 @@ pub(super) struct Through {
 }
 
 struct State {
+    /// Why nothing is written any more: of what could not be written a part may be there.
+    failure: Option<String>,
     file: Option<LogFile>,
     /// Lines of whole batches that have not been written, and the last tick among them.
     buffer: Vec<u8>,
@@ -40,7 +42,7 @@ impl Through {
                 .map_err(|error| format!("{} cannot be created: {error}", path.display()))
         };
         let file = path.map(open).transpose()?;
-        let state = State { file, buffer: Vec::with_capacity(BUFFER), tick: 0 };
+        let state = State { failure: None, file, buffer: Vec::with_capacity(BUFFER), tick: 0 };
         Ok(Self { path: path.map(Path::to_owned), state: Mutex::new(state) })
     }
 
@@ -65,11 +67,17 @@ impl Through {
 
     fn with(&self, work: impl FnOnce(&mut State) -> std::io::Result<()>) -> Result<(), String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
         work(&mut state).map_err(|error| {
-            let name =
-                self.path.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
-            format!("{name} cannot be written: {error}")
+            let failure = format!("{} cannot be written: {error}", self.name());
+            state.failure.insert(failure).clone()
         })
+    }
+
+    fn name(&self) -> String {
+        self.path.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
     }
 }
 
@@ -92,12 +100,16 @@ impl State {
 
 impl Reopen for Through {
     fn reopen(&self) -> Result<bool, String> {
-        let is_file = self.path.is_some();
+        let mut reopened = Ok(self.path.is_some());
         self.with(|state| {
             state.flush()?;
-            state.file.as_mut().map_or(Ok(()), LogFile::reopen)
+            if let Some(Err(error)) = state.file.as_mut().map(LogFile::reopen) {
+                // It goes on in the file that is open.
+                reopened = Err(format!("{} cannot be opened: {error}", self.name()));
+            }
+            Ok(())
         })?;
-        Ok(is_file)
+        reopened
     }
 }
 

@@ -1,8 +1,8 @@
 //! The operator that keeps one table: what arrives, when it is written, what is confirmed.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use engine::batch::{Batch, Stream, Time};
@@ -12,19 +12,10 @@ use engine::ledger::{Confirmed, Ledger};
 use engine::metrics::NodeMetrics;
 use engine::render::BuildContext;
 use engine::time::wall_clock_ns;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::super::cuts::{Cut, Cuts};
+use super::super::operator::{self, CLOSED, Step, Work};
 use super::store::Store;
-use crate::exchange::{arrivals, kept};
-
-/// How soon a table that must wait for another writer looks again.
-const PATIENCE: Duration = Duration::from_millis(20);
-
-/// The end of all input.
-const CLOSED: Time = Time::MAX;
 
 /// Builds the operator; the table belongs to worker `owner`. The stream's frontier is how far the table is durable.
 pub(super) fn build<'s>(
@@ -34,65 +25,15 @@ pub(super) fn build<'s>(
     cuts: Cuts,
     (nth, name, owner): (usize, &str, u64),
 ) -> Stream<'s> {
-    let (fail, flow) = (context.failure(), Arc::clone(&context.flow));
-    let kept = kept(input, context, |batch| batch.settled && batch.diff > 0);
-    let note = arrivals(context);
     let name = format!("{}.{name}", context.id);
-    let is_owner = context.worker as u64 == owner;
-    kept.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
-        Exchange::new(move |_: &Batch| owner),
-        &name.clone(),
-        move |capability, info| {
-            let activator = context.scope.activator_for(info.address.clone());
-            let mut work = None;
-            if is_owner {
-                match Work::new(context, store, cuts, nth, &name, info.address) {
-                    Ok(made) => work = Some(made),
-                    Err(message) => fail(message),
-                }
-            }
-            let mut held = is_owner.then_some(capability);
-            move |(input, frontier), _output| {
-                input.for_each_stamp(|time, data| {
-                    let tick = time.least().copied().unwrap_or_default();
-                    for batch in data.inspect(|batches| note(batches)).flat_map(|batches| batches.drain(..)) {
-                        if let Some(work) = work.as_mut().filter(|_| batch.rows.num_rows() > 0) {
-                            work.push(tick, batch.rows);
-                        }
-                    }
-                });
-                let Some(open) = work.as_mut() else {
-                    if flow.lets_go() {
-                        held = None;
-                    }
-                    return;
-                };
-                let frontier = frontier.frontier().first().copied().unwrap_or(CLOSED);
-                match open.advance(frontier) {
-                    Ok(Some(hold)) => {
-                        if let Some(held) = held.as_mut().filter(|held| *held.time() < hold) {
-                            held.downgrade(&hold);
-                        }
-                        if frontier == CLOSED && hold == CLOSED {
-                            held = None;
-                        }
-                    }
-                    Ok(None) => activator.activate_after(PATIENCE),
-                    Err(message) => {
-                        fail(message);
-                        work = None;
-                        if flow.lets_go() {
-                            held = None;
-                        }
-                    }
-                }
-            }
-        },
-    )
+    let keep = |batch: &Batch| batch.settled && batch.diff > 0;
+    operator::at_owner(context, input, (&name, owner), keep, |address| {
+        Owner::new(context, store, cuts, nth, &name, address)
+    })
 }
 
 /// A table on the worker that owns it.
-struct Work {
+struct Owner {
     cuts: Cuts,
     /// `None` until nobody else writes to the table any more.
     writer: Option<Writer>,
@@ -107,14 +48,14 @@ struct Work {
     name: String,
 }
 
-impl Work {
+impl Owner {
     fn new(
         context: &BuildContext<'_>,
         store: Store,
         cuts: Cuts,
         nth: usize,
         name: &str,
-        address: std::rc::Rc<[usize]>,
+        address: Rc<[usize]>,
     ) -> Result<Self, String> {
         let mut work = Self {
             cuts,
@@ -167,24 +108,40 @@ impl Work {
         Ok(())
     }
 
-    fn push(&mut self, tick: Time, rows: RecordBatch) {
-        if tick >= self.upto {
-            self.metrics.state_rows.fetch_add(rows.num_rows() as i64, Relaxed);
-            self.cuts.push(tick, rows);
-        }
+    /// Forgets ticks that are not written.
+    fn skip(&mut self, before: Time) {
+        let held = self.cuts.held();
+        self.cuts.skip(before);
+        let forgotten = held - self.cuts.held();
+        self.metrics.state_rows.fetch_sub(forgotten as i64, Relaxed);
     }
 
-    /// Every tick before `frontier` is complete. The time before which nothing more is to come from here; `None` if it
-    /// must be asked again.
-    fn advance(&mut self, frontier: Time) -> Result<Option<Time>, String> {
+    fn confirm(&mut self, upto: Time) -> Result<(), String> {
+        self.upto = self.upto.max(upto);
+        let (Some(ledger), Some(writer)) = (&mut self.ledger, &self.writer) else { return Ok(()) };
+        let detail = serde_json::json!({ "lineage": writer.store.lineage });
+        ledger.confirm(Confirmed { upto: self.upto, detail })
+    }
+}
+
+impl Work for Owner {
+    fn take(&mut self, tick: Time, batches: Vec<Batch>) -> Result<(), String> {
+        for batch in batches.into_iter().filter(|batch| tick >= self.upto && batch.rows.num_rows() > 0) {
+            self.metrics.state_rows.fetch_add(batch.rows.num_rows() as i64, Relaxed);
+            self.cuts.push(tick, batch.rows);
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, frontier: Time) -> Result<Step, String> {
         let range = match self.outlet.turn(frontier) {
-            Turn::Wait => return Ok(None),
+            Turn::Wait => return Ok(Step { hold: self.upto, again: true }),
             Turn::Write(range) => range,
         };
         if range.start == Time::MAX {
             // Another dataflow writes; so far this one only gets ready.
             self.skip(frontier);
-            return Ok(Some(frontier));
+            return Ok(Step { hold: frontier, again: false });
         }
         if self.writer.is_none() {
             self.open(range.start)?;
@@ -215,24 +172,10 @@ impl Work {
         if frontier == CLOSED {
             self.outlet.finished();
             self.outlet.parked();
-            return Ok(Some(CLOSED));
+            return Ok(Step { hold: CLOSED, again: false });
         }
-        Ok(Some(if ends || self.ledger.is_none() { frontier } else { self.upto }))
-    }
-
-    /// Forgets ticks that are not written.
-    fn skip(&mut self, before: Time) {
-        let held = self.cuts.held();
-        self.cuts.skip(before);
-        let forgotten = held - self.cuts.held();
-        self.metrics.state_rows.fetch_sub(forgotten as i64, Relaxed);
-    }
-
-    fn confirm(&mut self, upto: Time) -> Result<(), String> {
-        self.upto = self.upto.max(upto);
-        let (Some(ledger), Some(writer)) = (&mut self.ledger, &self.writer) else { return Ok(()) };
-        let detail = serde_json::json!({ "lineage": writer.store.lineage });
-        ledger.confirm(Confirmed { upto: self.upto, detail })
+        let hold = if ends || self.ledger.is_none() { frontier } else { self.upto };
+        Ok(Step { hold, again: false })
     }
 }
 
