@@ -67,7 +67,12 @@ class SinkCase(Case):
     def run_of(self, path: Path) -> Iterator["Run"]:
         """The engine with this pipeline, while it runs."""
         with running("run", path, log=self.directory / "log") as process:
-            yield Run(self, process)
+            try:
+                yield Run(self, process)
+            except BaseException:
+                # A run that reads files ends when all is sent, which it may never be.
+                process.kill()
+                raise
 
 
 class Run:

@@ -102,22 +102,27 @@ class Refused(SinkCase):
         ask(url, f"CREATE TABLE IF NOT EXISTS {database}.short (path FixedString(1)) ENGINE = MergeTree ORDER BY tuple()")
         view = f"CREATE MATERIALIZED VIEW {database}.mv_short TO {database}.short AS SELECT CAST(path AS FixedString(1)) AS path FROM {table}"
         column = ask(url, f"SELECT type FROM system.columns WHERE database = '{database}' AND table = 'http_logs' AND name = 'header_referer'")[0][0]
+        other = [f"ALTER TABLE {table} DROP COLUMN header_referer", f"ALTER TABLE {table} ADD COLUMN header_referer UInt8"]
         faults = (
-            (f"ALTER TABLE {table} DROP COLUMN header_referer", "header_referer", f"ALTER TABLE {table} ADD COLUMN header_referer {column}"),
-            (view, "while pushing to view", f"DROP TABLE {database}.mv_short"),
+            (other[:1], "header_referer", [f"ALTER TABLE {table} ADD COLUMN header_referer {column}"]),
+            (other, "`header_referer` as UInt8, needed: String", [f"ALTER TABLE {table} MODIFY COLUMN header_referer {column}"]),
+            ([view], "while pushing to view", [f"DROP TABLE {database}.mv_short"]),
         )
+        referer = "  - { id: referred, kind: derive, from: requests, columns: [{ name: header_referer, expr: path }] }"
         for nth, (fault, says, mended) in enumerate(faults):
             with self.subTest(says=says):
                 self.requests(f"h{nth}", ROWS, step_ns=1000)
                 proxy = self.proxy(url)
-                with self.begin_stuck(proxy, self.pipeline(proxy.url, database)) as run:
+                with self.begin_stuck(proxy, self.pipeline(proxy.url, database, nodes=referer, source="referred")) as run:
                     wait_for("an insert", lambda: proxy.counts["refuse"])  # noqa: B023
-                    ask(url, fault)
+                    for sql in fault:
+                        ask(url, sql)
                     proxy.allowed = None
                     run.await_trouble(says)
                     self.assertEqual(run.sink()["values"]["retried_rows"], ROWS)
                     self.assertIn("not confirmed, sent again", run.log.read_text())
-                    ask(url, mended)
+                    for sql in mended:
+                        ask(url, sql)
                     self.assertIn("takes rows again", run.end())
                 self.assertEqual(self.letters, [])
                 self.assert_once(url, database, f"h{nth}", ROWS, says)

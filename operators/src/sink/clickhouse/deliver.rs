@@ -13,7 +13,7 @@ use migrations::sql::identifier;
 use super::encode::{Layout, Part};
 use super::letters::{self, Letters};
 use super::refusal::{is_of_access, is_of_rows};
-use super::sender::{FIRST_PAUSE, Shared, Target, rest};
+use super::sender::{FIRST_PAUSE, Shared, Target, check, rest};
 use super::splits::Splits;
 
 /// Bytes that are compressed and sent at a time.
@@ -121,6 +121,7 @@ impl Courier {
                 Err(error) => error,
             };
             *smooth = false;
+            let error = if is_of_rows(&error) && rows.len() == part.rows { self.of_table(error).await } else { error };
             if !is_of_rows(&error) {
                 let advice =
                     if is_of_access(&error) { " (rows wait in the spool until the server allows it)" } else { "" };
@@ -147,14 +148,26 @@ impl Courier {
         }
     }
 
+    /// Of an error about rows the same, unless the table is not as it was at the start any more: a column of another type
+    /// refuses any row.
+    async fn of_table(&self, error: ServerError) -> ServerError {
+        match tokio::time::timeout(self.target.timeout, check(&self.target)).await {
+            Ok(Ok(Ok(_))) => error,
+            Ok(Ok(Err(message))) => ServerError { code: None, message: format!("{message} ({})", error.message) },
+            Ok(Err(error)) => error,
+            Err(_) => ServerError { code: None, message: format!("no answer within {:?}", self.target.timeout) },
+        }
+    }
+
     /// Puts refused rows away.
     fn bury(&self, piece: &Part, error: &ServerError) -> Result<(), String> {
         let (target, path) = (&self.target, self.letters.path(&piece.token));
         let settings = settings(&piece.token, false);
         let reason =
             letters::reason(&error.message, &target.address, &statement(target, &target.layout), &settings, &path);
-        let used = self.letters.put(&piece.token, &piece.body, &reason)?;
-        self.metrics.gauge("dead_letter_bytes").store(i64::try_from(used).unwrap_or(i64::MAX), Relaxed);
+        let more = self.letters.put(&piece.token, &piece.body, &reason)?;
+        // All tables of the node together.
+        self.metrics.gauge("dead_letter_bytes").fetch_add(more, Relaxed);
         NodeMetrics::add(&self.metrics.counter("dead_letter_rows"), piece.rows);
         tracing::error!(table = target.name, rows = piece.rows, file = %path.display(), "refused: {}", printable(&error.message));
         Ok(())

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use engine::text::printable;
@@ -15,12 +16,14 @@ pub(super) struct Letters {
     most: u64,
     /// Bytes in the folder; `None` until they are counted.
     used: Mutex<Option<u64>>,
+    /// Bytes in the folder as they were said last.
+    said: AtomicI64,
 }
 
 impl Letters {
     /// The folder need not exist.
     pub fn new(dir: PathBuf, most: u64) -> Self {
-        Self { dir, most, used: Mutex::default() }
+        Self { dir, most, used: Mutex::default(), said: AtomicI64::new(0) }
     }
 
     /// Where the letter of that name is, or would be: an Arrow stream.
@@ -29,11 +32,12 @@ impl Letters {
     }
 
     /// Puts rows away, durably, with the reason and how to send them again beside them. There is never one without the
-    /// other: the reason is durable before the rows have their name. Bytes in the folder now.
+    /// other: the reason is durable before the rows have their name. By how many bytes the folder has grown since the last time,
+    /// or since nothing was known of it.
     ///
     /// # Errors
     /// If the folder is full, or cannot be written.
-    pub fn put(&self, name: &str, body: &[u8], reason: &str) -> Result<u64, String> {
+    pub fn put(&self, name: &str, body: &[u8], reason: &str) -> Result<i64, String> {
         let path = self.path(name);
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
@@ -62,7 +66,8 @@ impl Letters {
         let written = write();
         *used = written.is_ok().then(|| used.unwrap_or_default() + more);
         written.map_err(fault)?;
-        Ok(used.unwrap_or_default())
+        let now = i64::try_from(used.unwrap_or_default()).unwrap_or(i64::MAX);
+        Ok(now - self.said.swap(now, Relaxed))
     }
 }
 
@@ -160,12 +165,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let letters = Letters::new(dir.path().join("store/t"), 100);
         assert_eq!(letters.put("a", &[0; 50], "because"), Ok(57));
-        assert_eq!(letters.put("a", &[0; 50], "because"), Ok(57), "the same one again");
+        assert_eq!(letters.put("a", &[0; 50], "because"), Ok(0), "the same one again");
         let error = letters.put("b", &[0; 50], "because").expect_err("full");
         assert!(error.contains("is full: 57 bytes") && error.contains("max_dead_letter_bytes = 100"), "{error}");
         assert!(!letters.path("b").exists() && !letters.path("b").with_extension("reason").exists());
         fs::remove_file(letters.path("a")).expect("removed");
-        assert_eq!(letters.put("b", &[0; 50], "because"), Ok(64));
+        assert_eq!(letters.put("b", &[0; 50], "because"), Ok(64 - 57));
         let mut files: Vec<_> =
             fs::read_dir(dir.path().join("store/t")).expect("there").flatten().map(|entry| entry.file_name()).collect();
         files.sort();
