@@ -24,6 +24,8 @@ pub struct Watermark {
     lateness_ns: i64,
     tick_ms: u64,
     at_ns: i64,
+    /// The greatest event time of a row.
+    greatest_ns: i64,
 }
 
 /// What a watermark says of a row.
@@ -38,7 +40,12 @@ pub enum Arrival {
 impl Watermark {
     /// A watermark that trails the greatest event time by `lateness` and moves in steps of `tick`.
     pub fn new(lateness: Duration, tick: Duration) -> Self {
-        Self { lateness_ns: nanos(lateness), tick_ms: (tick.as_millis() as u64).max(1), at_ns: i64::MIN }
+        Self {
+            lateness_ns: nanos(lateness),
+            tick_ms: (tick.as_millis() as u64).max(1),
+            at_ns: i64::MIN,
+            greatest_ns: i64::MIN,
+        }
     }
 
     /// Goes on where the source was before: rows before `time` (ms) are late.
@@ -53,7 +60,13 @@ impl Watermark {
     pub fn observe(&mut self, event_ns: i64) -> Arrival {
         let arrival = if event_ns < self.at_ns { Arrival::Late } else { Arrival::OnTime };
         self.at_ns = self.at_ns.max(event_ns.saturating_sub(self.lateness_ns));
+        self.greatest_ns = self.greatest_ns.max(event_ns);
         arrival
+    }
+
+    /// Whether the watermark is past every row that was seen.
+    pub fn has_passed_all(&self) -> bool {
+        i64::try_from(self.time()).is_ok_and(|ms| ms.saturating_mul(1_000_000) > self.greatest_ns)
     }
 
     /// Whether an event time is further than `by` ahead of all that was seen, if anything was.
@@ -277,6 +290,10 @@ mod tests {
         watermark.observe(20 * MS);
         watermark.idle(10 * MS);
         assert_eq!(watermark.time(), 50);
+        watermark.observe(60 * MS);
+        assert!(!watermark.has_passed_all());
+        watermark.idle(61 * MS);
+        assert!(watermark.has_passed_all());
     }
 
     #[test]

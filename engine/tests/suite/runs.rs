@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::graph::{dot, mermaid};
+use engine::reload::Loader;
 use engine::render::{FailureClass, Shared};
-use engine::run::{RunError, Summary, execute};
+use engine::run::{Options, RunError, Summary, execute, execute_with};
 
-use crate::{kinds, plan};
+use crate::{kinds, plan, shows};
 
 /// Runs a pipeline; returns what the run shared.
 fn run(text: &str, workers: usize) -> (Result<(), RunError>, Summary, Arc<Shared>) {
@@ -88,6 +89,18 @@ fn a_panic_ends_all_workers_with_its_message() {
         let Err(RunError::Panicked { message, .. }) = outcome else { panic!("{outcome:?}") };
         assert_eq!(message, "cannot stand 42");
     }
+}
+
+#[test]
+fn a_panic_of_the_thread_that_directs_ends_the_run() {
+    let plan = plan(&pipeline("rows: 100, live: true", "into: undirected")).unwrap_or_else(|shown| panic!("{shown}"));
+    let shared = Arc::new(Shared::new(&plan));
+    shared.reloads.request();
+    let loader: Loader = Box::new(|| panic!("a file that no parser stands"));
+    let options = Options { workers: 2, loader: Some(loader), ..Options::default() };
+    let outcome = execute_with(Arc::new(plan), &shared, options);
+    let Err(RunError::Failed(failure)) = outcome else { panic!("{outcome:?}") };
+    shows(&failure.message, &["directs the run", "a file that no parser stands"]);
 }
 
 #[test]

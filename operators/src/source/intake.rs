@@ -168,6 +168,11 @@ impl Intake {
         self.watermark.close(wall_clock_ns());
     }
 
+    /// Whether time is past every row that was read.
+    pub(super) fn has_passed_all(&self) -> bool {
+        self.watermark.has_passed_all()
+    }
+
     /// Says what the wall clock is: event times far ahead of it are refused.
     pub(super) fn look_at_clock(&mut self) {
         self.parser.set_now(wall_clock_ns());

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
@@ -32,6 +32,9 @@ use crate::format::{Columns, FormatName, Rejects, choose};
 
 /// How long the thread waits for a datagram before it looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(50);
+
+/// The longest that time is let pass for what a stopped source has received.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Bytes that the thread hands over at once.
 const CHUNK: usize = 64 << 10;
@@ -169,6 +172,7 @@ impl Node for UnixSocket {
                 stop,
                 drained,
                 spooled: context.flow.writes.is_some(),
+                ended: None,
             })
         })
     }
@@ -314,6 +318,8 @@ struct SocketReader {
     drained: Arc<AtomicI64>,
     /// Another run goes on where this one stops.
     spooled: bool,
+    /// When the last row came.
+    ended: Option<Instant>,
 }
 
 impl Reader for SocketReader {
@@ -334,6 +340,19 @@ impl Reader for SocketReader {
 }
 
 impl SocketReader {
+    /// Nothing more comes in this run: whether time has moved on as far as it should.
+    fn is_over(&mut self) -> bool {
+        if !self.spooled {
+            self.intake.close();
+            return true;
+        }
+        // Time passes as for any source that is idle. What a longer lateness holds back is in the log, and rows as old as it
+        // allows may come to the next run.
+        let since = *self.ended.get_or_insert_with(Instant::now);
+        self.intake.idle(wall_clock_ns());
+        self.intake.has_passed_all() || since.elapsed() >= DRAIN
+    }
+
     fn read(&mut self) -> Result<Poll, String> {
         loop {
             while let Some(line) = self.lines.next() {
@@ -354,11 +373,7 @@ impl SocketReader {
                     return Ok(Poll::Idle);
                 }
                 Err(TryRecvError::Disconnected) => {
-                    // What is held back is in the log, and rows as old as the lateness allows may come to the next run.
-                    if !self.spooled {
-                        self.intake.close();
-                    }
-                    return Ok(Poll::Done);
+                    return Ok(if self.is_over() { Poll::Done } else { Poll::Idle });
                 }
             }
         }
