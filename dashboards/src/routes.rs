@@ -206,6 +206,8 @@ struct NodeInfo {
     state_rows: i64,
     watermark_ms: u64,
     events: serde_json::Map<String, serde_json::Value>,
+    values: serde_json::Map<String, serde_json::Value>,
+    troubles: std::collections::BTreeMap<String, String>,
 }
 
 /// `GET /status`
@@ -225,6 +227,8 @@ pub(crate) async fn status(State(shared): State<Shared>) -> impl IntoResponse {
         state_rows: m.state_rows.load(Relaxed),
         watermark_ms: m.watermark.load(Relaxed),
         events: m.named().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
+        values: m.gauges().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
+        troubles: m.troubles(),
     });
     Json(StatusInfo {
         pipeline: service.name.clone(),

@@ -110,6 +110,8 @@ pub struct Flow {
     /// Outlets, those that have opened what they write to, those that have written everything, and those that have made
     /// durable what they have because the run ends.
     pub(crate) outlets: [AtomicUsize; 4],
+    /// Sinks that do not know yet whether they may write.
+    pub(crate) unready: AtomicUsize,
     pub(crate) wakers: Mutex<Vec<SyncActivator>>,
 }
 
@@ -141,6 +143,7 @@ impl Flow {
             parking: AtomicBool::new(false),
             workers: Default::default(),
             outlets: Default::default(),
+            unready: AtomicUsize::new(0),
             wakers: Mutex::default(),
         }
     }
@@ -223,6 +226,22 @@ impl Flow {
     /// Whether it has ended on all of `workers` workers.
     pub fn has_ended(&self, workers: usize) -> bool {
         self.workers[1].load(SeqCst) >= workers
+    }
+
+    /// While it is built: a sink of it has to ask somebody whether it may write. Until it says [`Flow::ready`], or fails,
+    /// this dataflow takes nobody's place.
+    pub fn unready(&self) {
+        self.unready.fetch_add(1, SeqCst);
+    }
+
+    /// One of those that said [`Flow::unready`] has its answer, or waits for it no longer.
+    pub fn ready(&self) {
+        self.unready.fetch_sub(1, SeqCst);
+    }
+
+    /// Whether it is built on all of `workers` workers, and no sink of it waits to know whether it may write.
+    pub(crate) fn is_ready(&self, workers: usize) -> bool {
+        self.workers[0].load(SeqCst) >= workers && self.unready.load(SeqCst) == 0
     }
 
     /// Whether every sink, on all of `workers` workers, has opened what it writes to.

@@ -29,6 +29,7 @@ pub struct NodeMetrics {
     pub watermark: AtomicU64,
     named: Mutex<BTreeMap<&'static str, Arc<AtomicU64>>>,
     gauges: Mutex<BTreeMap<&'static str, Arc<AtomicI64>>>,
+    troubles: Mutex<BTreeMap<String, String>>,
 }
 
 impl NodeMetrics {
@@ -52,6 +53,20 @@ impl NodeMetrics {
     pub fn gauges(&self) -> Vec<(&'static str, i64)> {
         let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.iter().map(|(name, value)| (*name, value.load(Relaxed))).collect()
+    }
+
+    /// What keeps a part of the node, such as one table of a sink, from going on, in words; `None` when it goes on again.
+    pub fn set_trouble(&self, part: &str, trouble: Option<String>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(trouble) => troubles.insert(part.to_owned(), trouble),
+            None => troubles.remove(part),
+        };
+    }
+
+    /// What keeps the node from going on now, by part.
+    pub fn troubles(&self) -> BTreeMap<String, String> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds to a counter.

@@ -211,10 +211,17 @@ impl Sources {
 ///
 /// Of several processes each counts what its own workers send and receive, which may be less than nothing, and hears now
 /// and then what the others have counted: only the sum says how many are on their way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backlog {
     here: AtomicI64,
     elsewhere: AtomicI64,
+    most: AtomicI64,
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self { here: AtomicI64::new(0), elsewhere: AtomicI64::new(0), most: AtomicI64::new(MAX_IN_FLIGHT as i64) }
+    }
 }
 
 impl Backlog {
@@ -228,9 +235,14 @@ impl Backlog {
         self.here.fetch_sub(rows as i64, Relaxed);
     }
 
+    /// It may hold at least so many rows before sources wait; 65,536 whatever is said. All processes must say the same.
+    pub fn allow(&self, rows: usize) {
+        self.most.fetch_max(i64::try_from(rows).unwrap_or(i64::MAX), Relaxed);
+    }
+
     /// Whether sources must wait for it to shrink.
     pub fn is_full(&self) -> bool {
-        self.balance().saturating_add(self.elsewhere.load(Relaxed)) > MAX_IN_FLIGHT as i64
+        self.balance().saturating_add(self.elsewhere.load(Relaxed)) > self.most.load(Relaxed)
     }
 
     /// What this process has counted: rows sent less rows that have arrived.
@@ -299,6 +311,20 @@ mod tests {
         assert!(backlog.is_full());
         backlog.arrived(1);
         assert!(!backlog.is_full());
+    }
+
+    #[test]
+    fn a_backlog_holds_what_the_largest_of_its_users_needs() {
+        let backlog = Backlog::default();
+        backlog.allow(10);
+        backlog.sent(MAX_IN_FLIGHT);
+        assert!(!backlog.is_full(), "never less than it holds by itself");
+        backlog.allow(3 * MAX_IN_FLIGHT);
+        backlog.allow(2 * MAX_IN_FLIGHT);
+        backlog.sent(2 * MAX_IN_FLIGHT);
+        assert!(!backlog.is_full());
+        backlog.sent(1);
+        assert!(backlog.is_full());
     }
 
     #[test]

@@ -1,2 +1,11 @@
+REVOKE INSERT, SELECT ON ${database}.http_logs_raw FROM ${data_writer};
+REVOKE SELECT ON ${database}.http_logs FROM ${analyst};
+REVOKE SELECT ON ${database}.agg_host_ip_ja4_1h FROM ${analyst};
+REVOKE SELECT ON ${database}.agg_header_fingerprint_1h FROM ${analyst};
+REVOKE SELECT ON ${database}.ml_detected_anomalies FROM ${analyst};
+REVOKE SELECT ON ${database}.ml_all_scores FROM ${analyst};
+REVOKE SELECT ON ${database}.view_ip_recurrence FROM ${analyst};
+REVOKE SELECT ON ${database}.view_ai_features_1h FROM ${analyst};
+REVOKE dictGet ON ${database}.* FROM ${analyst};
 DROP USER IF EXISTS ${analyst};
 DROP USER IF EXISTS ${data_writer};

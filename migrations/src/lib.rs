@@ -13,6 +13,7 @@ mod load;
 mod run;
 pub mod server;
 pub mod sql;
+mod users;
 
 /// One step of the schema.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     (10, "engine_tables", "10_engine_tables.sql"),
     (11, "campaigns_models", "11_campaigns_models.sql"),
     (12, "ticks", "12_ticks.sql"),
+    (13, "engine_grants", "13_engine_grants.sql"),
 ];
 
 impl Migration {
@@ -65,8 +67,13 @@ impl Migration {
         Sha256::digest(self.up).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Whether a server without user management may go without it.
-    pub fn may_be_skipped(&self) -> bool {
+    /// Whether it makes the server's users, which a server without user management may go without.
+    pub fn makes_users(&self) -> bool {
         self.name == "users"
+    }
+
+    /// Whether it is about users: made, or given rights.
+    pub fn is_about_users(&self) -> bool {
+        self.makes_users() || self.name == "engine_grants"
     }
 }

@@ -34,8 +34,11 @@ struct Applied {
 /// UNKNOWN_DATABASE and UNKNOWN_TABLE: nothing was ever applied.
 const NOTHING_THERE: [Option<u32>; 2] = [Some(81), Some(60)];
 
+/// The number of the migration that makes users.
+pub(crate) const USERS: u16 = 8;
+
 /// ACCESS_DENIED: what a server without user management answers to CREATE USER.
-const ACCESS_DENIED: Option<u32> = Some(497);
+pub(crate) const ACCESS_DENIED: Option<u32> = Some(497);
 
 /// The commands' connection.
 pub struct Runner {
@@ -49,11 +52,17 @@ impl Runner {
         Self { client: address.client(), parameters }
     }
 
+    /// Programs of before did not note which users they made.
+    pub(crate) async fn add_created(&self) -> Result<(), Answer> {
+        let sql = format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS created Array(String)", self.ledger());
+        Ok(execute(&self.client, &sql).await?)
+    }
+
     pub(crate) fn database(&self) -> &str {
         self.parameters.get("database").map_or("", String::as_str)
     }
 
-    fn ledger(&self) -> String {
+    pub(crate) fn ledger(&self) -> String {
         format!("{}.schema_migrations", identifier(self.database()))
     }
 
@@ -77,7 +86,8 @@ impl Runner {
         Ok(applied.filter(|(_, applied)| applied.state != "rolled back").collect())
     }
 
-    async fn note(&self, migration: &Migration, state: &str) -> Result<(), Answer> {
+    /// Notes what became of a migration, and which users it made.
+    async fn note(&self, migration: &Migration, state: &str, created: &[String]) -> Result<(), Answer> {
         execute(
             &self.client,
             &format!(
@@ -87,8 +97,12 @@ impl Runner {
             ),
         )
         .await?;
+        self.add_created().await?;
+        let created: Vec<String> = created.iter().map(|name| format!("'{}'", escaped(name))).collect();
+        let created = if created.is_empty() { String::new() } else { format!(", [{}]", created.join(", ")) };
+        let column = if created.is_empty() { "" } else { ", created" };
         let sql = format!(
-            "INSERT INTO {} (version, name, checksum, state, program) SELECT {}, '{}', '{}', '{state}', 'ja4-engine {}'",
+            "INSERT INTO {} (version, name, checksum, state, program{column}) SELECT {}, '{}', '{}', '{state}', 'ja4-engine {}'{created}",
             self.ledger(),
             migration.number,
             escaped(migration.name),
@@ -149,14 +163,23 @@ impl Runner {
         // Parameters first: a missing password must not be found out half-way.
         let steps = pending.iter().map(|migration| Ok((*migration, statements(migration.up, &self.parameters)?)));
         let steps = steps.collect::<Result<Vec<_>, String>>().map_err(Answer::Refused)?;
+        let mut without_users = self.applied().await?.get(&USERS).is_some_and(|found| found.state == "skipped");
         for (migration, statements) in &steps {
             let name = format!("{:02}_{}", migration.number, migration.name);
             let mut state = "applied";
-            for statement in statements {
+            let mut created = Vec::new();
+            if migration.is_about_users() && without_users {
+                state = "skipped";
+                self.check_syntax(&name, statements).await?;
+            }
+            if migration.makes_users() {
+                created = self.missing_users().await?;
+            }
+            for statement in statements.iter().filter(|_| state == "applied") {
                 match execute(&self.client, &statement.sql).await {
                     Ok(()) => {}
                     Err(error)
-                        if migration.may_be_skipped()
+                        if migration.makes_users()
                             && error.code == ACCESS_DENIED
                             && statement.sql.starts_with("CREATE USER") =>
                     {
@@ -166,14 +189,14 @@ impl Runner {
                                 error.message
                             )));
                         }
-                        state = "skipped";
+                        (state, without_users, created) = ("skipped", true, Vec::new());
                         self.check_syntax(&name, statements).await?;
                         break;
                     }
                     Err(error) => return Err(Answer::Failed(format!("{name}: {}", error.message))),
                 }
             }
-            self.note(migration, state).await?;
+            self.note(migration, state, &created).await?;
             say!(
                 "{name} {}",
                 if state == "skipped" { "skipped: unsupported by this server; its syntax is right" } else { state }
@@ -266,18 +289,22 @@ impl Runner {
         }
         for (migration, name) in back.iter().zip(&names) {
             if applied.get(&migration.number).is_some_and(|found| found.state == "skipped") {
-                self.note(migration, "rolled back").await?;
+                self.note(migration, "rolled back", &[]).await?;
                 say!("{name} was skipped");
                 continue;
             }
-            for statement in statements(migration.down, &self.parameters).map_err(Answer::Failed)? {
+            let mut list = statements(migration.down, &self.parameters).map_err(Answer::Failed)?;
+            if migration.is_about_users() {
+                self.spare_users(migration, &mut list).await?;
+            }
+            for statement in list {
                 execute(&self.client, &statement.sql)
                     .await
                     .map_err(|error| Answer::Failed(format!("{name}: {}", error.message)))?;
             }
             // With the database its notes are gone.
             if migration.number > 0 {
-                self.note(migration, "rolled back").await?;
+                self.note(migration, "rolled back", &[]).await?;
             }
             say!("{name} taken back");
         }

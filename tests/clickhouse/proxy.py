@@ -18,10 +18,14 @@ import ssl
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 FAULTS = ("refuse", "cut_before", "cut_after", "hang", "hang_after", "slow", "exception", "exception_after", "overload")
+DENIED = b"Code: 516. DB::Exception: me: Authentication failed: password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)\n"
+NO_RIGHT = b"Code: 497. DB::Exception: reader: Not enough privileges. To execute this query, it's necessary to have the grant INSERT. (ACCESS_DENIED)\n"
 EXCEPTION = b"\r\nCode: 241. DB::Exception: Memory limit (total) exceeded. (MEMORY_LIMIT_EXCEEDED) (version 26.9.2.1 (official build))\n"
 
 
@@ -35,8 +39,16 @@ class Proxy:
         self.down = False
         # What becomes of answers with rows: "" nothing, "hang" they never come, "cut" half of them comes.
         self.reads = ""
+        # Nobody is let in: every request is answered so; or nobody may write.
+        self.denied = self.read_only = False
+        # The version that the server says it has, in place of its own.
+        self.version = ""
+        # So many inserts are let through before all are refused; None for any number.
+        self.allowed: int | None = None
         # Of the last insert.
         self.insert = ""
+        # Inserts that are with the server or waiting for its answer, now and the most so far.
+        self.at_once = self.most_at_once = 0
         self.counts: Counter[str] = Counter()
         self.lock = threading.Lock()
         proxy = self
@@ -76,8 +88,16 @@ class Proxy:
         with self.lock:
             if self.down:
                 return "refuse"
-            self.insert = path if "INSERT" in path else self.insert
-            if "INSERT" not in path or self.most <= 0 or self.rng.random() >= self.share:
+            # An insert without a name has no rows: it is how the sink asks whether it may write.
+            insert = "INSERT" in path and "insert_deduplication_token" in path
+            self.insert = path if insert else self.insert
+            if insert and self.allowed is not None:
+                if self.allowed <= 0:
+                    self.counts["refuse"] += 1
+                    return "refuse"
+                self.allowed -= 1
+                return ""
+            if not insert or self.most <= 0 or self.rng.random() >= self.share:
                 return ""
             self.most -= 1
             fault = self.rng.choice(self.faults)
@@ -90,6 +110,34 @@ class Proxy:
             handler.close_connection = True
             return
         body = read(handler)
+        if self.denied:
+            self.counts["denied"] += 1
+            respond(handler, 403, {"X-ClickHouse-Exception-Code": "516"}, DENIED)
+            return
+        if self.read_only and "INSERT" in handler.path:
+            respond(handler, 500, {"X-ClickHouse-Exception-Code": "497"}, NO_RIGHT)
+            return
+        if self.version and b"version()" in body:
+            respond(handler, 200, {"X-ClickHouse-Format": "TabSeparatedRaw"}, f"{self.version}\n".encode())
+            return
+        if "INSERT" in handler.path:
+            with self.counted():
+                self.reply(handler, body, fault)
+        else:
+            self.reply(handler, body, fault)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        with self.lock:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.at_once -= 1
+
+    def reply(self, handler: BaseHTTPRequestHandler, body: bytes, fault: str) -> None:
         if self.reads and "ArrowStream" in handler.path and "INSERT" not in handler.path:
             self.spoil(handler, body)
             return

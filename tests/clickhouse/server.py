@@ -22,7 +22,8 @@ SECRETS = ("--set", "data_writer_password=writer", "--set", "analyst_password=an
 class Server:
     """The front as a process of its own, which can be killed and started again over the same data and port."""
 
-    def __init__(self) -> None:
+    def __init__(self, user: str = "default", password: str = "") -> None:
+        self.user, self.password = user, password
         self.directory = tempfile.TemporaryDirectory(prefix="ja4-clickhouse-")
         self.path = Path(self.directory.name)
         self.port = 0
@@ -32,7 +33,8 @@ class Server:
         log = self.path / "front.log"
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [PYTHON, ROOT / "tests/clickhouse/front.py", "--data", self.path / "data", "--port", str(self.port)],
+                [PYTHON, ROOT / "tests/clickhouse/front.py", "--data", self.path / "data", "--port", str(self.port),
+                 "--user", self.user, "--password", self.password],
                 stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             )
         found = wait_for("ClickHouse", lambda: re.search(r"listening on http://127.0.0.1:(\d+)", log.read_text()) or self.process.poll())
@@ -50,6 +52,7 @@ class Server:
 
     @property
     def url(self) -> str:
+        """Without credentials."""
         return f"http://127.0.0.1:{self.port}"
 
 

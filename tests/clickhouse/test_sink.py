@@ -3,56 +3,26 @@
 PLANS says how many fault plans are tried, SEED repeats them; it is printed.
 """
 
-import json
 import os
 import random
-import re
 import shutil
 import unittest
-import urllib.parse
-import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.clickhouse.proxy import Proxy
 from tests.clickhouse.server import PYTHON, Server, ask, schema, shared
-from tests.support import FAILED, OK, REFUSED, Case, running, wait_for
-from tests.traffic import START
+from tests.clickhouse.sink import SinkCase
+from tests.support import FAILED, OK, REFUSED, running, wait_for
 
 PLANS = int(os.environ.get("PLANS", 12))
 PARALLEL = 4
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
 
-PIPELINE = """\
-name: sink
-data_dir: data
-nodes:
-  - {{ id: requests, kind: source.file, path: requests.jsonl, format: reqin_log }}
-  - {{ id: store, kind: sink.clickhouse, from: {{ http_logs: requests }}, url: "{url}", database: {database}, every: {every},
-      max_rows: {max_rows}, timeout: {timeout}, max_pause: 200ms, concurrency: {concurrency} }}
-"""
-
 
 @unittest.skipUnless(PYTHON, "CLICKHOUSE_PYTHON: make test-tools")
-class Sink(Case):
+class Sink(SinkCase):
     """Rows of a file in ClickHouse, through a proxy that fails."""
-
-    def requests(self, prefix: str, count: int, step_ns: int = 10_000_000, folder: str = ".") -> None:
-        def row(nth: int) -> dict:
-            return {"timestamp": START + nth * step_ns, "src_ip": f"192.0.2.{nth % 250}", "src_port": 1024 + nth % 60000, "method": "GET",
-                    "host": "www.example.test", "path": f"/{nth % 7}", "header_X-Request-Id": f"{prefix}-{nth}"}
-
-        self.write(f"{folder}/requests.jsonl", "".join(json.dumps(row(nth)) + "\n" for nth in range(count)))
-
-    def pipeline(self, url: str, database: str, *, every="100ms", max_rows=1000, timeout="1s", concurrency=4, folder="."):
-        return self.write(f"{folder}/sink.yaml", PIPELINE.format(**{name: value for name, value in locals().items() if name != "self"}))
-
-    def ids(self, url: str, database: str, prefix: str) -> list[str]:
-        sql = f"SELECT header_x_request_id FROM {database}.http_logs WHERE startsWith(header_x_request_id, '{prefix}-')"
-        return [row[0] for row in ask(url, sql)]
-
-    def assert_once(self, url: str, database: str, prefix: str, count: int, about: str) -> None:
-        self.assert_same_rows(self.ids(url, database, prefix), [f"{prefix}-{nth}" for nth in range(count)], about)
 
     def test_whatever_fails_every_row_is_there_once(self):
         url = shared()
@@ -129,10 +99,33 @@ class Sink(Case):
         proxy.down = True
         self.assert_exit(self.engine("validate", "--connect", self.pipeline(proxy.url, database)), FAILED, f"ClickHouse at {proxy.url}")
 
+    def test_several_inserts_of_one_cut_are_on_their_way_at_a_time(self):
+        url = shared()
+        database = schema(url, "at_once")
+        self.requests("n", 1000, step_ns=1000)
+        proxy = Proxy(url, share=1.0, faults=("slow",))
+        self.addCleanup(proxy.close)
+        # All rows are of one tick, hence of one cut, whose inserts are small.
+        path = self.pipeline(proxy.url, database, max_rows=50, timeout="30s", concurrency=3)
+        self.assert_exit(self.engine("run", "--quiet", path), OK)
+        self.assertEqual(proxy.most_at_once, 3)
+        self.assert_once(url, database, "n", 1000, "")
+
+    def test_texts_that_are_no_address_are_counted(self):
+        url = shared()
+        database = schema(url, "no_address")
+        self.requests("a", 70)
+        odd = "  - { id: odd, kind: derive, from: requests, columns: [{ name: src_ip, expr: \"case when path = '/5' then 'nobody' else src_ip end\" }] }"
+        run = self.engine("run", self.pipeline(url, database, nodes=odd, source="odd"))
+        self.assert_exit(run, OK, "bad_addresses 10")
+        self.assert_once(url, database, "a", 70, "")
+        self.assertEqual(ask(url, f"SELECT count() FROM {database}.http_logs WHERE src_ip = '::' AND path = '/5'"), [["10"]])
+
     def test_options_are_checked(self):
         self.requests("o", 1)
         self.assert_exit(self.engine("validate", self.pipeline("ftp://me:secret@x", "d")), REFUSED, "not http[s]")
         self.assert_exit(self.engine("validate", self.pipeline("http://x", "d", max_rows=0)), REFUSED, "greater than 0")
+        self.assert_exit(self.engine("validate", self.pipeline("http://x", "d", options=", max_dead_letter_bytes: 0")), REFUSED, "greater than 0")
 
     def test_what_does_not_fit_any_more_goes_to_a_file_and_the_rest_goes_on(self):
         url = shared()
@@ -145,13 +138,9 @@ class Sink(Case):
         self.assertEqual(len(got), len(set(got)))
         self.assertTrue(dead and got)
         self.assertTrue(all("no_five" in file.with_suffix(".reason").read_text() for file in dead))
-        # The command beside each file sends it once the table takes it.
+        # The command beside each file sends it once the table takes it; twice is not too often.
         ask(url, f"ALTER TABLE {database}.http_logs DROP CONSTRAINT no_five")
-        for file in dead:
-            sql, path = re.search(r"clickhouse-client --query '(.+)' < (.+)\n", file.with_suffix(".reason").read_text()).groups()
-            self.assertTrue(file.samefile(self.directory / path))
-            with urllib.request.urlopen(f"{url}/?{urllib.parse.urlencode({'query': sql})}", file.read_bytes()) as answer:
-                answer.read()
+        for file in dead * 2:
+            sent = self.send_again(file)
+            self.assertEqual(sent.returncode, 0, sent.stderr)
         self.assert_once(url, database, "d", 70, "sent again")
-
-

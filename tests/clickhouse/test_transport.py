@@ -7,7 +7,7 @@ import unittest
 
 from tests.clickhouse.proxy import Proxy
 from tests.clickhouse.server import PYTHON, ask, schema, shared
-from tests.support import FAILED, OK, Case
+from tests.support import FAILED, OK, REFUSED, Case
 from tests.traffic import START
 
 PIPELINE = """\
@@ -60,8 +60,32 @@ class Transport(Case):
         database = schema(shared(), "asynchronous")
         self.assert_exit(self.engine("run", "--quiet", self.pipeline(proxy.url, database, ", async_insert: true")), OK)
         self.assertEqual(self.rows(database), [str(ROWS)] * 2)
-        for setting in ("decompress=1", "async_insert=1", "wait_for_async_insert=1", "insert_deduplication_token="):
+        for setting in ("decompress=1", "async_insert=1", "wait_for_async_insert=1", "insert_deduplication_token=",
+                        "async_insert_deduplicate=1", "deduplicate_insert=enable"):
             self.assertIn(setting, proxy.insert)
+
+    def test_asynchronous_inserts_that_are_sent_again_are_there_once(self):
+        """chdb has no queue for such inserts and does them at once; what a server's queue does, CLICKHOUSE_URL tells."""
+        proxy = Proxy(shared(), seed=1, share=1.0, most=5, faults=("cut_after", "exception_after"))
+        self.addCleanup(proxy.close)
+        database = schema(shared(), "asynchronous_again")
+        path = self.pipeline(proxy.url, database, ", async_insert: true, max_pause: 200ms")
+        self.assert_exit(self.engine("run", "--quiet", path), OK)
+        self.assertEqual(proxy.counts.total(), 5)
+        self.assertEqual(self.rows(database), [str(ROWS)] * 2)
+        self.assertEqual(ask(shared(), f"SELECT sum(hits) FROM {database}.agg_host_ip_ja4_1h"), [[str(ROWS)]])
+
+    def test_asynchronous_inserts_are_refused_where_they_may_be_stored_twice(self):
+        proxy = Proxy(shared())
+        self.addCleanup(proxy.close)
+        database = schema(shared(), "asynchronous_old")
+        proxy.version = "25.12.3.1"
+        path = self.pipeline(proxy.url, database, ", async_insert: true")
+        self.assert_exit(self.engine("validate", "--connect", path), REFUSED, "ClickHouse 25.12", "`async_insert` needs 26.2")
+        self.assert_exit(self.engine("run", "--quiet", path), FAILED, "`async_insert` needs 26.2")
+        self.assertEqual(self.rows(database), ["0", "0"])
+        self.assert_exit(self.engine("run", "--quiet", self.pipeline(proxy.url, database)), OK)
+        self.assertEqual(self.rows(database), [str(ROWS)] * 2)
 
     def test_a_wrong_password_is_said_and_not_shown(self):
         path = self.pipeline(shared().replace("http://", "http://me:s3cret@"), schema(shared(), "tls"))

@@ -82,6 +82,9 @@ fn text(status: &Value) -> String {
             count(&node["evicted"]),
             node["state_rows"].as_i64().unwrap_or(0)
         ));
+        for (part, trouble) in node["troubles"].as_object().into_iter().flatten() {
+            out.push_str(&format!("  {}: {}\n", printable(part), word(trouble)));
+        }
     }
     out
 }

@@ -216,9 +216,12 @@ impl Control {
             self.flows().install(Arc::clone(flow));
         }
         let target = || gone.iter().map(|flow| flow.gate.closed()).filter(|at| *at < Time::MAX).max().unwrap_or(0);
+        let workers = self.workers;
         let near = |flow: &Arc<Flow>| {
             flow.failure().is_some()
-                || flow.has_caught_up() && (!has_sinks(flow) || flow.gate.closed().saturating_add(CLOSE) >= target())
+                || flow.has_caught_up()
+                    && flow.is_ready(workers)
+                    && (!has_sinks(flow) || flow.gate.closed().saturating_add(CLOSE) >= target())
         };
         let caught_up = self.wait(Duration::MAX, "the new nodes to catch up", || new.iter().all(near));
         let failed = new.iter().find_map(|flow| flow.failure());
@@ -232,7 +235,6 @@ impl Control {
             self.shared.fail(why);
         }
         gone.iter().chain(new).for_each(|flow| flow.wake());
-        let workers = self.workers;
         // From here on there is no way back: what the old sinks do not write the new ones do.
         let stopped =
             self.wait(Duration::MAX, "the old sinks to be done, such as with a server that does not answer", || {

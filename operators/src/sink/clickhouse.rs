@@ -2,11 +2,15 @@
 
 mod columns;
 mod decode;
+mod deliver;
 mod encode;
 mod filter;
 mod handed;
 mod history;
+mod letters;
+mod refusal;
 mod sender;
+mod splits;
 mod table;
 
 use std::path::PathBuf;
@@ -40,8 +44,19 @@ pub struct ClickHouse;
 ///
 /// A batch is named by its position and its content (`insert_deduplication_token`). The table must know such names
 /// (`non_replicated_deduplication_window`, or a replicated table), as those of `migrate` do: then a batch that is sent
-/// again is there once. A batch that the server will never take, because it does not fit the table, goes as a file to
-/// `<data_dir>/dead_letters/<node>/<table>`, beside it the reason and a command that sends it again.
+/// again is there once.
+///
+/// An insert that the server refuses because of some of its rows, such as by a CHECK constraint, is sent in halves, and these
+/// again, until the rows that it refuses are alone: at most 1,023 times, and 63 while it takes nothing, then what is left
+/// together stays so. Refused rows go as files to `<data_dir>/dead_letters/<node>/<table>`, beside each the reason and a
+/// command that sends it again. Which inserts were split stands in `<table>.splits` beside that folder, which must stay as long
+/// as rows may be sent again. What is wrong with the table, a view behind it or the user's rights is no fault of the
+/// rows: they are held, in the spool, and tried again until it is mended, as are refused rows when the dead letters are full.
+/// A server that refuses the user while the run starts, within `timeout`, ends it.
+///
+/// Counters: `sent_rows`, `retries` (attempts that failed), `splits`, `dead_letter_rows`, `bad_addresses` (texts that are no
+/// address, for columns of type IPv6, which get `::`). Values: `retried_rows` (in inserts that failed and are tried again;
+/// `GET /status` says why under `troubles`), `dead_letter_bytes`.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct ClickHouseOptions {
     /// The server: `http[s]://[user[:password]@]host[:port]`. Best from the environment: "${CLICKHOUSE_URL}".
@@ -59,7 +74,8 @@ pub struct ClickHouseOptions {
     #[serde(default = "second", deserialize_with = "engine::spec::humantime_duration::deserialize")]
     #[schemars(with = "String")]
     every: Duration,
-    /// Rows after which a batch ends earlier, at the next closed tick; also the most rows of an insert. Default: 100000.
+    /// Rows after which a batch ends earlier, at the next closed tick; also the most rows of an insert. About twice as
+    /// many, at least 65,536, are in memory while the server is away. Default: 100000.
     #[serde(default = "hundred_thousand")]
     max_rows: usize,
     /// The most bytes of an insert, before compression. Default: 33554432 (32 MiB).
@@ -78,10 +94,15 @@ pub struct ClickHouseOptions {
     #[serde(default = "ten_seconds", deserialize_with = "engine::spec::humantime_duration::deserialize")]
     #[schemars(with = "String")]
     max_pause: Duration,
-    /// Has the server gather small inserts (`async_insert`, always with `wait_for_async_insert`). It need not recognise
-    /// such an insert when that is sent again: rows whose answer was lost may be there twice. Default: false.
+    /// Has the server gather small inserts (`async_insert`, always with `wait_for_async_insert`). Needs ClickHouse 26.2:
+    /// older ones do not recognise such an insert when that is sent again, or not in the tables behind views.
+    /// Default: false.
     #[serde(default)]
     async_insert: bool,
+    /// The most bytes of a table's dead letters. When they are reached, rows that the server refuses are held and sent
+    /// again, until there is room or it takes them. Default: 1073741824 (1 GiB).
+    #[serde(default = "one_gib")]
+    max_dead_letter_bytes: u64,
     /// Of a relation, also rows that may still change, each time they do. Default: false, only those that stay.
     #[serde(default)]
     live: bool,
@@ -103,6 +124,9 @@ fn hundred_thousand() -> usize {
 }
 fn thirty_two_mib() -> usize {
     32 << 20
+}
+fn one_gib() -> u64 {
+    1 << 30
 }
 fn four() -> usize {
     4
@@ -133,8 +157,12 @@ impl Operator for ClickHouse {
         if !name(&options.database) {
             problems.push(format!("`{}` is not a database's name: letters, digits and `_`", options.database));
         }
-        if options.every.is_zero() || options.max_rows == 0 || options.max_bytes == 0 || options.concurrency == 0 {
-            problems.push("`every`, `max_rows`, `max_bytes` and `concurrency` must be greater than 0".to_owned());
+        let bounds = [options.max_rows, options.max_bytes, options.concurrency];
+        if options.every.is_zero() || bounds.contains(&0) || options.max_dead_letter_bytes == 0 {
+            problems.push(
+                "`every`, `max_rows`, `max_bytes`, `max_dead_letter_bytes` and `concurrency` must be greater than 0"
+                    .to_owned(),
+            );
         }
         if options.read_back && options.live {
             problems
@@ -195,12 +223,14 @@ impl ClickHouseNode {
             Arc::new(Stored::new(address, &self.options.database, &table.name, schema, table.ty.is_relation()))
         });
         sender::Target {
+            address: self.address.clone(),
             client,
             database: self.options.database.clone(),
             table: table.name.clone(),
             layout: encode::Layout::new(&table.ty, self.order(&table.ty), self.options.live),
             name: format!("{id}.{}", table.name),
             dead: table.dead.clone(),
+            dead_bytes: self.options.max_dead_letter_bytes,
             max_rows: self.options.max_rows,
             max_bytes: self.options.max_bytes,
             concurrency: self.options.concurrency,

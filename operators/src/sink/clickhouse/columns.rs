@@ -81,6 +81,17 @@ pub(super) async fn read(client: &Client, database: &str, table: &str) -> Result
     Ok(found.into_iter().filter_map(column).collect())
 }
 
+/// The server's version: its first two numbers.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn version(client: &Client) -> Result<(u32, u32), ServerError> {
+    let found = rows(&client.clone().with_database("system"), "SELECT version()").await?;
+    let text = found.into_iter().flatten().next().unwrap_or_default();
+    let mut numbers = text.split('.').map(|number| number.parse().unwrap_or_default());
+    Ok((numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default()))
+}
+
 /// What of a table is not as rows of this schema need it, each column on a line of its own; empty if it fits.
 pub(super) fn differences(schema: &Schema, columns: &[Column]) -> Vec<String> {
     let mut found = Vec::new();

@@ -1,12 +1,15 @@
 //! From the rows of a cut to the bodies of inserts: sorted, in parts, as Arrow streams, each with its name.
 
+use std::io::Cursor;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array};
 use arrow::compute::{SortColumn, concat, concat_batches, interleave_record_batch, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use engine::batch::{EdgeType, Time};
@@ -51,6 +54,13 @@ pub(super) struct Part {
     pub rows: usize,
 }
 
+/// The inserts of a cut.
+pub(super) struct Parts {
+    pub list: Vec<Part>,
+    /// Texts that are no address and are sent as none.
+    pub bad_addresses: usize,
+}
+
 impl Layout {
     pub fn new(ty: &EdgeType, order: Vec<usize>, live: bool) -> Self {
         let mut fields: Vec<Arc<Field>> = ty.schema.fields().iter().cloned().collect();
@@ -74,6 +84,11 @@ impl Layout {
         self.timeless = !self.relation && !columns.iter().any(|column| column.name == TICK);
     }
 
+    /// Whether it matters in which order rows of the same tick arrive.
+    pub fn is_ordered(&self) -> bool {
+        self.relation && self.live
+    }
+
     /// The columns that are sent.
     pub fn schema(&self) -> SchemaRef {
         let fields = self.schema.fields();
@@ -81,16 +96,25 @@ impl Layout {
         Arc::new(Schema::new(fields[..sent].to_vec()))
     }
 
-    /// The rows as they are sent.
-    fn sent(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    /// The rows as they are sent, and how many texts are no address.
+    fn sent(&self, rows: &RecordBatch) -> Result<(RecordBatch, usize), ArrowError> {
         let mut fields: Vec<Arc<Field>> = self.schema().fields().iter().cloned().collect();
         let mut columns: Vec<ArrayRef> = rows.columns()[..fields.len()].to_vec();
+        let mut bad_addresses = 0;
         for &at in &self.addresses {
             let texts = rows.column(at).as_string::<i32>();
-            columns[at] = Arc::new(texts.iter().map(|text| text.and_then(octets)).collect::<BinaryArray>());
+            let addresses: BinaryArray = texts.iter().map(|text| text.and_then(octets)).collect();
+            bad_addresses += addresses.null_count() - texts.null_count();
+            columns[at] = Arc::new(addresses);
             fields[at] = Arc::new(Field::new(fields[at].name(), DataType::Binary, true));
         }
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        Ok((RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?, bad_addresses))
+    }
+
+    /// An Arrow stream of the columns that are sent, which ends before the first row.
+    pub fn without_rows(&self) -> Result<Bytes, ArrowError> {
+        let (none, _) = self.sent(&RecordBatch::new_empty(Arc::clone(&self.schema)))?;
+        Ok(StreamWriter::try_new(Vec::new(), &none.schema())?.into_inner()?.into())
     }
 
     /// A batch with the columns of the table.
@@ -107,7 +131,7 @@ impl Layout {
     /// All rows in their order, each copied once.
     fn sorted(&self, batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
         // Changes are kept in the order in which they were made: of the same tick a retraction is before what takes its place.
-        if self.relation && self.live || self.order.is_empty() {
+        if self.is_ordered() || self.order.is_empty() {
             return concat_batches(&self.schema, batches);
         }
         let key = |at: &usize| {
@@ -135,33 +159,47 @@ impl Layout {
         first: Time,
         batches: &[RecordBatch],
         (max_rows, max_bytes): (usize, usize),
-    ) -> Result<Vec<Part>, ArrowError> {
+    ) -> Result<Parts, ArrowError> {
         if batches.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Parts { list: Vec::new(), bad_addresses: 0 });
         }
-        let rows = self.sent(&self.sorted(batches)?)?;
+        let (rows, bad_addresses) = self.sent(&self.sorted(batches)?)?;
         // What the rows hold, whatever was allocated for them: where parts end must depend on the rows alone.
         let size = |column: &ArrayRef| column.to_data().get_slice_memory_size();
         let bytes = rows.columns().iter().map(size).sum::<Result<usize, _>>()?;
         let per_row = (bytes / rows.num_rows().max(1)).max(1);
         let step = max_rows.min(max_bytes / per_row).max(1);
-        let mut parts = Vec::new();
+        let mut list = Vec::new();
         for (nth, from) in (0..rows.num_rows()).step_by(step).enumerate() {
             let part = rows.slice(from, step.min(rows.num_rows() - from));
-            let room = part.num_rows() * (per_row + per_row / 16) + HEAD;
-            let mut writer = StreamWriter::try_new(Vec::with_capacity(room), &part.schema())?;
-            writer.write(&part)?;
-            let body = writer.into_inner()?;
+            let body = stream(&part, part.num_rows() * (per_row + per_row / 16) + HEAD)?;
             let digest = Sha256::digest(&body);
             let hash: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-            parts.push(Part {
-                token: format!("{name}-{first}-{nth}-{hash}"),
-                body: body.into(),
-                rows: part.num_rows(),
-            });
+            list.push(Part { token: format!("{name}-{first}-{nth}-{hash}"), body, rows: part.num_rows() });
         }
-        Ok(parts)
+        Ok(Parts { list, bad_addresses })
     }
+}
+
+impl Part {
+    /// The rows of the body, which may be taken apart.
+    pub fn decoded(&self) -> Result<RecordBatch, ArrowError> {
+        let mut reader = StreamReader::try_new(Cursor::new(&self.body), None)?;
+        reader.next().ok_or_else(|| ArrowError::IpcError("an insert without rows".to_owned()))?
+    }
+
+    /// Some of the rows, as an insert of its own: its name says which, and of which insert, and so what it holds.
+    pub fn piece(&self, decoded: &RecordBatch, rows: &Range<usize>) -> Result<Self, ArrowError> {
+        let body = stream(&decoded.slice(rows.start, rows.len()), HEAD)?;
+        Ok(Self { token: format!("{}.{}-{}", self.token, rows.start, rows.end), body, rows: rows.len() })
+    }
+}
+
+/// An Arrow stream of these rows, of about `room` bytes.
+fn stream(rows: &RecordBatch, room: usize) -> Result<Bytes, ArrowError> {
+    let mut writer = StreamWriter::try_new(Vec::with_capacity(room), &rows.schema())?;
+    writer.write(rows)?;
+    Ok(writer.into_inner()?.into())
 }
 
 /// An address as IPv6; IPv4 as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2).
@@ -196,7 +234,7 @@ mod tests {
         let tokens = |first, batches: &[RecordBatch], most| {
             let rows = |rows: &RecordBatch| layout.complete(first, 1, rows.clone()).expect("completes");
             let batches: Vec<RecordBatch> = batches.iter().map(rows).collect();
-            let parts = layout.parts("s.t", first, &batches, (most, 1 << 20)).expect("encodes");
+            let parts = layout.parts("s.t", first, &batches, (most, 1 << 20)).expect("encodes").list;
             assert_eq!(parts.iter().map(|part| part.rows).sum::<usize>(), 4);
             parts.into_iter().map(|part| part.token).collect::<Vec<_>>()
         };
@@ -205,6 +243,33 @@ mod tests {
         assert_ne!(one, tokens(6, &[rows(&[1, 2, 3, 4], &schema)], 100));
         assert_ne!(one, tokens(5, &[rows(&[1, 2, 3, 5], &schema)], 100));
         assert_eq!(tokens(5, &[rows(&[1, 2, 3, 4], &schema)], 3).len(), 2);
+    }
+
+    #[test]
+    fn a_piece_of_an_insert_is_named_by_the_insert_and_holds_those_rows() {
+        let schema = stream_schema([Field::new("src_ip", DataType::Utf8, true)]);
+        let layout = Layout::new(&EdgeType::stream(Arc::clone(&schema)), vec![0, 1], false);
+        let batch = layout.complete(5, 1, rows(&[1, 2, 3, 4], &schema)).expect("completes");
+        let whole = layout.parts("s.t", 5, &[batch], (10, 1 << 20)).expect("encodes").list.remove(0);
+        let decoded = whole.decoded().expect("decodes");
+        let piece = whole.piece(&decoded, &(1..3)).expect("encodes");
+        assert_eq!((piece.token, piece.rows), (format!("{}.1-3", whole.token), 2));
+        let piece = whole.piece(&decoded, &(1..3)).expect("encodes").decoded().expect("decodes");
+        assert_eq!(piece, decoded.slice(1, 2));
+    }
+
+    #[test]
+    fn texts_that_are_no_address_are_counted_and_what_is_not_there_is_not() {
+        let schema = stream_schema([Field::new("src_ip", DataType::Utf8, true)]);
+        let mut layout = Layout::new(&EdgeType::stream(Arc::clone(&schema)), vec![0, 1], false);
+        layout.set_columns(&[Column { name: "src_ip".to_owned(), ty: "IPv6".to_owned() }]);
+        let texts = StringArray::from(vec![Some("192.0.2.1"), None, Some("unknown"), Some("")]);
+        let columns: Vec<ArrayRef> =
+            vec![time_array(vec![7; 4]), Arc::new(UInt64Array::from(vec![1, 2, 3, 4])), Arc::new(texts)];
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("valid");
+        let batch = layout.complete(5, 1, batch).expect("completes");
+        let parts = layout.parts("s.t", 5, &[batch], (10, 1 << 20)).expect("encodes");
+        assert_eq!((parts.list.len(), parts.bad_addresses), (1, 2));
     }
 
     #[test]

@@ -1,49 +1,54 @@
-//! Sends the batches of one table, several at a time, each until the server has taken it or will never take it.
+//! Sends the batches of one table, several inserts at a time, each until the server has taken it or will never take it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use clickhouse::Client;
 use engine::batch::Time;
 use engine::catalog::Table;
+use engine::flow::Flow;
 use engine::metrics::NodeMetrics;
 use engine::text::printable;
 use engine::time::wall_clock_ns;
-use migrations::server::ServerError;
-use migrations::sql::identifier;
+use migrations::server::{Address, ServerError};
 use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use super::columns::{self, Column};
-use super::encode::{Layout, Part, TICK, UPDATED_AT};
+use super::deliver::{self, Courier};
+use super::encode::{Layout, Part, Parts, TICK, UPDATED_AT};
 use super::history::Stored;
+use super::letters::Letters;
+use super::refusal::is_of_access;
+use super::splits::Splits;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes that are compressed and sent at a time.
-const CHUNK: usize = 256 * 1024;
+/// How often trouble that lasts is said again.
+const REMINDER: Duration = Duration::from_secs(60);
 
-/// Exceptions that say that the rows do not fit the table; anything else may pass. Names as in ErrorCodes.cpp: 6
-/// CANNOT_PARSE_TEXT, 8 THERE_IS_NO_COLUMN, 10 NOT_FOUND_COLUMN_IN_BLOCK, 16 NO_SUCH_COLUMN_IN_TABLE, 20
-/// NUMBER_OF_COLUMNS_DOESNT_MATCH, 26 CANNOT_PARSE_QUOTED_STRING, 27 CANNOT_PARSE_INPUT_ASSERTION_FAILED, 38 CANNOT_PARSE_DATE,
-/// 41 CANNOT_PARSE_DATETIME, 43 ILLEGAL_TYPE_OF_ARGUMENT, 44 ILLEGAL_COLUMN, 50 UNKNOWN_TYPE, 53 TYPE_MISMATCH, 69 ARGUMENT_OUT_OF_BOUND, 70
-/// CANNOT_CONVERT_TYPE, 72 CANNOT_PARSE_NUMBER, 117 INCORRECT_DATA, 349 CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN, 441
-/// CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING, 469 VIOLATED_CONSTRAINT, 675 CANNOT_PARSE_IPV4, 676 CANNOT_PARSE_IPV6.
-const NEVER: [u32; 22] = [6, 8, 10, 16, 20, 26, 27, 38, 41, 43, 44, 50, 53, 69, 70, 72, 117, 349, 441, 469, 675, 676];
+/// The first version that recognises an asynchronous insert that is sent again, in any table and in those behind views.
+const ASYNC_VERSION: (u32, u32) = (26, 2);
 
 /// A table and how it is written.
 pub(super) struct Target {
+    /// Whose client this is.
+    pub address: Address,
     pub client: Client,
     pub database: String,
     pub table: String,
     pub layout: Layout,
     /// Of the sink's node and table.
     pub name: String,
+    /// The folder of dead letters, and the most bytes there.
     pub dead: PathBuf,
+    pub dead_bytes: u64,
     pub max_rows: usize,
     pub max_bytes: usize,
     pub concurrency: usize,
@@ -69,9 +74,11 @@ pub(super) struct Job {
 pub(super) struct State {
     /// All jobs before this one are done.
     pub done: u64,
-    /// The last attempt failed.
-    pub troubled: bool,
-    /// The table is not what the pipeline needs.
+    /// Inserts whose last attempt failed.
+    pub troubled: usize,
+    /// What was said last of that, and when.
+    said: Option<(Option<u32>, Instant)>,
+    /// The table is not what the pipeline needs, or the server does not let us in.
     pub failure: Option<String>,
 }
 
@@ -85,79 +92,200 @@ impl Shared {
     }
 }
 
-/// Runs until the jobs end.
-pub(super) async fn run(
-    mut target: Target,
-    mut jobs: UnboundedReceiver<Job>,
-    shared: Arc<Shared>,
-    metrics: Arc<NodeMetrics>,
-    waker: SyncActivator,
-) {
-    let wake = || {
-        // A worker that has gone needs no waking.
-        let _ = waker.activate();
-    };
-    match until_checked(&target, &shared, &metrics).await {
-        Ok(columns) => target.layout.set_columns(&columns),
-        Err(message) => {
-            shared.lock().failure = Some(message);
-            wake();
-            return;
+impl Shared {
+    /// An attempt has failed: counted, shown in the status, and said when that is new, and again once a minute.
+    pub fn complain(&self, target: &Target, metrics: &NodeMetrics, code: Option<u32>, message: &str) {
+        metrics.counter("retries").fetch_add(1, Relaxed);
+        let message = printable(message);
+        metrics.set_trouble(&target.table, Some(format!("not confirmed, sent again: {message}")));
+        let mut state = self.lock();
+        if state.said.is_none_or(|(said, at)| said != code || at.elapsed() > REMINDER) {
+            state.said = Some((code, Instant::now()));
+            tracing::warn!(table = target.name, "not confirmed, sent again: {message}");
         }
     }
-    let target = Arc::new(target);
-    let mut running: JoinSet<(u64, bool)> = JoinSet::new();
-    let (mut limit, mut next, mut done) = (1, 0, BTreeSet::new());
-    let mut open = true;
-    while open || !running.is_empty() {
-        tokio::select! {
-            job = jobs.recv(), if open && running.len() < limit => match job {
-                Some(job) => {
-                    let (target, shared, metrics) = (Arc::clone(&target), Arc::clone(&shared), Arc::clone(&metrics));
-                    running.spawn(async move { (next, send(&target, job, &shared, &metrics).await) });
-                    next += 1;
-                }
-                None => open = false,
-            },
-            Some(ended) = running.join_next(), if !running.is_empty() => match ended {
-                Ok((number, smooth)) => {
-                    limit = if smooth { (limit + 1).min(target.concurrency) } else { (limit / 2).max(1) };
-                    done.insert(number);
-                    let mut state = shared.lock();
-                    while done.remove(&state.done) {
-                        state.done += 1;
-                    }
-                    drop(state);
-                    wake();
-                }
-                Err(error) => {
-                    shared.lock().failure = Some(format!("defect: a batch of {} was not sent: {error}", target.name));
-                    wake();
-                    return;
-                }
-            },
+
+    /// An insert of those that failed has succeeded.
+    pub fn relieve(&self, target: &Target, metrics: &NodeMetrics) {
+        let mut state = self.lock();
+        state.troubled = state.troubled.saturating_sub(1);
+        if state.troubled == 0 {
+            state.said = None;
+            metrics.set_trouble(&target.table, None);
+            tracing::warn!(table = target.name, "the server takes rows again");
         }
     }
 }
 
+/// What a task has done.
+enum Ended {
+    /// The inserts of a job.
+    Encoded(u64, Result<Parts, ArrowError>),
+    /// Inserts of a job. Whether everything went well at once.
+    Sent(u64, Result<bool, String>),
+}
+
+/// Runs until the jobs end. `successor` is the dataflow if it was made to take the place of another.
+pub(super) async fn run(
+    mut target: Target,
+    jobs: UnboundedReceiver<Job>,
+    successor: Option<Arc<Flow>>,
+    shared: Arc<Shared>,
+    metrics: Arc<NodeMetrics>,
+    waker: SyncActivator,
+) {
+    let outcome = match until_checked(&target, successor, &shared, &metrics).await {
+        Ok(columns) => {
+            target.layout.set_columns(&columns);
+            let letters = Letters::new(target.dead.clone(), target.dead_bytes);
+            // Not in the folder itself, which may be emptied at any time.
+            let splits = Splits::new(target.dead.with_extension("splits"));
+            let (shared, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
+            let courier = Courier { target, letters, splits, shared, metrics };
+            send(Arc::new(courier), jobs, &waker).await
+        }
+        Err(message) => Err(message),
+    };
+    if let Err(message) = outcome {
+        shared.lock().failure = Some(message);
+    }
+    // A worker that has gone needs no waking.
+    let _ = waker.activate();
+}
+
+/// Sends jobs until they end. The next one is encoded while the inserts of the one before are on their way.
+async fn send(courier: Arc<Courier>, mut jobs: UnboundedReceiver<Job>, waker: &SyncActivator) -> Result<(), String> {
+    let target = &courier.target;
+    let mut running: JoinSet<Ended> = JoinSet::new();
+    // Inserts that follow each other, and the job that they are of.
+    let mut ready: VecDeque<(u64, Vec<Part>)> = VecDeque::new();
+    // By job, what of it is not sent yet.
+    let mut left: BTreeMap<u64, usize> = BTreeMap::new();
+    let (mut limit, mut sending, mut next, mut done) = (1, 0, 0, BTreeSet::new());
+    let (mut open, mut encoding) = (true, false);
+    while open || !running.is_empty() {
+        while sending < limit
+            && let Some((job, parts)) = ready.pop_front()
+        {
+            let courier = Arc::clone(&courier);
+            sending += 1;
+            running.spawn(async move {
+                let mut smooth = true;
+                for part in &parts {
+                    match courier.deliver(part).await {
+                        Ok(well) => smooth &= well,
+                        Err(message) => return Ended::Sent(job, Err(message)),
+                    }
+                }
+                Ended::Sent(job, Ok(smooth))
+            });
+        }
+        let ended = tokio::select! {
+            job = jobs.recv(), if open && !encoding && ready.is_empty() => {
+                if let Some(job) = job {
+                    let (courier, number) = (Arc::clone(&courier), next);
+                    (next, encoding) = (next + 1, true);
+                    running.spawn(async move {
+                        let Target { layout, name, .. } = &courier.target;
+                        Ended::Encoded(number, layout.parts(name, job.first, &job.batches, job.limits))
+                    });
+                } else {
+                    open = false;
+                }
+                continue;
+            }
+            Some(ended) = running.join_next(), if !running.is_empty() => ended,
+        };
+        match ended {
+            Ok(Ended::Encoded(job, parts)) => {
+                encoding = false;
+                let parts = parts.map_err(|error| format!("rows of {} cannot be encoded: {error}", target.name))?;
+                NodeMetrics::add(&courier.metrics.counter("bad_addresses"), parts.bad_addresses);
+                let before = ready.len();
+                if target.layout.is_ordered() {
+                    ready.push_back((job, parts.list));
+                } else {
+                    ready.extend(parts.list.into_iter().map(|part| (job, vec![part])));
+                }
+                left.insert(job, ready.len() - before);
+                if ready.len() == before {
+                    done.insert(job);
+                }
+            }
+            Ok(Ended::Sent(job, smooth)) => {
+                sending -= 1;
+                limit = if smooth? { (limit + 1).min(target.concurrency) } else { (limit / 2).max(1) };
+                let of_job = left.entry(job).or_default();
+                *of_job = of_job.saturating_sub(1);
+                if *of_job == 0 {
+                    left.remove(&job);
+                    done.insert(job);
+                }
+            }
+            Err(error) => return Err(format!("defect: a batch of {} was not sent: {error}", target.name)),
+        }
+        let mut state = courier.shared.lock();
+        let before = state.done;
+        while done.remove(&state.done) {
+            state.done += 1;
+        }
+        if state.done > before {
+            drop(state);
+            let _ = waker.activate();
+        }
+    }
+    Ok(())
+}
+
 /// Waits for the server, then compares the table with the rows. The table's columns.
-async fn until_checked(target: &Target, shared: &Shared, metrics: &NodeMetrics) -> Result<Vec<Column>, String> {
-    let mut pause = FIRST_PAUSE;
+///
+/// A server that does not let us in, and says so while the run starts, ends the run; one that says so at once to a dataflow
+/// that is to take the place of another, ends that, and so the change is refused. Later it is waited for: rows are in the
+/// spool, and a run that ends would not receive any more.
+async fn until_checked(
+    target: &Target,
+    successor: Option<Arc<Flow>>,
+    shared: &Shared,
+    metrics: &NodeMetrics,
+) -> Result<Vec<Column>, String> {
+    let (mut pause, began, mut failed) = (FIRST_PAUSE, Instant::now(), false);
     loop {
-        let message = match tokio::time::timeout(target.timeout, check(target)).await {
+        let error = match tokio::time::timeout(target.timeout, check(target)).await {
             Ok(Ok(checked)) => {
                 if let (Some(stored), Ok(columns)) = (&target.stored, &checked) {
                     stored.set_columns(Ok(columns));
                 }
+                if failed {
+                    shared.relieve(target, metrics);
+                }
+                if let Some(flow) = successor.filter(|_| checked.is_ok() && !failed) {
+                    flow.ready();
+                }
                 return checked;
             }
-            Ok(Err(error)) => error.message,
-            Err(_) => "the server does not answer".to_owned(),
+            Ok(Err(error)) => error,
+            Err(_) => ServerError { code: None, message: "the server does not answer".to_owned() },
         };
-        if let Some(stored) = &target.stored {
-            stored.set_columns(Err(&message));
+        let starts = !failed || successor.is_none() && began.elapsed() < target.timeout;
+        if is_of_access(&error) && starts {
+            let (url, message) = (&target.address.url, printable(&error.message));
+            return Err(format!(
+                "ClickHouse at {url} refuses access to {}.{}: {message}",
+                target.database, target.table
+            ));
         }
-        trouble(target, &message, shared, metrics);
+        if let Some(stored) = &target.stored {
+            stored.set_columns(Err(&error.message));
+        }
+        if !failed {
+            failed = true;
+            shared.lock().troubled += 1;
+            // Away at the moment: the change need not wait for it.
+            if let Some(flow) = &successor {
+                flow.ready();
+            }
+        }
+        shared.complain(target, metrics, error.code, &error.message);
         rest(&mut pause, target.max_pause).await;
     }
 }
@@ -167,7 +295,19 @@ pub(super) async fn check(target: &Target) -> Result<Result<Vec<Column>, String>
     let found = columns::read(&target.client, &target.database, &target.table).await?;
     let table = format!("{}.{}", target.database, target.table);
     if found.is_empty() {
-        return Ok(Err(format!("there is no table {table}: ja4-engine migrate up makes the schema")));
+        return Ok(Err(format!(
+            "there is no table {table}, or the user has no right to it: ja4-engine migrate up makes the schema"
+        )));
+    }
+    if target.async_insert {
+        let version = columns::version(&target.client).await?;
+        if version < ASYNC_VERSION {
+            let ((major, minor), (least, other)) = (version, ASYNC_VERSION);
+            return Ok(Err(format!(
+                "ClickHouse {major}.{minor} may store an asynchronous insert twice that is sent again: `async_insert` needs \
+                 {least}.{other}; leave it out"
+            )));
+        }
     }
     let mut layout = target.layout.clone();
     layout.set_columns(&found);
@@ -176,118 +316,17 @@ pub(super) async fn check(target: &Target) -> Result<Result<Vec<Column>, String>
         differences.push(format!("has no column `{TICK}`, needed for `read_back`: DateTime64(3, 'UTC')"));
     }
     if differences.is_empty() {
+        // Columns that are seen need not be columns that may be written.
+        deliver::try_out(target, &layout).await?;
         return Ok(Ok(found));
     }
     let advice = "change the table (ja4-engine migrate up brings the schema up to date), or the pipeline";
     Ok(Err(format!("the table {table} {}; {advice}", differences.join(&format!("; {table} ")))))
 }
 
-fn trouble(target: &Target, message: &str, shared: &Shared, metrics: &NodeMetrics) {
-    metrics.counter("retries").fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let mut state = shared.lock();
-    if !state.troubled {
-        tracing::warn!(table = target.name, "not confirmed, sent again: {}", printable(message));
-    }
-    state.troubled = true;
-}
-
 /// Sleeps, longer each time, by chance up to a half shorter.
-async fn rest(pause: &mut Duration, most: Duration) {
+pub(super) async fn rest(pause: &mut Duration, most: Duration) {
     let chance = (wall_clock_ns() / 1000 % 1024) as u32;
     tokio::time::sleep(*pause - *pause / 2 * chance / 1024).await;
     *pause = (*pause * 2).min(most);
-}
-
-/// Sends a job to its end. Whether everything went well at once.
-async fn send(target: &Target, job: Job, shared: &Shared, metrics: &NodeMetrics) -> bool {
-    let parts = match target.layout.parts(&target.name, job.first, &job.batches, job.limits) {
-        Ok(parts) => parts,
-        Err(error) => {
-            shared.lock().failure = Some(format!("rows of {} cannot be encoded: {error}", target.name));
-            return false;
-        }
-    };
-    drop(job);
-    let mut smooth = true;
-    for part in parts {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match insert(target, &part).await {
-                Ok(()) => {
-                    NodeMetrics::add(&metrics.bytes, part.body.len());
-                    NodeMetrics::add(&metrics.counter("sent_rows"), part.rows);
-                    let mut state = shared.lock();
-                    if std::mem::take(&mut state.troubled) {
-                        tracing::warn!(table = target.name, "the server takes rows again");
-                    }
-                    break;
-                }
-                Err(error) if error.code.is_some_and(|code| NEVER.contains(&code)) => {
-                    smooth = false;
-                    match bury(target, &part, &error.message) {
-                        Ok(path) => {
-                            NodeMetrics::add(&metrics.counter("dead_letter_rows"), part.rows);
-                            tracing::error!(table = target.name, rows = part.rows, file = %path.display(), "refused: {}", printable(&error.message));
-                            break;
-                        }
-                        Err(message) => trouble(target, &message, shared, metrics),
-                    }
-                }
-                Err(error) => {
-                    smooth = false;
-                    trouble(target, &error.message, shared, metrics);
-                }
-            }
-            rest(&mut pause, target.max_pause).await;
-        }
-    }
-    smooth
-}
-
-/// One attempt. An exception anywhere in the answer, also after a status of 200, and an answer that is cut off are errors.
-async fn insert(target: &Target, part: &Part) -> Result<(), ServerError> {
-    let flag = |on: bool| if on { "1" } else { "0" };
-    let mut insert = target
-        .client
-        .insert_formatted_with(statement(target))
-        .with_setting("insert_deduplication_token", &part.token)
-        .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
-        .with_setting("async_insert", flag(target.async_insert))
-        .with_setting("wait_for_async_insert", "1")
-        .with_setting("input_format_skip_unknown_fields", "0")
-        .with_setting("input_format_null_as_default", "1")
-        .with_setting("wait_end_of_query", "1");
-    let attempt = async {
-        for from in (0..part.body.len()).step_by(CHUNK) {
-            insert.send(part.body.slice(from..part.body.len().min(from + CHUNK))).await?;
-        }
-        insert.end().await
-    };
-    match tokio::time::timeout(target.timeout, attempt).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(ServerError { code: None, message: format!("no answer within {:?}", target.timeout) }),
-    }
-}
-
-/// The INSERT that a part is the data of.
-fn statement(target: &Target) -> String {
-    let columns: Vec<String> = target.layout.schema().fields().iter().map(|field| identifier(field.name())).collect();
-    let table = format!("{}.{}", identifier(&target.database), identifier(&target.table));
-    format!("INSERT INTO {table} ({}) FORMAT ArrowStream", columns.join(", "))
-}
-
-/// Keeps a batch that is not taken: the Arrow stream, and beside it the reason and a command that sends it again.
-fn bury(target: &Target, part: &Part, reason: &str) -> Result<PathBuf, String> {
-    let dir = &target.dead;
-    let path = dir.join(format!("{}.arrows", part.token));
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(dir)?;
-        let again = format!("clickhouse-client --query '{}' < {}", statement(target), path.display());
-        std::fs::write(path.with_extension("reason"), format!("{reason}\nTo send it again: {again}\n"))?;
-        let temporary = path.with_extension("tmp");
-        std::fs::write(&temporary, &part.body)?;
-        std::fs::File::open(&temporary)?.sync_all()?;
-        std::fs::rename(&temporary, &path)
-    };
-    write().map(|()| path.clone()).map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }

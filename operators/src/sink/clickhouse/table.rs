@@ -32,6 +32,8 @@ pub(super) fn build<'s>(
     live: bool,
 ) -> Stream<'s> {
     let name = target.name.clone();
+    // One cut on its way and the next being gathered. In all processes: rows held in one count in all.
+    context.flow.held.allow(cuts.max_rows().saturating_mul(2));
     let keep = move |batch: &Batch| live || batch.settled && batch.diff > 0;
     operator::at_owner(context, input, (&name, owner), keep, |address| {
         Owner::new(context, &runtime?, target, cuts, address)
@@ -86,7 +88,12 @@ impl Owner {
             rows: cuts.max_rows(),
             insert: (target.max_rows, target.max_bytes),
         });
-        runtime.spawn(sender::run(target, receiver, Arc::clone(&shared), Arc::clone(&metrics), waker));
+        let (shared_too, metrics_too) = (Arc::clone(&shared), Arc::clone(&metrics));
+        let successor = context.flow.gate.is_shut().then(|| Arc::clone(&context.flow));
+        if let Some(flow) = &successor {
+            flow.unready();
+        }
+        runtime.spawn(sender::run(target, receiver, successor, shared_too, metrics_too, waker));
         let mut work = Self {
             cuts,
             layout,
@@ -152,7 +159,7 @@ impl Owner {
             if let Some(failure) = state.failure.take() {
                 return Err(failure);
             }
-            (state.done, state.troubled)
+            (state.done, state.troubled > 0)
         };
         let mut upto = self.upto;
         while self.done < done {
@@ -209,6 +216,12 @@ impl Work for Owner {
     }
 
     fn advance(&mut self, frontier: Time) -> Result<Step, String> {
+        if !self.opened
+            && let Some(failure) = self.shared.lock().failure.take()
+        {
+            // A dataflow that is to take the place of another is given up before it does.
+            return Err(failure);
+        }
         let range = match self.outlet.turn(frontier) {
             Turn::Wait => return Ok(Step { hold: self.upto, again: true }),
             Turn::Write(range) => range,

@@ -1,0 +1,15 @@
+REVOKE INSERT, SELECT ON ${database}.http_logs FROM ${data_writer};
+REVOKE INSERT, SELECT ON ${database}.features FROM ${data_writer};
+REVOKE INSERT, SELECT ON ${database}.detections FROM ${data_writer};
+REVOKE INSERT, SELECT ON ${database}.rejected FROM ${data_writer};
+REVOKE INSERT, SELECT ON ${database}.campaigns FROM ${data_writer};
+REVOKE INSERT, SELECT ON ${database}.models FROM ${data_writer};
+REVOKE INSERT, SELECT ON ${database}.ml_all_scores FROM ${data_writer};
+REVOKE INSERT, SELECT ON ${database}.ml_detected_anomalies FROM ${data_writer};
+REVOKE SELECT ON ${database}.features FROM ${analyst};
+REVOKE SELECT ON ${database}.features_now FROM ${analyst};
+REVOKE SELECT ON ${database}.detections FROM ${analyst};
+REVOKE SELECT ON ${database}.detections_now FROM ${analyst};
+REVOKE SELECT ON ${database}.rejected FROM ${analyst};
+REVOKE SELECT ON ${database}.campaigns FROM ${analyst};
+REVOKE SELECT ON ${database}.models FROM ${analyst};
