@@ -95,7 +95,11 @@ class Damage(LiveCase):
             with self.subTest(says):
                 spool = self.directory / f"cut-{nth}"
                 shutil.copytree(self.spool, spool)
-                self.assertGreater(len(segments(spool)), 3)
+                *_, last = found = segments(spool)
+                self.assertGreater(len(found), 4)
+                if last.stat().st_size < 32 << 10:
+                    # Little more than its header: half of it would have no half record.
+                    last.unlink()
                 segment = segments(spool)[nth]
                 os.truncate(segment, segment.stat().st_size // 2)
                 lost = self.lost(spool)
