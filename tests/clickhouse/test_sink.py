@@ -111,6 +111,21 @@ class Sink(SinkCase):
         self.assertEqual(proxy.most_at_once, 3)
         self.assert_once(url, database, "n", 1000, "")
 
+    def test_two_cuts_of_rows_may_wait_so_that_there_is_something_to_send_at_a_time(self):
+        url = shared()
+        database = schema(url, "two_cuts")
+        count = 210_000
+        self.requests("t", count, step_ns=1_000_000)
+        proxy = Proxy(url)
+        self.addCleanup(proxy.close)
+        proxy.allowed = 0
+        with self.run_of(self.pipeline(proxy.url, database, every="1000s", max_rows=100_000, timeout="60s")) as run:
+            # One of 100,000 fills what there would be room for otherwise, and the file would not be read on.
+            wait_for("two cuts", lambda: run.sink()["rows_in"] >= 200_000)
+            proxy.allowed = None
+            run.end()
+        self.assertEqual(ask(url, f"SELECT count(), uniqExact(header_x_request_id) FROM {database}.http_logs"), [[str(count)] * 2])
+
     def test_texts_that_are_no_address_are_counted(self):
         url = shared()
         database = schema(url, "no_address")

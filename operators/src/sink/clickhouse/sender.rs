@@ -90,9 +90,7 @@ impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Shared {
     /// An attempt has failed: counted, shown in the status, and said when that is new, and again once a minute.
     pub fn complain(&self, target: &Target, metrics: &NodeMetrics, code: Option<u32>, message: &str) {
         metrics.counter("retries").fetch_add(1, Relaxed);
@@ -163,7 +161,7 @@ async fn send(courier: Arc<Courier>, mut jobs: UnboundedReceiver<Job>, waker: &S
     let mut left: BTreeMap<u64, usize> = BTreeMap::new();
     let (mut limit, mut sending, mut next, mut done) = (1, 0, 0, BTreeSet::new());
     let (mut open, mut encoding) = (true, false);
-    while open || !running.is_empty() {
+    while open || !running.is_empty() || !ready.is_empty() {
         while sending < limit
             && let Some((job, parts)) = ready.pop_front()
         {
@@ -207,9 +205,13 @@ async fn send(courier: Arc<Courier>, mut jobs: UnboundedReceiver<Job>, waker: &S
                 } else {
                     ready.extend(parts.list.into_iter().map(|part| (job, vec![part])));
                 }
-                left.insert(job, ready.len() - before);
-                if ready.len() == before {
-                    done.insert(job);
+                match ready.len() - before {
+                    0 => {
+                        done.insert(job);
+                    }
+                    more => {
+                        left.insert(job, more);
+                    }
                 }
             }
             Ok(Ended::Sent(job, smooth)) => {
