@@ -58,9 +58,16 @@ const nodes = new List($("panel-nodes").querySelector(".body"), {
     { key: "state_rows", label: "state", number: true, show: (r) => count(r.state_rows) },
     { key: "bytes", label: "bytes", number: true, show: (r) => (r.bytes ? bytes(r.bytes) : el("span", { class: "dim" }, "0")) },
     { key: "watermark_ms", label: "watermark", class: "time", show: watermark },
-    { key: "events", label: "more", show: (r) => el("span", { class: "dim" }, Object.entries(r.events ?? {}).map(([k, v]) => `${k} ${count(v)}`).join(", ")) },
+    { key: "events", label: "more", show: more },
   ],
 });
+
+/** What keeps a node from going on, then what only its kind counts. */
+function more(row) {
+  const troubles = Object.entries(row.troubles ?? {}).map(([part, what]) => el("div", { class: "loss" }, foreign(`${part}: ${what}`)));
+  const events = Object.entries(row.events ?? {}).map(([name, number]) => `${name} ${count(number)}`).join(", ");
+  return el("div", {}, ...troubles, el("span", { class: "dim" }, events));
+}
 
 function watermark(row) {
   // A finished source closes its time with the largest value there is.
