@@ -274,8 +274,12 @@ impl Control {
             stop.quiet = (activity, Instant::now());
         }
         let workers = self.workers;
-        let durable = self.logs.values().all(|logged| logged.log.has_ended());
-        let received = durable && self.receiving.iter().all(|flow| flow.has_ended(workers));
+        let ended = self.receiving.iter().all(|flow| flow.has_ended(workers));
+        if ended {
+            // Also those of sources that made room for others, which have not come or are gone.
+            self.logs.values().for_each(|logged| logged.log.close());
+        }
+        let received = ended && self.logs.values().all(|logged| logged.log.has_ended());
         let read = self.computing.iter().all(|flow| flow.has_caught_up());
         let through = received && read && stop.quiet.1.elapsed() >= QUIET;
         let failed = self.shared.failure().is_some();
@@ -311,6 +315,9 @@ impl Control {
     fn leave_behind(&self) {
         for (id, logged) in self.logs.iter().filter(|(_, logged)| !logged.log.has_ended()) {
             let bytes = logged.log.counters().queued_bytes.load(Relaxed);
+            if bytes == 0 {
+                continue;
+            }
             let lost = format!("{id}: the spool does not take what was received last: {bytes} bytes are lost");
             tracing::error!("{lost}");
             self.shared.fail(lost);

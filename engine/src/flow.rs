@@ -261,9 +261,11 @@ impl Flow {
 
     /// Notes a failure while nothing depends on this dataflow yet. False if something does: then the run has failed.
     pub(crate) fn fail(&self, message: &str) -> bool {
+        // Noted before the gate is looked at: who opens it looks for failures after that.
+        lock(&self.failure).get_or_insert_with(|| message.to_owned());
         let spare = self.gate.is_shut();
-        if spare {
-            lock(&self.failure).get_or_insert_with(|| message.to_owned());
+        if !spare {
+            lock(&self.failure).take();
         }
         spare
     }

@@ -3,15 +3,16 @@
 import fcntl
 import json
 import os
+import subprocess
 import threading
 import time
 
 from tests.feeder import SOCKETS, connected
 from tests.live_engine import LiveCase
-from tests.support import wait_for
+from tests.support import ENGINE, LIMIT_S, OK, wait_for
 from tests.traffic import REQUEST, SECOND
 
-ROWS = 60_000
+ROWS = 150_000
 COLUMNS = "columns: { time: time, n: integer }"
 
 
@@ -30,6 +31,36 @@ class Stops(LiveCase):
     def numbers(self, name: str = "rows.jsonl") -> list[int]:
         """What a sink has written."""
         return [row["n"] for row in self.output(name)]
+
+    def size(self) -> int:
+        """Bytes that the sink has written."""
+        path = self.data / "rows.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def test_a_pipe_without_a_row_ends_with_its_writer(self):
+        """By its name and as standard input, also where the writer has gone before anybody reads."""
+        fifo = self.directory / "rows.fifo"
+        os.mkfifo(fifo)
+        for path in ("rows.fifo", "-"):
+            self.write("empty.yaml", f"""\
+name: empty
+nodes:
+  - {{ id: rows, kind: source.file, path: "{path}", {COLUMNS} }}
+  - {{ id: file, kind: sink.jsonl, from: rows, path: empty.jsonl }}
+""")
+            command = [ENGINE, "run", self.directory / "empty.yaml"]
+            if path == "-":
+                reader, writer = os.pipe()
+                os.close(writer)
+                run = subprocess.run(command, stdin=reader, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+                os.close(reader)
+            else:
+                process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+                # Waits for the reader.
+                fifo.open("wb").close()
+                run = subprocess.CompletedProcess(command, process.wait(LIMIT_S), "", process.stderr.read())
+                process.stderr.close()
+            self.assert_exit(run, OK, "the file is empty")
 
     def test_a_pipe_is_left_where_the_next_line_begins(self):
         """SIGTERM while a writer fills it: what was taken is in the log, the rest in the pipe, and no line is cut."""
@@ -62,14 +93,16 @@ serve: {{ listen: 127.0.0.1:0, tables: {{ rows: rows }} }}
         stops = 0
         while not written.is_set():
             self.begin()
-            rows = len(self.numbers())
-            wait_for("more rows", lambda: len(self.numbers()) > rows or written.is_set(), pause_s=0.001)
+            size = self.size()
+            wait_for("more rows", lambda: self.size() > size or written.is_set(), pause_s=0.001)
+            self.assertEqual(self.metric("late_rows"), 0)
             self.stop()
             stops += 1
         self.begin()
         wait_for("the rest", lambda: len(self.numbers()) >= ROWS)
         self.stop()
         print(f"\n    {stops} stops ", end="")
+        self.assertGreater(stops, 1)
         self.assert_same_rows(self.numbers(), range(ROWS))
 
     def test_a_recorded_file_beside_a_live_source_is_read_to_its_end_by_the_next_run(self):
@@ -88,7 +121,7 @@ nodes:
 serve: {{ listen: 127.0.0.1:0, tables: {{ rows: recorded }} }}
 """)
         self.begin()
-        wait_for("rows", self.numbers, pause_s=0.001)
+        wait_for("rows", self.size, pause_s=0.001)
         self.stop()
         before = len(self.numbers())
         print(f"\n    {before} of {rows} rows before the stop ", end="")

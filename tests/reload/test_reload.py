@@ -185,6 +185,21 @@ class Reload(LiveCase):
         self.assert_rows(feeder, {stream: set(self.exported(stream)) for stream in SOCKETS})
         self.assert_windows()
 
+    def test_a_stop_while_a_source_that_is_gone_has_no_successor(self):
+        """SIGTERM after a source has ended for a change, while the new nodes still catch up: an orderly stop, and a soon one."""
+        more = "  - { id: more, kind: source.unix_socket, path: more.socket, format: reqin_log }\n" \
+               "  - { id: more_file, kind: sink.jsonl, from: more, path: data/more.jsonl }\n"
+        self.write("live.yaml", pipeline(nodes=more))
+        self.begin()
+        with Feeder(traffic(SEED, seconds=60, connections_per_s=300).events(), self.directory) as feeder:
+            feed_for(feeder, 5)
+            self.write("live.yaml", pipeline(window="6s"))
+            self.process.send_signal(signal.SIGHUP)
+            wait_for("the source to end", lambda: not (self.directory / "more.socket").exists(), pause_s=0.001)
+            self.stop()
+        self.assertNotIn("are lost", self.log.read_text())
+        self.assertNotIn("got through within", self.log.read_text())
+
     def test_a_change_that_fails_while_it_catches_up_gives_the_sources_back(self):
         """The sources have changed already when the new features fail on what the spool has: all is as it was."""
         self.write("features.yaml", FEATURES)

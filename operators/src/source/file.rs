@@ -214,13 +214,17 @@ impl FileReader {
                 Got::Nothing => {
                     // What comes through a pipe is happening now, or it was recorded: then time is not the clock's.
                     let now = wall_clock_ns();
-                    if matches!(self.bytes, Bytes::Tail(_)) || self.intake.is_current(now) {
-                        self.intake.idle(now);
+                    let drained = match &self.bytes {
+                        Bytes::Pipe(pipe) => pipe.drained(now).filter(|_| self.intake.is_current(now)),
+                        _ => Some(now),
+                    };
+                    if let Some(drained) = drained {
+                        self.intake.idle(drained);
                     }
                     return Ok(Poll::Idle);
                 }
                 Got::End => {
-                    // Of a pipe that is left to the next reader the end is not that of its last line.
+                    // Of a pipe that is left to the next reader the end is not that of a line; the thread ends the last one.
                     if !self.stopping {
                         self.last_line();
                     }

@@ -6,14 +6,16 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicU8};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use engine::time::wall_clock_ns;
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 
@@ -25,11 +27,11 @@ const CHUNK: usize = 64 << 10;
 /// Chunks that the thread may be ahead.
 const AHEAD: usize = 16;
 
-/// The longest that a stopped source waits for its thread.
-const DRAIN: Duration = Duration::from_secs(1);
+/// The longest that a stopped thread waits for the rest of a line that has begun, and the most that it takes of it.
+const REST: (Duration, usize) = (Duration::from_millis(500), 1 << 20);
 
-/// The longest that a stopped thread waits for the next bytes of a line that has begun, and the most that it takes of it.
-const REST: (Duration, usize) = (Duration::from_millis(100), 1 << 20);
+/// How often the thread says that there is nothing to read.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The thread is opening the pipe: it holds nothing.
 const OPENING: u8 = 0;
@@ -51,14 +53,17 @@ pub(super) enum Got {
 pub(super) struct Pipe {
     queue: Receiver<io::Result<Vec<u8>>>,
     thread: Arc<Thread>,
-    /// Until when what the thread has taken is waited for.
-    until: Option<Instant>,
+    /// The thread will end: all that it has taken is waited for.
+    ends: bool,
+    drained: i64,
 }
 
 /// What the thread is told and tells.
 struct Thread {
     state: AtomicU8,
     stop: Notify,
+    /// Wall clock in ns: all that was in the pipe by then has been handed over. 0 until there was nothing to read.
+    drained: AtomicI64,
 }
 
 impl Pipe {
@@ -68,7 +73,8 @@ impl Pipe {
     /// If no thread can be started.
     pub fn open(path: Option<&Path>) -> Result<Self, String> {
         let (sender, queue) = bounded(AHEAD);
-        let thread = Arc::new(Thread { state: AtomicU8::new(OPENING), stop: Notify::new() });
+        let thread =
+            Arc::new(Thread { state: AtomicU8::new(OPENING), stop: Notify::new(), drained: AtomicI64::new(0) });
         let (path, own) = (path.map(Path::to_owned), Arc::clone(&thread));
         let builder = std::thread::Builder::new().name(if path.is_some() { "pipe" } else { "stdin" }.to_owned());
         let work = move || {
@@ -78,11 +84,13 @@ impl Pipe {
             }
         };
         builder.spawn(work).map_err(|error| format!("no thread to read with: {error}"))?;
-        Ok(Self { queue, thread, until: None })
+        Ok(Self { queue, thread, ends: false, drained: 0 })
     }
 
     /// The next bytes, if there are any.
     pub fn read(&mut self) -> Result<Got, String> {
+        // Before the queue is looked at: what is handed over in between counts for the next time.
+        self.drained = self.thread.drained.load(Acquire);
         match self.queue.try_recv() {
             Ok(Ok(chunk)) => Ok(Got::Chunk(chunk)),
             Ok(Err(error)) => Err(format!("the input cannot be read: {error}")),
@@ -94,14 +102,22 @@ impl Pipe {
     /// Takes no more out of the pipe.
     pub fn stop(&mut self) {
         // A thread that is still opening the pipe, or that nothing can tell, is not waited for.
-        let waits = self.thread.state.swap(STOPPED, SeqCst) == READING;
-        self.until = Some(Instant::now() + if waits { DRAIN } else { Duration::ZERO });
+        self.ends |= self.thread.state.swap(STOPPED, SeqCst) == READING;
         self.thread.stop.notify_one();
     }
 
-    /// Whether what was taken before [`Pipe::stop`] may still come.
+    /// Whether what was taken before [`Pipe::stop`] may still come; [`Got::End`] says when nothing does any more.
     pub fn is_draining(&self) -> bool {
-        !self.queue.is_empty() || self.until.is_some_and(|until| Instant::now() < until)
+        self.ends || !self.queue.is_empty()
+    }
+
+    /// By when, in ns of the wall clock, all that had been written was read, if the last read found nothing. What waits in
+    /// the pipe is not late because nobody read it. `None` if that is not known yet.
+    pub fn drained(&self, now: i64) -> Option<i64> {
+        match self.thread.state.load(SeqCst) {
+            READING => Some(self.drained).filter(|at| *at > 0),
+            _ => Some(now),
+        }
     }
 }
 
@@ -114,28 +130,26 @@ impl Drop for Pipe {
 
 impl Thread {
     fn run(&self, path: Option<&Path>, sender: &Sender<io::Result<Vec<u8>>>) -> io::Result<()> {
-        // Opening waits for a writer.
-        let file = path.map(File::open).transpose()?;
-        let descriptor = file.as_ref().map_or(0, AsRawFd::as_raw_fd);
-        let again = PathBuf::from(format!("/proc/self/fd/{descriptor}"));
-        if std::fs::metadata(&again).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let _entered = runtime.enter();
-            // Opened once more, so that not to block is a matter of this end alone. The pipe may be another user's.
-            if let Ok(pipe) = pipe::OpenOptions::new().open_receiver(&again) {
-                return match self.begins(READING) {
-                    true => runtime.block_on(self.receive(pipe, sender)),
-                    false => Ok(()),
-                };
-            }
-        }
-        if !self.begins(BLOCKED) {
+        let file = match path {
+            // Waits for a writer.
+            Some(path) => File::open(path)?,
+            None => File::from(io::stdin().as_fd().try_clone_to_owned()?),
+        };
+        let is_pipe = file.metadata()?.file_type().is_fifo();
+        if !self.begins(if is_pipe { READING } else { BLOCKED }) {
             return Ok(());
         }
-        match file {
-            Some(file) => self.block(file, sender),
-            None => self.block(io::stdin(), sender),
+        if !is_pipe {
+            return self.block(file, sender);
         }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let pipe = pipe::Receiver::from_file(file)?;
+            let received = self.receive(&pipe, sender).await;
+            // Standard input may be others' too.
+            pipe.into_blocking_fd()?;
+            received
+        })
     }
 
     /// False if it was told to stop before it has taken anything.
@@ -147,19 +161,28 @@ impl Thread {
         self.state.load(SeqCst) == STOPPED
     }
 
-    async fn receive(&self, pipe: pipe::Receiver, sender: &Sender<io::Result<Vec<u8>>>) -> io::Result<()> {
+    async fn receive(&self, pipe: &pipe::Receiver, sender: &Sender<io::Result<Vec<u8>>>) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK];
         let mut last = b'\n';
         while !self.is_stopped() {
+            let before = wall_clock_ns();
             tokio::select! {
-                () = self.stop.notified() => continue,
+                biased;
+                () = self.stop.notified() => break,
                 ready = pipe.readable() => ready?,
+                () = tokio::time::sleep(LOOK) => {
+                    self.drained.store(before, Release);
+                    continue;
+                }
             }
             if self.is_stopped() {
                 break;
             }
             match pipe.try_read(&mut chunk) {
-                Ok(0) => return Ok(()),
+                Ok(0) => {
+                    end(last, sender);
+                    return Ok(());
+                }
                 Ok(bytes) => {
                     last = chunk[bytes - 1];
                     if sender.send(Ok(chunk[..bytes].to_vec())).is_err() {
@@ -170,19 +193,27 @@ impl Thread {
                 Err(error) => return Err(error),
             }
         }
-        let rest = rest(&pipe, last).await?;
-        if !rest.is_empty() {
+        let mut text = Vec::new();
+        // What has come of it by then is all there is.
+        let _ = tokio::time::timeout(REST.0, rest(pipe, last, &mut text)).await;
+        if !text.is_empty() {
             // Nobody reads any more if this fails.
-            let _ = sender.send(Ok(rest));
+            let _ = sender.send(Ok(text));
         }
         Ok(())
     }
 
     fn block(&self, mut input: impl Read, sender: &Sender<io::Result<Vec<u8>>>) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK];
+        let mut last = b'\n';
         while !self.is_stopped() {
             let bytes = tail::read(&mut input, &mut chunk)?;
-            if bytes == 0 || sender.send(Ok(chunk[..bytes].to_vec())).is_err() {
+            if bytes == 0 {
+                end(last, sender);
+                break;
+            }
+            last = chunk[bytes - 1];
+            if sender.send(Ok(chunk[..bytes].to_vec())).is_err() {
                 break;
             }
         }
@@ -190,22 +221,28 @@ impl Thread {
     }
 }
 
-/// The rest of a line of which `last` is the latest byte that was read, and no byte of the next.
-async fn rest(pipe: &pipe::Receiver, mut last: u8) -> io::Result<Vec<u8>> {
-    let mut rest = Vec::new();
-    while last != b'\n' && rest.len() < REST.1 {
-        let Ok(ready) = tokio::time::timeout(REST.0, pipe.readable()).await else { break };
-        ready?;
+/// The last line of an input that has ended needs no line feed.
+fn end(last: u8, sender: &Sender<io::Result<Vec<u8>>>) {
+    if last != b'\n' {
+        // Nobody reads any more if this fails.
+        let _ = sender.send(Ok(b"\n".to_vec()));
+    }
+}
+
+/// Takes the rest of a line of which `last` is the latest byte that was read, and no byte of the next.
+async fn rest(pipe: &pipe::Receiver, mut last: u8, text: &mut Vec<u8>) -> io::Result<()> {
+    while last != b'\n' && text.len() < REST.1 {
+        pipe.readable().await?;
         let mut byte = [0];
         match pipe.try_read(&mut byte) {
-            // The writer's last line has ended with the pipe.
+            // The line has ended with its writer.
             Ok(0) => byte[0] = b'\n',
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
             Err(error) => return Err(error),
         }
         last = byte[0];
-        rest.push(last);
+        text.push(last);
     }
-    Ok(rest)
+    Ok(())
 }

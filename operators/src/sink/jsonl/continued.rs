@@ -335,15 +335,17 @@ fn go_on(
     Ok(file)
 }
 
-/// The file with this device and number beside `path`, if it has another name now: its own and more, as rotations give it.
-/// Another file may have the number if all of them were copied to another disk.
+/// The file with this device and number beside `path`, if it has another name now: one that begins as its own does up to
+/// the first dot, as rotations give it. Another file may have the number if all of them were copied.
 fn moved(path: &Path, id: (u64, u64)) -> Option<PathBuf> {
     let same = |metadata: &fs::Metadata| metadata.is_file() && (metadata.dev(), metadata.ino()) == id;
     if fs::metadata(path).is_ok_and(|metadata| same(&metadata)) {
         return None;
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let own = path.file_name()?.as_encoded_bytes();
+    let name = path.file_name()?.as_encoded_bytes();
+    let dot = name.iter().skip(1).position(|byte| *byte == b'.');
+    let own = &name[..dot.map_or(name.len(), |dot| dot + 1)];
     let is_own = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(own);
     let same = |entry: &fs::DirEntry| is_own(entry) && entry.metadata().is_ok_and(|metadata| same(&metadata));
     fs::read_dir(folder).ok()?.flatten().find(same).map(|entry| entry.path())
@@ -387,12 +389,15 @@ mod tests {
     #[test]
     fn a_file_that_was_moved_before_a_crash_is_cut_where_it_is_now() {
         let dir = tempfile::tempdir().expect("a folder");
-        let (path, moved) = (dir.path().join("rows.jsonl"), dir.path().join("rows.jsonl.1"));
-        fs::write(&moved, "confirmed\ntorn").expect("written");
-        fs::write(&path, "by another\n").expect("written");
-        let mut file = opened(&path, Some(&confirmed(&path, 10, Some(id(&moved)))), false);
-        file.write(1, b"next\n").expect("written");
-        assert_eq!((text(&moved).as_str(), text(&path).as_str()), ("confirmed\n", "by another\nnext\n"));
+        let path = dir.path().join("rows.jsonl");
+        for name in ["rows.jsonl.1", "rows-20261124.jsonl"] {
+            let moved = dir.path().join(name);
+            fs::write(&moved, "confirmed\ntorn").expect("written");
+            fs::write(&path, "by another\n").expect("written");
+            let mut file = opened(&path, Some(&confirmed(&path, 10, Some(id(&moved)))), false);
+            file.write(1, b"next\n").expect("written");
+            assert_eq!((text(&moved).as_str(), text(&path).as_str()), ("confirmed\n", "by another\nnext\n"));
+        }
     }
 
     #[test]
