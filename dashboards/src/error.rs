@@ -21,6 +21,8 @@ pub enum Error {
         help: Option<String>,
     },
     /// The statement is not one that reads.
+    #[error("this name is not served here; add it to `hosts` in the pipeline's section `serve`")]
+    Unknown,
     #[error("{0}")]
     Forbidden(String),
     /// The statement's text did not arrive in time.
@@ -71,7 +73,7 @@ impl Error {
     fn status(&self) -> StatusCode {
         match self {
             Self::Query { .. } | Self::Memory | Self::Encoding => StatusCode::BAD_REQUEST,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Unknown => StatusCode::FORBIDDEN,
             Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -140,7 +142,7 @@ fn plain(message: &str) -> String {
     };
     let rest = rest.split("\nThis issue was likely caused by a bug").next().unwrap_or(rest);
     let rest = rest.split("This was likely caused by a bug").next().unwrap_or(rest);
-    rest.trim().replace("datafusion.public.", "")
+    rest.trim().replace('\n', " ").replace("datafusion.public.", "")
 }
 
 impl IntoResponse for Error {

@@ -54,8 +54,7 @@ pub(crate) async fn observe(State(shared): State<Shared>, request: Request, next
     let mut response = if is_own_host(request.headers(), &shared.0.service.hosts) {
         next.run(request).await
     } else {
-        let message = "this name is not served here; add it to `hosts` in the pipeline's section `serve`";
-        Error::Forbidden(message.to_owned()).into_response()
+        Error::Unknown.into_response()
     };
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {

@@ -79,31 +79,53 @@ pub(super) fn event_time(text: &str) -> Result<i64, String> {
     i64::try_from(since.as_nanos()).map_err(|_| "after 2262".to_owned())
 }
 
-pub(super) fn spool(command: Spool) -> Exit {
-    let done = match command {
-        Spool::Ls { dir, json } => ls(&dir, json),
-        Spool::Check { dir, repair } => report(&dir, repair),
-        Spool::Export { dir, port, from, to, format } => {
-            rows(&dir, &port, (from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX)), format)
-        }
+/// The logs in a folder, of which there must be one: a check of the wrong folder would find no damage.
+fn found(dir: &Path) -> Result<Vec<(String, PathBuf)>, Exit> {
+    let found = logs(dir).map_err(|error| said(&error))?;
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let beneath = dir.join("spool");
+    let hint = match beneath.is_dir() {
+        true => format!("; did you mean {}?", beneath.display()),
+        false => String::new(),
     };
-    done.unwrap_or_else(|error| {
-        complain(&error.to_string());
-        match error {
-            SpoolError::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => Exit::Permission,
-            SpoolError::InUse(_) => Exit::Refused,
-            _ => Exit::Failed,
-        }
-    })
+    complain(&format!("there is no log in {}{hint}", dir.display()));
+    Err(Exit::Refused)
 }
 
-fn ls(dir: &Path, json: bool) -> Result<Exit, SpoolError> {
+fn said(error: &SpoolError) -> Exit {
+    complain(&error.to_string());
+    match error {
+        SpoolError::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => Exit::Permission,
+        SpoolError::InUse(_) => Exit::Refused,
+        _ => Exit::Failed,
+    }
+}
+
+pub(super) fn spool(command: Spool) -> Exit {
+    let (Spool::Ls { dir, .. } | Spool::Check { dir, .. } | Spool::Export { dir, .. }) = &command;
+    let logs = match found(dir) {
+        Ok(logs) => logs,
+        Err(exit) => return exit,
+    };
+    let done = match command {
+        Spool::Ls { json, .. } => ls(&logs, json),
+        Spool::Check { repair, .. } => report(&logs, repair),
+        Spool::Export { dir, port, from, to, format } => {
+            rows((&dir, &logs), &port, (from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX)), format)
+        }
+    };
+    done.unwrap_or_else(|error| said(&error))
+}
+
+fn ls(logs: &[(String, PathBuf)], json: bool) -> Result<Exit, SpoolError> {
     let mut out = String::new();
-    for (name, path) in logs(dir)? {
-        let contents = contents(&path)?;
+    for (name, path) in logs {
+        let contents = contents(path)?;
         match json {
-            true => drop(writeln!(out, "{}", entry(&name, &path, &contents))),
-            false => text(&mut out, &name, &path, &contents),
+            true => drop(writeln!(out, "{}", entry(name, path, &contents))),
+            false => text(&mut out, name, path, &contents),
         }
     }
     Ok(print(&out))
@@ -153,13 +175,13 @@ pub(super) fn rfc3339(ns: i64) -> String {
     }
 }
 
-fn report(dir: &Path, mend: bool) -> Result<Exit, SpoolError> {
+fn report(logs: &[(String, PathBuf)], mend: bool) -> Result<Exit, SpoolError> {
     let mut out = String::new();
     let mut exit = Exit::Ok;
-    for (name, path) in logs(dir)? {
-        let report = if mend { repair(&path)? } else { check(&path)? };
+    for (name, path) in logs {
+        let report = if mend { repair(path)? } else { check(path)? };
         damage(&mut out, &report);
-        let name = printable(&name);
+        let name = printable(name);
         let whole = format!("{} rows in {} whole records", number(report.rows), number(report.records));
         let lost: u64 = report.faults.iter().map(|fault| fault.records).sum();
         let _ = match (report.faults.is_empty(), mend) {
@@ -170,7 +192,7 @@ fn report(dir: &Path, mend: bool) -> Result<Exit, SpoolError> {
         if !report.faults.is_empty() && !mend {
             exit = Exit::Failed;
         }
-        if report.unfinished > 0 && !mend && !is_in_use(&path) {
+        if report.unfinished > 0 && !mend && !is_in_use(path) {
             let _ = writeln!(
                 out,
                 "{name}: {} bytes of an interrupted write, which the next start cuts off",
@@ -197,8 +219,12 @@ fn damage(out: &mut String, report: &Report) {
     }
 }
 
-fn rows(dir: &Path, port: &str, range: (i64, i64), format: RowFormat) -> Result<Exit, SpoolError> {
-    let all = logs(dir)?;
+fn rows(
+    (dir, all): (&Path, &[(String, PathBuf)]),
+    port: &str,
+    range: (i64, i64),
+    format: RowFormat,
+) -> Result<Exit, SpoolError> {
     let (node, name) = match all.iter().any(|(log, _)| log == port) {
         true => (port, None),
         false => port.split_once('.').map_or((port, None), |(node, port)| (node, Some(port))),

@@ -30,7 +30,9 @@ pub(super) fn status(url: &str, format: ReportFormat) -> Exit {
 /// The body of `GET /status`.
 fn ask(url: &str) -> Result<String, String> {
     let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
-    let fault = |error: std::io::Error| format!("{address} does not answer: {error}");
+    let fault = |error: std::io::Error| {
+        format!("{address} does not answer: {error}; only a pipeline with a section `serve` does, at its `listen`")
+    };
     let mut addresses = address.to_socket_addrs().map_err(fault)?;
     let found = addresses.next().ok_or_else(|| format!("{address} is no address and port"))?;
     let attempt = || -> std::io::Result<String> {
