@@ -20,9 +20,10 @@ pub enum Error {
         /// What may help.
         help: Option<String>,
     },
-    /// The statement is not one that reads.
+    /// The request's Host is none of ours.
     #[error("this name is not served here; add it to `hosts` in the pipeline's section `serve`")]
     Unknown,
+    /// The statement is not one that reads.
     #[error("{0}")]
     Forbidden(String),
     /// The statement's text did not arrive in time.

@@ -64,6 +64,19 @@ fn spool_ls_says_what_logs_hold_while_they_are_in_use() {
 }
 
 #[test]
+fn a_folder_without_a_log_is_no_log_without_damage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = log(&dir.path().join("spool/requests"));
+    let path = dir.path().to_str().expect("UTF-8");
+    for command in [&["spool", "check", path][..], &["spool", "ls", path], &["spool", "export", path, "requests"]] {
+        let (code, _, shown) = run(command);
+        assert_eq!(code, 2);
+        shows(&shown, &["there is no log in", "did you mean", "spool?"]);
+    }
+    drop(log);
+}
+
+#[test]
 fn spool_check_reports_damage_with_its_place_and_repairs_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = dir.path().join("requests");
