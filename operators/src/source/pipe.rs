@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 use std::sync::atomic::{AtomicI64, AtomicU8};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::time::wall_clock_ns;
@@ -29,6 +29,9 @@ const AHEAD: usize = 16;
 
 /// The longest that a stopped thread waits for the rest of a line that has begun, and the most that it takes of it.
 const REST: (Duration, usize) = (Duration::from_millis(500), 1 << 20);
+
+/// The longest that it takes to open a pipe that has a writer.
+const OPENS: Duration = Duration::from_secs(1);
 
 /// How often the thread says that there is nothing to read.
 const LOOK: Duration = Duration::from_millis(50);
@@ -56,6 +59,7 @@ pub(super) struct Pipe {
     /// The thread will end: all that it has taken is waited for.
     ends: bool,
     drained: i64,
+    since: Instant,
 }
 
 /// What the thread is told and tells.
@@ -84,7 +88,7 @@ impl Pipe {
             }
         };
         builder.spawn(work).map_err(|error| format!("no thread to read with: {error}"))?;
-        Ok(Self { queue, thread, ends: false, drained: 0 })
+        Ok(Self { queue, thread, ends: false, drained: 0, since: Instant::now() })
     }
 
     /// The next bytes, if there are any.
@@ -116,6 +120,8 @@ impl Pipe {
     pub fn drained(&self, now: i64) -> Option<i64> {
         match self.thread.state.load(SeqCst) {
             READING => Some(self.drained).filter(|at| *at > 0),
+            // What takes so long has no writer, and nothing to read.
+            OPENING => Some(now).filter(|_| self.since.elapsed() > OPENS),
             _ => Some(now),
         }
     }
