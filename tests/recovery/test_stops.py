@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 from tests.feeder import SOCKETS, connected
 from tests.live_engine import LiveCase
@@ -37,6 +38,24 @@ class Stops(LiveCase):
         path = self.data / "rows.jsonl"
         return path.stat().st_size if path.exists() else 0
 
+    def piped(self) -> tuple[int, Path]:
+        """A pipeline that reads a named pipe. A descriptor of it and its path: it stays open while no engine runs, so that a
+        writer is not told that nobody reads.
+        """
+        fifo = self.directory / "rows.fifo"
+        os.mkfifo(fifo)
+        self.write("live.yaml", f"""\
+name: pipe
+data_dir: data
+nodes:
+  - {{ id: rows, kind: source.file, path: rows.fifo, {COLUMNS}, lateness: 100ms }}
+  - {{ id: file, kind: sink.jsonl, from: rows, path: data/rows.jsonl }}
+serve: {{ listen: 127.0.0.1:0, tables: {{ rows: rows }} }}
+""")
+        descriptor = os.open(fifo, os.O_RDWR)
+        self.addCleanup(os.close, descriptor)
+        return descriptor, fifo
+
     def test_a_pipe_without_a_row_ends_with_its_writer(self):
         """By its name and as standard input, also where the writer has gone before anybody reads."""
         fifo = self.directory / "rows.fifo"
@@ -64,19 +83,7 @@ nodes:
 
     def test_a_pipe_is_left_where_the_next_line_begins(self):
         """SIGTERM while a writer fills it: what was taken is in the log, the rest in the pipe, and no line is cut."""
-        fifo = self.directory / "rows.fifo"
-        os.mkfifo(fifo)
-        self.write("live.yaml", f"""\
-name: pipe
-data_dir: data
-nodes:
-  - {{ id: rows, kind: source.file, path: rows.fifo, {COLUMNS}, lateness: 100ms }}
-  - {{ id: file, kind: sink.jsonl, from: rows, path: data/rows.jsonl }}
-serve: {{ listen: 127.0.0.1:0, tables: {{ rows: rows }} }}
-""")
-        # Somebody who holds it open for reading, so that the writer is not told that nobody reads.
-        holder = os.open(fifo, os.O_RDWR)
-        self.addCleanup(os.close, holder)
+        holder, fifo = self.piped()
         fcntl.fcntl(holder, fcntl.F_SETPIPE_SZ, 1 << 16)
         written = threading.Event()
 
@@ -106,18 +113,7 @@ serve: {{ listen: 127.0.0.1:0, tables: {{ rows: rows }} }}
 
     def test_what_waits_in_a_pipe_is_not_late(self):
         """Nobody read it for longer than the lateness: time is what was read, not the clock."""
-        fifo = self.directory / "rows.fifo"
-        os.mkfifo(fifo)
-        self.write("live.yaml", f"""\
-name: waits
-data_dir: data
-nodes:
-  - {{ id: rows, kind: source.file, path: rows.fifo, {COLUMNS}, lateness: 100ms }}
-  - {{ id: file, kind: sink.jsonl, from: rows, path: data/rows.jsonl }}
-serve: {{ listen: 127.0.0.1:0, tables: {{ rows: rows }} }}
-""")
-        pipe = os.open(fifo, os.O_RDWR)
-        self.addCleanup(os.close, pipe)
+        pipe, _ = self.piped()
         self.begin()
         os.write(pipe, line(0, time.time_ns()))
         wait_for("the first row", lambda: self.numbers() == [0])
