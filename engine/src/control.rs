@@ -11,15 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Time;
 use crate::catalog::Table;
-use crate::flow::{Flow, Flows};
+use crate::flow::{Feed, Flow, Flows};
 use crate::ledger;
 use crate::logged::{Kept, Logged};
 use crate::metrics::Metrics;
-use crate::plan::{LogPorts, Part, Plan};
+use crate::plan::{LogPorts, Part, Plan, Stages};
 use crate::processes::{FIXED, Heard, Place, Stage};
 use crate::reload::{Loader, Outcome};
 use crate::shared::Shared;
 use crate::spool::SpoolError;
+use crate::time::Sources;
 
 mod change;
 
@@ -55,8 +56,9 @@ pub(crate) struct Control {
     /// By the source's id; those of this process.
     logs: HashMap<String, Arc<Logged>>,
     receiving: Vec<Arc<Flow>>,
+    /// The stages of the plan, in its order.
     computing: Vec<Arc<Flow>>,
-    /// Islands that are to take others' places: they still read their logs from far back.
+    /// Stages that are to take others' places, and copies that give them the past: they read their logs from far back.
     coming: Vec<Arc<Flow>>,
     progress: Progress,
     noted: Instant,
@@ -106,16 +108,20 @@ impl Control {
             noted: Instant::now(),
             stop: None,
         };
-        let (receiving, computing) = plan.parts();
-        for part in receiving {
+        for part in plan.parts().0 {
             let flow = control.receive(plan, part).map_err(|error| error.to_string())?;
             control.receiving.push(Arc::new(flow));
         }
-        for part in computing {
-            let (metrics, tables) = (Arc::clone(&shared.metrics), shared.catalog.tables());
-            let flow = control.compute(plan, part, metrics, tables).map_err(|error| error.to_string())?;
+        let stages = plan.stages();
+        let all: Vec<&Part> = stages.parts.iter().collect();
+        let (metrics, tables) = (Arc::clone(&shared.metrics), shared.catalog.tables());
+        let building = Building { plan, all: &all, sources: sources(plan, &all), metrics, tables };
+        for (part, upstream) in stages.parts.iter().zip(&stages.upstream) {
+            let feeds = upstream.iter().map(|at| Feed::of(&control.computing[*at])).collect();
+            let flow = control.compute(&building, part, feeds).map_err(|error| error.to_string())?;
             control.computing.push(Arc::new(flow));
         }
+        follow(&stages, &control.computing, &[]);
         for flow in control.computing.iter().chain(&control.receiving) {
             shared.flows.install(Arc::clone(flow));
         }
@@ -145,26 +151,24 @@ impl Control {
         Ok(Flow { writes, ..flow })
     }
 
-    /// The dataflow of an island, which reads its logs from as far back as what it still has to give needs.
-    fn compute(
-        &self,
-        plan: &Arc<Plan>,
-        part: Part,
-        metrics: Arc<Metrics>,
-        tables: Vec<Arc<Table>>,
-    ) -> Result<Flow, SpoolError> {
-        let needs = plan.needs(&part, self.progress.upto);
+    /// The dataflow of a stage. The reader of a log begins as far back as all that is built with it needs.
+    fn compute(&self, building: &Building<'_>, part: &Part, feeds: Vec<Feed>) -> Result<Flow, SpoolError> {
+        let Building { plan, all, sources, metrics, tables } = building;
         let mut logs = Vec::with_capacity(part.reads.len());
-        for (ports, need) in part.reads.iter().zip(needs) {
+        for ports in &part.reads {
             let Some(logged) = self.logs.get(&plan.nodes[ports.source].id) else {
                 logs.push(None);
                 continue;
             };
-            let from = if self.progress.upto == 0 { logged.log.first() } else { logged.log.start_for(need)? };
+            let from = match self.progress.upto {
+                0 => logged.log.first(),
+                upto => logged.log.start_for(plan.needs_of(all.iter().copied(), ports, upto))?,
+            };
             logs.push(Some((Arc::clone(logged), from)));
         }
-        let flow = Flow::new(Arc::clone(plan), part, metrics, tables).reading(logs);
-        Ok(Flow { ledgers: Some(ledgers(plan)), ..flow })
+        let flow = Flow::new(Arc::clone(plan), part.clone(), Arc::clone(metrics), tables.clone()).reading(logs);
+        let sources = Arc::clone(sources);
+        Ok(Flow { ledgers: Some(ledgers(plan)), is_stage: true, feeds, sources, ..flow })
     }
 
     /// Looks at the run once; called every [`LOOK`] until the workers have ended.
@@ -236,10 +240,12 @@ impl Control {
             Err(error) => return tracing::warn!(error, "how far the run is cannot be noted"),
         }
         let mut needed: HashMap<&str, u64> = HashMap::new();
-        for flow in &self.computing {
-            for (ports, need) in flow.part.reads.iter().zip(flow.plan.needs(&flow.part, upto)) {
-                let id = flow.plan.nodes[ports.source].id.as_str();
+        let stages = self.plan.stages();
+        for part in &stages.parts {
+            for ports in &part.reads {
+                let id = self.plan.nodes[ports.source].id.as_str();
                 let Some(logged) = self.logs.get(id) else { continue };
+                let need = self.plan.needs_of(stages.parts.iter(), ports, upto);
                 let position = match logged.log.start_for(need) {
                     Ok(position) => position,
                     Err(error) => return tracing::warn!(%error, "the spool cannot be trimmed"),
@@ -333,6 +339,37 @@ impl Control {
     /// Whether the workers run no more dataflows, or soon will not.
     fn flows(&self) -> &Flows {
         &self.shared.flows
+    }
+}
+
+/// What dataflows that are built together have in common.
+struct Building<'a> {
+    plan: &'a Arc<Plan>,
+    all: &'a [&'a Part],
+    sources: Arc<Sources>,
+    metrics: Arc<Metrics>,
+    tables: Vec<Arc<Table>>,
+}
+
+/// The sources of some stages: those among their nodes, and the logs.
+fn sources(plan: &Plan, parts: &[&Part]) -> Arc<Sources> {
+    let own = parts.iter().flat_map(|part| &part.nodes).filter(|node| plan.nodes[**node].inputs.is_empty());
+    let logs = parts.iter().flat_map(|part| &part.reads).map(|log| &log.source);
+    Arc::new(Sources::new(own.chain(logs).map(|node| plan.nodes[*node].id.clone())))
+}
+
+/// Tells each stage which others its rows go on to; `more` besides, whoever they read.
+fn follow(stages: &Stages, flows: &[Arc<Flow>], more: &[Arc<Flow>]) {
+    let mut behind: Vec<std::collections::BTreeSet<usize>> = vec![std::collections::BTreeSet::new(); flows.len()];
+    for at in (0..flows.len()).rev() {
+        for &from in &stages.upstream[at] {
+            let further = behind[at].clone();
+            behind[from].extend(further);
+            behind[from].insert(at);
+        }
+    }
+    for (flow, behind) in flows.iter().zip(behind) {
+        flow.set_followers(behind.into_iter().map(|at| Arc::clone(&flows[at])).chain(more.iter().cloned()).collect());
     }
 }
 

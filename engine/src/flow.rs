@@ -1,11 +1,13 @@
 //! The dataflows of a run. A pipeline is one dataflow, or, if what its live sources receive is kept in a spool, several:
-//! one for each live source, up to its log, and one for each island of nodes behind the logs. An island can be replaced
-//! while the run goes on: another dataflow is built beside it, reads the logs from as far back as it needs, and takes
-//! over at one tick.
+//! one for each live source, up to its log, and one for each stage behind the logs (see [`crate::plan::Plan::stages`]),
+//! which read each other through taps ([`crate::tap`]). A stage can be replaced while the run goes on: another dataflow is
+//! built beside it, is given what it needs of the past by copies of those before it, and takes over at one tick.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use timely::dataflow::operators::probe::Handle;
 
 use timely::scheduling::SyncActivator;
 
@@ -15,6 +17,15 @@ use crate::logged::{Kept, Logged, Resume};
 use crate::metrics::Metrics;
 use crate::plan::{Part, Plan};
 use crate::time::{Backlog, Sources};
+
+mod gate;
+mod outlet;
+mod seam;
+
+pub use gate::Gate;
+pub use outlet::{Outlet, Turn};
+pub(crate) use seam::Seam;
+pub use seam::Stepper;
 
 /// The dataflows that workers install, all in the same order.
 #[derive(Debug, Default)]
@@ -66,9 +77,29 @@ impl Flows {
     }
 }
 
+/// Where a tap leads: to a dataflow of the same workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Feed {
+    /// The one that is read from the beginning; `None` if nothing of the past is needed.
+    pub first: Option<u64>,
+    /// The one that is read from the seam's boundary on.
+    pub then: Option<u64>,
+}
+
+impl Feed {
+    /// From one dataflow alone.
+    pub fn of(flow: &Flow) -> Self {
+        Self { first: Some(flow.id), then: None }
+    }
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// One dataflow.
 #[derive(Debug)]
 pub struct Flow {
+    /// Tells it from all others.
+    pub(crate) id: u64,
     /// The pipeline that it is of.
     pub plan: Arc<Plan>,
     /// Which nodes, logs and tables are in it.
@@ -77,13 +108,22 @@ pub struct Flow {
     pub metrics: Arc<Metrics>,
     /// The served tables of the plan, in its order. Those of the part are filled by this dataflow.
     pub tables: Vec<Arc<Table>>,
-    /// Where the sources of this dataflow are.
-    pub sources: Sources,
+    /// Where the sources are that this dataflow keeps in step with: its own, and those of the dataflows around it.
+    pub sources: Arc<Sources>,
     /// The log that it writes, and what the log knew of the source when it was opened. `None` in processes that do not
     /// own the log.
     pub writes: Option<(Arc<Logged>, Resume)>,
     /// The logs that it reads, in the order of the part; `None` for a log of another process.
     pub reads: Vec<Option<Kept>>,
+    /// Whether others read its ports, and it those of others.
+    pub(crate) is_stage: bool,
+    /// Where its taps lead, in the order of the part.
+    pub(crate) feeds: Vec<Feed>,
+    /// Where it goes over from copies to the dataflows that go on, if it is built for a change.
+    pub(crate) seam: Option<Arc<Seam>>,
+    /// Those that its rows go on to, however far down: its sources wait for them too.
+    pub(crate) followers: Mutex<Vec<Arc<Flow>>>,
+    pub(crate) stepping: Mutex<seam::Stepping>,
     /// Its sinks get only rows of this time, in ns; see [`crate::batch::Batch::within`]. `None` is all.
     pub only: Option<Range<i64>>,
     /// Whether every source of it ends by itself.
@@ -107,9 +147,9 @@ pub struct Flow {
     pub(crate) failure: Mutex<Option<String>>,
     /// Workers that have it, and those among them that have seen its end.
     pub(crate) workers: [AtomicUsize; 2],
-    /// Outlets, those that have opened what they write to, those that have written everything, and those that have made
-    /// durable what they have because the run ends.
-    pub(crate) outlets: [AtomicUsize; 4],
+    /// Outlets, those that have opened what they write to, those that have written everything, those that have made
+    /// durable what they have because the run ends, and those that were given all that they should write.
+    pub(crate) outlets: [AtomicUsize; 5],
     /// Sinks that do not know yet whether they may write.
     pub(crate) unready: AtomicUsize,
     pub(crate) wakers: Mutex<Vec<SyncActivator>>,
@@ -122,7 +162,13 @@ impl Flow {
         let own = part.nodes.iter().filter(is_source).map(|node| plan.nodes[*node].id.clone());
         let logs = part.reads.iter().map(|log| plan.nodes[log.source].id.clone());
         Self {
-            sources: Sources::new(own.chain(logs)),
+            id: NEXT.fetch_add(1, SeqCst),
+            sources: Arc::new(Sources::new(own.chain(logs))),
+            is_stage: false,
+            feeds: Vec::new(),
+            seam: None,
+            followers: Mutex::default(),
+            stepping: Mutex::default(),
             bounded: plan.is_bounded(),
             plan,
             part,
@@ -177,9 +223,30 @@ impl Flow {
         self.receiving.load(SeqCst)
     }
 
-    /// Whether it has taken over while its sinks wait for those before them: what they are given meanwhile piles up.
-    pub(crate) fn is_waiting(&self, workers: usize) -> bool {
-        !self.gate.is_shut() && lock(&self.predecessors).iter().any(|other| !other.has_finished(workers))
+    /// Whether it has taken over while its sinks wait for those before them: what they are given meanwhile piles up. Not
+    /// as long as those before them lack a part of what they have to write.
+    fn is_waiting(&self, workers: usize) -> bool {
+        if self.gate.is_shut() {
+            return false;
+        }
+        let others = lock(&self.predecessors);
+        others.iter().any(|other| !other.has_finished(workers)) && others.iter().all(|other| other.was_given_all())
+    }
+
+    /// Whether sinks hold as much as they may: sources before them wait.
+    pub(crate) fn is_held(&self, workers: usize) -> bool {
+        let full = |flow: &Flow| flow.held.is_full() || flow.is_waiting(workers);
+        full(self) || lock(&self.followers).iter().any(|other| full(other))
+    }
+
+    /// Whether this dataflow, of which `probe` is the end, and all that its rows go on to are past a time.
+    pub(crate) fn is_past(&self, probe: &Handle<Time>, time: Time) -> bool {
+        !probe.less_equal(&time) && lock(&self.followers).iter().all(|other| other.frontier() > time)
+    }
+
+    /// Its rows go on to these.
+    pub(crate) fn set_followers(&self, flows: Vec<Arc<Self>>) {
+        *lock(&self.followers) = flows;
     }
 
     /// Its sinks are to make durable what is complete, because the run ends.
@@ -254,6 +321,11 @@ impl Flow {
         self.workers[0].load(SeqCst) >= workers && self.outlets[2].load(SeqCst) >= self.outlets[0].load(SeqCst)
     }
 
+    /// Whether every sink has been given all that it should write.
+    fn was_given_all(&self) -> bool {
+        self.outlets[4].load(SeqCst) >= self.outlets[0].load(SeqCst)
+    }
+
     /// Whether every sink, on all of `workers` workers, has made durable what it has.
     pub fn has_parked(&self, workers: usize) -> bool {
         self.workers[0].load(SeqCst) >= workers && self.outlets[3].load(SeqCst) >= self.outlets[0].load(SeqCst)
@@ -289,159 +361,7 @@ impl Flow {
     }
 }
 
-/// Which ticks the sinks of a dataflow write. Two dataflows share a boundary: one writes the ticks before it, the other
-/// those from it on.
-#[derive(Debug)]
-pub struct Gate(Mutex<GateState>);
-
-#[derive(Clone, Copy, Debug)]
-struct GateState {
-    /// Ticks before this have been decided on by some sink: no boundary can be before it any more.
-    closed: Time,
-    from: Time,
-    until: Time,
-}
-
-impl Gate {
-    /// Sinks write everything.
-    pub fn open() -> Self {
-        Self(Mutex::new(GateState { closed: 0, from: 0, until: Time::MAX }))
-    }
-
-    /// Sinks write nothing, until [`Gate::hand_over`] gives this gate its part.
-    pub fn shut() -> Self {
-        Self(Mutex::new(GateState { closed: 0, from: Time::MAX, until: Time::MAX }))
-    }
-
-    /// Ticks before `frontier` are complete: which ticks are written, now and up to now. Once said it stays.
-    fn decide(&self, frontier: Time) -> Range<Time> {
-        let mut state = self.lock();
-        state.closed = state.closed.max(frontier);
-        state.from..state.until
-    }
-
-    /// The latest tick before which sinks have decided.
-    pub fn closed(&self) -> Time {
-        self.lock().closed
-    }
-
-    /// From the returned tick on the sinks behind `new` write and those behind `old` do not: the first tick that none of
-    /// them has decided on.
-    pub fn hand_over(old: &[&Gate], new: &[&Gate]) -> Time {
-        let mut old: Vec<_> = old.iter().map(|gate| gate.lock()).collect();
-        let mut new: Vec<_> = new.iter().map(|gate| gate.lock()).collect();
-        let boundary = old.iter().chain(&new).map(|state| state.closed).max().unwrap_or(0);
-        old.iter_mut().for_each(|state| state.until = state.until.min(boundary));
-        new.iter_mut().for_each(|state| state.from = boundary);
-        boundary
-    }
-
-    /// Sinks write everything from now on, in nobody's place.
-    pub(crate) fn unlock(&self) {
-        self.lock().from = 0;
-    }
-
-    /// Whether nothing is written, so far.
-    pub fn is_shut(&self) -> bool {
-        self.lock().from == Time::MAX
-    }
-
-    fn lock(&self) -> MutexGuard<'_, GateState> {
-        lock(&self.0)
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a sink has to do with ticks that are complete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Keep them: the dataflow whose place this one takes is still writing.
-    Wait,
-    /// Write those in the range, forget the others.
-    Write(Range<Time>),
-}
-
-/// One worker's instance of a sink, as the run sees it.
-#[derive(Debug)]
-pub struct Outlet {
-    flow: Arc<Flow>,
-    pub(crate) workers: usize,
-    /// What was said already; in the order of [`Flow`]'s counters.
-    said: [bool; 4],
-}
-
-impl Outlet {
-    pub(crate) fn new(flow: Arc<Flow>, workers: usize) -> Self {
-        flow.outlets[0].fetch_add(1, SeqCst);
-        Self { flow, workers, said: [false; 4] }
-    }
-
-    /// Whether what is written to may be opened: nobody else writes to it any more.
-    pub fn may_open(&self) -> bool {
-        if self.flow.gate.is_shut() {
-            return false;
-        }
-        let mut others = lock(&self.flow.predecessors);
-        // Let go, so that no chain of all that ever ran is kept.
-        others.retain(|other| !other.has_finished(self.workers));
-        others.is_empty()
-    }
-
-    /// What is written to is open.
-    pub fn opened(&mut self) {
-        self.say(1);
-    }
-
-    /// Asks what to do with the ticks before `frontier`, all of which are complete.
-    pub fn turn(&mut self, frontier: Time) -> Turn {
-        let range = self.flow.gate.decide(frontier);
-        if range.start == Time::MAX || self.may_open() {
-            return Turn::Write(range);
-        }
-        if self.is_parking() {
-            // It has written nothing yet, and those before it may not be done before the end of the run.
-            self.parked();
-        }
-        Turn::Wait
-    }
-
-    /// Whether the run ends, so that what is complete should be made durable now.
-    pub fn is_parking(&self) -> bool {
-        self.flow.is_parking()
-    }
-
-    /// Everything up to the end of the range is written and durable.
-    pub fn finished(&mut self) {
-        self.say(2);
-    }
-
-    /// What is complete has been made durable because the run ends.
-    pub fn parked(&mut self) {
-        self.say(3);
-    }
-
-    fn say(&mut self, what: usize) {
-        if !self.said[what] {
-            self.said[what] = true;
-            self.flow.outlets[what].fetch_add(1, SeqCst);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_boundary_is_the_first_tick_that_neither_has_decided_on() {
-        let (old, new) = (Gate::open(), Gate::shut());
-        assert_eq!(old.decide(500), 0..Time::MAX);
-        assert_eq!(new.decide(700), Time::MAX..Time::MAX);
-        assert!(new.is_shut());
-        assert_eq!(Gate::hand_over(&[&old], &[&new]), 700);
-        assert_eq!((old.decide(900), new.decide(900)), (0..700, 700..Time::MAX));
-    }
-}

@@ -25,5 +25,6 @@ pub mod shared;
 pub mod source;
 pub mod spec;
 pub mod spool;
+mod tap;
 pub mod text;
 pub mod time;

@@ -291,13 +291,11 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
             };
             let mut ended = flow.is_ending() || open.stops() && shared.is_stopping();
             let (mut waits, mut failed) = (false, false);
-            let others_write = flow.is_waiting(threads);
             for _ in 0..ENTRIES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()).filter(|_| !ended) else { break };
                 if shared.backlog.is_full()
-                    || flow.held.is_full()
-                    || others_write
-                    || pacer.is_ahead(&probe) && flow.sources.any_behind(&id, now)
+                    || flow.is_held(threads)
+                    || pacer.is_ahead(|time| flow.is_past(&probe, time)) && flow.sources.any_behind(&id, now)
                 {
                     activator.activate_after(PAUSE);
                     waits = true;

@@ -8,6 +8,7 @@ mod placement;
 mod planner;
 mod recorded;
 mod redirect;
+mod stages;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,8 +28,9 @@ use redirect::Redirect;
 
 pub use identity::{Definition, Digest};
 pub use partition::Partition;
-pub use parts::{LogPorts, Part};
+pub use parts::{Identity, LogPorts, Part};
 pub use redirect::are_apart;
+pub use stages::Stages;
 
 /// A pipeline that can be run.
 pub struct Plan {

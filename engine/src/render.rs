@@ -1,5 +1,6 @@
 //! From a part of a plan to the dataflow of one worker. Every worker renders the same graph.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -14,12 +15,13 @@ use timely::dataflow::operators::probe::{Handle, Probe};
 
 use crate::batch::{Batch, Edge, Stream, Time};
 use crate::catalog::Table;
-use crate::flow::{Flow, Outlet};
+use crate::flow::{Flow, Outlet, Stepper};
 use crate::ledger::Ledger;
 use crate::logged::{Kept, Resume, append, replay};
 use crate::metrics::NodeMetrics;
 use crate::plan::Input;
 use crate::processes::Place;
+use crate::tap::{self, Taps};
 
 pub use crate::shared::{Failure, FailureClass, Progress, Shared};
 
@@ -90,6 +92,13 @@ impl BuildContext<'_> {
         Outlet::new(Arc::clone(&self.flow), self.threads)
     }
 
+    /// For an operator that gives a relation whose corrections depend on the frontier's steps. `address` is its own; it is
+    /// woken when a step has to end somewhere.
+    pub fn stepper(&self, address: Rc<[usize]>) -> Stepper {
+        self.flow.add_waker(self.scope.worker().sync_activator_for(address.to_vec()));
+        Stepper::new(Arc::clone(&self.flow))
+    }
+
     /// Where a sink notes how far it is, under a name of its own; `None` if the run cannot be continued by another.
     ///
     /// # Errors
@@ -123,6 +132,7 @@ pub(crate) fn render(
     worker: usize,
     place: Place,
     shared: &Arc<Shared>,
+    taps: &RefCell<Taps>,
 ) -> Handle<Time> {
     let (plan, part) = (&flow.plan, &flow.part);
     let mut tables: HashMap<(usize, usize), Vec<Arc<Table>>> = HashMap::new();
@@ -133,7 +143,7 @@ pub(crate) fn render(
         }
     }
     let (probe, ports) = (Handle::new(), HashMap::new());
-    let mut rendering = Rendering { flow, scope, worker, place, shared, probe, ports, tables };
+    let mut rendering = Rendering { flow, scope, worker, place, shared, taps, probe, ports, tables };
     for (log, kept) in part.reads.iter().zip(&flow.reads) {
         let context = rendering.context(log.source);
         let streams = replay(&context, kept.as_ref(), log.ports.len());
@@ -143,6 +153,12 @@ pub(crate) fn render(
             let own = matches!(kept, Some(Kept::Archive(_))).then(|| flow.metrics.node(&node.id, node.kind.name));
             rendering.pass(index, port, stream, &context, own.as_ref());
         }
+    }
+    for (&(index, port), feed) in part.taps.iter().zip(&flow.feeds) {
+        let context = rendering.context(index);
+        let from = tap::Port { node: &plan.nodes[index].id, port, feed: *feed };
+        let stream = tap::read(&context, taps, &from);
+        rendering.pass(index, port, stream, &context, None);
     }
     for &index in &part.nodes {
         let node = &plan.nodes[index];
@@ -181,6 +197,7 @@ struct Rendering<'a, 's> {
     worker: usize,
     place: Place,
     shared: &'a Arc<Shared>,
+    taps: &'a RefCell<Taps>,
     probe: Handle<Time>,
     ports: HashMap<(usize, usize), Stream<'s>>,
     tables: HashMap<(usize, usize), Vec<Arc<Table>>>,
@@ -233,9 +250,14 @@ impl<'s> Rendering<'_, 's> {
             show(shown, table, context).probe_with(&self.probe);
         }
         let logged = part.writes.as_ref().is_some_and(|log| log.ports.contains(&(index, port)));
-        if plan.nodes[index].connected[port] || logged {
-            self.ports.insert((index, port), stream);
-        } else {
+        let read_here = part.nodes.iter().any(|node| reads(&node));
+        if read_here || logged {
+            self.ports.insert((index, port), stream.clone());
+        }
+        let own = !part.taps.contains(&(index, port));
+        if self.flow.is_stage && own && (plan.nodes[index].connected[port] || !part.reads.is_empty()) {
+            tap::tap(stream, self.taps, self.flow, (&plan.nodes[index].id, port)).probe_with(&self.probe);
+        } else if !read_here && !logged {
             stream.probe_with(&self.probe);
         }
     }

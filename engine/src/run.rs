@@ -5,6 +5,7 @@
 //! they had received has been processed; or a worker has panicked, and all workers drop the dataflow where it stands.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -28,6 +29,7 @@ use crate::registry::Inputs;
 use crate::reload::{Loader, Outcome};
 use crate::render::render;
 use crate::shared::{Failure, Shared};
+use crate::tap::Taps;
 
 /// The longest that a worker sleeps. Messages, and timers set with `activate_after`, wake it earlier; this is only how
 /// often it looks whether the run was aborted.
@@ -257,6 +259,7 @@ fn connect(
 fn work(worker: &mut Worker, place: Place, shared: &Arc<Shared>, observe: Option<&(dyn Fn(&Shared) + Send + Sync)>) {
     let index = worker.index();
     let mut installed = 0;
+    let taps = RefCell::new(Taps::default());
     let mut open: Vec<(usize, Arc<Flow>, Handle<Time>)> = Vec::new();
     loop {
         // Asked before the list is: what was installed before is in it.
@@ -265,7 +268,7 @@ fn work(worker: &mut Worker, place: Place, shared: &Arc<Shared>, observe: Option
             installed += 1;
             let Some(flow) = flow else { continue };
             let dataflow = worker.next_dataflow_index();
-            let probe = worker.dataflow::<Time, _, _>(|scope| render(&flow, scope, index, place, shared));
+            let probe = worker.dataflow::<Time, _, _>(|scope| render(&flow, scope, index, place, shared, &taps));
             open.push((dataflow, flow, probe));
         }
         if shared.is_aborted() || shared.flows.is_parked() || closed && !worker.has_dataflows() {
@@ -279,6 +282,9 @@ fn work(worker: &mut Worker, place: Place, shared: &Arc<Shared>, observe: Option
                 flow.set_frontier(probe.with_frontier(|frontier| frontier.first().copied()).unwrap_or(Time::MAX));
             }
             if ended {
+                if flow.is_ending() {
+                    taps.borrow_mut().forget(flow);
+                }
                 flow.ended();
             }
             !ended

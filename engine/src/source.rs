@@ -87,7 +87,7 @@ where
     let (probe, metrics, shared, id) =
         (context.probe.clone(), context.metrics.clone(), context.shared.clone(), context.id.clone());
     let flow = Arc::clone(&context.flow);
-    let resume = context.resume().watermark;
+    let (resume, threads) = (context.resume().watermark, context.threads);
     builder.build(move |capabilities| {
         let mut capabilities: Vec<Capability<Time>> = capabilities;
         if reader.is_none() {
@@ -117,8 +117,8 @@ where
                 let Some(now) = capabilities.first().map(|c| *c.time()) else { return };
                 // What was received before the stop is taken in all the same: it is bounded, and nobody else has it.
                 let full = !stopped && flow.writes.as_ref().is_some_and(|(logged, _)| logged.log.must_wait());
-                let ahead = pacer.is_ahead(&probe) && flow.sources.any_behind(&id, now);
-                if full || ahead || shared.backlog.is_full() || flow.held.is_full() {
+                let ahead = pacer.is_ahead(|time| flow.is_past(&probe, time)) && flow.sources.any_behind(&id, now);
+                if full || ahead || shared.backlog.is_full() || flow.is_held(threads) {
                     poll = Poll::Idle;
                     break;
                 }

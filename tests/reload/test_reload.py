@@ -12,16 +12,18 @@ import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.feeder import SOCKETS, Feeder, connected
 from tests.live_engine import RULES, LiveCase, feed_for, pipeline, traffic
 from tests.oracle_correlate import Rules
-from tests.support import OK, get, wait_for
+from tests.support import OK, get, sql, wait_for
 from tests.traffic import HELLO, REQUEST, SECOND
 
 RELOADS = int(os.environ.get("RELOADS", 25))
 STOPS = min(RELOADS, 8)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+KINDS = ("window", "features", "behind", "sink", "typo", "missing", "comment", "signal")
 APPLIED, REFUSED, UNCHANGED = OUTCOMES = ("applied", "refused", "unchanged")
 WINDOWS = {"3s": RULES, "6s": Rules(window=6 * SECOND, keepalive_ttl=RULES.keepalive_ttl)}
 
@@ -32,6 +34,12 @@ NODES = """\
   - { id: features, kind: aggregate, from: correlated, by: [host, src_ip], window: 2s, features: features.yaml }
   - { id: features_file, kind: sink.jsonl, from: features, path: data/features.jsonl }
 """
+# The same features, all of them let through: what each change replaces is another part of the chain.
+CHAIN = """\
+  - {{ id: features, kind: aggregate, from: correlated, by: [host, src_ip], window: 2s, max_groups: {groups}, features: features.yaml }}
+  - {{ id: some, kind: filter, from: features, where: "hits > {fewest}" }}
+  - {{ id: features_file, kind: sink.jsonl, from: some, path: data/features.jsonl }}
+"""
 
 
 @dataclass
@@ -41,12 +49,15 @@ class Version:
     window: str = "3s"
     copy: int = 0  # number of a further sink, 0 for none
     copies: int = 0
+    groups: int = 100_000
+    fewest: int = -1
     broken: bool = False
 
     def text(self) -> str:
         """The pipeline."""
         copy = f"  - {{ id: copy, kind: sink.jsonl, from: correlated, path: data/copy-{self.copy}.jsonl }}\n"
-        return pipeline(nodes=NODES + (copy if self.copy else ""), window=self.window)
+        chain = CHAIN.format(groups=self.groups, fewest=self.fewest)
+        return pipeline(nodes=chain + (copy if self.copy else ""), tables=", live: some", window=self.window)
 
     def change(self, kind: str) -> tuple[str | None, str]:
         """The file's next content, or none for a signal alone, and the outcome that it must have."""
@@ -61,6 +72,10 @@ class Version:
             return f"# {time.time_ns()}\n{self.text()}", UNCHANGED
         if kind == "window":
             self.window = "6s" if self.window == "3s" else "3s"
+        elif kind == "features":
+            self.groups += 1
+        elif kind == "behind":
+            self.fewest = -1 - self.fewest
         elif self.copy:
             self.copy = 0
         else:
@@ -93,7 +108,9 @@ class Reload(LiveCase):
         return now["last"]
 
     def test_many_reloads_lose_and_double_nothing(self):
-        """Another window, a sink more or less, a typo, a missing file, a comment, a signal: in random order, under load."""
+        """Another window, other features, another filter behind them, a sink more or less, a typo, a missing file, a comment, a
+        signal: in random order, under load.
+        """
         print(f"\n    {RELOADS} reloads, SEED={SEED} ", end="", flush=True)
         rng = random.Random(SEED)
         version, expected = Version(), Counter()
@@ -106,7 +123,7 @@ class Reload(LiveCase):
             feed_for(feeder, 1)
             for _ in range(RELOADS):
                 copy = version.copy
-                content, outcome = version.change(rng.choice(("window", "sink", "typo", "missing", "comment", "signal")))
+                content, outcome = version.change(rng.choice(KINDS))
                 if copy and not version.copy:
                     ended[copy] = time.time_ns()
                 self.reload(content, outcome)
@@ -118,6 +135,7 @@ class Reload(LiveCase):
         self.await_requests(feeder.ids(REQUEST))
         self.await_windows()
         self.assert_told(expected)
+        self.assert_live()
         self.stop()
         self.assert_rows(feeder, {stream: feeder.ids(stream) for stream in SOCKETS})
         self.assert_windows()
@@ -135,6 +153,13 @@ class Reload(LiveCase):
             self.assertEqual(self.metric(f'reloads_total{{outcome="{outcome}"}}'), expected[outcome])
             self.assertRegex(run.stdout, rf"{outcome}\W+{expected[outcome]}\b|\b{expected[outcome]} {outcome}")
         print({outcome: expected[outcome] for outcome in OUTCOMES}, end=" ")
+
+    def assert_live(self) -> None:
+        """No group of a window that has ended is shown as one that may still change."""
+        query = "SELECT * FROM live WHERE NOT final ORDER BY window_start LIMIT 3"
+        wait_for("live groups to become final", lambda: not sql(self.base, query))
+        final = sql(self.base, "SELECT count(*) AS groups FROM live")
+        self.assertGreater(final[0]["groups"], 0)
 
     def assert_rows(self, feeder: Feeder, accepted: dict[str, set[str]]) -> None:
         """Each request once, with the hello that it gets with one of the windows and all hellos before it."""
@@ -156,6 +181,42 @@ class Reload(LiveCase):
         # A row leaves its correlation up to the lateness and the tolerance after its time.
         due = {one.id for one in feeder.sent if one.stream == REQUEST and since < one.at < until - 4 * SECOND} - late
         self.assertEqual(due.difference(name for name, _ in rows), set())
+
+    def test_what_is_unchanged_keeps_running(self):
+        """Other features: the join before them, its file and its table go on; rows are joined once, none is read again."""
+        self.write("features.yaml", FEATURES)
+        version = Version()
+        self.write("live.yaml", version.text())
+        self.begin()
+        with Feeder(traffic(SEED, seconds=60).events(), self.directory) as feeder:
+            feed_for(feeder, 3)
+            opened = self.files_open("rows.jsonl")
+            last = self.reload(version.change("features")[0], APPLIED)
+            self.assertRegex(last["message"], r"^features, some, features_file rebuilt, from tick \d+ on$")
+            feed_for(feeder, 1)
+            last = self.reload(version.change("behind")[0], APPLIED)
+            self.assertRegex(last["message"], r"^some, features_file rebuilt, from tick \d+ on$")
+            feed_for(feeder, 1)
+            last = self.reload(version.change("sink")[0], APPLIED)
+            self.assertRegex(last["message"], r"^copy rebuilt, from tick \d+ on$")
+            feed_for(feeder, 1)
+            self.assertEqual(self.files_open("rows.jsonl"), opened)
+        self.await_requests(feeder.ids(REQUEST))
+        self.await_windows()
+        joined = self.metric(r'rows_in_total\{node="correlated"')
+        counted = sql(self.base, "SELECT count(*) AS n FROM requests")[0]["n"]
+        self.assert_live()
+        self.stop()
+        # What had been made again would have counted what it read of the spool.
+        self.assertEqual(joined, sum(len(feeder.ids(stream)) for stream in SOCKETS))
+        self.assertEqual(counted, len(self.rows()))
+        self.assert_rows(feeder, {stream: feeder.ids(stream) for stream in SOCKETS})
+        self.assert_windows()
+
+    def files_open(self, name: str) -> list[str]:
+        """The descriptors by which the engine has a file of the data directory open."""
+        descriptors = Path(f"/proc/{self.process.pid}/fd").iterdir()
+        return sorted(one.name for one in descriptors if one.resolve() == (self.data / name).resolve())
 
     def test_an_orderly_stop_in_the_middle_of_a_change(self):
         """SIGTERM at any moment of a change, under load: the next start goes on where either pipeline has ended."""

@@ -1,24 +1,25 @@
 //! Another pipeline for a run that goes on.
 //!
 //! Parts whose definition is the same keep running. Of the others, sources start anew behind what their log has, and
-//! islands are built beside those that they replace: they read the logs from as far back as they need, and when they
-//! have caught up, all sinks change over at one tick.
+//! stages are built beside those that they replace. What they need of the past they are given by copies of the stages before
+//! them, which read the logs from as far back as that. When they have caught up they are given what the stages that go on
+//! give, from one time on, the copies end, and all sinks change over at one tick.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{Control, LOOK, NOTE};
-use crate::batch::Time;
+use super::{Building, Control, LOOK, NOTE, follow, sources};
+use crate::batch::{EdgeClass, Time};
 use crate::catalog::Table;
-use crate::flow::{Flow, Gate};
+use crate::flow::{Feed, Flow, Gate, Seam};
 use crate::metrics::Metrics;
 use crate::plan::diff::needs_restart;
-use crate::plan::{Part, Plan};
+use crate::plan::{Identity, Part, Plan, Stages};
 use crate::reload::Outcome;
 use crate::shared::tables;
 
-/// How far a new island may be behind those that it replaces when it takes over, in ms of event time.
+/// How far new stages may be behind those that they replace when they take over, in ms of event time.
 const CLOSE: Time = 1_000;
 
 /// What takes longer is said in the log.
@@ -58,33 +59,35 @@ impl Control {
         if let Some(what) = needs_restart(&self.plan, plan) {
             return Err(format!("{what} cannot be changed while the pipeline runs: stop it and start it again"));
         }
-        let (receiving, computing) = plan.parts();
-        let kept = |flows: &[Arc<Flow>], part: &Part| flows.iter().find(|flow| same(flow, plan, part)).cloned();
-        let receiving: Vec<_> = receiving.into_iter().map(|part| (kept(&self.receiving, &part), part)).collect();
-        let computing: Vec<_> = computing.into_iter().map(|part| (kept(&self.computing, &part), part)).collect();
-        let gone = |flows: &[Arc<Flow>], parts: &[(Option<Arc<Flow>>, Part)]| -> Vec<Arc<Flow>> {
-            let stays =
-                |flow: &Arc<Flow>| parts.iter().any(|(kept, _)| kept.as_ref().is_some_and(|k| Arc::ptr_eq(k, flow)));
-            flows.iter().filter(|flow| !stays(flow)).cloned().collect()
+        let kept = |part: &Part| self.receiving.iter().find(|flow| same(flow, plan, part)).cloned();
+        let receiving: Vec<_> = plan.parts().0.into_iter().map(|part| (kept(&part), part)).collect();
+        let stages = plan.stages();
+        let running: Vec<Identity> = self.computing.iter().map(|flow| flow.plan.stage_identity(&flow.part)).collect();
+        let going_on = plan.going_on(&stages, &running).into_iter();
+        let computing: Vec<_> = going_on.map(|at| at.map(|at| Arc::clone(&self.computing[at]))).collect();
+        let gone = |flows: &[Arc<Flow>], kept: &[&Arc<Flow>]| -> Vec<Arc<Flow>> {
+            flows.iter().filter(|flow| !kept.iter().any(|kept| Arc::ptr_eq(kept, flow))).cloned().collect()
         };
-        let (old_sources, old_islands) = (gone(&self.receiving, &receiving), gone(&self.computing, &computing));
-        let nothing_new = receiving.iter().chain(&computing).all(|(kept, _)| kept.is_some());
-        if nothing_new && old_sources.is_empty() && old_islands.is_empty() {
+        let old_sources = gone(&self.receiving, &receiving.iter().filter_map(|(kept, _)| kept.as_ref()).collect::<Vec<_>>());
+        let old_stages = gone(&self.computing, &computing.iter().flatten().collect::<Vec<_>>());
+        let nothing_new = receiving.iter().all(|(kept, _)| kept.is_some()) && computing.iter().all(Option::is_some);
+        if nothing_new && old_sources.is_empty() && old_stages.is_empty() {
             return Ok(Vec::new());
         }
-        check_writes(plan, &computing)?;
+        check_writes(plan, stages.parts.iter().zip(&computing).filter(|(_, kept)| kept.is_none()).map(|(part, _)| part))?;
         self.probe(plan, &receiving)?;
 
         let mut changed = Vec::new();
         let sources = self.change_sources(plan, receiving, &old_sources, &mut changed);
-        let islands = match sources.and_then(|()| self.change_islands(plan, computing, &old_islands, &mut changed)) {
-            Ok(islands) => islands,
+        let next = Next { plan, stages: &stages, kept: &computing, gone: &old_stages };
+        let flows = match sources.and_then(|()| self.change_stages(&next, &mut changed)) {
+            Ok(flows) => flows,
             Err(why) => {
                 self.go_back();
                 return Err(why);
             }
         };
-        self.computing = islands;
+        self.computing = flows;
         self.plan = Arc::clone(plan);
         self.forget_logs();
         self.shared.catalog.set_graph(crate::graph::mermaid(plan));
@@ -174,61 +177,106 @@ impl Control {
         Ok(())
     }
 
-    /// Builds the new islands beside the old ones and changes over when they have caught up.
-    fn change_islands(
-        &mut self,
-        plan: &Arc<Plan>,
-        parts: Vec<(Option<Arc<Flow>>, Part)>,
-        gone: &[Arc<Flow>],
-        changed: &mut Vec<String>,
-    ) -> Result<Vec<Arc<Flow>>, String> {
+    /// Builds the new stages beside the old ones and changes over when they have caught up.
+    fn change_stages(&mut self, next: &Next<'_>, changed: &mut Vec<String>) -> Result<Vec<Arc<Flow>>, String> {
         self.progress.upto =
             self.progress.upto.max(self.computing.iter().map(|flow| flow.frontier()).min().unwrap_or(0));
-        let fresh = tables(plan);
-        let metrics = Arc::new(Metrics::default());
-        let (mut flows, mut new) = (Vec::with_capacity(parts.len()), Vec::new());
-        for (kept, part) in parts {
-            if let Some(kept) = kept {
-                flows.push(kept);
-                continue;
-            }
-            let flow =
-                self.compute(plan, part, Arc::clone(&metrics), fresh.clone()).map_err(|error| error.to_string())?;
-            let flow = Arc::new(Flow { gate: Gate::shut(), predecessors: Mutex::new(gone.to_vec()), ..flow });
-            new.push(Arc::clone(&flow));
-            flows.push(flow);
-        }
-        self.coming.clone_from(&new);
-        let changed_over = self.change_over(plan, (&new, gone), flows, (&fresh, changed));
+        let fresh = tables(next.plan);
+        let built = self.build(next, &fresh)?;
+        self.coming = built.copies.iter().chain(&built.new).cloned().collect();
+        let changed_over = self.change_over(next, &built, &fresh, changed);
         self.coming.clear();
+        if let Err(why) = &changed_over {
+            tracing::debug!(why, "a change is given up");
+            built.copies.iter().chain(&built.new).for_each(|flow| flow.end());
+            // What was to be built beside them is not waited for any more.
+            follow(&self.plan.stages(), &self.computing, &[]);
+            self.computing.iter().for_each(|flow| flow.forget_seam(&built.seam));
+        }
         changed_over
     }
 
-    /// Waits until new islands have caught up with those whose places they take, and changes over.
+    /// The dataflows of the new stages, and of copies of those that they read, if they need anything of the past.
+    fn build(&self, next: &Next<'_>, fresh: &[Arc<Table>]) -> Result<Built, String> {
+        let Next { plan, stages, kept, gone } = *next;
+        let copied = next.copied();
+        let is_built = |at: &usize| kept[*at].is_none() || copied[*at];
+        let all: Vec<&Part> = (0..stages.parts.len()).filter(is_built).map(|at| &stages.parts[at]).collect();
+        let metrics = Arc::new(Metrics::default());
+        let new = Building { plan, all: &all, sources: sources(plan, &all), metrics, tables: fresh.to_vec() };
+        let copy = Building { sources: Arc::clone(&new.sources), metrics: Arc::default(), tables: Vec::new(), ..new };
+        let mut built = Built::default();
+        let mut copies: Vec<Option<Arc<Flow>>> = vec![None; stages.parts.len()];
+        for (at, part) in stages.parts.iter().enumerate() {
+            let mut crossings = 0;
+            let mut feed = |from: &usize| match (&kept[*from], &copies[*from]) {
+                (Some(_), Some(copy)) if kept[at].is_some() => Feed::of(copy),
+                (Some(kept), copy) => {
+                    crossings += 1;
+                    Feed { first: copy.as_ref().map(|copy| copy.id), then: Some(kept.id) }
+                }
+                (None, _) => Feed::of(&built.flows[*from]),
+            };
+            let feeds: Vec<Feed> = stages.upstream[at].iter().map(&mut feed).collect();
+            let error = |error: crate::spool::SpoolError| error.to_string();
+            match &kept[at] {
+                Some(kept) => {
+                    if copied[at] {
+                        let flow = self.compute(&copy, part, feeds).map_err(error)?;
+                        let flow = Arc::new(Flow { gate: Gate::shut(), ..flow });
+                        copies[at] = Some(Arc::clone(&flow));
+                        built.copies.push(flow);
+                    }
+                    built.flows.push(Arc::clone(kept));
+                }
+                None => {
+                    let flow = self.compute(&new, part, feeds).map_err(error)?;
+                    let seam = Some(Arc::clone(&built.seam));
+                    let flow = Flow { gate: Gate::shut(), predecessors: Mutex::new(gone.to_vec()), seam, ..flow };
+                    built.crossings += crossings;
+                    built.new.push(Arc::new(flow));
+                    built.flows.extend(built.new.last().cloned());
+                }
+            }
+        }
+        let behind: Vec<Arc<Flow>> = built.copies.iter().chain(&built.new).cloned().collect();
+        for (at, flow) in built.copies.iter().enumerate() {
+            flow.set_followers(behind[at + 1..].to_vec());
+        }
+        for (at, flow) in built.new.iter().enumerate() {
+            flow.set_followers(built.new[at + 1..].to_vec());
+        }
+        Ok(built)
+    }
+
+    /// Waits until new stages have caught up with those whose places they take, and changes over. On an error nothing of
+    /// what runs is changed.
     fn change_over(
         &mut self,
-        plan: &Arc<Plan>,
-        (new, gone): (&[Arc<Flow>], &[Arc<Flow>]),
-        mut flows: Vec<Arc<Flow>>,
-        (fresh, changed): (&[Arc<Table>], &mut Vec<String>),
+        next: &Next<'_>,
+        built: &Built,
+        fresh: &[Arc<Table>],
+        changed: &mut Vec<String>,
     ) -> Result<Vec<Arc<Flow>>, String> {
-        for flow in new {
+        let Next { plan, stages, gone, .. } = *next;
+        let Built { flows, new, copies, .. } = built;
+        // Each behind those that it reads.
+        for flow in copies.iter().chain(new) {
             self.flows().install(Arc::clone(flow));
         }
         let target = || gone.iter().map(|flow| flow.gate.closed()).filter(|at| *at < Time::MAX).max().unwrap_or(0);
         let workers = self.workers;
-        let near = |flow: &Arc<Flow>| {
-            flow.failure().is_some()
-                || flow.has_caught_up()
-                    && flow.is_ready(workers)
-                    && (!has_sinks(flow) || flow.gate.closed().saturating_add(CLOSE) >= target())
-        };
-        let caught_up = self.wait(Duration::MAX, "the new nodes to catch up", || new.iter().all(near));
-        let failed = new.iter().find_map(|flow| flow.failure());
-        if let Some(why) = failed.or(caught_up.err()) {
-            new.iter().for_each(|flow| flow.end());
-            return Err(why);
+        let failure = || new.iter().chain(copies).find_map(|flow| flow.failure());
+        let is_built = |flow: &Arc<Flow>| flow.has_caught_up() && flow.is_ready(workers);
+        let near = |flow: &Arc<Flow>| !has_sinks(flow) || flow.gate.closed().saturating_add(CLOSE) >= target();
+        let ready = || copies.iter().chain(new).all(is_built) && (copies.is_empty() || new.iter().all(near));
+        self.wait(Duration::MAX, "the new nodes to catch up", || failure().is_some() || ready())?;
+        failure().map_or(Ok(()), Err)?;
+        if built.crossings > 0 {
+            self.cross(stages, built, gone)?;
         }
+        self.wait(Duration::MAX, "the new nodes to catch up", || failure().is_some() || new.iter().all(near))?;
+        failure().map_or(Ok(()), Err)?;
         let boundary = Gate::hand_over(&gates_of(gone), &gates_of(new));
         if let Some(why) = new.iter().find_map(|flow| flow.failure()) {
             // It failed after it was asked and before it was in charge: to the run it would be a sink that is slow.
@@ -242,32 +290,72 @@ impl Control {
             });
         if stopped.is_err() {
             // The run ends between the two: what the old sinks still have to write must not be taken for written.
-            flows.extend(gone.iter().cloned());
             changed.push(format!("the run ends at the change, tick {boundary}"));
-            return Ok(flows);
+            return Ok(flows.iter().chain(gone).cloned().collect());
         }
         new.iter().for_each(|flow| flow.wake());
         let _ = self.wait(PATIENCE, "the new sinks to open", || new.iter().all(|flow| flow.has_opened(workers)));
-        self.publish(plan, &flows, new, fresh);
+        self.publish(plan, flows, new, fresh);
+        follow(stages, flows, &[]);
         gone.iter().for_each(|flow| flow.end());
-        for flow in new {
-            changed.push(format!("{} rebuilt, from tick {boundary} on", names(plan, &flow.part)));
+        let ids = |flows: &[Arc<Flow>]| -> Vec<String> {
+            let nodes = flows.iter().flat_map(|flow| flow.part.nodes.iter().map(|node| flow.plan.nodes[*node].id.clone()));
+            nodes.collect()
+        };
+        let rebuilt = ids(new);
+        if !rebuilt.is_empty() {
+            changed.push(format!("{} rebuilt, from tick {boundary} on", rebuilt.join(", ")));
         }
-        for flow in gone {
-            let still = |node: &&usize| plan.nodes.iter().any(|n| n.id == flow.plan.nodes[**node].id);
-            let removed: Vec<&str> =
-                flow.part.nodes.iter().filter(|n| !still(n)).map(|n| flow.plan.nodes[*n].id.as_str()).collect();
-            if !removed.is_empty() {
-                changed.push(format!("{} removed", removed.join(", ")));
-            }
+        let mut removed = ids(gone);
+        removed.retain(|id| !plan.nodes.iter().any(|node| node.id == *id));
+        if !removed.is_empty() {
+            changed.push(format!("{} removed", removed.join(", ")));
+        }
+        if changed.is_empty() {
+            changed.push("the served tables changed".to_owned());
         }
         // Old state is let go before another change can come, so that no number of changes piles it up.
         let _ = self.wait(PATIENCE, "the old nodes to end", || gone.iter().all(|flow| flow.has_ended(workers)));
+        gone.iter().for_each(|flow| flow.set_followers(Vec::new()));
         self.flows().forget(workers);
-        Ok(flows)
+        Ok(flows.clone())
     }
 
-    /// Shows the tables and counters of the new islands in place of the old ones.
+    /// Goes over from the copies to the stages that go on, and ends the copies.
+    fn cross(&mut self, stages: &Stages, built: &Built, gone: &[Arc<Flow>]) -> Result<(), String> {
+        let Built { flows, new, copies, seam, crossings } = built;
+        let workers = self.workers;
+        let failure = || new.iter().chain(copies).find_map(|flow| flow.failure());
+        // The stages that go on wait for the new ones too from now on.
+        follow(stages, flows, gone);
+        let stepping: Vec<&Arc<Flow>> = self.computing.iter().chain(copies).collect();
+        stepping.iter().for_each(|flow| flow.step_at(seam));
+        stepping.iter().for_each(|flow| flow.wake());
+        self.wait(Duration::MAX, "the nodes to say how far they are", || failure().is_some() || seam.has_steps())?;
+        seam.attach();
+        new.iter().for_each(|flow| flow.wake());
+        let readers = crossings * workers;
+        let listens = || failure().is_some() || seam.listeners() >= readers;
+        self.wait(Duration::MAX, "the new nodes to listen to those that go on", listens)?;
+        failure().map_or(Ok(()), Err)?;
+        let boundary = seam.choose();
+        if copies.is_empty() {
+            // They have nothing of before it.
+            new.iter().for_each(|flow| flow.gate.pass(boundary));
+        }
+        self.computing.iter().chain(copies).chain(new).for_each(|flow| flow.wake());
+        let crossed = || failure().is_some() || seam.crossings() >= readers;
+        self.wait(Duration::MAX, "the nodes that go on to pass the boundary", crossed)?;
+        failure().map_or(Ok(()), Err)?;
+        copies.iter().for_each(|flow| flow.end());
+        self.computing.iter().for_each(|flow| flow.forget_seam(seam));
+        self.wait(PATIENCE, "the copies to end", || copies.iter().all(|flow| flow.has_ended(workers)))?;
+        copies.iter().for_each(|flow| flow.set_followers(Vec::new()));
+        self.coming.retain(|flow| !copies.iter().any(|copy| Arc::ptr_eq(copy, flow)));
+        Ok(())
+    }
+
+    /// Shows the tables and counters of the new stages in place of the old ones.
     fn publish(&self, plan: &Plan, flows: &[Arc<Flow>], new: &[Arc<Flow>], fresh: &[Arc<Table>]) {
         let of_kept = |name: &str| {
             let kept = flows.iter().filter(|flow| !new.iter().any(|n| Arc::ptr_eq(n, flow)));
@@ -328,6 +416,61 @@ impl Control {
     }
 }
 
+/// What is to run.
+struct Next<'a> {
+    plan: &'a Arc<Plan>,
+    stages: &'a Stages,
+    /// For each stage the dataflow that goes on as it, if there is one.
+    kept: &'a [Option<Arc<Flow>>],
+    /// Those that do not go on.
+    gone: &'a [Arc<Flow>],
+}
+
+impl Next<'_> {
+    /// Which stages are built although they go on, because new ones need what those gave before: all before the new ones,
+    /// or none. Without a copy a new stage is given what comes from now on, which is enough for one that keeps nothing and
+    /// reads facts; of a relation it would not know the rows that are there.
+    fn copied(&self) -> Vec<bool> {
+        let Self { plan, stages, kept, .. } = self;
+        let mut before = vec![false; stages.parts.len()];
+        let mut past = false;
+        for at in (0..stages.parts.len()).rev().filter(|at| kept[*at].is_none()) {
+            let part = &stages.parts[at];
+            let crossing = part.taps.iter().zip(&stages.upstream[at]).filter(|(_, from)| kept[**from].is_some());
+            let relation = |&(node, port): &(usize, usize)| plan.nodes[node].outputs[port].class != EdgeClass::Stream;
+            past |= !part.tables.is_empty()
+                || part.nodes.iter().any(|node| plan.nodes[*node].node.needs_from(SOME) < SOME)
+                || crossing.clone().any(|(port, _)| relation(port));
+            crossing.for_each(|(_, from)| before[*from] = true);
+        }
+        if !past {
+            before.fill(false);
+        }
+        for at in (0..stages.parts.len()).rev() {
+            if before[at] {
+                stages.upstream[at].iter().for_each(|from| before[*from] = true);
+            }
+        }
+        before
+    }
+}
+
+/// Any time.
+const SOME: Time = 1 << 42;
+
+/// What is built for a change.
+#[derive(Default)]
+struct Built {
+    /// The stages of the new plan, those that go on among them.
+    flows: Vec<Arc<Flow>>,
+    /// Those that are new.
+    new: Vec<Arc<Flow>>,
+    copies: Vec<Arc<Flow>>,
+    seam: Arc<Seam>,
+    /// How many inputs of new stages, on each worker, go over from copies to stages that go on.
+    crossings: usize,
+}
+
 fn gates_of(flows: &[Arc<Flow>]) -> Vec<&Gate> {
     flows.iter().map(|flow| &flow.gate).collect()
 }
@@ -337,9 +480,8 @@ fn has_sinks(flow: &Flow) -> bool {
 }
 
 /// Whether what new sinks write to can be written, before anything is changed.
-fn check_writes(plan: &Plan, parts: &[(Option<Arc<Flow>>, Part)]) -> Result<(), String> {
-    let new = parts.iter().filter(|(kept, _)| kept.is_none());
-    for node in new.flat_map(|(_, part)| &part.nodes) {
+fn check_writes<'p>(plan: &Plan, new: impl Iterator<Item = &'p Part>) -> Result<(), String> {
+    for node in new.flat_map(|part| &part.nodes) {
         let node = &plan.nodes[*node];
         for path in node.node.writes() {
             let attempt = || -> std::io::Result<()> {

@@ -1,8 +1,8 @@
 //! What a changed pipeline means for a running one: which nodes go on, which start anew, which are made again.
 //!
-//! A dataflow cannot be altered while it runs, so whole parts of a [`super::Partition`] go on or end. What stands before the
-//! spool goes on if nothing in it has changed. Of what stands behind it, an island in which anything has changed is made
-//! again from the spool as a whole.
+//! A dataflow cannot be altered while it runs, so whole parts go on or end. What stands before the spool goes on if nothing in
+//! its part of the [`super::Partition`] has changed. Of what stands behind it, each node is a part of its own, but for sinks and
+//! tables of the same rows (see [`Plan::stages`]): it goes on if it and those before it are the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,14 +74,16 @@ pub enum Fate {
 
 /// What has to be done to `old` so that it is `new`.
 pub fn rebuild(old: &Plan, new: &Plan) -> Diff {
-    let ((receiving, computing), (old_receiving, old_computing)) = (new.parts(), old.parts());
     let mut fates = vec![Fate::Kept; new.nodes.len()];
-    for (parts, others, fate) in
-        [(&receiving, &old_receiving, Fate::Started), (&computing, &old_computing, Fate::Rebuilt)]
-    {
-        let running: Vec<_> = others.iter().map(|part| old.identity(part)).collect();
-        for part in parts.iter().filter(|part| !running.contains(&new.identity(part))) {
-            part.nodes.iter().for_each(|&node| fates[node] = fate);
+    let running: Vec<_> = old.parts().0.iter().map(|part| old.identity(part)).collect();
+    for part in new.parts().0.iter().filter(|part| !running.contains(&new.identity(part))) {
+        part.nodes.iter().for_each(|&node| fates[node] = Fate::Started);
+    }
+    let stages = new.stages();
+    let running: Vec<_> = old.stages().parts.iter().map(|part| old.stage_identity(part)).collect();
+    for (part, kept) in stages.parts.iter().zip(new.going_on(&stages, &running)) {
+        if kept.is_none() {
+            part.nodes.iter().for_each(|&node| fates[node] = Fate::Rebuilt);
         }
     }
     let by_id: BTreeMap<&str, &PlannedNode> = old.nodes.iter().map(|node| (node.id.as_str(), node)).collect();

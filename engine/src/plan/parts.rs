@@ -16,6 +16,8 @@ pub struct Part {
     pub writes: Option<LogPorts>,
     /// The logs that these nodes read.
     pub reads: Vec<LogPorts>,
+    /// Ports of other parts that these nodes read or that are shown; see [`Plan::stages`].
+    pub taps: Vec<(usize, usize)>,
     /// Indices of the served tables that this part fills.
     pub tables: Vec<usize>,
 }
@@ -38,6 +40,10 @@ pub struct Identity {
     logs: BTreeMap<String, Vec<(String, SchemaRef)>>,
     /// Name, node, port and hot rows of the tables that it fills.
     tables: BTreeSet<(String, String, usize, usize)>,
+    /// Id, port and digest of each node of another part that it reads.
+    pub(super) taps: BTreeSet<(String, usize, Digest)>,
+    /// Which ports of each node are read.
+    pub(super) connected: BTreeMap<String, Vec<bool>>,
 }
 
 impl Plan {
@@ -55,6 +61,8 @@ impl Plan {
             nodes: part.nodes.iter().map(|node| (id(*node), self.nodes[*node].digest)).collect(),
             logs: logs.map(|log| (id(log.source), self.log_schemas(log))).collect(),
             tables: tables.collect(),
+            taps: BTreeSet::new(),
+            connected: BTreeMap::new(),
         }
     }
 
@@ -94,7 +102,7 @@ impl Plan {
                 .filter(|(_, (_, node, port))| nodes.contains(node) && !ports.contains(&(*node, *port)));
             let tables = tables.map(|(at, _)| at).collect();
             let writes = (!ports.is_empty()).then_some(LogPorts { source, ports });
-            receiving.push(Part { nodes, writes, reads: Vec::new(), tables });
+            receiving.push(Part { nodes, writes, tables, ..Part::default() });
         }
         let logs: Vec<&LogPorts> = receiving.iter().filter_map(|part| part.writes.as_ref()).collect();
         let mut computing: Vec<Part> = Vec::with_capacity(partition.islands.len());
@@ -104,7 +112,7 @@ impl Plan {
             let reads = logs.iter().filter(read).map(|log| (*log).clone()).collect();
             let tables = served.iter().enumerate().filter(|(_, (_, node, _))| nodes.contains(node));
             let tables = tables.map(|(at, _)| at).collect();
-            computing.push(Part { nodes, writes: None, reads, tables });
+            computing.push(Part { nodes, reads, tables, ..Part::default() });
         }
         // A log that is served as it is belongs to an island that reads it, or to one without nodes.
         for (at, (_, node, port)) in served.iter().enumerate() {

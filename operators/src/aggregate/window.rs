@@ -115,6 +115,11 @@ impl Window {
         times.into_iter().flatten().min()
     }
 
+    /// How far it has gone, or is going.
+    pub(super) fn reached(&self) -> Time {
+        self.step.as_ref().map_or(self.reached, |(_, target)| *target)
+    }
+
     /// Processes what the frontier has passed, for about [`BUDGET`] rows and groups. True if there is more to do.
     ///
     /// # Errors

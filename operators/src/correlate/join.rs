@@ -44,7 +44,7 @@ pub(super) struct Settings {
 #[derive(Default)]
 pub(super) struct Outbox {
     pub main: Vec<(Time, Batch)>,
-    pub late: Vec<Batch>,
+    pub late: Vec<(Time, Batch)>,
     pub evicted: Vec<Batch>,
 }
 
@@ -85,7 +85,8 @@ enum Input {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Port {
     Main,
-    Late,
+    /// At the message time at which the row came.
+    Late(Time),
     Evicted,
 }
 
@@ -136,16 +137,16 @@ impl Join {
     /// Returns whether there is more to do at once.
     pub fn turn(
         &mut self,
-        hellos: Vec<Batch>,
-        requests: Vec<Batch>,
+        hellos: Vec<(Time, Batch)>,
+        requests: Vec<(Time, Batch)>,
         ready: i64,
         out: &mut Outbox,
     ) -> Result<bool, ArrowError> {
-        for batch in hellos {
-            self.arrive(batch, Input::Hello, out)?;
+        for (time, batch) in hellos {
+            self.arrive(time, batch, Input::Hello, out)?;
         }
-        for batch in requests {
-            self.arrive(batch, Input::Request, out)?;
+        for (time, batch) in requests {
+            self.arrive(time, batch, Input::Request, out)?;
         }
         self.keep_bounds();
         let more = self.advance(ready);
@@ -169,7 +170,7 @@ impl Join {
         (earliest != END).then(|| message_time(earliest, self.settings.step))
     }
 
-    fn arrive(&mut self, batch: Batch, input: Input, out: &mut Outbox) -> Result<(), ArrowError> {
+    fn arrive(&mut self, came: Time, batch: Batch, input: Input, out: &mut Outbox) -> Result<(), ArrowError> {
         let (Some(keys), Some(times), Some(seqs)) =
             (Keys::new(&batch.rows, self.settings.keys), batch.times(), batch.seqs())
         else {
@@ -206,7 +207,7 @@ impl Join {
         NodeMetrics::add(&self.counters.failed_ip_excluded, by_address);
         NodeMetrics::add(&self.counters.failed_dest_port_filtered, by_port);
         // Late rows leave as orphans of their side.
-        self.send(&late, Port::Late, out)
+        self.send(&late, Port::Late(came), out)
     }
 
     /// Decides the oldest requests, and evicts the oldest hellos, beyond the bounds on rows that wait.
@@ -325,7 +326,7 @@ impl Join {
                     let time = chunk.first().map_or(0, |first| message_time(first.time(), step));
                     out.main.push((time, batch));
                 }
-                Port::Late => out.late.push(batch),
+                Port::Late(time) => out.late.push((time, batch)),
                 Port::Evicted => out.evicted.push(batch),
             }
         }

@@ -77,19 +77,16 @@ pub(super) fn build<'s>(node: &Planned, context: &BuildContext<'s>, inputs: Vec<
         let mut capabilities: Vec<Capability<Time>> = capabilities;
         move |frontiers| {
             let mut out = Outbox::default();
-            let (mut hellos, mut requests): (Vec<Batch>, Vec<Batch>) = (Vec::new(), Vec::new());
-            hello.for_each_stamp(|_, data| {
-                for batches in data {
-                    note(batches);
-                    hellos.append(batches);
-                }
-            });
-            request.for_each_stamp(|_, data| {
-                for batches in data {
-                    note(batches);
-                    requests.append(batches);
-                }
-            });
+            let (mut hellos, mut requests) = (Vec::new(), Vec::new());
+            for (input, arrived) in [(&mut hello, &mut hellos), (&mut request, &mut requests)] {
+                input.for_each_stamp(|stamp, data| {
+                    let time = stamp.least().copied().unwrap_or_default();
+                    for batches in data {
+                        note(batches);
+                        arrived.extend(batches.drain(..).map(|batch| (time, batch)));
+                    }
+                });
+            }
             let ready = bound(&frontiers[0]).min(bound(&frontiers[1]));
             let more = join.turn(hellos, requests, ready, &mut out).unwrap_or_else(|error| {
                 fail(format!("rows cannot be joined: {error}"));
@@ -99,11 +96,13 @@ pub(super) fn build<'s>(node: &Planned, context: &BuildContext<'s>, inputs: Vec<
                 for (time, batch) in out.main.drain(..) {
                     outputs[0].activate().session(&main.delayed(&time.max(*main.time()))).give(batch);
                 }
-                // These are older than what has been promised downstream.
-                for (output, capability, batches) in [(1, late, &mut out.late), (2, evicted, &mut out.evicted)] {
-                    if !batches.is_empty() {
-                        outputs[output].activate().session(capability).give_iterator(batches.drain(..));
-                    }
+                // Their event time has been promised away. The time at which they came has not, and a run after this one finds
+                // them at the same; what is evicted depends on what else is there.
+                for (time, batch) in out.late.drain(..) {
+                    outputs[1].activate().session(&late.delayed(&time.max(*late.time()))).give(batch);
+                }
+                if !out.evicted.is_empty() {
+                    outputs[2].activate().session(evicted).give_iterator(out.evicted.drain(..));
                 }
             }
             match join.output_frontier() {

@@ -1,0 +1,90 @@
+//! Who of two dataflows writes which ticks.
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
+
+use super::lock;
+use crate::batch::Time;
+
+/// Which ticks the sinks of a dataflow write. Two dataflows share a boundary: one writes the ticks before it, the other
+/// those from it on.
+#[derive(Debug)]
+pub struct Gate(Mutex<GateState>);
+
+#[derive(Clone, Copy, Debug)]
+struct GateState {
+    /// Ticks before this have been decided on by some sink: no boundary can be before it any more.
+    closed: Time,
+    from: Time,
+    until: Time,
+}
+
+impl Gate {
+    /// Sinks write everything.
+    pub fn open() -> Self {
+        Self(Mutex::new(GateState { closed: 0, from: 0, until: Time::MAX }))
+    }
+
+    /// Sinks write nothing, until [`Gate::hand_over`] gives this gate its part.
+    pub fn shut() -> Self {
+        Self(Mutex::new(GateState { closed: 0, from: Time::MAX, until: Time::MAX }))
+    }
+
+    /// Ticks before `frontier` are complete: which ticks are written, now and up to now. Once said it stays.
+    pub(super) fn decide(&self, frontier: Time) -> Range<Time> {
+        let mut state = self.lock();
+        state.closed = state.closed.max(frontier);
+        state.from..state.until
+    }
+
+    /// What is before a time is not for these sinks: they are not given it.
+    pub(crate) fn pass(&self, time: Time) {
+        let mut state = self.lock();
+        state.closed = state.closed.max(time);
+    }
+
+    /// The latest tick before which sinks have decided.
+    pub fn closed(&self) -> Time {
+        self.lock().closed
+    }
+
+    /// From the returned tick on the sinks behind `new` write and those behind `old` do not: the first tick that none of
+    /// them has decided on.
+    pub fn hand_over(old: &[&Gate], new: &[&Gate]) -> Time {
+        let mut old: Vec<_> = old.iter().map(|gate| gate.lock()).collect();
+        let mut new: Vec<_> = new.iter().map(|gate| gate.lock()).collect();
+        let boundary = old.iter().chain(&new).map(|state| state.closed).max().unwrap_or(0);
+        old.iter_mut().for_each(|state| state.until = state.until.min(boundary));
+        new.iter_mut().for_each(|state| state.from = boundary);
+        boundary
+    }
+
+    /// Sinks write everything from now on, in nobody's place.
+    pub(crate) fn unlock(&self) {
+        self.lock().from = 0;
+    }
+
+    /// Whether nothing is written, so far.
+    pub fn is_shut(&self) -> bool {
+        self.lock().from == Time::MAX
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        lock(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boundary_is_the_first_tick_that_neither_has_decided_on() {
+        let (old, new) = (Gate::open(), Gate::shut());
+        assert_eq!(old.decide(500), 0..Time::MAX);
+        assert_eq!(new.decide(700), Time::MAX..Time::MAX);
+        assert!(new.is_shut());
+        assert_eq!(Gate::hand_over(&[&old], &[&new]), 700);
+        assert_eq!((old.decide(900), new.decide(900)), (0..700, 700..Time::MAX));
+    }
+}
