@@ -64,6 +64,11 @@ pub trait Node: Send + Sync {
         Vec::new()
     }
 
+    /// Whether the node tells the served tables of its inputs what it has stored, so that they need not keep it.
+    fn keeps_tables(&self) -> bool {
+        false
+    }
+
     /// Asks the servers that the node uses whether they have what it needs, such as tables with its columns. Empty if they do.
     fn check_servers(&self) -> Vec<ServerFault> {
         Vec::new()

@@ -46,7 +46,8 @@ pub struct BuildContext<'s> {
     pub shared: Arc<Shared>,
     /// Whether anything reads each output port.
     pub connected: Vec<bool>,
-    /// For each input the served table that shows the same port, if there is one.
+    /// For each input the served table that shows the same port, if there is one and the node
+    /// [keeps tables](crate::registry::Node::keeps_tables).
     pub tables: Vec<Option<Arc<Table>>>,
     /// The dataflow that the node is built into.
     pub flow: Arc<Flow>,

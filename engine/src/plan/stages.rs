@@ -15,8 +15,8 @@ pub struct Stages {
 
 impl Plan {
     /// The nodes behind the logs as parts of a running pipeline: the reader of each log that is read, each node that others
-    /// may read, and last what nobody reads, which are sinks and served tables. A table and the sinks that store its rows
-    /// are one part, because they tell each other what is stored.
+    /// may read, and last what nobody reads, which are sinks and served tables. A table and the sink that tells it what is
+    /// stored are one part.
     pub fn stages(&self) -> Stages {
         let (receiving, _) = self.parts();
         let partition = self.partition();
@@ -34,14 +34,14 @@ impl Plan {
         let (through, last): (Vec<usize>, Vec<usize>) =
             nodes.iter().partition(|node| !self.nodes[**node].outputs.is_empty());
         parts.extend(through.iter().map(|&node| self.stage(vec![node], Vec::new())));
-        // A table joins the sinks of its port, and so do the tables of their other ports.
+        // A table joins the sink that keeps it, and so do the tables of its other ports.
         let mut ends: Vec<(Vec<usize>, Vec<usize>)> = last.into_iter().map(|sink| (vec![sink], Vec::new())).collect();
         for (at, &(_, node, port)) in served.iter().enumerate() {
             if !(through.contains(&node) || parts.iter().any(|part| part.gives((node, port)))) {
                 continue;
             }
-            let (with, others): (Vec<_>, Vec<_>) =
-                ends.into_iter().partition(|(sinks, _)| sinks.iter().any(|sink| inputs(*sink).any(|p| p == (node, port))));
+            let keeps = |sink: &usize| self.nodes[*sink].node.keeps_tables() && inputs(*sink).any(|p| p == (node, port));
+            let (with, others): (Vec<_>, Vec<_>) = ends.into_iter().partition(|(sinks, _)| sinks.iter().any(keeps));
             let (mut sinks, mut tables) = (Vec::new(), vec![at]);
             for (more, shown) in with {
                 sinks.extend(more);

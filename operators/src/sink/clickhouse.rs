@@ -257,6 +257,10 @@ impl Node for ClickHouseNode {
         Vec::new()
     }
 
+    fn keeps_tables(&self) -> bool {
+        self.options.read_back
+    }
+
     fn check_servers(&self) -> Vec<ServerFault> {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,

@@ -162,6 +162,10 @@ impl Node for ParquetNode {
         self.tables.iter().map(|table| table.name.clone()).collect()
     }
 
+    fn keeps_tables(&self) -> bool {
+        true
+    }
+
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let written = inputs.into_iter().zip(&self.tables).enumerate().map(|(nth, (input, table))| {
             let owner = context.home_of(nth);
