@@ -137,7 +137,7 @@ pub(crate) fn read<'s>(context: &BuildContext<'s>, taps: &RefCell<Taps>, from: &
     });
     let flow = Arc::clone(&context.flow);
     builder.build(move |mut capabilities: Vec<Capability<Time>>| {
-        let mut reading = Reading { queue: first, crossing };
+        let mut reading = Reading { queue: first, crossing, floor: 0 };
         if reading.queue.is_none() && reading.crossing.is_none() {
             capabilities.clear();
         }
@@ -179,6 +179,8 @@ struct Crossing {
 struct Reading {
     queue: Option<Rc<RefCell<Queue>>>,
     crossing: Option<Crossing>,
+    /// What is before this came from the copy, also if the dataflow that goes on gives it later.
+    floor: Time,
 }
 
 impl Reading {
@@ -187,8 +189,8 @@ impl Reading {
         let mut passed = 0;
         if let Some(queue) = &self.queue {
             let mut queue = queue.borrow_mut();
-            out.extend(queue.batches.drain(..));
-            passed = queue.passed;
+            out.extend(queue.batches.drain(..).filter(|(time, _)| *time >= self.floor));
+            passed = queue.passed.max(self.floor);
         }
         let Some(crossing) = &mut self.crossing else { return passed };
         let seam = Arc::clone(&crossing.seam);
@@ -209,11 +211,9 @@ impl Reading {
         // All before the boundary is there. What is behind it comes from the dataflow that goes on.
         self.queue = crossing.listened.take();
         self.crossing = None;
+        self.floor = boundary;
         seam.crossed();
-        let Some(queue) = &self.queue else { return CLOSED };
-        let mut queue = queue.borrow_mut();
-        out.extend(queue.batches.drain(..).filter(|(time, _)| *time >= boundary));
-        queue.passed.max(boundary)
+        if self.queue.is_none() { CLOSED } else { self.take(out) }
     }
 }
 

@@ -81,7 +81,7 @@ fn cross(rows: &[Vec<Time>; 2], steps: &[(usize, bool, Time)], attach: usize, co
                 listened: None,
                 is_all: queue.is_none(),
             };
-            Taken { reading: Reading { queue, crossing: Some(crossing) }, passed: 0, rows: Vec::new() }
+            Taken { reading: Reading { queue, crossing: Some(crossing), floor: 0 }, passed: 0, rows: Vec::new() }
         })
         .collect();
     let mut boundary = None;
