@@ -85,7 +85,7 @@ mod tests {
     /// What names an insert: the cut's first tick, its rows and how they are split.
     type Named = (Time, usize, (usize, usize));
 
-    /// Hands over what is closed, `waits` cuts fewer than there are, and notes it as the sink does.
+    /// Hands over at most so many cuts, and notes them as the sink does.
     fn hand_over(queue: &mut Queue, handed: &mut Handed, rows_of_insert: usize, most: usize) -> Vec<(Time, Named)> {
         let mut given = Vec::new();
         while given.len() < most
