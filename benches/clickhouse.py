@@ -27,16 +27,17 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 
-def hole(listener: socket.socket, upstream: str, cores: set[int]) -> None:
-    """Answers inserts once their bodies are read; all else, such as the check of the table, the server answers."""
+def hole(listener: socket.socket, upstream: str, cores: set[int], keep: Path | None = None) -> None:
+    """Answers inserts once their bodies are read; all else, such as the check of the table, the server answers. In the folder
+    `keep` each insert is kept as it came, its first line the path."""
     os.sched_setaffinity(0, cores)
     import threading
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=swallow, args=(connection, upstream), daemon=True).start()
+        threading.Thread(target=swallow, args=(connection, upstream, keep), daemon=True).start()
 
 
-def swallow(connection: socket.socket, upstream: str) -> None:
+def swallow(connection: socket.socket, upstream: str, folder: Path | None) -> None:
     """The requests of one connection."""
     buffer = memoryview(bytearray(1 << 20))
     with connection, connection.makefile("rb", buffering=1 << 18) as reader:
@@ -47,19 +48,23 @@ def swallow(connection: socket.socket, upstream: str) -> None:
                 name, _, value = header.decode().partition(":")
                 headers[name.lower()] = value.strip()
             body = bytearray()
-            keep = "INSERT" not in path
+            insert = "INSERT" in path
+            keep = not insert or folder and "insert_deduplication_token" in path
             if headers.get("transfer-encoding") == "chunked":
                 while size := int(reader.readline(), 16):
-                    left = size + 2
+                    left = size
                     while left:
                         got = reader.readinto(buffer[: min(left, len(buffer))])
                         if keep:
                             body += buffer[:got]
                         left -= got
+                    reader.readline()
                 reader.readline()
             else:
                 body += reader.read(int(headers.get("content-length", 0)))
-            if keep:
+            if insert and keep:
+                folder.joinpath(f"{time.monotonic_ns()}.insert").write_bytes(path.encode() + b"\n" + body)
+            if not insert:
                 asked = http.client.HTTPConnection(urlsplit(upstream).netloc)
                 asked.request("POST", path, bytes(body), {name: value for name, value in headers.items() if name.startswith("x-")})
                 answer = asked.getresponse().read()

@@ -1,6 +1,8 @@
 //! How many http_logs rows a second does `sink.clickhouse` send? See clickhouse.py, which starts it.
 //!
-//!     clickhouse URL DATABASE ROWS [RUNS]
+//!     clickhouse URL DATABASE ROWS [RUNS] [OPTIONS]
+//!
+//! Options are further ones of the sink, such as `max_rows: 20000`.
 //!
 //! The rows, all columns of requests joined with hellos, are made beforehand; what is measured is from the first batch until
 //! the server has answered the last insert. One JSON object a run.
@@ -19,11 +21,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [url, database, rows, more @ ..] = arguments.as_slice() else {
-        return Err("usage: clickhouse URL DATABASE ROWS [RUNS]".to_owned());
+        return Err("usage: clickhouse URL DATABASE ROWS [RUNS] [OPTIONS]".to_owned());
     };
     let number = |text: &String| text.parse::<u64>().map_err(|_| format!("`{text}` is no number"));
     let rows = number(rows)?;
     let runs = more.first().map_or(Ok(3), number)?;
+    let options = more.get(1).map_or_else(String::new, |options| format!(", {options}"));
     // 45,000 requests a second of event time, in batches of two seconds.
     let load = Load { clients: 300_000, events: rows / REQUESTS * (1 + REQUESTS), wide: true };
     let batches: Arc<[(Time, Batch)]> = load.batches(Side::Joined).collect();
@@ -45,7 +48,7 @@ fn main() -> Result<(), String> {
         // A name of its own for each run, so that its inserts are not those of the run before.
         let node = format!(
             "  - {{ id: store{number}, kind: sink.clickhouse, from: {{ http_logs: input0 }}, url: \"{url}\", database: {database}, \
-             every: 2s, timeout: 600s }}\n"
+             every: 2s, timeout: 600s{options} }}\n"
         );
         let before = cpu_seconds();
         let (shared, elapsed) = run(vec![input], &node, 1)?;

@@ -123,7 +123,8 @@ pub(crate) fn read<'s>(context: &BuildContext<'s>, taps: &RefCell<Taps>, from: &
     let activator = || context.scope.activator_for(address.clone());
     let find = |flow: u64| taps.borrow().find(flow, from.node, from.port);
     let first = from.feed.first.and_then(find).map(|tap| tap.borrow_mut().listen(activator()).0);
-    let missing = from.feed.first.is_some() && first.is_none() || from.feed.then.is_some_and(|flow| find(flow).is_none());
+    let missing =
+        from.feed.first.is_some() && first.is_none() || from.feed.then.is_some_and(|flow| find(flow).is_none());
     if missing {
         // A defect; without an error it would read as an end.
         context.failure()(format!("nobody gives {} of {} here", from.port, from.node));

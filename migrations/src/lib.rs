@@ -58,6 +58,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     (11, "campaigns_models", "11_campaigns_models.sql"),
     (12, "ticks", "12_ticks.sql"),
     (13, "engine_grants", "13_engine_grants.sql"),
+    (14, "parts", "14_parts.sql"),
 ];
 
 impl Migration {

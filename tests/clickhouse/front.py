@@ -105,9 +105,11 @@ def literal(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def blocks(data: bytes) -> bytes:
-    """ClickHouse's compressed blocks: checksum (16), method, both sizes with the header of 9, data."""
+def blocks(data: bytes) -> list:
+    """ClickHouse's compressed blocks: checksum (16), method, both sizes with the header of 9, data. The pieces stay apart: an
+    insert may have a hundred megabytes, which are copied once, into the file that the engine reads."""
     codec, plain, at = pyarrow.Codec("lz4_raw"), [], 0
+    data = memoryview(data)
     while at < len(data):
         if len(data) - at < 25:
             raise Fault("Code: 33. DB::Exception: Cannot read all data: a compressed block is cut off. (CANNOT_READ_ALL_DATA)")
@@ -116,13 +118,13 @@ def blocks(data: bytes) -> bytes:
         if len(body) != packed - 9:
             raise Fault("Code: 33. DB::Exception: Cannot read all data: a compressed block is cut off. (CANNOT_READ_ALL_DATA)")
         if method == 0x82:
-            plain.append(codec.decompress(body, size).to_pybytes())
+            plain.append(codec.decompress(body, size))
         elif method == 0x02:
             plain.append(body)
         else:
             raise Fault(f"Code: 89. DB::Exception: Unknown compression method: {method}. (UNKNOWN_COMPRESSION_METHOD)")
         at += 16 + packed
-    return b"".join(plain)
+    return plain
 
 
 def several(sql: str) -> bool:
@@ -156,9 +158,8 @@ class Handler(BaseHTTPRequestHandler):
             self.query_id = given.get("query_id") or self.query_id
             body = self.body()
             self.authenticate(given)
-            if given.get("decompress") == "1":
-                body = blocks(body)
-            data, output, summary = self.run(given, body, read_only)
+            pieces = blocks(body) if given.get("decompress") == "1" else [body]
+            data, output, summary = self.run(given, pieces, read_only)
         except Fault as fault:
             status = STATUS.get(fault.code, 500)
             text = f"{fault} (version {self.engine.version})\n"
@@ -170,12 +171,15 @@ class Handler(BaseHTTPRequestHandler):
             headers["Content-Encoding"] = "lz4"
         self.send(200, data, headers)
 
-    def run(self, given: dict, body: bytes, read_only: bool) -> tuple[bytes, str, dict]:
-        begun = given.get("query", "").encode()
-        text = begun + (b"\n" if begun and body else b"") + body
+    def run(self, given: dict, pieces: list, read_only: bool) -> tuple[bytes, str, dict]:
+        begun = given.get("query", "")
         # Rows that follow an INSERT may be anything; its head is text.
-        head = begun if INSERT.match(begun.decode(errors="replace")) and FORMAT.search(begun.decode(errors="replace")) else text[:65536]
-        head = head.decode(errors="replace")
+        if INSERT.match(begun) and FORMAT.search(begun):
+            head, text = begun, b""
+        else:
+            body, begun = b"".join(pieces), begun.encode()
+            text = begun + (b"\n" if begun and body else b"") + body
+            head = text[:65536].decode(errors="replace")
         if read_only and not READS.match(head):
             raise Fault("Code: 164. DB::Exception: Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. (READONLY)")
         settings = {name: value for name, value in given.items() if name not in RESERVED and not name.startswith("param_")}
@@ -183,14 +187,13 @@ class Handler(BaseHTTPRequestHandler):
                   "parameters": {name[6:]: value for name, value in given.items() if name.startswith("param_")}}
         found = HEAD.match(head) if INSERT.match(head) else None
         if found:
-            rows = body if begun and head.encode() == begun else text[len(head[: found.end()].encode()) :]
-            with tempfile.NamedTemporaryFile() as file:
-                file.write(rows)
-                file.flush()
+            rows = [text[len(head[: found.end()].encode()) :]] if text else pieces
+            with tempfile.NamedTemporaryFile(buffering=0) as file:
+                empty = not sum(file.write(piece) for piece in rows)
                 sql = f"{found[1]} FROM INFILE {literal(file.name)} COMPRESSION 'none'{found[2] or ''} FORMAT {found[3]}"
-                data, summary = self.engine.query(sql, "Null", **common) if rows else (b"", {})
+                data, summary = self.engine.query(sql, "Null", **common) if not empty else (b"", {})
             return data, found[3], summary
-        sql = text.decode(errors="replace")
+        sql = text.decode(errors="replace") if text else head
         if several(sql):
             raise Fault("Code: 62. DB::Exception: Syntax error (Multi-statements are not allowed). (SYNTAX_ERROR)")
         if not sql.strip():

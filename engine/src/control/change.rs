@@ -68,13 +68,17 @@ impl Control {
         let gone = |flows: &[Arc<Flow>], kept: &[&Arc<Flow>]| -> Vec<Arc<Flow>> {
             flows.iter().filter(|flow| !kept.iter().any(|kept| Arc::ptr_eq(kept, flow))).cloned().collect()
         };
-        let old_sources = gone(&self.receiving, &receiving.iter().filter_map(|(kept, _)| kept.as_ref()).collect::<Vec<_>>());
+        let old_sources =
+            gone(&self.receiving, &receiving.iter().filter_map(|(kept, _)| kept.as_ref()).collect::<Vec<_>>());
         let old_stages = gone(&self.computing, &computing.iter().flatten().collect::<Vec<_>>());
         let nothing_new = receiving.iter().all(|(kept, _)| kept.is_some()) && computing.iter().all(Option::is_some);
         if nothing_new && old_sources.is_empty() && old_stages.is_empty() {
             return Ok(Vec::new());
         }
-        check_writes(plan, stages.parts.iter().zip(&computing).filter(|(_, kept)| kept.is_none()).map(|(part, _)| part))?;
+        check_writes(
+            plan,
+            stages.parts.iter().zip(&computing).filter(|(_, kept)| kept.is_none()).map(|(part, _)| part),
+        )?;
         self.probe(plan, &receiving)?;
 
         let mut changed = Vec::new();
@@ -299,7 +303,8 @@ impl Control {
         follow(stages, flows, &[]);
         gone.iter().for_each(|flow| flow.end());
         let ids = |flows: &[Arc<Flow>]| -> Vec<String> {
-            let nodes = flows.iter().flat_map(|flow| flow.part.nodes.iter().map(|node| flow.plan.nodes[*node].id.clone()));
+            let nodes =
+                flows.iter().flat_map(|flow| flow.part.nodes.iter().map(|node| flow.plan.nodes[*node].id.clone()));
             nodes.collect()
         };
         let rebuilt = ids(new);

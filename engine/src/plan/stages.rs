@@ -40,7 +40,8 @@ impl Plan {
             if !(through.contains(&node) || parts.iter().any(|part| part.gives((node, port)))) {
                 continue;
             }
-            let keeps = |sink: &usize| self.nodes[*sink].node.keeps_tables() && inputs(*sink).any(|p| p == (node, port));
+            let keeps =
+                |sink: &usize| self.nodes[*sink].node.keeps_tables() && inputs(*sink).any(|p| p == (node, port));
             let (with, others): (Vec<_>, Vec<_>) = ends.into_iter().partition(|(sinks, _)| sinks.iter().any(keeps));
             let (mut sinks, mut tables) = (Vec::new(), vec![at]);
             for (more, shown) in with {
@@ -60,7 +61,8 @@ impl Plan {
     }
 
     fn stage(&self, nodes: Vec<usize>, tables: Vec<usize>) -> Part {
-        let shown = self.serve.iter().flat_map(|serve| tables.iter().map(|at| (serve.tables[*at].1, serve.tables[*at].2)));
+        let shown =
+            self.serve.iter().flat_map(|serve| tables.iter().map(|at| (serve.tables[*at].1, serve.tables[*at].2)));
         let read = nodes.iter().flat_map(|node| self.nodes[*node].inputs.iter().map(|input| (input.node, input.port)));
         let mut taps: Vec<(usize, usize)> = read.chain(shown).collect();
         taps.sort_unstable();
@@ -72,8 +74,11 @@ impl Plan {
     /// read, since a node does not make what nobody wants.
     pub fn stage_identity(&self, part: &Part) -> Identity {
         let mut identity = self.identity(part);
-        identity.taps =
-            part.taps.iter().map(|(node, port)| (self.nodes[*node].id.clone(), *port, self.nodes[*node].digest)).collect();
+        identity.taps = part
+            .taps
+            .iter()
+            .map(|(node, port)| (self.nodes[*node].id.clone(), *port, self.nodes[*node].digest))
+            .collect();
         identity.connected =
             part.nodes.iter().map(|node| (self.nodes[*node].id.clone(), self.nodes[*node].connected.clone())).collect();
         identity

@@ -64,7 +64,12 @@ impl Taken {
 }
 
 /// Two inputs of a new stage: what each is given in `steps`, and when they are to listen and to go over.
-fn cross(rows: &[Vec<Time>; 2], steps: &[(usize, bool, Time)], attach: usize, copies: bool) -> Result<(), TestCaseError> {
+fn cross(
+    rows: &[Vec<Time>; 2],
+    steps: &[(usize, bool, Time)],
+    attach: usize,
+    copies: bool,
+) -> Result<(), TestCaseError> {
     let activations = Rc::new(RefCell::new(Activations::new(None)));
     let activator = || Activator::new(Rc::from([0usize]), Rc::clone(&activations));
     let seam = Arc::new(Seam::default());

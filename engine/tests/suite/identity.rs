@@ -206,13 +206,16 @@ fn served_tables_and_sections_count() {
     assert_eq!(diff.ids(Fate::Kept).len(), 8);
     assert!(!diff.is_empty() && diff.sections[0].path == "serve.listen");
     // A table is filled beside the nodes that read the same.
-    for serve in [serve("hot_rows: 7, tables: { big: big, r: requests }"), serve("tables: { other: big, r: requests }")] {
+    for serve in [serve("hot_rows: 7, tables: { big: big, r: requests }"), serve("tables: { other: big, r: requests }")]
+    {
         let diff = rebuild(&old, &serve);
         assert_eq!((diff.ids(Fate::Kept).len(), diff.is_empty()), (8, false));
         let (stages, was) = (serve.stages(), old.stages());
         let running: Vec<_> = was.parts.iter().map(|part| old.stage_identity(part)).collect();
         let new = stages.parts.iter().zip(serve.going_on(&stages, &running)).filter(|(_, kept)| kept.is_none());
-        assert!(new.clone().count() > 0 && new.clone().all(|(part, _)| part.nodes.is_empty() && !part.tables.is_empty()));
+        assert!(
+            new.clone().count() > 0 && new.clone().all(|(part, _)| part.nodes.is_empty() && !part.tables.is_empty())
+        );
     }
     let ticks = with("tick: 1s\n", |_| {});
     let diff = rebuild(&with("", |_| {}), &ticks);

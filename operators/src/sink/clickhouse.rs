@@ -8,6 +8,7 @@ mod filter;
 mod handed;
 mod history;
 mod letters;
+mod queue;
 mod refusal;
 mod sender;
 mod splits;
@@ -70,7 +71,8 @@ pub struct ClickHouseOptions {
     /// In place of the URL's.
     #[serde(default)]
     password: Option<String>,
-    /// How much event time goes into a batch, from multiples of this to the next. Default: 1s.
+    /// How much event time goes into a batch, from multiples of this to the next. Of a pipeline with a spool, batches that wait
+    /// for the server go together, up to `max_rows`. Default: 1s.
     #[serde(default = "second", deserialize_with = "engine::spec::humantime_duration::deserialize")]
     #[schemars(with = "String")]
     every: Duration,
@@ -78,8 +80,8 @@ pub struct ClickHouseOptions {
     /// many, at least 65,536, are in memory while the server is away. Default: 100000.
     #[serde(default = "hundred_thousand")]
     max_rows: usize,
-    /// The most bytes of an insert, before compression. Default: 33554432 (32 MiB).
-    #[serde(default = "thirty_two_mib")]
+    /// The most bytes of an insert, before compression. Default: 134217728 (128 MiB).
+    #[serde(default = "hundred_twenty_eight_mib")]
     max_bytes: usize,
     /// The most inserts of a table at a time. There is one at first; one more for each that goes well, half as many
     /// after one that does not. Default: 4.
@@ -122,8 +124,8 @@ fn second() -> Duration {
 fn hundred_thousand() -> usize {
     100_000
 }
-fn thirty_two_mib() -> usize {
-    32 << 20
+fn hundred_twenty_eight_mib() -> usize {
+    128 << 20
 }
 fn one_gib() -> u64 {
     1 << 30

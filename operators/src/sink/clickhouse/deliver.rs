@@ -25,6 +25,13 @@ const MOST_SPLITS: usize = 1023;
 /// How often while the server has taken no part of it: it may refuse all rows there are.
 const MOST_IN_VAIN: usize = 63;
 
+/// Of inserts of a stream's rows, for the views behind the table. A view's query has one row a key of what it is given, so
+/// nothing is left for its table to put together before that is written. And it runs on one thread: groups in two levels,
+/// which threads would share, are only copied together again. Both cost the server more than the aggregation itself.
+/// Of a relation's rows the table keeps the newest, which is worth doing at once.
+const FOR_VIEWS: [(&str, &str); 3] =
+    [("optimize_on_insert", "0"), ("group_by_two_level_threshold", "0"), ("group_by_two_level_threshold_bytes", "0")];
+
 /// What a table's inserts have in common.
 pub(super) struct Courier {
     pub target: Target,
@@ -207,6 +214,11 @@ async fn insert(target: &Target, part: &Part) -> Result<(), ServerError> {
     let mut insert = target.client.insert_formatted_with(statement(target, &target.layout));
     for (name, value) in settings(&part.token, target.async_insert) {
         insert = insert.with_setting(name, value);
+    }
+    if !target.layout.is_relation() {
+        for (name, value) in FOR_VIEWS {
+            insert = insert.with_setting(name, value);
+        }
     }
     let attempt = async {
         for from in (0..part.body.len()).step_by(CHUNK) {

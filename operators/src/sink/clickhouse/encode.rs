@@ -84,6 +84,11 @@ impl Layout {
         self.timeless = !self.relation && !columns.iter().any(|column| column.name == TICK);
     }
 
+    /// Whether rows replace earlier ones.
+    pub fn is_relation(&self) -> bool {
+        self.relation
+    }
+
     /// Whether it matters in which order rows of the same tick arrive.
     pub fn is_ordered(&self) -> bool {
         self.relation && self.live

@@ -22,15 +22,18 @@ pub(super) struct Shape {
 /// inserts of what is not confirmed.
 #[derive(Debug)]
 pub(super) struct Handed {
-    /// Of earlier runs and dataflows.
+    /// Of earlier runs and dataflows, and of this one up to the last cuts that were joined.
     before: Vec<Shape>,
+    /// Of the cuts behind those.
     own: Shape,
+    /// Where what earlier runs and dataflows handed over ends.
+    fixed: Time,
 }
 
 impl Handed {
     /// Nothing was handed over; `own` is how it will be.
     pub fn new(own: Shape) -> Self {
-        Self { before: Vec::new(), own: Shape { until: 0, ..own } }
+        Self { before: Vec::new(), own: Shape { until: 0, ..own }, fixed: 0 }
     }
 
     /// Goes on behind a note.
@@ -46,6 +49,7 @@ impl Handed {
         if self.before.iter().any(|shape| shape.every == 0 || shape.rows == 0 || shape.insert.0 == 0) {
             return Err("the note of what was sent is damaged: a bound of 0".to_owned());
         }
+        self.fixed = self.before.last().map_or(0, |shape| shape.until);
         Ok(())
     }
 
@@ -55,13 +59,33 @@ impl Handed {
         self.before.iter().map(bounds).collect()
     }
 
-    /// A cut that ends at `until` will be handed over. Whether that must be noted first.
-    pub fn reach(&mut self, until: Time) -> bool {
+    /// Cuts that begin before this were handed over by an earlier run, and must stay as they were then.
+    pub fn fixed(&self) -> Time {
+        self.fixed
+    }
+
+    /// A cut that ends at `until` will be handed over; `joined` if it was made of several. Whether that must be noted first.
+    pub fn reach(&mut self, until: Time, joined: bool) -> bool {
         let known = self.before.last().map_or(0, |shape| shape.until).max(self.own.until);
-        if until > known {
+        if until <= known {
+            return false;
+        }
+        if joined {
+            // A shape of its own: whatever is between the end of the one before and `until` is one cut.
+            let plain = std::mem::take(&mut self.own.until);
+            if plain > 0 {
+                self.before.push(Shape { until: plain, ..self.own });
+            }
+            self.before.push(Shape { until, every: Time::MAX, rows: usize::MAX, ..self.own });
+        } else {
             self.own.until = until;
         }
-        until > known
+        true
+    }
+
+    /// Everything before `upto` is confirmed: how it was cut does not matter any more.
+    pub fn confirmed(&mut self, upto: Time) {
+        self.before.retain(|shape| shape.until > upto);
     }
 
     /// The most rows and bytes of the inserts of a cut that begins at `first`.
@@ -88,13 +112,13 @@ mod tests {
     fn what_is_not_confirmed_keeps_its_bounds_over_any_number_of_starts() {
         let mut first = Handed::new(shape(100));
         assert_eq!(first.detail(0), Value::Null);
-        assert!(first.reach(100) && first.reach(150) && !first.reach(150));
+        assert!(first.reach(100, false) && first.reach(150, false) && !first.reach(150, false));
         let mut second = Handed::new(Shape { insert: (7, 70), ..shape(1000) });
         second.resume(&first.detail(100)).expect("understood");
         assert_eq!(second.bounds(), [Bounds { until: 150, period: 100, max_rows: 10 }]);
-        assert!(!second.reach(150), "it is noted already");
+        assert!(!second.reach(150, false), "it is noted already");
         assert_eq!((second.limits(149), second.limits(150)), ((5, 100), (7, 70)));
-        assert!(second.reach(1000));
+        assert!(second.reach(1000, false));
         let mut third = Handed::new(shape(7));
         third.resume(&second.detail(100)).expect("understood");
         assert_eq!(

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use arrow::array::RecordBatch;
 use engine::batch::{Batch, Stream, Time};
 use engine::catalog::Table;
 use engine::flow::{Flow, Outlet, Turn};
@@ -19,7 +18,12 @@ use super::super::cuts::{Cut, Cuts};
 use super::super::operator::{self, CLOSED, Step, Work};
 use super::handed::{Handed, Shape};
 use super::history::Reader;
+use super::queue::{self, Queue};
 use super::sender::{self, Job, Shared, Target};
+
+/// Cuts that the sender has at a time before further ones wait, and may go together: one is on its way while the next is
+/// encoded. Its inserts, of which a large cut has several, are bounded by `concurrency`.
+const AT_A_TIME: usize = 2;
 
 /// Builds the operator; the table belongs to worker `owner`. The stream's frontier is how far the server has confirmed.
 pub(super) fn build<'s>(
@@ -44,6 +48,8 @@ pub(super) fn build<'s>(
 struct Owner {
     cuts: Cuts,
     layout: super::encode::Layout,
+    /// Complete cuts that the sender does not have yet.
+    queue: Queue,
     jobs: UnboundedSender<Job>,
     shared: Arc<Shared>,
     /// Jobs that are not done: up to where all is sent with them, and their rows.
@@ -97,6 +103,7 @@ impl Owner {
         let mut work = Self {
             cuts,
             layout,
+            queue: Queue::default(),
             jobs,
             shared,
             waiting: VecDeque::new(),
@@ -136,20 +143,26 @@ impl Owner {
         Ok(())
     }
 
-    /// Notes how rows are cut before they are sent: a start after a crash, with whatever options, must cut those that are
-    /// not confirmed at the same places, or they would be there twice.
-    fn note(&mut self, cuts: &[Cut]) -> Result<(), String> {
-        let Some(last) = cuts.iter().rfind(|cut| !cut.batches.is_empty()) else { return Ok(()) };
-        if self.handed.reach(end(last)) { self.write_note() } else { Ok(()) }
-    }
-
-    fn hand_over(&mut self, cut: Cut) {
-        let upto = end(&cut);
-        let rows = cut.batches.iter().map(RecordBatch::num_rows).sum();
-        self.flow.held.sent(rows);
-        self.waiting.push_back((upto, rows));
-        // The sender ends early only with a failure, which `collect` finds.
-        let _ = self.jobs.send(Job { first: cut.first, batches: cut.batches, limits: self.handed.limits(cut.first) });
+    /// Hands over the cuts that wait, as far as it is their turn.
+    ///
+    /// How rows are cut is noted before they are sent: a start after a crash, with whatever options, must cut those that are
+    /// not confirmed at the same places, or they would be there twice. Without a place to note it every cut goes alone:
+    /// then it depends on the rows only, and not on how fast the server is.
+    fn hand_over(&mut self) -> Result<(), String> {
+        let notes = self.ledger.is_some();
+        while !notes || self.waiting.len() < AT_A_TIME {
+            let most = if notes { self.cuts.max_rows() } else { 0 };
+            let Some((cut, joined)) = self.queue.next(most, self.handed.fixed()) else { break };
+            let upto = end(&cut);
+            if !cut.batches.is_empty() && self.handed.reach(upto, joined) {
+                self.write_note()?;
+            }
+            self.waiting.push_back((upto, queue::rows(&cut)));
+            // The sender ends early only with a failure, which `collect` finds.
+            let _ =
+                self.jobs.send(Job { first: cut.first, batches: cut.batches, limits: self.handed.limits(cut.first) });
+        }
+        Ok(())
     }
 
     /// Confirms what the server has taken. Whether the last attempt failed.
@@ -191,6 +204,7 @@ impl Owner {
 
     fn confirm(&mut self, upto: Time) -> Result<(), String> {
         self.upto = self.upto.max(upto);
+        self.handed.confirmed(self.upto);
         self.commit(self.upto);
         self.write_note()
     }
@@ -246,11 +260,14 @@ impl Work for Owner {
                 frontier => self.cuts.close(Some(frontier)),
             };
             self.closed = ends || frontier == CLOSED;
-            self.note(&cuts)?;
-            cuts.into_iter().for_each(|cut| self.hand_over(cut));
+            for cut in cuts {
+                self.flow.held.sent(queue::rows(&cut));
+                self.queue.push(cut);
+            }
         }
         let troubled = self.collect()?;
-        let through = self.waiting.is_empty();
+        self.hand_over()?;
+        let through = self.waiting.is_empty() && self.queue.is_empty();
         if ends && through {
             self.confirm(range.end)?;
             self.skip(Time::MAX);
@@ -272,13 +289,13 @@ impl Work for Owner {
 }
 
 /// With this cut all rows of all ticks before are given.
-fn end(cut: &Cut) -> Time {
+pub(super) fn end(cut: &Cut) -> Time {
     if cut.upto == CLOSED { cut.last_end() } else { cut.upto }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let rows = self.waiting.iter().map(|(_, rows)| rows).sum();
-        self.flow.held.arrived(rows);
+        let rows: usize = self.waiting.iter().map(|(_, rows)| rows).sum();
+        self.flow.held.arrived(rows + self.queue.rows());
     }
 }
