@@ -23,9 +23,12 @@ use crate::render::BuildContext;
 /// The end of all time.
 const CLOSED: Time = Time::MAX;
 
-/// The taps of one worker: by dataflow, by node and output port.
+/// The taps of one worker, by dataflow.
 #[derive(Default)]
-pub(crate) struct Taps(HashMap<u64, HashMap<(String, usize), Rc<RefCell<Tap>>>>);
+pub(crate) struct Taps(HashMap<u64, Ports>);
+
+/// By node and output port.
+type Ports = HashMap<(String, usize), Rc<RefCell<Tap>>>;
 
 impl Taps {
     /// Forgets what led out of a dataflow that nobody will read again.
