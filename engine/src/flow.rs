@@ -1,6 +1,6 @@
 //! The dataflows of a run. A pipeline is one dataflow, or, if what its live sources receive is kept in a spool, several:
 //! one for each live source, up to its log, and one for each stage behind the logs (see [`crate::plan::Plan::stages`]),
-//! which read each other through taps ([`crate::tap`]). A stage can be replaced while the run goes on: another dataflow is
+//! which read each other through taps. A stage can be replaced while the run goes on: another dataflow is
 //! built beside it, is given what it needs of the past by copies of those before it, and takes over at one tick.
 
 use std::ops::Range;
