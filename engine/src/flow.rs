@@ -244,6 +244,11 @@ impl Flow {
         !probe.less_equal(&time) && lock(&self.followers).iter().all(|other| other.frontier() > time)
     }
 
+    /// Those whose place it takes are done.
+    pub(crate) fn forget_predecessors(&self) {
+        lock(&self.predecessors).clear();
+    }
+
     /// Its rows go on to these.
     pub(crate) fn set_followers(&self, flows: Vec<Arc<Self>>) {
         *lock(&self.followers) = flows;

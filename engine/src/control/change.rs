@@ -268,11 +268,15 @@ impl Control {
         for flow in copies.iter().chain(new) {
             self.flows().install(Arc::clone(flow));
         }
-        let target = || gone.iter().map(|flow| flow.gate.closed()).filter(|at| *at < Time::MAX).max().unwrap_or(0);
+        // How far the sinks of the same name are; others may be further, such as those before a join.
+        let target = |new: &Flow| {
+            let same = |old: &&Arc<Flow>| ids_of(old).any(|id| ids_of(new).any(|other| other == id));
+            gone.iter().filter(same).map(|flow| flow.gate.closed()).filter(|at| *at < Time::MAX).max().unwrap_or(0)
+        };
         let workers = self.workers;
         let failure = || new.iter().chain(copies).find_map(|flow| flow.failure());
         let is_built = |flow: &Arc<Flow>| flow.has_caught_up() && flow.is_ready(workers);
-        let near = |flow: &Arc<Flow>| !has_sinks(flow) || flow.gate.closed().saturating_add(CLOSE) >= target();
+        let near = |flow: &Arc<Flow>| !has_sinks(flow) || flow.gate.closed().saturating_add(CLOSE) >= target(flow);
         let ready = || copies.iter().chain(new).all(is_built) && (copies.is_empty() || new.iter().all(near));
         self.wait(Duration::MAX, "the new nodes to catch up", || failure().is_some() || ready())?;
         failure().map_or(Ok(()), Err)?;
@@ -298,6 +302,8 @@ impl Control {
             return Ok(flows.iter().chain(gone).cloned().collect());
         }
         new.iter().for_each(|flow| flow.wake());
+        // Let go, so that no chain of all that ever ran is kept.
+        new.iter().for_each(|flow| flow.forget_predecessors());
         let _ = self.wait(PATIENCE, "the new sinks to open", || new.iter().all(|flow| flow.has_opened(workers)));
         self.publish(plan, flows, new, fresh);
         follow(stages, flows, &[]);
@@ -336,25 +342,28 @@ impl Control {
         let stepping: Vec<&Arc<Flow>> = self.computing.iter().chain(copies).collect();
         stepping.iter().for_each(|flow| flow.step_at(seam));
         stepping.iter().for_each(|flow| flow.wake());
-        self.wait(Duration::MAX, "the nodes to say how far they are", || failure().is_some() || seam.has_steps())?;
+        self.wait(PATIENCE, "the nodes to say how far they are", || failure().is_some() || seam.has_steps())?;
         seam.attach();
         new.iter().for_each(|flow| flow.wake());
         let readers = crossings * workers;
         let listens = || failure().is_some() || seam.listeners() >= readers;
-        self.wait(Duration::MAX, "the new nodes to listen to those that go on", listens)?;
+        self.wait(PATIENCE, "the new nodes to listen to those that go on", listens)?;
         failure().map_or(Ok(()), Err)?;
         let boundary = seam.choose();
+        if boundary == Time::MAX {
+            return Err("an input of the changed nodes has ended: stop the pipeline and start the new one".to_owned());
+        }
         if copies.is_empty() {
             // They have nothing of before it.
             new.iter().for_each(|flow| flow.gate.pass(boundary));
         }
         self.computing.iter().chain(copies).chain(new).for_each(|flow| flow.wake());
         let crossed = || failure().is_some() || seam.crossings() >= readers;
-        self.wait(Duration::MAX, "the nodes that go on to pass the boundary", crossed)?;
+        self.wait(PATIENCE, "the nodes that go on to pass the boundary", crossed)?;
         failure().map_or(Ok(()), Err)?;
         copies.iter().for_each(|flow| flow.end());
         self.computing.iter().for_each(|flow| flow.forget_seam(seam));
-        self.wait(PATIENCE, "the copies to end", || copies.iter().all(|flow| flow.has_ended(workers)))?;
+        let _ = self.wait(PATIENCE, "the copies to end", || copies.iter().all(|flow| flow.has_ended(workers)));
         copies.iter().for_each(|flow| flow.set_followers(Vec::new()));
         self.coming.retain(|flow| !copies.iter().any(|copy| Arc::ptr_eq(copy, flow)));
         Ok(())
@@ -474,6 +483,11 @@ struct Built {
     seam: Arc<Seam>,
     /// How many inputs of new stages, on each worker, go over from copies to stages that go on.
     crossings: usize,
+}
+
+/// The ids of a dataflow's nodes.
+fn ids_of(flow: &Flow) -> impl Iterator<Item = &str> {
+    flow.part.nodes.iter().map(|node| flow.plan.nodes[*node].id.as_str())
 }
 
 fn gates_of(flows: &[Arc<Flow>]) -> Vec<&Gate> {
