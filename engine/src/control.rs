@@ -1,7 +1,7 @@
 //! Directs a run while its workers work: opens logs, notes how far everything is, trims what nobody needs any more,
 //! changes the pipeline, and brings a spooled run to a stop from which the next one goes on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -360,7 +360,7 @@ fn sources(plan: &Plan, parts: &[&Part]) -> Arc<Sources> {
 
 /// Tells each stage which others its rows go on to; `more` besides, whoever they read.
 fn follow(stages: &Stages, flows: &[Arc<Flow>], more: &[Arc<Flow>]) {
-    let mut behind: Vec<std::collections::BTreeSet<usize>> = vec![std::collections::BTreeSet::new(); flows.len()];
+    let mut behind: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); flows.len()];
     for at in (0..flows.len()).rev() {
         for &from in &stages.upstream[at] {
             let further = behind[at].clone();

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use timely::dataflow::operators::probe::Handle;
-
 use timely::scheduling::SyncActivator;
 
 use crate::batch::Time;
