@@ -1,0 +1,120 @@
+//! The dataflows that a change needs beside those that run.
+
+use std::sync::{Arc, Mutex};
+
+use super::super::{Building, Control, sources};
+use crate::batch::{EdgeClass, Time};
+use crate::catalog::Table;
+use crate::flow::{Feed, Flow, Gate, Seam};
+use crate::metrics::Metrics;
+use crate::plan::{Part, Plan, Stages};
+
+/// What is to run.
+pub(super) struct Next<'a> {
+    pub plan: &'a Arc<Plan>,
+    pub stages: &'a Stages,
+    /// For each stage the dataflow that goes on as it, if there is one.
+    pub kept: &'a [Option<Arc<Flow>>],
+    /// Those that do not go on.
+    pub gone: &'a [Arc<Flow>],
+}
+
+impl Next<'_> {
+    /// Which stages are built although they go on, because new ones need what those gave before: all before the new ones,
+    /// or none. Without a copy a new stage is given what comes from now on, which is enough for one that keeps nothing and
+    /// reads facts; of a relation it would not know the rows that are there.
+    fn copied(&self) -> Vec<bool> {
+        let Self { plan, stages, kept, .. } = self;
+        let mut before = vec![false; stages.parts.len()];
+        let mut past = false;
+        for at in (0..stages.parts.len()).rev().filter(|at| kept[*at].is_none()) {
+            let part = &stages.parts[at];
+            let crossing = part.taps.iter().zip(&stages.upstream[at]).filter(|(_, from)| kept[**from].is_some());
+            let relation = |&(node, port): &(usize, usize)| plan.nodes[node].outputs[port].class != EdgeClass::Stream;
+            past |= !part.tables.is_empty()
+                || part.nodes.iter().any(|node| plan.nodes[*node].node.needs_from(SOME) < SOME)
+                || crossing.clone().any(|(port, _)| relation(port));
+            crossing.for_each(|(_, from)| before[*from] = true);
+        }
+        if !past {
+            before.fill(false);
+        }
+        for at in (0..stages.parts.len()).rev() {
+            if before[at] {
+                stages.upstream[at].iter().for_each(|from| before[*from] = true);
+            }
+        }
+        before
+    }
+}
+
+/// Any time.
+const SOME: Time = 1 << 42;
+
+/// What is built for a change.
+#[derive(Default)]
+pub(super) struct Built {
+    /// The stages of the new plan, those that go on among them.
+    pub flows: Vec<Arc<Flow>>,
+    /// Those that are new.
+    pub new: Vec<Arc<Flow>>,
+    pub copies: Vec<Arc<Flow>>,
+    pub seam: Arc<Seam>,
+    /// How many inputs of new stages, on each worker, go over from copies to stages that go on.
+    pub crossings: usize,
+}
+
+impl Control {
+    /// The dataflows of the new stages, and of copies of those that they read, if they need anything of the past.
+    pub(super) fn build(&self, next: &Next<'_>, fresh: &[Arc<Table>]) -> Result<Built, String> {
+        let Next { plan, stages, kept, gone } = *next;
+        let copied = next.copied();
+        let is_built = |at: &usize| kept[*at].is_none() || copied[*at];
+        let all: Vec<&Part> = (0..stages.parts.len()).filter(is_built).map(|at| &stages.parts[at]).collect();
+        let metrics = Arc::new(Metrics::default());
+        let new = Building { plan, all: &all, sources: sources(plan, &all), metrics, tables: fresh.to_vec() };
+        let copy = Building { sources: Arc::clone(&new.sources), metrics: Arc::default(), tables: Vec::new(), ..new };
+        let mut built = Built::default();
+        let mut copies: Vec<Option<Arc<Flow>>> = vec![None; stages.parts.len()];
+        for (at, part) in stages.parts.iter().enumerate() {
+            let mut crossings = 0;
+            let mut feed = |from: &usize| match (&kept[*from], &copies[*from]) {
+                (Some(_), Some(copy)) if kept[at].is_some() => Feed::of(copy),
+                (Some(kept), copy) => {
+                    crossings += 1;
+                    Feed { first: copy.as_ref().map(|copy| copy.id), then: Some(kept.id) }
+                }
+                (None, _) => Feed::of(&built.flows[*from]),
+            };
+            let feeds: Vec<Feed> = stages.upstream[at].iter().map(&mut feed).collect();
+            let error = |error: crate::spool::SpoolError| error.to_string();
+            match &kept[at] {
+                Some(kept) => {
+                    if copied[at] {
+                        let flow = self.compute(&copy, part, feeds).map_err(error)?;
+                        let flow = Arc::new(Flow { gate: Gate::shut(), ..flow });
+                        copies[at] = Some(Arc::clone(&flow));
+                        built.copies.push(flow);
+                    }
+                    built.flows.push(Arc::clone(kept));
+                }
+                None => {
+                    let flow = self.compute(&new, part, feeds).map_err(error)?;
+                    let seam = Some(Arc::clone(&built.seam));
+                    let flow = Flow { gate: Gate::shut(), predecessors: Mutex::new(gone.to_vec()), seam, ..flow };
+                    built.crossings += crossings;
+                    built.new.push(Arc::new(flow));
+                    built.flows.extend(built.new.last().cloned());
+                }
+            }
+        }
+        let behind: Vec<Arc<Flow>> = built.copies.iter().chain(&built.new).cloned().collect();
+        for (at, flow) in built.copies.iter().enumerate() {
+            flow.set_followers(behind[at + 1..].to_vec());
+        }
+        for (at, flow) in built.new.iter().enumerate() {
+            flow.set_followers(built.new[at + 1..].to_vec());
+        }
+        Ok(built)
+    }
+}
