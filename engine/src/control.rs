@@ -30,6 +30,9 @@ pub(crate) const LOOK: Duration = Duration::from_millis(20);
 /// How often it is noted how far the run is, and logs are trimmed.
 const NOTE: Duration = Duration::from_secs(1);
 
+/// The sources that keep in step with each other, but for those of a change that is under way.
+const RUNNING: u64 = 0;
+
 /// The longest that a stopping run waits for what its sources received to get through. What does not is in the spool.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -56,10 +59,14 @@ pub(crate) struct Control {
     /// By the source's id; those of this process.
     logs: HashMap<String, Arc<Logged>>,
     receiving: Vec<Arc<Flow>>,
+    /// Where the sources of the stages are.
+    sources: Arc<Sources>,
     /// The stages of the plan, in its order.
     computing: Vec<Arc<Flow>>,
     /// Stages that are to take others' places, and copies that give them the past: they read their logs from far back.
     coming: Vec<Arc<Flow>>,
+    /// How many changes there have been.
+    changes: u64,
     progress: Progress,
     noted: Instant,
     stop: Option<Stop>,
@@ -88,7 +95,7 @@ impl Control {
     ) -> Result<Option<Self>, String> {
         if !plan.is_spooled() {
             let tables = shared.catalog.tables();
-            let flow = Flow::new(Arc::clone(plan), plan.whole(), Arc::clone(&shared.metrics), tables);
+            let flow = Flow::new(Arc::clone(plan), plan.whole(), Arc::clone(&shared.metrics), &tables);
             shared.flows.install(Arc::new(flow));
             shared.flows.close();
             return Ok(None);
@@ -102,8 +109,10 @@ impl Control {
             plan: Arc::clone(plan),
             logs: HashMap::new(),
             receiving: Vec::new(),
+            sources: Arc::default(),
             computing: Vec::new(),
             coming: Vec::new(),
+            changes: 0,
             progress: ledger::read(&progress_path(plan, place))?.unwrap_or_default(),
             noted: Instant::now(),
             stop: None,
@@ -115,7 +124,7 @@ impl Control {
         let stages = plan.stages();
         let all: Vec<&Part> = stages.parts.iter().collect();
         let (metrics, tables) = (Arc::clone(&shared.metrics), shared.catalog.tables());
-        let building = Building { plan, all: &all, sources: sources(plan, &all), metrics, tables };
+        let building = Building { plan, all: &all, group: RUNNING, metrics, tables: &tables };
         for (part, upstream) in stages.parts.iter().zip(&stages.upstream) {
             let feeds = upstream.iter().map(|at| Feed::of(&control.computing[*at])).collect();
             let flow = control.compute(&building, part, feeds).map_err(|error| error.to_string())?;
@@ -147,13 +156,13 @@ impl Control {
             writes = Some((logged, resume));
         }
         let tables = self.shared.catalog.tables();
-        let flow = Flow::new(Arc::clone(plan), part, Arc::clone(&self.shared.metrics), tables);
+        let flow = Flow::new(Arc::clone(plan), part, Arc::clone(&self.shared.metrics), &tables);
         Ok(Flow { writes, ..flow })
     }
 
     /// The dataflow of a stage. The reader of a log begins as far back as all that is built with it needs.
     fn compute(&self, building: &Building<'_>, part: &Part, feeds: Vec<Feed>) -> Result<Flow, SpoolError> {
-        let Building { plan, all, sources, metrics, tables } = building;
+        let Building { plan, all, group, metrics, tables } = building;
         let mut logs = Vec::with_capacity(part.reads.len());
         for ports in &part.reads {
             let Some(logged) = self.logs.get(&plan.nodes[ports.source].id) else {
@@ -166,9 +175,9 @@ impl Control {
             };
             logs.push(Some((Arc::clone(logged), from)));
         }
-        let flow = Flow::new(Arc::clone(plan), part.clone(), Arc::clone(metrics), tables.clone()).reading(logs);
-        let sources = Arc::clone(sources);
-        Ok(Flow { ledgers: Some(ledgers(plan)), is_stage: true, feeds, sources, ..flow })
+        let flow = Flow::new(Arc::clone(plan), part.clone(), Arc::clone(metrics), tables).reading(logs);
+        let flow = flow.in_step(&self.sources, *group);
+        Ok(Flow { ledgers: Some(ledgers(plan)), is_stage: true, feeds, ..flow })
     }
 
     /// Looks at the run once; called every [`LOOK`] until the workers have ended.
@@ -224,6 +233,8 @@ impl Control {
     /// Notes how far the run is, then lets go of what nobody needs any more.
     fn note(&mut self) {
         self.noted = Instant::now();
+        // Such as those of a change that was refused.
+        self.flows().forget(self.workers);
         if self.place.is_shared() && self.logs.is_empty() {
             // Those who have the logs say where the next run begins.
             return;
@@ -346,16 +357,11 @@ impl Control {
 struct Building<'a> {
     plan: &'a Arc<Plan>,
     all: &'a [&'a Part],
-    sources: Arc<Sources>,
+    /// See [`Sources::enter`].
+    group: u64,
     metrics: Arc<Metrics>,
-    tables: Vec<Arc<Table>>,
-}
-
-/// The sources of some stages: those among their nodes, and the logs.
-fn sources(plan: &Plan, parts: &[&Part]) -> Arc<Sources> {
-    let own = parts.iter().flat_map(|part| &part.nodes).filter(|node| plan.nodes[**node].inputs.is_empty());
-    let logs = parts.iter().flat_map(|part| &part.reads).map(|log| &log.source);
-    Arc::new(Sources::new(own.chain(logs).map(|node| plan.nodes[*node].id.clone())))
+    /// Those of the plan.
+    tables: &'a [Arc<Table>],
 }
 
 /// Tells each stage which others its rows go on to; `more` besides, whoever they read.

@@ -15,7 +15,7 @@ use crate::catalog::Table;
 use crate::logged::{Kept, Logged, Resume};
 use crate::metrics::Metrics;
 use crate::plan::{Part, Plan};
-use crate::time::{Backlog, Sources};
+use crate::time::{Backlog, Pace, Sources};
 
 mod gate;
 mod outlet;
@@ -77,12 +77,12 @@ impl Flows {
 }
 
 /// Where a tap leads: to a dataflow of the same workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Feed {
     /// The one that is read from the beginning; `None` if nothing of the past is needed.
     pub first: Option<u64>,
     /// The one that is read from the seam's boundary on.
-    pub then: Option<u64>,
+    pub then: Option<(u64, Arc<Seam>)>,
 }
 
 impl Feed {
@@ -105,10 +105,10 @@ pub struct Flow {
     pub part: Part,
     /// Counters of its nodes.
     pub metrics: Arc<Metrics>,
-    /// The served tables of the plan, in its order. Those of the part are filled by this dataflow.
+    /// The served tables that it fills, in the order of the part.
     pub tables: Vec<Arc<Table>>,
-    /// Where the sources are that this dataflow keeps in step with: its own, and those of the dataflows around it.
-    pub sources: Arc<Sources>,
+    /// Where its sources are, among those that they keep in step with.
+    pub sources: Pace,
     /// The log that it writes, and what the log knew of the source when it was opened. `None` in processes that do not
     /// own the log.
     pub writes: Option<(Arc<Logged>, Resume)>,
@@ -118,8 +118,6 @@ pub struct Flow {
     pub(crate) is_stage: bool,
     /// Where its taps lead, in the order of the part.
     pub(crate) feeds: Vec<Feed>,
-    /// Where it goes over from copies to the dataflows that go on, if it is built for a change.
-    pub(crate) seam: Option<Arc<Seam>>,
     /// Those that its rows go on to, however far down: its sources wait for them too.
     pub(crate) followers: Mutex<Vec<Arc<Flow>>>,
     pub(crate) stepping: Mutex<seam::Stepping>,
@@ -155,24 +153,21 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// A part of a plan. Without `gate` its sinks write everything.
-    pub fn new(plan: Arc<Plan>, part: Part, metrics: Arc<Metrics>, tables: Vec<Arc<Table>>) -> Self {
-        let is_source = |node: &&usize| plan.nodes[**node].inputs.is_empty();
-        let own = part.nodes.iter().filter(is_source).map(|node| plan.nodes[*node].id.clone());
-        let logs = part.reads.iter().map(|log| plan.nodes[log.source].id.clone());
+    /// A part of a plan, which fills some of the plan's `tables`. Without a gate its sinks write everything.
+    pub fn new(plan: Arc<Plan>, part: Part, metrics: Arc<Metrics>, tables: &[Arc<Table>]) -> Self {
+        let id = NEXT.fetch_add(1, SeqCst);
         Self {
-            id: NEXT.fetch_add(1, SeqCst),
-            sources: Arc::new(Sources::new(own.chain(logs))),
+            id,
+            sources: Arc::<Sources>::default().enter(id, 0, sources_of(&plan, &part)),
             is_stage: false,
             feeds: Vec::new(),
-            seam: None,
             followers: Mutex::default(),
             stepping: Mutex::default(),
             bounded: plan.is_bounded(),
+            tables: part.tables.iter().filter_map(|at| tables.get(*at).cloned()).collect(),
             plan,
             part,
             metrics,
-            tables,
             writes: None,
             reads: Vec::new(),
             only: None,
@@ -197,6 +192,12 @@ impl Flow {
     pub fn reading<L: Into<Kept>>(mut self, logs: Vec<Option<L>>) -> Self {
         self.behind = AtomicUsize::new(logs.iter().flatten().count());
         self.reads = logs.into_iter().map(|log| log.map(Into::into)).collect();
+        self
+    }
+
+    /// Its sources keep in step with the others of a group.
+    pub(crate) fn in_step(mut self, sources: &Arc<Sources>, group: u64) -> Self {
+        self.sources = sources.enter(self.id, group, sources_of(&self.plan, &self.part));
         self
     }
 
@@ -363,6 +364,12 @@ impl Flow {
             let _ = waker.activate();
         }
     }
+}
+
+/// The ids of a part's sources: those among its nodes, and those whose logs it reads.
+fn sources_of(plan: &Plan, part: &Part) -> Vec<String> {
+    let own = part.nodes.iter().copied().filter(|node| plan.nodes[*node].inputs.is_empty());
+    own.chain(part.reads.iter().map(|log| log.source)).map(|node| plan.nodes[node].id.clone()).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -138,9 +138,9 @@ pub(crate) fn render(
     let (plan, part) = (&flow.plan, &flow.part);
     let mut tables: HashMap<(usize, usize), Vec<Arc<Table>>> = HashMap::new();
     if let Some(serve) = &plan.serve {
-        for &at in &part.tables {
-            let (_, node, port) = &serve.tables[at];
-            tables.entry((*node, *port)).or_default().extend(flow.tables.get(at).cloned());
+        for (at, table) in part.tables.iter().zip(&flow.tables) {
+            let (_, node, port) = &serve.tables[*at];
+            tables.entry((*node, *port)).or_default().push(Arc::clone(table));
         }
     }
     let (probe, ports) = (Handle::new(), HashMap::new());
@@ -157,7 +157,7 @@ pub(crate) fn render(
     }
     for (&(index, port), feed) in part.taps.iter().zip(&flow.feeds) {
         let context = rendering.context(index);
-        let from = tap::Port { node: &plan.nodes[index].id, port, feed: *feed };
+        let from = tap::Port { node: &plan.nodes[index].id, port, feed };
         let stream = tap::read(&context, taps, &from);
         rendering.pass(index, port, stream, &context, None);
     }

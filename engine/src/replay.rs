@@ -73,7 +73,7 @@ impl Replay {
         let flow = |part: Part| Flow {
             bounded: true,
             only: time.clone(),
-            ..Flow::new(Arc::clone(plan), part, Arc::clone(&shared.metrics), Vec::new())
+            ..Flow::new(Arc::clone(plan), part, Arc::clone(&shared.metrics), &[])
         };
         if plan.is_bounded() {
             // Nothing is served, so no table is filled.

@@ -112,7 +112,7 @@ pub(crate) fn tap<'s>(
 pub(crate) struct Port<'p> {
     pub node: &'p str,
     pub port: usize,
-    pub feed: Feed,
+    pub feed: &'p Feed,
 }
 
 /// A source: what is given at a tap of another dataflow of this worker, or of one after the other.
@@ -126,15 +126,15 @@ pub(crate) fn read<'s>(context: &BuildContext<'s>, taps: &RefCell<Taps>, from: &
     let activator = || context.scope.activator_for(address.clone());
     let find = |flow: u64| taps.borrow().find(flow, from.node, from.port);
     let first = from.feed.first.and_then(find).map(|tap| tap.borrow_mut().listen(activator()).0);
-    let missing =
-        from.feed.first.is_some() && first.is_none() || from.feed.then.is_some_and(|flow| find(flow).is_none());
+    let missing = from.feed.first.is_some() && first.is_none()
+        || from.feed.then.as_ref().is_some_and(|(flow, _)| find(*flow).is_none());
     if missing {
         // A defect; without an error it would read as an end.
         context.failure()(format!("nobody gives {} of {} here", from.port, from.node));
     }
-    let crossing = from.feed.then.zip(context.flow.seam.clone()).map(|(flow, seam)| Crossing {
-        seam,
-        tap: find(flow),
+    let crossing = from.feed.then.as_ref().map(|(flow, seam)| Crossing {
+        seam: Arc::clone(seam),
+        tap: find(*flow),
         activator: Some(activator()),
         listened: None,
         is_all: first.is_none(),
@@ -146,6 +146,7 @@ pub(crate) fn read<'s>(context: &BuildContext<'s>, taps: &RefCell<Taps>, from: &
             capabilities.clear();
         }
         let mut batches = Vec::new();
+        let mut latest = 0;
         move |_frontiers| {
             let Some(capability) = capabilities.first_mut() else { return };
             if flow.is_ending() {
@@ -155,9 +156,11 @@ pub(crate) fn read<'s>(context: &BuildContext<'s>, taps: &RefCell<Taps>, from: &
             }
             let passed = reading.take(&mut batches);
             for (time, batch) in batches.drain(..) {
+                latest = time.max(latest);
                 output.activate().session(&capability.delayed(&time.max(*capability.time()))).give(batch);
             }
             if passed == CLOSED {
+                flow.gate.gave(latest);
                 capabilities.clear();
                 reading.queue = None;
             } else if passed > *capability.time() {
@@ -207,7 +210,17 @@ impl Reading {
             seam.attached(from);
         }
         let latest = out.iter().map(|(time, _)| time.saturating_add(1)).fold(passed, Time::max);
-        let Some(boundary) = seam.decide(latest) else { return passed };
+        let Some(boundary) = seam.decide(latest) else {
+            if passed == CLOSED {
+                // The copy has given all that there ever will be.
+                if crossing.listened.is_none() {
+                    seam.attached(CLOSED);
+                }
+                seam.crossed();
+                self.crossing = None;
+            }
+            return passed;
+        };
         out.retain(|(time, _)| *time < boundary);
         if !crossing.is_all && passed < boundary {
             return passed;

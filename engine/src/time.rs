@@ -1,11 +1,14 @@
 //! Event time at the sources: watermarks, late rows, and when a source must wait.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::batch::Time;
+
+mod pace;
+
+pub use pace::{Pace, Sources};
 
 /// How far a source may run ahead of the dataflow, in rows whose time the dataflow has not passed yet.
 pub const MAX_IN_FLIGHT: usize = 64 * 1024;
@@ -125,83 +128,6 @@ impl Pacer {
             self.sent.pop_front();
         }
         self.rows > MAX_IN_FLIGHT
-    }
-}
-
-/// Where the sources of a run are, so that none runs ahead of the others without bound.
-#[derive(Debug, Default)]
-pub struct Sources {
-    watermarks: Vec<(String, AtomicU64)>,
-    /// Where a source was after the rows before a position, oldest first.
-    cursors: Mutex<VecDeque<(u64, Vec<u8>)>>,
-    /// The watermark of a source that has ended.
-    last: AtomicU64,
-}
-
-impl Sources {
-    /// The sources of a run, by node id, all at time 0.
-    pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
-        Self {
-            watermarks: ids.into_iter().map(|id| (id, AtomicU64::new(0))).collect(),
-            cursors: Mutex::default(),
-            last: AtomicU64::new(0),
-        }
-    }
-
-    /// Notes a source's watermark; `Time::MAX` once it has ended.
-    pub fn advance(&self, id: &str, to: Time) {
-        if let Some((_, at)) = self.watermarks.iter().find(|(name, _)| name == id) {
-            at.store(to, Relaxed);
-        }
-    }
-
-    /// Notes where the only source of a dataflow is after the rows before position `seq`.
-    pub fn note(&self, seq: u64, cursor: Vec<u8>) {
-        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-        // Without rows in between only the last counts.
-        if cursors.back().is_some_and(|(last, _)| *last >= seq) {
-            let last = cursors.pop_back().map_or(seq, |(last, _)| last);
-            cursors.push_back((last, cursor));
-        } else {
-            cursors.push_back((seq, cursor));
-        }
-    }
-
-    /// Where the source was when it had read no more than the rows before position `seq`, and the position it was at.
-    pub fn cursor(&self, seq: u64) -> Option<(u64, Vec<u8>)> {
-        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut found = None;
-        while cursors.front().is_some_and(|(at, _)| *at <= seq) {
-            found = cursors.pop_front();
-        }
-        found
-    }
-
-    /// The only source of a dataflow has ended, with this watermark.
-    pub fn end(&self, watermark: Time) {
-        self.last.store(watermark, Relaxed);
-    }
-
-    /// The watermark with which the source ended; 0 if it has not.
-    pub fn last(&self) -> Time {
-        self.last.load(Relaxed)
-    }
-
-    /// The watermarks as far as they are known here, in the order of the sources.
-    pub fn known(&self) -> Vec<Time> {
-        self.watermarks.iter().map(|(_, at)| at.load(Relaxed)).collect()
-    }
-
-    /// Takes in what another process knows of the same sources.
-    pub fn learn(&self, known: &[Time]) {
-        for ((_, at), known) in self.watermarks.iter().zip(known) {
-            at.fetch_max(*known, Relaxed);
-        }
-    }
-
-    /// Whether another source is behind `time`.
-    pub fn any_behind(&self, id: &str, time: Time) -> bool {
-        self.watermarks.iter().any(|(name, at)| name != id && at.load(Relaxed) < time)
     }
 }
 
@@ -334,26 +260,5 @@ mod tests {
         one.set_elsewhere(other.balance());
         other.set_elsewhere(one.balance());
         assert!(!one.is_full() && !other.is_full());
-    }
-
-    #[test]
-    fn what_another_process_knows_of_a_source_counts_unless_it_is_older() {
-        let sources = Sources::new(["a".to_owned(), "b".to_owned()]);
-        sources.advance("a", 10);
-        assert!(sources.any_behind("a", 10));
-        sources.learn(&[5, 12]);
-        assert_eq!(sources.known(), [10, 12]);
-        assert!(!sources.any_behind("a", 10));
-    }
-
-    #[test]
-    fn the_source_furthest_behind_is_not_held_up_by_others() {
-        let sources = Sources::new(["a".to_owned(), "b".to_owned()]);
-        sources.advance("a", 10);
-        sources.advance("b", 5);
-        assert!(sources.any_behind("a", 10));
-        assert!(!sources.any_behind("b", 5));
-        sources.advance("b", Time::MAX);
-        assert!(!sources.any_behind("a", 10));
     }
 }

@@ -9,18 +9,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Control, LOOK, NOTE, follow};
+use super::{Control, LOOK, NOTE, RUNNING, follow};
 use crate::batch::Time;
 use crate::catalog::Table;
 use crate::flow::{Flow, Gate};
 use crate::plan::diff::needs_restart;
-use crate::plan::{Identity, Part, Plan, Stages};
+use crate::plan::{Identity, Part, Plan};
 use crate::reload::Outcome;
 use crate::shared::tables;
 
 mod build;
+mod cross;
 
 use build::{Built, Next};
+use cross::{Halt, let_go};
 
 /// How far new stages may be behind those that they replace when they take over, in ms of event time.
 const CLOSE: Time = 1_000;
@@ -67,7 +69,7 @@ impl Control {
         let stages = plan.stages();
         let running: Vec<Identity> = self.computing.iter().map(|flow| flow.plan.stage_identity(&flow.part)).collect();
         let going_on = plan.going_on(&stages, &running).into_iter();
-        let computing: Vec<_> = going_on.map(|at| at.map(|at| Arc::clone(&self.computing[at]))).collect();
+        let mut computing: Vec<_> = going_on.map(|at| at.map(|at| Arc::clone(&self.computing[at]))).collect();
         let gone = |flows: &[Arc<Flow>], kept: &[&Arc<Flow>]| -> Vec<Arc<Flow>> {
             flows.iter().filter(|flow| !kept.iter().any(|kept| Arc::ptr_eq(kept, flow))).cloned().collect()
         };
@@ -78,22 +80,28 @@ impl Control {
         if nothing_new && old_sources.is_empty() && old_stages.is_empty() {
             return Ok(Vec::new());
         }
-        check_writes(
-            plan,
-            stages.parts.iter().zip(&computing).filter(|(_, kept)| kept.is_none()).map(|(part, _)| part),
-        )?;
+        let check = |kept: &[Option<Arc<Flow>>]| {
+            let new = stages.parts.iter().zip(kept).filter(|(_, kept)| kept.is_none());
+            check_writes(plan, new.map(|(part, _)| part))
+        };
+        check(&computing)?;
         self.probe(plan, &receiving)?;
 
         let mut changed = Vec::new();
-        let sources = self.change_sources(plan, receiving, &old_sources, &mut changed);
-        let next = Next { plan, stages: &stages, kept: &computing, gone: &old_stages };
-        let flows = match sources.and_then(|()| self.change_stages(&next, &mut changed)) {
-            Ok(flows) => flows,
-            Err(why) => {
-                self.go_back();
-                return Err(why);
+        let flows = self.change_sources(plan, receiving, &old_sources, &mut changed).and_then(|()| {
+            loop {
+                let gone = gone(&self.computing, &computing.iter().flatten().collect::<Vec<_>>());
+                let next = Next { plan, stages: &stages, kept: &computing, gone: &gone };
+                match self.change_stages(&next, &mut changed) {
+                    Ok(flows) => return Ok(flows),
+                    Err(Halt::Refused(why)) => return Err(why),
+                    // Then they are made again as well, which needs no time to pass.
+                    Err(Halt::Standstill(at)) => let_go(&stages, &mut computing, &at),
+                }
+                check(&computing)?;
             }
-        };
+        });
+        let flows = flows.inspect_err(|_| self.go_back())?;
         self.computing = flows;
         self.plan = Arc::clone(plan);
         self.forget_logs();
@@ -185,7 +193,7 @@ impl Control {
     }
 
     /// Builds the new stages beside the old ones and changes over when they have caught up.
-    fn change_stages(&mut self, next: &Next<'_>, changed: &mut Vec<String>) -> Result<Vec<Arc<Flow>>, String> {
+    fn change_stages(&mut self, next: &Next<'_>, changed: &mut Vec<String>) -> Result<Vec<Arc<Flow>>, Halt> {
         self.progress.upto =
             self.progress.upto.max(self.computing.iter().map(|flow| flow.frontier()).min().unwrap_or(0));
         let fresh = tables(next.plan);
@@ -193,12 +201,16 @@ impl Control {
         self.coming = built.copies.iter().chain(&built.new).cloned().collect();
         let changed_over = self.change_over(next, &built, &fresh, changed);
         self.coming.clear();
-        if let Err(why) = &changed_over {
-            tracing::debug!(why, "a change is given up");
-            built.copies.iter().chain(&built.new).for_each(|flow| flow.end());
+        if changed_over.is_err() {
+            for flow in built.copies.iter().chain(&built.new) {
+                flow.set_followers(Vec::new());
+                flow.forget_predecessors();
+                flow.end();
+            }
             // What was to be built beside them is not waited for any more.
             follow(&self.plan.stages(), &self.computing, &[]);
-            self.computing.iter().for_each(|flow| flow.forget_seam(&built.seam));
+            self.computing.iter().for_each(|flow| flow.forget_seams());
+            self.computing.iter().for_each(|flow| flow.wake());
         }
         changed_over
     }
@@ -211,7 +223,7 @@ impl Control {
         built: &Built,
         fresh: &[Arc<Table>],
         changed: &mut Vec<String>,
-    ) -> Result<Vec<Arc<Flow>>, String> {
+    ) -> Result<Vec<Arc<Flow>>, Halt> {
         let Next { plan, stages, gone, .. } = *next;
         let Built { flows, new, copies, .. } = built;
         // Each behind those that it reads.
@@ -221,16 +233,19 @@ impl Control {
         // How far the sinks of the same name are; others may be further, such as those before a join.
         let target = |new: &Flow| {
             let same = |old: &&Arc<Flow>| ids_of(old).any(|id| ids_of(new).any(|other| other == id));
-            gone.iter().filter(same).map(|flow| flow.gate.closed()).filter(|at| *at < Time::MAX).max().unwrap_or(0)
+            gone.iter().filter(same).map(|flow| flow.gate.closed()).max().unwrap_or(0)
         };
         let workers = self.workers;
         let failure = || new.iter().chain(copies).find_map(|flow| flow.failure());
         let is_built = |flow: &Arc<Flow>| flow.has_caught_up() && flow.is_ready(workers);
-        let near = |flow: &Arc<Flow>| !has_sinks(flow) || flow.gate.closed().saturating_add(CLOSE) >= target(flow);
+        let near = |flow: &Arc<Flow>| {
+            let closed = flow.gate.closed().saturating_add(CLOSE);
+            !has_sinks(flow) || flow.gate.has_ended() || closed >= target(flow)
+        };
         let ready = || copies.iter().chain(new).all(is_built) && (copies.is_empty() || new.iter().all(near));
         self.wait(Duration::MAX, "the new nodes to catch up", || failure().is_some() || ready())?;
         failure().map_or(Ok(()), Err)?;
-        if built.crossings > 0 {
+        if !built.crossings.is_empty() {
             self.cross(stages, built, gone)?;
         }
         self.wait(Duration::MAX, "the new nodes to catch up", || failure().is_some() || new.iter().all(near))?;
@@ -254,6 +269,7 @@ impl Control {
         new.iter().for_each(|flow| flow.wake());
         // Let go, so that no chain of all that ever ran is kept.
         new.iter().for_each(|flow| flow.forget_predecessors());
+        new.iter().for_each(|flow| flow.sources.join(RUNNING));
         let _ = self.wait(PATIENCE, "the new sinks to open", || new.iter().all(|flow| flow.has_opened(workers)));
         self.publish(plan, flows, new, fresh);
         follow(stages, flows, &[]);
@@ -282,50 +298,11 @@ impl Control {
         Ok(flows.clone())
     }
 
-    /// Goes over from the copies to the stages that go on, and ends the copies.
-    fn cross(&mut self, stages: &Stages, built: &Built, gone: &[Arc<Flow>]) -> Result<(), String> {
-        let Built { flows, new, copies, seam, crossings } = built;
-        let workers = self.workers;
-        let failure = || new.iter().chain(copies).find_map(|flow| flow.failure());
-        // The stages that go on wait for the new ones too from now on.
-        follow(stages, flows, gone);
-        let stepping: Vec<&Arc<Flow>> = self.computing.iter().chain(copies).collect();
-        stepping.iter().for_each(|flow| flow.step_at(seam));
-        stepping.iter().for_each(|flow| flow.wake());
-        self.wait(PATIENCE, "the nodes to say how far they are", || failure().is_some() || seam.has_steps())?;
-        seam.attach();
-        new.iter().for_each(|flow| flow.wake());
-        let readers = crossings * workers;
-        let listens = || failure().is_some() || seam.listeners() >= readers;
-        self.wait(PATIENCE, "the new nodes to listen to those that go on", listens)?;
-        failure().map_or(Ok(()), Err)?;
-        let boundary = seam.choose();
-        if boundary == Time::MAX {
-            return Err("an input of the changed nodes has ended: stop the pipeline and start the new one".to_owned());
-        }
-        if copies.is_empty() {
-            // They have nothing of before it.
-            new.iter().for_each(|flow| flow.gate.pass(boundary));
-        }
-        self.computing.iter().chain(copies).chain(new).for_each(|flow| flow.wake());
-        let crossed = || failure().is_some() || seam.crossings() >= readers;
-        self.wait(PATIENCE, "the nodes that go on to pass the boundary", crossed)?;
-        failure().map_or(Ok(()), Err)?;
-        copies.iter().for_each(|flow| flow.end());
-        self.computing.iter().for_each(|flow| flow.forget_seam(seam));
-        let _ = self.wait(PATIENCE, "the copies to end", || copies.iter().all(|flow| flow.has_ended(workers)));
-        copies.iter().for_each(|flow| flow.set_followers(Vec::new()));
-        self.coming.retain(|flow| !copies.iter().any(|copy| Arc::ptr_eq(copy, flow)));
-        Ok(())
-    }
-
     /// Shows the tables and counters of the new stages in place of the old ones.
     fn publish(&self, plan: &Plan, flows: &[Arc<Flow>], new: &[Arc<Flow>], fresh: &[Arc<Table>]) {
         let of_kept = |name: &str| {
             let kept = flows.iter().filter(|flow| !new.iter().any(|n| Arc::ptr_eq(n, flow)));
-            kept.flat_map(|flow| flow.part.tables.iter().filter_map(|at| flow.tables.get(*at)))
-                .find(|table| table.name == name)
-                .cloned()
+            kept.flat_map(|flow| &flow.tables).find(|table| table.name == name).cloned()
         };
         let served = plan.serve.iter().flat_map(|serve| &serve.tables);
         let shown = served.zip(fresh).map(|((name, ..), table)| of_kept(name).unwrap_or_else(|| Arc::clone(table)));

@@ -1,19 +1,22 @@
-//! Where a stage that is built for a change goes over from copies of the stages before it to those that go on.
+//! Where a stage that is built for a change goes over from a copy of a stage before it to that stage, which goes on.
 //!
 //! Copies read the logs from far back and compute what the stages that go on computed before. Both give the same rows at the
 //! same message times, so a reader may take all before one time from the copy and all from it on from the stage that goes
 //! on. That time must be one before which no reader has let time pass, and from which on the stage that goes on has given
-//! everything since it was listened to.
+//! everything since it was listened to. Each stage that is gone over to has one of its own: sources may be far apart.
 //!
 //! A relation's rows are taken back: those that a copy gave must be those that the stage takes back. How often a group is
-//! corrected depends on the steps of the frontier, so both make one step end just before the boundary.
+//! corrected depends on the steps of the frontier, so both make one step end just before the boundary, and so do those
+//! before them.
+//!
+//! Of what has ended the copy gives all that there ever will be: the boundary is [`Time::MAX`], and nobody goes over.
 
 use std::sync::{Arc, Mutex};
 
 use super::{Flow, lock};
 use crate::batch::Time;
 
-/// The boundary of one change, on all workers.
+/// The boundary between one stage that goes on and its copy, on all workers.
 #[derive(Debug, Default)]
 pub(crate) struct Seam(Mutex<State>);
 
@@ -25,11 +28,18 @@ struct State {
     attaching: bool,
     /// Operators that are to say how far they have stepped, and those that have.
     steppers: [usize; 2],
-    /// Readers that listen to the stages that go on, and those that have gone over to them.
+    /// Inputs of stages that read across it.
+    inputs: usize,
+    /// Readers that listen to the stage that goes on, and those that have gone over to it; one for each input and worker.
     readers: [usize; 2],
 }
 
 impl Seam {
+    /// One more input is to go over here.
+    pub fn add_input(&self) {
+        lock(&self.0).inputs += 1;
+    }
+
     /// Times before `closed` are decided: the boundary, which is returned if there is one, is not among them.
     pub fn decide(&self, closed: Time) -> Option<Time> {
         let mut state = lock(&self.0);
@@ -45,7 +55,7 @@ impl Seam {
         state.steppers[1] >= state.steppers[0]
     }
 
-    /// Readers are to listen to the stages that go on.
+    /// Readers are to listen to the stage that goes on.
     pub fn attach(&self) {
         lock(&self.0).attaching = true;
     }
@@ -62,9 +72,10 @@ impl Seam {
         state.readers[0] += 1;
     }
 
-    /// How many readers listen.
-    pub fn listeners(&self) -> usize {
-        lock(&self.0).readers[0]
+    /// Whether all readers, on all of `workers` workers, listen.
+    pub fn is_attached(&self, workers: usize) -> bool {
+        let state = lock(&self.0);
+        state.readers[0] >= state.inputs * workers
     }
 
     /// Fixes the boundary: the first time that nobody has decided on, and one more, so that a step can end before it.
@@ -79,9 +90,10 @@ impl Seam {
         lock(&self.0).readers[1] += 1;
     }
 
-    /// How many readers have gone over.
-    pub fn crossings(&self) -> usize {
-        lock(&self.0).readers[1]
+    /// Whether all readers, on all of `workers` workers, have gone over.
+    pub fn is_crossed(&self, workers: usize) -> bool {
+        let state = lock(&self.0);
+        state.readers[1] >= state.inputs * workers
     }
 }
 
@@ -89,6 +101,8 @@ impl Seam {
 #[derive(Debug, Default)]
 pub(crate) struct Stepping {
     alive: usize,
+    /// The latest time at which they have given something.
+    latest: Time,
     seams: Vec<Arc<Seam>>,
 }
 
@@ -96,13 +110,17 @@ impl Flow {
     /// Has the operators whose results depend on steps end one before a boundary.
     pub(crate) fn step_at(&self, seam: &Arc<Seam>) {
         let mut stepping = lock(&self.stepping);
+        if stepping.latest > 0 {
+            // Also if they have ended by now: up to there the results of two that stepped differently may differ.
+            seam.decide(stepping.latest.saturating_add(1));
+        }
         lock(&seam.0).steppers[0] += stepping.alive;
         stepping.seams.push(Arc::clone(seam));
     }
 
     /// The change is over.
-    pub(crate) fn forget_seam(&self, seam: &Arc<Seam>) {
-        lock(&self.stepping).seams.retain(|other| !Arc::ptr_eq(other, seam));
+    pub(crate) fn forget_seams(&self) {
+        lock(&self.stepping).seams.clear();
     }
 }
 
@@ -126,18 +144,34 @@ impl Stepper {
         let stepping = lock(&self.flow.stepping);
         self.told.retain(|told| stepping.seams.iter().any(|seam| Arc::ptr_eq(seam, told)));
         let mut to = frontier;
+        if reached == Time::MAX {
+            // How far it is in the last step is known when it is over, and then this is dropped.
+            return to;
+        }
         for seam in &stepping.seams {
-            // With nothing behind the boundary there is no step that must end.
-            let end = seam.decide(frontier).filter(|boundary| *boundary < Time::MAX).map(|boundary| boundary - 1);
-            if let Some(end) = end.filter(|end| *end > reached) {
-                to = to.min(end);
-            }
+            // An input that ends is no reason for the stages behind, which may read others too, to have no boundary.
+            let decided = if frontier < Time::MAX { frontier } else { stepping.latest.saturating_add(1) };
+            to = to.min(match seam.decide(decided) {
+                // With nothing behind the boundary there is no step that must end.
+                Some(Time::MAX) => frontier,
+                Some(boundary) if boundary - 1 > reached => boundary - 1,
+                Some(_) => frontier,
+                // The last step goes as far as there is something to give: not before it is known where it must end.
+                None if frontier == Time::MAX => reached,
+                None => frontier,
+            });
             if !self.told.iter().any(|told| Arc::ptr_eq(told, seam)) {
                 lock(&seam.0).steppers[1] += 1;
                 self.told.push(Arc::clone(seam));
             }
         }
         to
+    }
+
+    /// The operator has given something at a time.
+    pub fn gave(&self, time: Time) {
+        let mut stepping = lock(&self.flow.stepping);
+        stepping.latest = stepping.latest.max(time);
     }
 }
 
@@ -146,6 +180,7 @@ impl Drop for Stepper {
         let mut stepping = lock(&self.flow.stepping);
         stepping.alive -= 1;
         for seam in stepping.seams.iter().filter(|seam| !self.told.iter().any(|told| Arc::ptr_eq(told, seam))) {
+            seam.decide(stepping.latest.saturating_add(1));
             lock(&seam.0).steppers[1] += 1;
         }
     }

@@ -13,6 +13,20 @@ pub struct Stages {
     pub upstream: Vec<Vec<usize>>,
 }
 
+impl Stages {
+    /// A stage and all before it.
+    pub(crate) fn before(&self, at: usize) -> Vec<usize> {
+        let mut found = vec![at];
+        let mut next = 0;
+        while let Some(at) = found.get(next) {
+            let more: Vec<usize> = self.upstream[*at].iter().copied().filter(|from| !found.contains(from)).collect();
+            found.extend(more);
+            next += 1;
+        }
+        found
+    }
+}
+
 impl Plan {
     /// The nodes behind the logs as parts of a running pipeline: the reader of each log that is read, each node that others
     /// may read, and last what nobody reads, which are sinks and served tables. A table and the sink that tells it what is

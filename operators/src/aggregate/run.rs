@@ -69,9 +69,14 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
             let pushed = gather(&mut arrived).map(|batches| batches.iter().map(|rows| push(open, rows)).sum::<u64>());
             let worked = pushed.and_then(|refused| {
                 NodeMetrics::add(&metrics.rejected, refused as usize);
-                let to = stepper.as_mut().map_or(frontier, |stepper| stepper.next(open.reached(), frontier));
-                Ok(open.work(to, &mut sent)? || to < frontier)
+                let reached = open.reached();
+                let to = stepper.as_mut().map_or(frontier, |stepper| stepper.next(reached, frontier));
+                // One that may not go on is woken when it may.
+                Ok(open.work(to, &mut sent)? || reached < to && to < frontier)
             });
+            if let Some((stepper, latest)) = stepper.as_mut().zip(sent.iter().map(|(_, time, _)| *time).max()) {
+                stepper.gave(latest);
+            }
             for (port, time, batch) in sent.drain(..) {
                 if let Some(held) = &held {
                     let port = port as usize;

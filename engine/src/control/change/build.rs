@@ -1,8 +1,9 @@
 //! The dataflows that a change needs beside those that run.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::super::{Building, Control, sources};
+use super::super::{Building, Control, RUNNING};
 use crate::batch::{EdgeClass, Time};
 use crate::catalog::Table;
 use crate::flow::{Feed, Flow, Gate, Seam};
@@ -59,30 +60,48 @@ pub(super) struct Built {
     /// Those that are new.
     pub new: Vec<Arc<Flow>>,
     pub copies: Vec<Arc<Flow>>,
+    pub crossings: Vec<Crossing>,
+}
+
+/// Where new stages go over to one that goes on.
+pub(super) struct Crossing {
+    /// Its number among the stages.
+    pub at: usize,
     pub seam: Arc<Seam>,
-    /// How many inputs of new stages, on each worker, go over from copies to stages that go on.
-    pub crossings: usize,
+    /// The dataflows whose steps must end at it: the stage that goes on, those before it, and their copies.
+    pub before: Vec<Arc<Flow>>,
+}
+
+impl Crossing {
+    /// The stage that goes on: the ids of its nodes, or that of the source whose log it reads.
+    pub fn name(&self) -> String {
+        let Some(flow) = self.before.first() else { return String::new() };
+        let nodes = flow.part.nodes.iter().copied().chain(flow.part.reads.iter().map(|log| log.source));
+        nodes.map(|node| flow.plan.nodes[node].id.as_str()).collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl Control {
     /// The dataflows of the new stages, and of copies of those that they read, if they need anything of the past.
-    pub(super) fn build(&self, next: &Next<'_>, fresh: &[Arc<Table>]) -> Result<Built, String> {
+    pub(super) fn build(&mut self, next: &Next<'_>, fresh: &[Arc<Table>]) -> Result<Built, String> {
         let Next { plan, stages, kept, gone } = *next;
+        self.changes += 1;
         let copied = next.copied();
         let is_built = |at: &usize| kept[*at].is_none() || copied[*at];
         let all: Vec<&Part> = (0..stages.parts.len()).filter(is_built).map(|at| &stages.parts[at]).collect();
         let metrics = Arc::new(Metrics::default());
-        let new = Building { plan, all: &all, sources: sources(plan, &all), metrics, tables: fresh.to_vec() };
-        let copy = Building { sources: Arc::clone(&new.sources), metrics: Arc::default(), tables: Vec::new(), ..new };
+        let new = Building { plan, all: &all, group: RUNNING + self.changes, metrics, tables: fresh };
+        let copy = Building { metrics: Arc::default(), tables: &[], ..new };
         let mut built = Built::default();
+        let mut seams: BTreeMap<usize, Arc<Seam>> = BTreeMap::new();
         let mut copies: Vec<Option<Arc<Flow>>> = vec![None; stages.parts.len()];
         for (at, part) in stages.parts.iter().enumerate() {
-            let mut crossings = 0;
             let mut feed = |from: &usize| match (&kept[*from], &copies[*from]) {
                 (Some(_), Some(copy)) if kept[at].is_some() => Feed::of(copy),
                 (Some(kept), copy) => {
-                    crossings += 1;
-                    Feed { first: copy.as_ref().map(|copy| copy.id), then: Some(kept.id) }
+                    let seam = seams.entry(*from).or_default();
+                    seam.add_input();
+                    Feed { first: copy.as_ref().map(|copy| copy.id), then: Some((kept.id, Arc::clone(seam))) }
                 }
                 (None, _) => Feed::of(&built.flows[*from]),
             };
@@ -100,14 +119,23 @@ impl Control {
                 }
                 None => {
                     let flow = self.compute(&new, part, feeds).map_err(error)?;
-                    let seam = Some(Arc::clone(&built.seam));
-                    let flow = Flow { gate: Gate::shut(), predecessors: Mutex::new(gone.to_vec()), seam, ..flow };
-                    built.crossings += crossings;
+                    let flow = Flow { gate: Gate::shut(), predecessors: Mutex::new(gone.to_vec()), ..flow };
                     built.new.push(Arc::new(flow));
                     built.flows.extend(built.new.last().cloned());
                 }
             }
         }
+        built.crossings = seams
+            .into_iter()
+            .map(|(at, seam)| {
+                let before = stages.before(at).into_iter();
+                Crossing {
+                    at,
+                    seam,
+                    before: before.flat_map(|at| kept[at].iter().chain(&copies[at]).cloned()).collect(),
+                }
+            })
+            .collect();
         let behind: Vec<Arc<Flow>> = built.copies.iter().chain(&built.new).cloned().collect();
         for (at, flow) in built.copies.iter().enumerate() {
             flow.set_followers(behind[at + 1..].to_vec());

@@ -1,0 +1,134 @@
+"""Live change beside inputs that have ended, and beside one at which time stands still."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+from tests.live_engine import LiveCase, pipeline
+from tests.feeder import SOCKETS, connected
+from tests.support import get, sql, wait_for
+from tests.traffic import REQUEST, SECOND
+
+PIPE = "old.pipe"
+HELLOS = 50
+# Hellos from a pipe: joined with requests that go on, and counted on their own.
+NODES = """\
+  - {{ id: old, kind: source.file, path: old.pipe, format: ja4sentinel, lateness: 1s }}
+  - {{ id: again, kind: correlate, from: {{ hello: old, request: requests }}, window: {window} }}
+  - {{ id: again_file, kind: sink.jsonl, from: again, path: data/again.jsonl }}
+  - {{ id: counted, kind: aggregate, from: old, by: [src_ip], window: 2s, max_groups: {groups}, features: [ {{ name: hits, expr: count(*) }} ] }}
+  - {{ id: counted_file, kind: sink.jsonl, from: counted, path: data/counted.jsonl }}
+"""
+
+
+class Inputs(LiveCase):
+    """A running engine with a named pipe beside its sockets."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        os.mkfifo(self.directory / PIPE)
+
+    def change(self, version: str) -> str:
+        """Puts the next pipeline in place of the old one; what has become of it."""
+        before = self.outcomes()["applied"]
+        self.write("live.yaml.new", version).rename(self.directory / "live.yaml")
+        wait_for("the change", lambda: self.outcomes()["applied"] > before, limit_s=40)
+        return self.outcomes()["last"]["message"]
+
+    def outcomes(self) -> dict:
+        """Reloads so far."""
+        return json.loads(get(f"{self.base}/status")[1])["reloads"]
+
+    def request(self, name: str, port: int) -> None:
+        """A request of one of the pipe's connections, now."""
+        row = {"timestamp": time.time_ns(), "src_ip": "198.18.0.1", "src_port": port, "header_X-Request-Id": name}
+        with connected(self.directory / SOCKETS[REQUEST]) as opened:
+            opened.send(json.dumps(row).encode())
+
+    def hellos(self, since: int) -> str:
+        """Lines for the pipe, some of them each second."""
+        rows = ({"timestamp": since + at * SECOND // 10, "src_ip": "198.18.0.1", "src_port": 40_000 + at, "conn_id": f"old-{at}"}
+                for at in range(HELLOS))
+        return "".join(json.dumps(row) + "\n" for row in rows)
+
+    def text(self, window: str = "60s", groups: int = 1000) -> str:
+        """The pipeline, with an option of each of the nodes behind the pipe."""
+        return pipeline(nodes=NODES.format(window=window, groups=groups), tables=", counts: counted")
+
+    def counts(self) -> list[int]:
+        """Hits of the windows in the file, each of which must be there once."""
+        rows = self.output("counted.jsonl")
+        self.assertEqual(len({row["window_start"] for row in rows}), len(rows), rows)
+        return [row["hits"] for row in rows]
+
+    def test_an_input_that_has_ended(self):
+        """Nodes behind it are made again, from what it gave; what it is joined with goes on, and nothing comes twice."""
+        self.write("live.yaml", self.text())
+        self.begin()
+        (self.directory / PIPE).write_text(self.hellos(time.time_ns() - 4 * SECOND))
+        wait_for("the end of the pipe", lambda: sum(self.counts()) == HELLOS)
+        counts = self.counts()
+        self.request("first", 40_001)
+        wait_for("a row", lambda: self.rows("again.jsonl"))
+
+        self.assertRegex(self.change(self.text(groups=1001)), r"^counted, counted_file rebuilt, from tick \d+ on$")
+        self.request("second", 40_002)
+        self.assertRegex(self.change(self.text(groups=1001, window="70s")), r"^again, again_file rebuilt, from tick \d+ on$")
+        self.request("third", 40_003)
+        self.assertRegex(self.change(self.text(groups=1002, window="80s")), "^again, again_file, counted, counted_file rebuilt")
+        self.request("fourth", 40_004)
+        wait_for("the rows", lambda: len(self.rows("again.jsonl")) == 4)
+        self.assertEqual(self.counts(), counts)
+        shown = "SELECT sum(hits) AS hits, count(*) AS windows FROM counts WHERE final"
+        wait_for("the table", lambda: sql(self.base, shown) == [{"hits": HELLOS, "windows": len(counts)}])
+        self.stop()
+        self.assertEqual({name: hello for name, (hello, _) in self.rows("again.jsonl")},
+                         {"first": "old-1", "second": "old-2", "third": "old-3", "fourth": "old-4"})
+        self.assertEqual(self.counts(), counts)
+
+    def test_an_input_that_ends_while_the_new_nodes_come(self):
+        """The pipe's writer leaves just then."""
+        self.write("live.yaml", self.text())
+        self.begin()
+        for nth in range(4):
+            with (self.directory / PIPE).open("w") as pipe:
+                pipe.write(self.hellos(time.time_ns() - 4 * SECOND))
+                pipe.flush()
+                before = self.outcomes()["applied"]
+                self.write("live.yaml", self.text(groups=1100 + nth, window=f"{61 + nth}s"))
+                self.process.send_signal(signal.SIGHUP)
+                until = time.monotonic() + nth * 0.05
+                wait_for("the moment", lambda until=until: time.monotonic() > until, pause_s=0.002)
+            wait_for("the change", lambda before=before: self.outcomes()["applied"] > before, limit_s=40)
+            wait_for("the rows", lambda: sum(self.counts()) == HELLOS)
+            self.request(f"last-{nth}", 40_002)
+            wait_for("a row", lambda nth=nth: dict(self.rows("again.jsonl")).get(f"last-{nth}") == ("old-2", 0))
+            self.stop()
+            # Another run, with a pipe that has not ended, from nothing.
+            shutil.rmtree(self.data)
+            self.begin()
+
+    def test_an_input_at_which_time_stands_still(self):
+        """Its last row was of another day, and it is silent: nobody can go over to what reads it, so that is made again too."""
+        self.write("live.yaml", self.text())
+        self.begin()
+        since = time.time_ns() - 86_400 * SECOND
+        with (self.directory / PIPE).open("w") as pipe:
+            pipe.write(self.hellos(since))
+            pipe.flush()
+            wait_for("rows", lambda: self.metric(r'rows_out_total\{node="old"') == HELLOS)
+            self.assertRegex(self.change(self.text(groups=1001)), "counted, counted_file rebuilt, from tick")
+            pipe.write(self.hellos(since + 10 * SECOND))
+            pipe.flush()
+            # What is not behind it is changed on its own.
+            other = self.text(groups=1001).replace("window: 3s", "window: 6s")
+            self.assertRegex(self.change(other), "^correlated, rows_file, late_file rebuilt")
+            self.request("live", 40_001)
+            wait_for("a row", lambda: dict(self.rows()).get("live") == (None, 0))
+        wait_for("the end of the pipe", lambda: sum(self.counts()) == 2 * HELLOS)
+        self.stop()
+        self.assertEqual(sum(self.counts()), 2 * HELLOS)
+
+
