@@ -32,10 +32,19 @@ class Inputs(LiveCase):
 
     def change(self, version: str) -> str:
         """Puts the next pipeline in place of the old one; what has become of it."""
-        before = self.outcomes()["applied"]
+        before = self.outcomes()
         self.write("live.yaml.new", version).rename(self.directory / "live.yaml")
-        wait_for("the change", lambda: self.outcomes()["applied"] > before, limit_s=40)
-        return self.outcomes()["last"]["message"]
+        return self.applied(before)
+
+    def applied(self, before: dict) -> str:
+        """What has become of the change after those of `before`."""
+        try:
+            wait_for("the change", lambda: self.outcomes() != before, limit_s=40)
+        except TimeoutError:
+            self.fail(self.log.read_text())
+        last = self.outcomes()["last"]
+        self.assertEqual(last["outcome"], "applied", last)
+        return last["message"]
 
     def outcomes(self) -> dict:
         """Reloads so far."""
@@ -77,7 +86,7 @@ class Inputs(LiveCase):
         self.request("second", 40_002)
         self.assertRegex(self.change(self.text(groups=1001, window="70s")), r"^again, again_file rebuilt, from tick \d+ on$")
         self.request("third", 40_003)
-        self.assertRegex(self.change(self.text(groups=1002, window="80s")), "^again, again_file, counted, counted_file rebuilt")
+        self.assertRegex(self.change(self.text(groups=1002, window="80s")), "^again, counted, again_file, counted_file rebuilt")
         self.request("fourth", 40_004)
         wait_for("the rows", lambda: len(self.rows("again.jsonl")) == 4)
         self.assertEqual(self.counts(), counts)
@@ -96,15 +105,16 @@ class Inputs(LiveCase):
             with (self.directory / PIPE).open("w") as pipe:
                 pipe.write(self.hellos(time.time_ns() - 4 * SECOND))
                 pipe.flush()
-                before = self.outcomes()["applied"]
+                before = self.outcomes()
                 self.write("live.yaml", self.text(groups=1100 + nth, window=f"{61 + nth}s"))
                 self.process.send_signal(signal.SIGHUP)
                 until = time.monotonic() + nth * 0.05
                 wait_for("the moment", lambda until=until: time.monotonic() > until, pause_s=0.002)
-            wait_for("the change", lambda before=before: self.outcomes()["applied"] > before, limit_s=40)
+            self.applied(before)
             wait_for("the rows", lambda: sum(self.counts()) == HELLOS)
             self.request(f"last-{nth}", 40_002)
-            wait_for("a row", lambda nth=nth: dict(self.rows("again.jsonl")).get(f"last-{nth}") == ("old-2", 0))
+            wait_for("a row", lambda: self.rows("again.jsonl"))
+            self.assertEqual(self.rows("again.jsonl"), [(f"last-{nth}", ("old-2", 1))])
             self.stop()
             # Another run, with a pipe that has not ended, from nothing.
             shutil.rmtree(self.data)
@@ -119,7 +129,7 @@ class Inputs(LiveCase):
             pipe.write(self.hellos(since))
             pipe.flush()
             wait_for("rows", lambda: self.metric(r'rows_out_total\{node="old"') == HELLOS)
-            self.assertRegex(self.change(self.text(groups=1001)), "counted, counted_file rebuilt, from tick")
+            self.assertRegex(self.change(self.text(groups=1001)), "^again, counted, again_file, counted_file rebuilt")
             pipe.write(self.hellos(since + 10 * SECOND))
             pipe.flush()
             # What is not behind it is changed on its own.

@@ -342,7 +342,7 @@ impl Control {
                 return Err("the run is ending".to_owned());
             }
             if start.elapsed() > patience {
-                return Err(format!("not within {} s", patience.as_secs()));
+                return Err(format!("waited {} s for {what}", patience.as_secs()));
             }
             if !told && start.elapsed() > LONG {
                 told = true;

@@ -96,7 +96,12 @@ impl Control {
         let mut seams: BTreeMap<usize, Arc<Seam>> = BTreeMap::new();
         let mut copies: Vec<Option<Arc<Flow>>> = vec![None; stages.parts.len()];
         for (at, part) in stages.parts.iter().enumerate() {
+            if !is_built(&at) {
+                built.flows.extend(kept[at].clone());
+                continue;
+            }
             let mut feed = |from: &usize| match (&kept[*from], &copies[*from]) {
+                // A copy reads copies.
                 (Some(_), Some(copy)) if kept[at].is_some() => Feed::of(copy),
                 (Some(kept), copy) => {
                     let seam = seams.entry(*from).or_default();
@@ -109,12 +114,10 @@ impl Control {
             let error = |error: crate::spool::SpoolError| error.to_string();
             match &kept[at] {
                 Some(kept) => {
-                    if copied[at] {
-                        let flow = self.compute(&copy, part, feeds).map_err(error)?;
-                        let flow = Arc::new(Flow { gate: Gate::shut(), ..flow });
-                        copies[at] = Some(Arc::clone(&flow));
-                        built.copies.push(flow);
-                    }
+                    let flow = self.compute(&copy, part, feeds).map_err(error)?;
+                    let flow = Arc::new(Flow { gate: Gate::shut(), ..flow });
+                    copies[at] = Some(Arc::clone(&flow));
+                    built.copies.push(flow);
                     built.flows.push(Arc::clone(kept));
                 }
                 None => {
