@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
+use std::sync::{self, Arc};
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -23,9 +23,9 @@ use crate::render::BuildContext;
 /// The end of all time.
 const CLOSED: Time = Time::MAX;
 
-/// The taps of one worker, by dataflow.
+/// The taps of one worker, by dataflow. They stay after its end, for those who read it in a later change.
 #[derive(Default)]
-pub(crate) struct Taps(HashMap<u64, Ports>);
+pub(crate) struct Taps(HashMap<u64, (sync::Weak<Flow>, Ports)>);
 
 /// By node and output port.
 type Ports = HashMap<(String, usize), Rc<RefCell<Tap>>>;
@@ -37,7 +37,7 @@ impl Taps {
     }
 
     fn find(&self, flow: u64, node: &str, port: usize) -> Option<Rc<RefCell<Tap>>> {
-        self.0.get(&flow)?.get(&(node.to_owned(), port)).cloned()
+        self.0.get(&flow)?.1.get(&(node.to_owned(), port)).cloned()
     }
 }
 
@@ -90,11 +90,15 @@ impl Tap {
 pub(crate) fn tap<'s>(
     stream: Stream<'s>,
     taps: &RefCell<Taps>,
-    flow: &Flow,
+    flow: &Arc<Flow>,
     (node, port): (&str, usize),
 ) -> Stream<'s> {
     let tap = Rc::new(RefCell::new(Tap::default()));
-    taps.borrow_mut().0.entry(flow.id).or_default().insert((node.to_owned(), port), Rc::clone(&tap));
+    let all = &mut taps.borrow_mut().0;
+    // Of those that ended by themselves and that no plan has any more.
+    all.retain(|_, (flow, _)| flow.strong_count() > 0);
+    let (_, ports) = all.entry(flow.id).or_insert_with(|| (Arc::downgrade(flow), Ports::default()));
+    ports.insert((node.to_owned(), port), Rc::clone(&tap));
     stream.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "tap", move |capability, _| {
         drop(capability);
         let mut arrived: Vec<(Time, Batch)> = Vec::new();

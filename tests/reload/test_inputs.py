@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import time
 
 from tests.live_engine import LiveCase, pipeline
@@ -33,8 +32,12 @@ class Inputs(LiveCase):
     def change(self, version: str) -> str:
         """Puts the next pipeline in place of the old one; what has become of it."""
         before = self.outcomes()
-        self.write("live.yaml.new", version).rename(self.directory / "live.yaml")
+        self.put(version)
         return self.applied(before)
+
+    def put(self, version: str) -> None:
+        """Puts a pipeline in place of another in one step."""
+        self.write("live.yaml.new", version).rename(self.directory / "live.yaml")
 
     def applied(self, before: dict) -> str:
         """What has become of the change after those of `before`."""
@@ -106,9 +109,9 @@ class Inputs(LiveCase):
                 pipe.write(self.hellos(time.time_ns() - 4 * SECOND))
                 pipe.flush()
                 before = self.outcomes()
-                self.write("live.yaml", self.text(groups=1100 + nth, window=f"{61 + nth}s"))
-                self.process.send_signal(signal.SIGHUP)
-                until = time.monotonic() + nth * 0.05
+                self.put(self.text(groups=1100 + nth, window=f"{61 + nth}s"))
+                # From before the change is noticed to after its end.
+                until = time.monotonic() + nth * 0.2
                 wait_for("the moment", lambda until=until: time.monotonic() > until, pause_s=0.002)
             self.applied(before)
             wait_for("the rows", lambda: sum(self.counts()) == HELLOS)
