@@ -117,13 +117,14 @@ impl Control {
             noted: Instant::now(),
             stop: None,
         };
+        let tables = shared.catalog.tables();
         for part in plan.parts().0 {
-            let flow = control.receive(plan, part).map_err(|error| error.to_string())?;
+            let flow = control.receive(plan, part, &tables).map_err(|error| error.to_string())?;
             control.receiving.push(Arc::new(flow));
         }
         let stages = plan.stages();
         let all: Vec<&Part> = stages.parts.iter().collect();
-        let (metrics, tables) = (Arc::clone(&shared.metrics), shared.catalog.tables());
+        let metrics = Arc::clone(&shared.metrics);
         let building = Building { plan, all: &all, group: RUNNING, metrics, tables: &tables };
         for (part, upstream) in stages.parts.iter().zip(&stages.upstream) {
             let feeds = upstream.iter().map(|at| Feed::of(&control.computing[*at])).collect();
@@ -138,7 +139,7 @@ impl Control {
     }
 
     /// The dataflow of a live source, up to its log.
-    fn receive(&mut self, plan: &Arc<Plan>, part: Part) -> Result<Flow, SpoolError> {
+    fn receive(&mut self, plan: &Arc<Plan>, part: Part, tables: &[Arc<Table>]) -> Result<Flow, SpoolError> {
         let mut writes = None;
         let own = |ports: &&LogPorts| self.place.owns(&plan.nodes[ports.source]);
         if let Some(ports) = part.writes.as_ref().filter(own) {
@@ -155,8 +156,7 @@ impl Control {
             let resume = logged.resume();
             writes = Some((logged, resume));
         }
-        let tables = self.shared.catalog.tables();
-        let flow = Flow::new(Arc::clone(plan), part, Arc::clone(&self.shared.metrics), &tables);
+        let flow = Flow::new(Arc::clone(plan), part, Arc::clone(&self.shared.metrics), tables);
         Ok(Flow { writes, ..flow })
     }
 

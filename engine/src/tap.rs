@@ -59,12 +59,12 @@ struct Queue {
 }
 
 impl Tap {
-    /// A queue for all that comes from now on, and from which time on that is everything.
-    fn listen(&mut self, activator: Activator) -> (Rc<RefCell<Queue>>, Time) {
+    /// A queue for all that comes from now on, from which time on that is everything, and the time of the latest row before.
+    fn listen(&mut self, activator: Activator) -> (Rc<RefCell<Queue>>, [Time; 2]) {
         let queue = Queue { batches: VecDeque::new(), passed: self.passed, activator };
         let queue = Rc::new(RefCell::new(queue));
         self.queues.push(Rc::downgrade(&queue));
-        (queue, self.passed.max(self.latest.saturating_add(1)))
+        (queue, [self.passed.max(self.latest.saturating_add(1)), self.latest])
     }
 
     fn give(&mut self, arrived: &mut Vec<(Time, Batch)>, passed: Time) {
@@ -164,7 +164,7 @@ pub(crate) fn read<'s>(context: &BuildContext<'s>, taps: &RefCell<Taps>, from: &
                 output.activate().session(&capability.delayed(&time.max(*capability.time()))).give(batch);
             }
             if passed == CLOSED {
-                flow.gate.gave(latest);
+                flow.gate.ended_at(latest);
                 capabilities.clear();
                 reading.queue = None;
             } else if passed > *capability.time() {
@@ -209,16 +209,16 @@ impl Reading {
             && seam.is_attaching()
             && let Some((tap, activator)) = crossing.tap.as_ref().zip(crossing.activator.take())
         {
-            let (queue, from) = tap.borrow_mut().listen(activator);
+            let (queue, [from, latest]) = tap.borrow_mut().listen(activator);
             crossing.listened = Some(queue);
-            seam.attached(from);
+            seam.attached(from, latest);
         }
         let latest = out.iter().map(|(time, _)| time.saturating_add(1)).fold(passed, Time::max);
         let Some(boundary) = seam.decide(latest) else {
             if passed == CLOSED {
                 // The copy has given all that there ever will be.
                 if crossing.listened.is_none() {
-                    seam.attached(CLOSED);
+                    seam.attached(CLOSED, 0);
                 }
                 seam.crossed();
                 self.crossing = None;

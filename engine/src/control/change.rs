@@ -5,7 +5,7 @@
 //! them, which read the logs from as far back as that. When they have caught up they are given what the stages that go on
 //! give, from one time on, the copies end, and all sinks change over at one tick.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::shared::tables;
 
 mod build;
 mod cross;
+mod sources;
 
 use build::{Built, Next};
 use cross::{Halt, let_go};
@@ -66,6 +67,7 @@ impl Control {
         }
         let kept = |part: &Part| self.receiving.iter().find(|flow| same(flow, plan, part)).cloned();
         let receiving: Vec<_> = plan.parts().0.into_iter().map(|part| (kept(&part), part)).collect();
+        self.check_logs(plan, &receiving)?;
         let stages = plan.stages();
         let running: Vec<Identity> = self.computing.iter().map(|flow| flow.plan.stage_identity(&flow.part)).collect();
         let going_on = plan.going_on(&stages, &running).into_iter();
@@ -88,7 +90,7 @@ impl Control {
         self.probe(plan, &receiving)?;
 
         let mut changed = Vec::new();
-        let flows = self.change_sources(plan, receiving, &old_sources, &mut changed).and_then(|()| {
+        let flows = self.change_sources(plan, receiving, &old_sources, &tables(plan), &mut changed).and_then(|()| {
             loop {
                 let gone = gone(&self.computing, &computing.iter().flatten().collect::<Vec<_>>());
                 let next = Next { plan, stages: &stages, kept: &computing, gone: &gone };
@@ -107,89 +109,6 @@ impl Control {
         self.forget_logs();
         self.shared.catalog.set_graph(crate::graph::mermaid(plan));
         Ok(changed)
-    }
-
-    /// Runs the sources of the old plan again where another plan's have taken their place.
-    fn go_back(&mut self) {
-        if self.shared.is_stopping() {
-            // The next start opens them.
-            return;
-        }
-        let plan = Arc::clone(&self.plan);
-        let kept = |part: &Part| self.receiving.iter().find(|flow| same(flow, &plan, part)).cloned();
-        let parts: Vec<_> = plan.parts().0.into_iter().map(|part| (kept(&part), part)).collect();
-        let stays =
-            |flow: &Arc<Flow>| parts.iter().any(|(kept, _)| kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, flow)));
-        let gone: Vec<Arc<Flow>> = self.receiving.iter().filter(|flow| !stays(flow)).cloned().collect();
-        if let Err(why) = self.change_sources(&plan, parts, &gone, &mut Vec::new()) {
-            // A run that goes on without one of its sources would lose what comes there, unseen.
-            self.shared.fail(format!("a change was refused, and a source of before cannot be started again: {why}"));
-        }
-        self.forget_logs();
-    }
-
-    /// Whether new sources can be opened beside those that run, before any of these is ended.
-    fn probe(&self, plan: &Plan, parts: &[(Option<Arc<Flow>>, Part)]) -> Result<(), String> {
-        for node in parts.iter().filter(|(kept, _)| kept.is_none()).flat_map(|(_, part)| &part.nodes) {
-            let node = &plan.nodes[*node];
-            node.node.probe(&self.shared.privileges).map_err(|why| format!("{}: {why}", node.id))?;
-        }
-        Ok(())
-    }
-
-    /// Ends the sources that are gone or changed, then starts those that are new or changed. Those that run then are
-    /// [`Control::receiving`], also on an error.
-    fn change_sources(
-        &mut self,
-        plan: &Arc<Plan>,
-        parts: Vec<(Option<Arc<Flow>>, Part)>,
-        gone: &[Arc<Flow>],
-        changed: &mut Vec<String>,
-    ) -> Result<(), String> {
-        for flow in gone {
-            flow.end();
-            changed.push(format!("{} ended", names(&flow.plan, &flow.part)));
-        }
-        let workers = self.workers;
-        let ended = || gone.iter().all(|flow| flow.has_ended(workers));
-        if let Err(why) = self.wait(PATIENCE, "sources to end", ended) {
-            if !self.shared.is_stopping() {
-                // Nobody can take over its log, and it cannot be told to go on.
-                self.shared.fail(format!("a source does not end: {why}"));
-            }
-            return Err(format!("a source does not end: {why}"));
-        }
-        let (kept, new): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(kept, _)| kept.is_some());
-        self.receiving = kept.into_iter().filter_map(|(kept, _)| kept).collect();
-        let mut started = Vec::with_capacity(new.len());
-        for (_, part) in new {
-            let name = names(plan, &part);
-            let flow = self.receive(plan, part).map_err(|error| error.to_string())?;
-            let flow = Arc::new(Flow { gate: Gate::shut(), ..flow });
-            self.flows().install(Arc::clone(&flow));
-            self.receiving.push(Arc::clone(&flow));
-            started.push((name, flow));
-        }
-        let settled = |(_, flow): &(String, Arc<Flow>)| flow.is_receiving() || flow.failure().is_some();
-        self.wait(PATIENCE, "sources to start", || started.iter().all(settled))?;
-        let failure = started.iter().find_map(|(_, flow)| flow.failure());
-        if let Some(why) = failure {
-            // It has ended by itself.
-            let failed = |flow: &Arc<Flow>| flow.failure().is_some();
-            self.wait(PATIENCE, "a source to end", || {
-                started.iter().all(|(_, flow)| !failed(flow) || flow.has_ended(workers))
-            })?;
-            self.receiving.retain(|flow| !failed(flow));
-            // The log of a source that is new is not its any more.
-            drop(started);
-            self.flows().forget(workers);
-            return Err(why);
-        }
-        for (name, flow) in started {
-            flow.gate.unlock();
-            changed.push(format!("{name} started"));
-        }
-        Ok(())
     }
 
     /// Builds the new stages beside the old ones and changes over when they have caught up.
@@ -211,6 +130,11 @@ impl Control {
             follow(&self.plan.stages(), &self.computing, &[]);
             self.computing.iter().for_each(|flow| flow.forget_seams());
             self.computing.iter().for_each(|flow| flow.wake());
+            let workers = self.workers;
+            let ended = || built.copies.iter().chain(&built.new).all(|flow| flow.has_ended(workers));
+            // Before another attempt can come.
+            let _ = self.wait(PATIENCE, "what was built to end", ended);
+            self.flows().forget(workers);
         }
         changed_over
     }
@@ -250,7 +174,7 @@ impl Control {
         }
         self.wait(Duration::MAX, "the new nodes to catch up", || failure().is_some() || new.iter().all(near))?;
         failure().map_or(Ok(()), Err)?;
-        let boundary = Gate::hand_over(&gates_of(gone), &gates_of(new));
+        let boundary = Gate::hand_over(&pairs(gone, new));
         if let Some(why) = new.iter().find_map(|flow| flow.failure()) {
             // It failed after it was asked and before it was in charge: to the run it would be a sink that is slow.
             self.shared.fail(why);
@@ -270,7 +194,8 @@ impl Control {
         // Let go, so that no chain of all that ever ran is kept.
         new.iter().for_each(|flow| flow.forget_predecessors());
         new.iter().for_each(|flow| flow.sources.join(RUNNING));
-        let _ = self.wait(PATIENCE, "the new sinks to open", || new.iter().all(|flow| flow.has_opened(workers)));
+        let open = |flow: &Arc<Flow>| flow.has_opened(workers) || flow.has_ended(workers);
+        let _ = self.wait(PATIENCE, "the new sinks to open", || new.iter().all(open));
         self.publish(plan, flows, new, fresh);
         follow(stages, flows, &[]);
         gone.iter().for_each(|flow| flow.end());
@@ -301,7 +226,7 @@ impl Control {
     /// Shows the tables and counters of the new stages in place of the old ones.
     fn publish(&self, plan: &Plan, flows: &[Arc<Flow>], new: &[Arc<Flow>], fresh: &[Arc<Table>]) {
         let of_kept = |name: &str| {
-            let kept = flows.iter().filter(|flow| !new.iter().any(|n| Arc::ptr_eq(n, flow)));
+            let kept = flows.iter().filter(|flow| !new.iter().any(|n| Arc::ptr_eq(n, flow))).chain(&self.receiving);
             kept.flat_map(|flow| &flow.tables).find(|table| table.name == name).cloned()
         };
         let served = plan.serve.iter().flat_map(|serve| &serve.tables);
@@ -362,8 +287,22 @@ fn ids_of(flow: &Flow) -> impl Iterator<Item = &str> {
     flow.part.nodes.iter().map(|node| flow.plan.nodes[*node].id.as_str())
 }
 
-fn gates_of(flows: &[Arc<Flow>]) -> Vec<&Gate> {
-    flows.iter().map(|flow| &flow.gate).collect()
+/// The gates of those that share a node by name, on both sides.
+fn pairs<'f>(gone: &'f [Arc<Flow>], new: &'f [Arc<Flow>]) -> Vec<[Vec<&'f Gate>; 2]> {
+    let mut pairs: Vec<(BTreeSet<&str>, [Vec<&Gate>; 2])> = Vec::new();
+    for (side, flow) in gone.iter().map(|flow| (0, flow)).chain(new.iter().map(|flow| (1, flow))) {
+        let mut joined = (ids_of(flow).collect::<BTreeSet<_>>(), [Vec::new(), Vec::new()]);
+        joined.1[side].push(&flow.gate);
+        let (with, others): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(ids, _)| !ids.is_disjoint(&joined.0));
+        pairs = others;
+        for (ids, [old, new]) in with {
+            joined.0.extend(ids);
+            joined.1[0].extend(old);
+            joined.1[1].extend(new);
+        }
+        pairs.push(joined);
+    }
+    pairs.into_iter().map(|(_, gates)| gates).collect()
 }
 
 fn has_sinks(flow: &Flow) -> bool {

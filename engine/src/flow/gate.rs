@@ -50,7 +50,7 @@ impl Gate {
     }
 
     /// An input has ended, with its last row at a time.
-    pub(crate) fn gave(&self, latest: Time) {
+    pub(crate) fn ended_at(&self, latest: Time) {
         let mut state = self.lock();
         state.given = state.given.max(latest);
     }
@@ -71,15 +71,26 @@ impl Gate {
         self.lock().closed
     }
 
-    /// From the returned tick on the sinks behind `new` write and those behind `old` do not: the first tick that none of
-    /// them has decided on.
-    pub fn hand_over(old: &[&Gate], new: &[&Gate]) -> Time {
-        let mut old: Vec<_> = old.iter().map(|gate| gate.lock()).collect();
-        let mut new: Vec<_> = new.iter().map(|gate| gate.lock()).collect();
-        let boundary = old.iter().chain(&new).map(|state| state.closed).max().unwrap_or(0);
-        old.iter_mut().for_each(|state| state.until = state.until.min(boundary));
-        new.iter_mut().for_each(|state| state.from = boundary);
-        boundary
+    /// From the returned tick on the sinks behind the second of each pair write and those behind the first do not: the
+    /// first tick that none of them has decided on. What has ended and its successors are a pair of their own, and change
+    /// over behind the last that was given there, which may be far in the future, such as the end of a window.
+    pub fn hand_over(pairs: &[[Vec<&Gate>; 2]]) -> Time {
+        let mut states: Vec<[Vec<_>; 2]> = pairs
+            .iter()
+            .map(|sides| [0, 1].map(|side: usize| sides[side].iter().map(|gate| gate.lock()).collect()))
+            .collect();
+        let live = states.iter().flatten().flatten().filter(|state| !state.ended);
+        let boundary = live.map(|state| state.closed).max().unwrap_or(0);
+        let mut last = boundary;
+        for [old, new] in &mut states {
+            let ended = old.iter().chain(&*new).any(|state| state.ended);
+            let decided = old.iter().chain(&*new).map(|state| state.closed).max().filter(|_| ended);
+            let from = decided.unwrap_or(boundary).max(boundary);
+            last = last.max(from);
+            old.iter_mut().for_each(|state| state.until = state.until.min(from));
+            new.iter_mut().for_each(|state| state.from = from);
+        }
+        if boundary == 0 { last } else { boundary }
     }
 
     /// Sinks write everything from now on, in nobody's place.
@@ -107,17 +118,31 @@ mod tests {
         assert_eq!(old.decide(500), 0..Time::MAX);
         assert_eq!(new.decide(700), Time::MAX..Time::MAX);
         assert!(new.is_shut());
-        assert_eq!(Gate::hand_over(&[&old], &[&new]), 700);
+        assert_eq!(Gate::hand_over(&[[vec![&old], vec![&new]]]), 700);
         assert_eq!((old.decide(900), new.decide(900)), (0..700, 700..Time::MAX));
     }
 
     #[test]
-    fn an_input_that_has_ended_is_no_boundary_at_the_end_of_time() {
-        let (ended, live, new) = (Gate::open(), Gate::open(), Gate::shut());
-        ended.gave(900);
-        assert_eq!(ended.decide(Time::MAX), 0..Time::MAX);
+    fn an_input_that_has_ended_does_not_move_the_boundary_of_others() {
+        let [ended, ended_new, live, live_new] = [Gate::open(), Gate::shut(), Gate::open(), Gate::shut()];
+        for gate in [&ended, &ended_new] {
+            gate.ended_at(900);
+            gate.decide(Time::MAX);
+        }
         live.decide(500);
-        assert_eq!(Gate::hand_over(&[&ended, &live], &[&new]), 901, "behind all that was written");
-        assert_eq!(new.decide(950), 901..Time::MAX);
+        let pairs = [[vec![&ended], vec![&ended_new]], [vec![&live], vec![&live_new]]];
+        assert_eq!(Gate::hand_over(&pairs), 500);
+        assert_eq!((live.decide(600), live_new.decide(600)), (0..500, 500..Time::MAX));
+        assert_eq!(ended_new.decide(Time::MAX), 901..Time::MAX, "all before that was written");
+    }
+
+    #[test]
+    fn a_row_that_the_old_sink_has_not_decided_on_is_its_own_when_the_new_one_was_never_given_it() {
+        let [old, new] = [Gate::open(), Gate::shut()];
+        old.decide(500);
+        new.pass(801);
+        new.decide(Time::MAX);
+        Gate::hand_over(&[[vec![&old], vec![&new]]]);
+        assert!(old.decide(Time::MAX).contains(&800));
     }
 }

@@ -25,6 +25,8 @@ struct State {
     /// The boundary is behind this.
     closed: Time,
     boundary: Option<Time>,
+    /// The latest row before readers listened.
+    latest: Time,
     attaching: bool,
     /// Operators that are to say how far they have stepped, and those that have.
     steppers: [usize; 2],
@@ -65,11 +67,18 @@ impl Seam {
         lock(&self.0).attaching
     }
 
-    /// A reader listens, and is given everything from a time on.
-    pub fn attached(&self, from: Time) {
+    /// A reader listens, and is given everything from a time on; the latest row before that was at `latest`.
+    pub fn attached(&self, from: Time, latest: Time) {
         let mut state = lock(&self.0);
         state.closed = state.closed.max(from);
+        state.latest = state.latest.max(latest);
         state.readers[0] += 1;
+    }
+
+    /// All rows that are not read across the seam are before this: the boundary, or the end of what has ended.
+    pub fn passed(&self) -> Time {
+        let state = lock(&self.0);
+        state.boundary.filter(|boundary| *boundary < Time::MAX).unwrap_or(state.latest.saturating_add(1))
     }
 
     /// Whether all readers, on all of `workers` workers, listen.
@@ -150,7 +159,7 @@ impl Stepper {
         }
         for seam in &stepping.seams {
             // An input that ends is no reason for the stages behind, which may read others too, to have no boundary.
-            let decided = if frontier < Time::MAX { frontier } else { stepping.latest.saturating_add(1) };
+            let decided = if frontier < Time::MAX { frontier } else { stepping.latest.saturating_add(1).max(reached) };
             to = to.min(match seam.decide(decided) {
                 // With nothing behind the boundary there is no step that must end.
                 Some(Time::MAX) => frontier,

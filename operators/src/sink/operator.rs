@@ -105,7 +105,8 @@ where
                     if let Some(held) = held.as_mut().filter(|held| *held.time() < hold) {
                         held.downgrade(&hold);
                     }
-                    if hold == CLOSED {
+                    // One that is not in charge yet still has something to open when it is.
+                    if hold == CLOSED && (!flow.gate.is_shut() || flow.is_ending()) {
                         held = None;
                     }
                     if again {

@@ -68,14 +68,25 @@ pub(super) struct Crossing {
     /// Its number among the stages.
     pub at: usize,
     pub seam: Arc<Seam>,
+    /// The stage that goes on, and its copy.
+    pub ends: Vec<Arc<Flow>>,
     /// The dataflows whose steps must end at it: the stage that goes on, those before it, and their copies.
     pub before: Vec<Arc<Flow>>,
+}
+
+impl Built {
+    /// Tells new stages which others their rows may go on to.
+    pub fn follow_new(&self) {
+        for (at, flow) in self.new.iter().enumerate() {
+            flow.set_followers(self.new[at + 1..].to_vec());
+        }
+    }
 }
 
 impl Crossing {
     /// The stage that goes on: the ids of its nodes, or that of the source whose log it reads.
     pub fn name(&self) -> String {
-        let Some(flow) = self.before.first() else { return String::new() };
+        let Some(flow) = self.ends.first() else { return String::new() };
         let nodes = flow.part.nodes.iter().copied().chain(flow.part.reads.iter().map(|log| log.source));
         nodes.map(|node| flow.plan.nodes[node].id.as_str()).collect::<Vec<_>>().join(", ")
     }
@@ -131,11 +142,12 @@ impl Control {
         built.crossings = seams
             .into_iter()
             .map(|(at, seam)| {
-                let before = stages.before(at).into_iter();
+                let both = |at: usize| kept[at].iter().chain(&copies[at]).cloned();
                 Crossing {
                     at,
                     seam,
-                    before: before.flat_map(|at| kept[at].iter().chain(&copies[at]).cloned()).collect(),
+                    ends: both(at).collect(),
+                    before: stages.before(at).into_iter().flat_map(both).collect(),
                 }
             })
             .collect();
@@ -143,9 +155,7 @@ impl Control {
         for (at, flow) in built.copies.iter().enumerate() {
             flow.set_followers(behind[at + 1..].to_vec());
         }
-        for (at, flow) in built.new.iter().enumerate() {
-            flow.set_followers(built.new[at + 1..].to_vec());
-        }
+        built.follow_new();
         Ok(built)
     }
 }

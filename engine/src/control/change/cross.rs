@@ -1,18 +1,20 @@
 //! Going over from copies to the stages that go on.
 
+use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::{Control, follow};
 use super::PATIENCE;
 use super::build::Built;
-use crate::batch::Time;
 use crate::flow::Flow;
 use crate::plan::Stages;
 
-/// How long a stage may stay before its boundary. Time stands still where it takes longer: at a source that is silent and
-/// whose last row was of another day.
+/// Where time does not move for so long it stands still: at a source that is silent and whose last row was of another day.
 const STANDSTILL: Duration = Duration::from_secs(5);
+
+/// The longest that it may take to reach a boundary, such as behind a join that holds rows back for long.
+const CROSSING: Duration = Duration::from_secs(30);
 
 /// Why new stages do not take over.
 pub(super) enum Halt {
@@ -46,8 +48,9 @@ impl Control {
         let Built { flows, new, copies, crossings } = built;
         let workers = self.workers;
         let failure = || new.iter().chain(copies).find_map(|flow| flow.failure());
-        // The stages that go on wait for the new ones too from now on.
+        // The stages that go on wait for the new ones too from now on, and these for nobody else.
         follow(stages, flows, gone);
+        built.follow_new();
         for crossing in crossings {
             crossing.before.iter().for_each(|flow| flow.step_at(&crossing.seam));
         }
@@ -59,27 +62,40 @@ impl Control {
         let listen = || failure().is_some() || crossings.iter().all(|crossing| crossing.seam.is_attached(workers));
         self.wait(PATIENCE, "the new nodes to listen to those that go on", listen)?;
         failure().map_or(Ok(()), Err)?;
-        let boundaries = crossings.iter().map(|crossing| crossing.seam.choose());
-        let latest = boundaries.filter(|boundary| *boundary < Time::MAX).max().unwrap_or(0);
+        crossings.iter().for_each(|crossing| {
+            crossing.seam.choose();
+        });
         if copies.is_empty() {
             // They have nothing of before it.
-            new.iter().for_each(|flow| flow.gate.pass(latest));
+            let passed = crossings.iter().map(|crossing| crossing.seam.passed()).max().unwrap_or(0);
+            new.iter().for_each(|flow| flow.gate.pass(passed));
         }
         self.computing.iter().chain(copies).chain(new).for_each(|flow| flow.wake());
-        let crossed = || failure().is_some() || crossings.iter().all(|crossing| crossing.seam.is_crossed(workers));
-        if let Err(why) = self.wait(STANDSTILL, "the nodes that go on to pass the boundary", crossed) {
-            if self.shared.is_stopping() {
+        let waiting = || crossings.iter().filter(|crossing| !crossing.seam.is_crossed(workers));
+        // Where time is, since when, and whether a sink has held it up ever since.
+        let seen = Cell::new((0, Instant::now(), true));
+        let over = || {
+            let at =
+                waiting().flat_map(|crossing| &crossing.ends).fold(0u64, |sum, flow| sum.wrapping_add(flow.frontier()));
+            let held = waiting().flat_map(|crossing| &crossing.before).any(|flow| flow.is_held(workers));
+            let (last, since, held_so_far) = seen.get();
+            seen.set(if at == last { (at, since, held_so_far && held) } else { (at, Instant::now(), held) });
+            failure().is_some() || waiting().next().is_none() || since.elapsed() > STANDSTILL
+        };
+        // The end of patience is seen below.
+        let waited = self.wait(CROSSING, "the nodes that go on to pass the boundary", over);
+        if waiting().next().is_some() && failure().is_none() {
+            if let (Err(why), true) = (waited, self.shared.is_stopping()) {
                 return Err(Halt::Refused(why));
             }
-            let slow: Vec<_> = crossings.iter().filter(|crossing| !crossing.seam.is_crossed(workers)).collect();
-            if slow.iter().flat_map(|crossing| &crossing.before).any(|flow| flow.is_held(workers)) {
-                let names: Vec<String> = slow.iter().map(|crossing| crossing.name()).collect();
+            if seen.get().2 {
+                let names: Vec<String> = waiting().map(|crossing| crossing.name()).collect();
                 return Err(Halt::Refused(format!(
                     "{} waits for a sink that does not take its rows",
                     names.join(", ")
                 )));
             }
-            return Err(Halt::Standstill(slow.iter().map(|crossing| crossing.at).collect()));
+            return Err(Halt::Standstill(waiting().map(|crossing| crossing.at).collect()));
         }
         failure().map_or(Ok(()), Err)?;
         copies.iter().for_each(|flow| flow.end());
