@@ -1,4 +1,4 @@
-"""Live change beside inputs that have ended, and beside one at which time stands still."""
+"""Live change beside inputs that have ended, beside one at which time stands still, and of sinks that are apart in time."""
 
 import json
 import os
@@ -20,6 +20,13 @@ NODES = """\
   - {{ id: counted, kind: aggregate, from: old, by: [src_ip], window: 1h, max_groups: {groups}, features: [ {{ name: hits, expr: count(*) }} ] }}
   - {{ id: counted_file, kind: sink.jsonl, from: counted, path: data/counted.jsonl }}
   - {{ id: stored, kind: sink.parquet, from: {{ finals: counted.final }} }}
+"""
+
+# A second way of the same requests, some seconds behind the first.
+SLOW = """\
+  - {{ id: slow, kind: source.unix_socket, path: slow.socket, format: reqin_log, lateness: 4s }}
+  - {{ id: chosen, kind: filter, from: slow, where: "src_port > {port}" }}
+  - {{ id: slow_file, kind: sink.jsonl, from: chosen, path: data/slow.jsonl }}
 """
 
 
@@ -59,6 +66,33 @@ class Inputs(LiveCase):
         row = {"timestamp": time.time_ns(), "src_ip": "198.18.0.1", "src_port": port, "header_X-Request-Id": name}
         with connected(self.directory / SOCKETS[REQUEST]) as opened:
             opened.send(json.dumps(row).encode())
+
+    def test_sinks_of_different_lag_change_at_once(self):
+        """One is three seconds further than the other: both go over, and each row is there once."""
+        def version(at: int) -> str:
+            return pipeline(nodes=SLOW.format(port=at), window=f"{3 + at}s")
+
+        self.write("live.yaml", version(0))
+        self.begin()
+        wait_for("the third socket", (self.directory / "slow.socket").exists)
+        sent = [f"row-{nth}" for nth in range(120)]
+        with connected(self.directory / SOCKETS[REQUEST]) as fast, connected(self.directory / "slow.socket") as slow:
+            for nth, name in enumerate(sent):
+                row = {"timestamp": time.time_ns(), "src_ip": "198.18.0.1", "src_port": 40_000, "header_X-Request-Id": name}
+                fast.send(json.dumps(row).encode())
+                slow.send(json.dumps(row).encode())
+                if nth % 40 == 20:
+                    before = self.outcomes()
+                    self.put(version(1 + nth // 40))
+                due = time.monotonic() + 0.05
+                wait_for("the next row", lambda due=due: time.monotonic() > due, pause_s=0.005)
+                if nth % 40 == 39:
+                    message = self.applied(before)
+                    self.assertRegex(message, "^correlated, chosen, rows_file, late_file, slow_file rebuilt, from tick")
+        wait_for("the rows", lambda: len(self.rows()) == len(sent) == len(self.output("slow.jsonl")))
+        self.stop()
+        self.assert_same_rows([name for name, _ in self.rows()], sent)
+        self.assert_same_rows([row["header_x_request_id"] for row in self.output("slow.jsonl")], sent)
 
     def hellos(self, since: int) -> str:
         """Lines for the pipe, some of them each second."""
