@@ -67,6 +67,19 @@ class Inputs(LiveCase):
         with connected(self.directory / SOCKETS[REQUEST]) as opened:
             opened.send(json.dumps(row).encode())
 
+    def test_a_table_of_what_comes_before_the_spool(self):
+        """Its source goes on, and so does it: what was there stays, and what comes is added."""
+        self.write("live.yaml", pipeline(tables=", bad: requests.rejected"))
+        self.begin()
+        with connected(self.directory / SOCKETS[REQUEST]) as opened:
+            opened.send(b"no JSON")
+            lines = "SELECT line FROM bad"
+            wait_for("a line", lambda: len(sql(self.base, lines)) == 1)
+            self.change(pipeline(tables=", bad: requests.rejected", window="6s"))
+            self.assertEqual(len(sql(self.base, lines)), 1)
+            opened.send(b"no JSON either")
+            wait_for("another line", lambda: len(sql(self.base, lines)) == 2)
+
     def test_sinks_of_different_lag_change_at_once(self):
         """One is three seconds further than the other: both go over, and each row is there once."""
         def version(at: int) -> str:
