@@ -212,11 +212,10 @@ class LiveCase(Case):
 
     def oracle(self, sent: list[Sent], spooled: dict[str, set[str]], rules: Rules = RULES) -> dict[str, Result]:
         """The join of what was sent, is in the spool and was not late; in the order of sending."""
-        late = {stream: set(ids) for stream, ids in self.late().items()}
-        on_time = {
-            stream: [one.row for one in sent if one.stream == stream and one.id in spooled[stream] - late[stream]]
-            for stream in SOCKETS
-        }
+        on_time = {}
+        for stream, late in self.late().items():
+            ids = spooled[stream].difference(late)
+            on_time[stream] = [one.row for one in sent if one.stream == stream and one.id in ids]
         return correlate(on_time[HELLO], on_time[REQUEST], rules)
 
 

@@ -81,10 +81,11 @@ class Kill(LiveCase):
         self.assert_windows()
         for stream, ids in spooled.items():
             sent = [one for one in feeder.sent if one.stream == stream]
+            kept = set(ids)
             if interrupt == self.stop:
-                self.assertEqual([one for one in sent if one.id not in set(ids)], [])
+                self.assertEqual([one for one in sent if one.id not in kept], [])
             else:
-                self.assert_losses(sent, set(ids), interruptions)
+                self.assert_losses(sent, kept, interruptions)
 
     def await_parquet(self) -> None:
         """Waits until every row is in a file: idle sources let time pass."""
