@@ -13,6 +13,7 @@ use super::{Control, LOOK, NOTE, RUNNING, follow};
 use crate::batch::Time;
 use crate::catalog::Table;
 use crate::flow::{Flow, Gate};
+use crate::logged::{Kept, Logged};
 use crate::plan::diff::needs_restart;
 use crate::plan::{Identity, Part, Plan};
 use crate::reload::Outcome;
@@ -242,13 +243,17 @@ impl Control {
         self.shared.metrics.adopt(plan.nodes.iter().map(|node| (node.id.as_str(), node.kind.name)), &rebuilt);
     }
 
-    /// Lets go of logs that no source writes any more.
+    /// Lets go of logs that no source writes any more, and nobody reads.
     fn forget_logs(&mut self) {
-        let used: Vec<Arc<crate::logged::Logged>> = self
-            .receiving
-            .iter()
-            .filter_map(|flow| flow.writes.as_ref().map(|(logged, _)| Arc::clone(logged)))
-            .collect();
+        let mut used: Vec<Arc<Logged>> = Vec::new();
+        used.extend(
+            self.receiving.iter().filter_map(|flow| flow.writes.as_ref().map(|(logged, _)| Arc::clone(logged))),
+        );
+        for kept in self.computing.iter().flat_map(|flow| &flow.reads).flatten() {
+            if let Kept::Log(logged, _) = kept {
+                used.push(Arc::clone(logged));
+            }
+        }
         self.logs.retain(|_, logged| {
             let keep = used.iter().any(|used| Arc::ptr_eq(used, logged));
             if !keep {

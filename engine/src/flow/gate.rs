@@ -85,7 +85,7 @@ impl Gate {
         for [old, new] in &mut states {
             let ended = old.iter().chain(&*new).any(|state| state.ended);
             let decided = old.iter().chain(&*new).map(|state| state.closed).max().filter(|_| ended);
-            let from = decided.unwrap_or(boundary).max(boundary);
+            let from = decided.unwrap_or(boundary);
             last = last.max(from);
             old.iter_mut().for_each(|state| state.until = state.until.min(from));
             new.iter_mut().for_each(|state| state.from = from);

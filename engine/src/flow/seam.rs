@@ -75,10 +75,9 @@ impl Seam {
         state.readers[0] += 1;
     }
 
-    /// All rows that are not read across the seam are before this: the boundary, or the end of what has ended.
-    pub fn passed(&self) -> Time {
-        let state = lock(&self.0);
-        state.boundary.filter(|boundary| *boundary < Time::MAX).unwrap_or(state.latest.saturating_add(1))
+    /// The latest row that was given before readers listened.
+    pub fn latest(&self) -> Time {
+        lock(&self.0).latest
     }
 
     /// Whether all readers, on all of `workers` workers, listen.

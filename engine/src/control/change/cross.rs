@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::super::{Control, follow};
 use super::PATIENCE;
-use super::build::Built;
+use super::build::{Built, Crossing};
+use crate::batch::Time;
 use crate::flow::Flow;
 use crate::plan::Stages;
 
@@ -62,13 +63,15 @@ impl Control {
         let listen = || failure().is_some() || crossings.iter().all(|crossing| crossing.seam.is_attached(workers));
         self.wait(PATIENCE, "the new nodes to listen to those that go on", listen)?;
         failure().map_or(Ok(()), Err)?;
-        crossings.iter().for_each(|crossing| {
-            crossing.seam.choose();
-        });
-        if copies.is_empty() {
-            // They have nothing of before it.
-            let passed = crossings.iter().map(|crossing| crossing.seam.passed()).max().unwrap_or(0);
-            new.iter().for_each(|flow| flow.gate.pass(passed));
+        for Crossing { seam, .. } in crossings {
+            let boundary = seam.choose();
+            // Without copies they have nothing of before it.
+            for flow in new.iter().filter(|_| copies.is_empty()) {
+                match boundary {
+                    Time::MAX => flow.gate.ended_at(seam.latest()),
+                    _ => flow.gate.pass(boundary),
+                }
+            }
         }
         self.computing.iter().chain(copies).chain(new).for_each(|flow| flow.wake());
         let waiting = || crossings.iter().filter(|crossing| !crossing.seam.is_crossed(workers));

@@ -100,6 +100,7 @@ impl Control {
         if let Some(why) = failure {
             // It has ended by itself.
             let failed = |flow: &Arc<Flow>| flow.failure().is_some();
+            started.iter().filter(|(_, flow)| failed(flow)).for_each(|(_, flow)| flow.end());
             self.wait(PATIENCE, "a source to end", || {
                 started.iter().all(|(_, flow)| !failed(flow) || flow.has_ended(workers))
             })?;
@@ -111,6 +112,7 @@ impl Control {
         }
         for (name, flow) in started {
             flow.gate.unlock();
+            flow.wake();
             changed.push(format!("{name} started"));
         }
         Ok(())
