@@ -6,6 +6,9 @@ use std::sync::{Mutex, MutexGuard};
 use super::lock;
 use crate::batch::Time;
 
+/// How far sinks may be behind others and change over with them, in ms of event time: the old ones write until then.
+const APART: Time = 60_000;
+
 const SHUT: GateState = GateState { closed: 0, given: 0, ended: false, from: Time::MAX, until: Time::MAX };
 
 /// Which ticks the sinks of a dataflow write. Two dataflows share a boundary: one writes the ticks before it, the other
@@ -73,7 +76,8 @@ impl Gate {
 
     /// From the returned tick on the sinks behind the second of each pair write and those behind the first do not: the
     /// first tick that none of them has decided on. What has ended and its successors are a pair of their own, and change
-    /// over behind the last that was given there, which may be far in the future, such as the end of a window.
+    /// over behind the last that was given there, which may be far in the future, such as the end of a window; and so do
+    /// sinks that are more than a minute behind: where time stands still they would never get there.
     pub fn hand_over(pairs: &[[Vec<&Gate>; 2]]) -> Time {
         let mut states: Vec<[Vec<_>; 2]> = pairs
             .iter()
@@ -84,8 +88,9 @@ impl Gate {
         let mut last = boundary;
         for [old, new] in &mut states {
             let ended = old.iter().chain(&*new).any(|state| state.ended);
-            let decided = old.iter().chain(&*new).map(|state| state.closed).max().filter(|_| ended);
-            let from = decided.unwrap_or(boundary);
+            let decided = old.iter().chain(&*new).map(|state| state.closed).max().unwrap_or(0);
+            let alone = ended || boundary - decided > APART && !old.is_empty();
+            let from = if alone { decided } else { boundary };
             last = last.max(from);
             old.iter_mut().for_each(|state| state.until = state.until.min(from));
             new.iter_mut().for_each(|state| state.from = from);
@@ -134,6 +139,18 @@ mod tests {
         assert_eq!(Gate::hand_over(&pairs), 500);
         assert_eq!((live.decide(600), live_new.decide(600)), (0..500, 500..Time::MAX));
         assert_eq!(ended_new.decide(Time::MAX), 901..Time::MAX, "all before that was written");
+    }
+
+    #[test]
+    fn sinks_far_behind_the_others_change_over_where_they_are() {
+        let [still, still_new, live, live_new] = [Gate::open(), Gate::shut(), Gate::open(), Gate::shut()];
+        let (then, now) = (1_000, 1_000 + APART + 1);
+        still.decide(then);
+        live.decide(now);
+        let pairs = [[vec![&still], vec![&still_new]], [vec![&live], vec![&live_new]]];
+        assert_eq!(Gate::hand_over(&pairs), now);
+        assert_eq!((still.decide(then), still_new.decide(then)), (0..then, then..Time::MAX));
+        assert_eq!((live.decide(now), live_new.decide(now)), (0..now, now..Time::MAX));
     }
 
     #[test]
