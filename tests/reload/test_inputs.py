@@ -195,9 +195,11 @@ class Inputs(LiveCase):
             self.assertRegex(self.change(self.text(groups=1001)), "^again, counted, again_file, counted_file, stored rebuilt")
             pipe.write(self.hellos(since + 10 * SECOND))
             pipe.flush()
-            # What is not behind it is changed on its own.
+            # What is not behind it is changed on its own, and with it: nobody waits until the clock there is right.
             other = self.text(groups=1001).replace("window: 3s", "window: 6s")
             self.assertRegex(self.change(other), "^correlated, rows_file, late_file rebuilt")
+            both = self.text(groups=1002).replace("window: 3s", "window: 5s")
+            self.assertRegex(self.change(both), "^correlated, again, counted, rows_file, late_file, .* rebuilt")
             self.request("live", 40_001)
             wait_for("a row", lambda: dict(self.rows()).get("live") == (None, 0))
         wait_for("the end of the pipe", lambda: sum(self.counts()) == 2 * HELLOS)
