@@ -147,13 +147,18 @@ class Full(LiveCase):
         self.write("live.yaml", pipeline(sections=f"spool: {{ dir: disk/spool, segment_size: 1MiB, {options} }}"))
         self.begin()
 
+    def runs(self) -> bool:
+        """True; fails if the engine has ended by itself."""
+        self.assertIsNone(self.process.poll(), f"the engine has ended:\n{self.log.read_text()[-4000:]}")
+        return True
+
     def test_a_full_disk_holds_senders_back_and_loses_nothing(self):
         """Senders see a full queue until there is room; then everything comes out once."""
         ballast = self.disk / "ballast"
         ballast.write_bytes(bytes(DISK - 4 * MIB))
         self.start_with("when_full: block")
         with Feeder(large(23, LARGE_ROWS), self.directory, speed=1000) as feeder:
-            wait_for("a full queue", lambda: feeder.refused > 5)
+            wait_for("a full queue", lambda: self.runs() and feeder.refused > 5)
             before = len(feeder.sent)
             ballast.unlink()
             wait_for("all rows to be sent", lambda: not feeder.is_alive())
@@ -171,7 +176,7 @@ class Full(LiveCase):
         ballast.write_bytes(bytes(DISK - 4 * MIB))
         self.start_with("when_full: block")
         with Feeder(large(27, LARGE_ROWS), self.directory, speed=1000) as feeder:
-            wait_for("a full queue", lambda: feeder.refused > 5)
+            wait_for("a full queue", lambda: self.runs() and feeder.refused > 5)
             self.process.send_signal(signal.SIGTERM)
             self.assertEqual(self.process.wait(LIMIT_S), FAILED, self.log.read_text())
         self.assertRegex(self.log.read_text(), r"requests: the spool does not take what was received last: [1-9]\d* bytes are lost")
