@@ -92,10 +92,6 @@ pub(crate) fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T
     serde_json::from_slice(&text).map(Some).map_err(fault)
 }
 
-/// How often a note is tried again on a full disk, and after how long.
-const FULL_TRIES: usize = 10;
-const FULL_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
-
 /// Writes a note: durable, old or new.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), String> {
     let attempt = || -> std::io::Result<()> {
@@ -108,16 +104,7 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), String> 
         fs::rename(&temporary, path)?;
         File::open(dir)?.sync_all()
     };
-    let mut written = attempt();
-    for _ in 0..FULL_TRIES {
-        if !written.as_ref().is_err_and(|error| error.kind() == ErrorKind::StorageFull) {
-            break;
-        }
-        // A log on the same disk gives back what it could not write a whole record into.
-        std::thread::sleep(FULL_PAUSE);
-        written = attempt();
-    }
-    written.map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    attempt().map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
 #[cfg(test)]
