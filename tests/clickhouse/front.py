@@ -1,12 +1,12 @@
-"""ClickHouse's HTTP interface before chdb, ClickHouse's engine as a library. For tests; one query at a time.
+"""ClickHouse's HTTP interface before chdb, ClickHouse's engine as a library. For tests.
 
-    python tests/clickhouse/front.py --data DIRECTORY [--port 8123]
+    python tests/clickhouse/front.py --data DIRECTORY [--port 8123] [--queries 4]
 
 It answers as the server does (https://clickhouse.com/docs/interfaces/http): the query in `query`, in the body, or begun
 in the one and ended in the other; `database`, `default_format`, settings and `param_…` in the URL; LZ4 blocks
 (`decompress=1`) and LZ4 frames (`Accept-Encoding`); credentials in headers, URL or Basic; exceptions with their code in
 a header and a status by that code; X-ClickHouse headers. What differs: no sessions, no quotas, no users but one, bodies
-are read to their end before the query starts, and checksums of LZ4 blocks are not verified.
+are read to their end before the query starts, checksums of LZ4 blocks are not verified, and a query above --queries waits.
 
 What was inserted is on disk: a front that was killed can be started again with the same directory.
 """
@@ -14,11 +14,11 @@ What was inserted is on disk: a front that was killed can be started again with 
 import argparse
 import base64
 import json
+import queue
 import re
 import struct
 import sys
 import tempfile
-import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -55,46 +55,52 @@ class Fault(Exception):
 
 
 class Engine:
-    """The one session, one query at a time."""
+    """Sessions of one engine: each has settings and a current database of its own, and one query at a time."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, queries: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.session = Session(str(directory))
-        self.lock = threading.Lock()
+        self.free: queue.LifoQueue[Session] = queue.LifoQueue()
+        for _ in range(queries):
+            self.free.put(Session(str(directory)))
         self.version = self.query("SELECT version()", "TabSeparatedRaw")[0].decode().strip()
 
     def query(self, sql: str, output: str, *, database: str = "", settings: dict | None = None,
               parameters: dict | None = None) -> tuple[bytes, dict]:
         """The answer, and how much was read and written."""
         settings = settings or {}
-        with self.lock:
-            applied = []
+        session = self.free.get()
+        applied = []
+        try:
+            if database:
+                execute(session, f"USE {identifier(database)}")
+            for name, value in settings.items():
+                if not re.fullmatch(r"\w+", name):
+                    raise Fault(f"Code: 115. DB::Exception: Unknown setting '{name}'. (UNKNOWN_SETTING)")
+                execute(session, f"SET {name} = {literal(value)}")
+                applied.append(name)
+            answer = execute(session, sql, output, parameters)
+        finally:
             try:
-                if database:
-                    self._run(f"USE {identifier(database)}")
-                for name, value in settings.items():
-                    if not re.fullmatch(r"\w+", name):
-                        raise Fault(f"Code: 115. DB::Exception: Unknown setting '{name}'. (UNKNOWN_SETTING)")
-                    self._run(f"SET {name} = {literal(value)}")
-                    applied.append(name)
-                answer = self._run(sql, output, parameters)
-            finally:
                 for name in applied:
-                    self._run(f"SET {name} = DEFAULT")
+                    execute(session, f"SET {name} = DEFAULT")
                 if database:
-                    self._run("USE default")
+                    execute(session, "USE default")
+            finally:
+                self.free.put(session)
         written = {"read_rows": answer.storage_rows_read(), "read_bytes": answer.storage_bytes_read(),
                    "written_rows": answer.rows_written(), "written_bytes": answer.bytes_written(),
                    "elapsed_ns": int(answer.elapsed() * 1e9)}
         return answer.bytes(), {name: str(value) for name, value in written.items()}
 
-    def _run(self, sql: str, output: str = "Null", parameters: dict | None = None):
-        try:
-            return self.session.query(sql, output, params=parameters or {})
-        except Exception as error:  # chdb raises several kinds, all with ClickHouse's text
-            text = str(error)
-            found = re.search(r"Code: \d+\. ", text)
-            raise Fault(text[found.start():] if found else f"Code: 1001. DB::Exception: {text} (STD_EXCEPTION)") from None
+
+def execute(session: Session, sql: str, output: str = "Null", parameters: dict | None = None):
+    """What chdb answers."""
+    try:
+        return session.query(sql, output, params=parameters or {})
+    except Exception as error:  # chdb raises several kinds, all with ClickHouse's text
+        text = str(error)
+        found = re.search(r"Code: \d+\. ", text)
+        raise Fault(text[found.start():] if found else f"Code: 1001. DB::Exception: {text} (STD_EXCEPTION)") from None
 
 
 def identifier(name: str) -> str:
@@ -249,10 +255,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--port", type=int, default=0)
+    arguments.add_argument("--queries", type=int, default=4, help="how many at a time")
     arguments.add_argument("--user", default="default")
     arguments.add_argument("--password", default="")
     given = arguments.parse_args()
-    Handler.engine, Handler.user, Handler.password = Engine(given.data), given.user, given.password
+    Handler.engine, Handler.user, Handler.password = Engine(given.data, given.queries), given.user, given.password
     server = ThreadingHTTPServer(("127.0.0.1", given.port), Handler)
     server.daemon_threads = True
     print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)

@@ -17,8 +17,9 @@ from tests.traffic import FORMATS, HELLO, REQUEST, Event
 
 MIB = 1 << 20
 DISK = 80 * MIB
-# More than the engine gathers in memory while it waits: 64 chunks of 64 KiB, and 32 MiB that are queued for the log.
-LARGE_ROWS = 6_500
+# Twice what the engine gathers in memory while it waits (64 chunks of 64 KiB, and 32 MiB that are queued for the log): on a slow
+# machine segments are given back while rows still come.
+LARGE_ROWS = 10_000
 
 # Two sinks of the same rows, of which one is on the small disk.
 BESIDE = f"""\
@@ -147,10 +148,15 @@ class Full(LiveCase):
         self.write("live.yaml", pipeline(sections=f"spool: {{ dir: disk/spool, segment_size: 1MiB, {options} }}"))
         self.begin()
 
-    def runs(self) -> bool:
-        """True; fails if the engine has ended by itself."""
-        self.assertIsNone(self.process.poll(), f"the engine has ended:\n{self.log.read_text()[-4000:]}")
-        return True
+    def await_full(self, feeder: Feeder) -> None:
+        """Until senders are refused; says what there is if they are not, or the engine has ended."""
+        try:
+            wait_for("a full queue", lambda: feeder.refused > 5 or self.process.poll() is not None)
+            self.assertIsNone(self.process.poll(), "the engine has ended")
+        except (AssertionError, TimeoutError) as fault:
+            files = {str(path.relative_to(self.disk)): path.stat().st_size for path in self.disk.rglob("*") if path.is_file()}
+            raise AssertionError(f"{fault}: sent {len(feeder.sent)}, refused {feeder.refused}, sends {feeder.is_alive()}, "
+                                 f"disk {shutil.disk_usage(self.disk)}, {files}, log:\n{self.log.read_text()[-4000:]}") from fault
 
     def test_a_full_disk_holds_senders_back_and_loses_nothing(self):
         """Senders see a full queue until there is room; then everything comes out once."""
@@ -158,7 +164,7 @@ class Full(LiveCase):
         ballast.write_bytes(bytes(DISK - 4 * MIB))
         self.start_with("when_full: block")
         with Feeder(large(23, LARGE_ROWS), self.directory, speed=1000) as feeder:
-            wait_for("a full queue", lambda: self.runs() and feeder.refused > 5)
+            self.await_full(feeder)
             before = len(feeder.sent)
             ballast.unlink()
             wait_for("all rows to be sent", lambda: not feeder.is_alive())
@@ -176,7 +182,7 @@ class Full(LiveCase):
         ballast.write_bytes(bytes(DISK - 4 * MIB))
         self.start_with("when_full: block")
         with Feeder(large(27, LARGE_ROWS), self.directory, speed=1000) as feeder:
-            wait_for("a full queue", lambda: self.runs() and feeder.refused > 5)
+            self.await_full(feeder)
             self.process.send_signal(signal.SIGTERM)
             self.assertEqual(self.process.wait(LIMIT_S), FAILED, self.log.read_text())
         self.assertRegex(self.log.read_text(), r"requests: the spool does not take what was received last: [1-9]\d* bytes are lost")
@@ -257,5 +263,5 @@ class Full(LiveCase):
 def large(seed: int, count: int) -> list[Event]:
     """Requests of 8 KiB that do not compress well."""
     rng = random.Random(seed)
-    requests = [event for event in traffic(seed, seconds=40).events() if event.stream == REQUEST][:count]
+    requests = [event for event in traffic(seed, seconds=60).events() if event.stream == REQUEST][:count]
     return [replace(event, fields=event.fields | {"query": rng.randbytes(4096).hex()}) for event in requests]

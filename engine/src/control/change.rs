@@ -170,7 +170,7 @@ impl Control {
         let ready = || copies.iter().chain(new).all(is_built) && (copies.is_empty() || new.iter().all(near));
         self.wait(Duration::MAX, "the new nodes to catch up", || failure().is_some() || ready())?;
         failure().map_or(Ok(()), Err)?;
-        if !built.crossings.is_empty() {
+        if !built.handovers.is_empty() {
             self.cross(stages, built, gone)?;
         }
         self.wait(Duration::MAX, "the new nodes to catch up", || failure().is_some() || new.iter().all(near))?;

@@ -25,6 +25,16 @@ impl Stages {
         }
         found
     }
+
+    /// These stages, all before them, and all that read any of those.
+    pub(crate) fn around(&self, at: &[usize]) -> Vec<usize> {
+        let mut found = vec![false; self.parts.len()];
+        at.iter().flat_map(|at| self.before(*at)).for_each(|at| found[at] = true);
+        for at in 0..found.len() {
+            found[at] |= self.upstream[at].iter().any(|from| found[*from]);
+        }
+        (0..found.len()).filter(|at| found[*at]).collect()
+    }
 }
 
 impl Plan {
@@ -123,5 +133,22 @@ impl Part {
     /// Whether a port is one of this part's.
     fn gives(&self, port: (usize, usize)) -> bool {
         self.nodes.contains(&port.0) || self.reads.iter().any(|log| log.ports.contains(&port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_around_a_stage_is_before_it_or_reads_any_of_that() {
+        // Two logs; a join of both, a filter of the second; a sink of each.
+        let upstream = vec![vec![], vec![], vec![0, 1], vec![1], vec![2], vec![3], vec![0]];
+        let stages = Stages { parts: vec![Part::default(); upstream.len()], upstream };
+        assert_eq!(stages.around(&[]), Vec::<usize>::new());
+        assert_eq!(stages.around(&[3]), [1, 2, 3, 4, 5], "the sink of the first log alone stays");
+        assert_eq!(stages.around(&[6]), [0, 2, 4, 6]);
+        assert_eq!(stages.around(&[5]), stages.around(&[3]), "as it goes over to what it reads");
+        assert_eq!(stages.around(&[4]), [0, 1, 2, 3, 4, 5, 6]);
     }
 }

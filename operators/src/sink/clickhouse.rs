@@ -8,6 +8,7 @@ mod filter;
 mod handed;
 mod history;
 mod letters;
+mod part;
 mod queue;
 mod refusal;
 mod sender;

@@ -119,8 +119,13 @@ where
                     work = None;
                 }
             }
-            if work.is_none() && flow.lets_go() {
-                held = None;
+            if work.is_none() && held.is_some() {
+                if flow.lets_go() {
+                    held = None;
+                } else {
+                    // Nothing else wakes it once its input has ended.
+                    activator.activate_after(PATIENCE);
+                }
             }
         }
     })

@@ -30,12 +30,12 @@ impl Next<'_> {
         let mut past = false;
         for at in (0..stages.parts.len()).rev().filter(|at| kept[*at].is_none()) {
             let part = &stages.parts[at];
-            let crossing = part.taps.iter().zip(&stages.upstream[at]).filter(|(_, from)| kept[**from].is_some());
+            let handover = part.taps.iter().zip(&stages.upstream[at]).filter(|(_, from)| kept[**from].is_some());
             let relation = |&(node, port): &(usize, usize)| plan.nodes[node].outputs[port].class != EdgeClass::Stream;
             past |= !part.tables.is_empty()
                 || part.nodes.iter().any(|node| plan.nodes[*node].node.needs_from(SOME) < SOME)
-                || crossing.clone().any(|(port, _)| relation(port));
-            crossing.for_each(|(_, from)| before[*from] = true);
+                || handover.clone().any(|(port, _)| relation(port));
+            handover.for_each(|(_, from)| before[*from] = true);
         }
         if !past {
             before.fill(false);
@@ -60,11 +60,11 @@ pub(super) struct Built {
     /// Those that are new.
     pub new: Vec<Arc<Flow>>,
     pub copies: Vec<Arc<Flow>>,
-    pub crossings: Vec<Crossing>,
+    pub handovers: Vec<Handover>,
 }
 
 /// Where new stages go over to one that goes on.
-pub(super) struct Crossing {
+pub(super) struct Handover {
     /// Its number among the stages.
     pub at: usize,
     pub seam: Arc<Seam>,
@@ -83,7 +83,7 @@ impl Built {
     }
 }
 
-impl Crossing {
+impl Handover {
     /// The stage that goes on: the ids of its nodes, or that of the source whose log it reads.
     pub fn name(&self) -> String {
         let Some(flow) = self.ends.first() else { return String::new() };
@@ -139,11 +139,11 @@ impl Control {
                 }
             }
         }
-        built.crossings = seams
+        built.handovers = seams
             .into_iter()
             .map(|(at, seam)| {
                 let both = |at: usize| kept[at].iter().chain(&copies[at]).cloned();
-                Crossing {
+                Handover {
                     at,
                     seam,
                     ends: both(at).collect(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{Control, follow};
 use super::PATIENCE;
-use super::build::{Built, Crossing};
+use super::build::{Built, Handover};
 use crate::batch::Time;
 use crate::flow::Flow;
 use crate::plan::Stages;
@@ -33,37 +33,30 @@ impl From<String> for Halt {
 
 /// Those that are to be made again because nobody can go over to the stages `at`: these, those before them, and all behind.
 pub(super) fn let_go(stages: &Stages, kept: &mut [Option<Arc<Flow>>], at: &[usize]) {
-    let mut standing = vec![false; kept.len()];
-    at.iter().flat_map(|at| stages.before(*at)).for_each(|at| standing[at] = true);
-    for at in 0..kept.len() {
-        standing[at] |= stages.upstream[at].iter().any(|from| standing[*from]);
-        if standing[at] {
-            kept[at] = None;
-        }
-    }
+    stages.around(at).into_iter().for_each(|at| kept[at] = None);
 }
 
 impl Control {
     /// Has the new stages go over from the copies to the stages that go on, and ends the copies.
     pub(super) fn cross(&mut self, stages: &Stages, built: &Built, gone: &[Arc<Flow>]) -> Result<(), Halt> {
-        let Built { flows, new, copies, crossings } = built;
+        let Built { flows, new, copies, handovers } = built;
         let workers = self.workers;
         let failure = || new.iter().chain(copies).find_map(|flow| flow.failure());
         // The stages that go on wait for the new ones too from now on, and these for nobody else.
         follow(stages, flows, gone);
         built.follow_new();
-        for crossing in crossings {
-            crossing.before.iter().for_each(|flow| flow.step_at(&crossing.seam));
+        for handover in handovers {
+            handover.before.iter().for_each(|flow| flow.step_at(&handover.seam));
         }
         self.computing.iter().chain(copies).for_each(|flow| flow.wake());
-        let have_steps = || failure().is_some() || crossings.iter().all(|crossing| crossing.seam.has_steps());
+        let have_steps = || failure().is_some() || handovers.iter().all(|handover| handover.seam.has_steps());
         self.wait(PATIENCE, "the nodes to say how far they are", have_steps)?;
-        crossings.iter().for_each(|crossing| crossing.seam.attach());
+        handovers.iter().for_each(|handover| handover.seam.attach());
         new.iter().for_each(|flow| flow.wake());
-        let listen = || failure().is_some() || crossings.iter().all(|crossing| crossing.seam.is_attached(workers));
+        let listen = || failure().is_some() || handovers.iter().all(|handover| handover.seam.is_attached(workers));
         self.wait(PATIENCE, "the new nodes to listen to those that go on", listen)?;
         failure().map_or(Ok(()), Err)?;
-        for Crossing { seam, .. } in crossings {
+        for Handover { seam, .. } in handovers {
             let boundary = seam.choose();
             // Without copies they have nothing of before it.
             for flow in new.iter().filter(|_| copies.is_empty()) {
@@ -74,13 +67,13 @@ impl Control {
             }
         }
         self.computing.iter().chain(copies).chain(new).for_each(|flow| flow.wake());
-        let waiting = || crossings.iter().filter(|crossing| !crossing.seam.is_crossed(workers));
+        let waiting = || handovers.iter().filter(|handover| !handover.seam.is_crossed(workers));
         // Where time is, since when, and whether a sink has held it up ever since.
         let seen = Cell::new((0, Instant::now(), true));
         let over = || {
             let at =
-                waiting().flat_map(|crossing| &crossing.ends).fold(0u64, |sum, flow| sum.wrapping_add(flow.frontier()));
-            let held = waiting().flat_map(|crossing| &crossing.before).any(|flow| flow.is_held(workers));
+                waiting().flat_map(|handover| &handover.ends).fold(0u64, |sum, flow| sum.wrapping_add(flow.frontier()));
+            let held = waiting().flat_map(|handover| &handover.before).any(|flow| flow.is_held(workers));
             let (last, since, held_so_far) = seen.get();
             seen.set(if at == last { (at, since, held_so_far && held) } else { (at, Instant::now(), held) });
             failure().is_some() || waiting().next().is_none() || since.elapsed() > STANDSTILL
@@ -92,13 +85,13 @@ impl Control {
                 return Err(Halt::Refused(why));
             }
             if seen.get().2 {
-                let names: Vec<String> = waiting().map(|crossing| crossing.name()).collect();
+                let names: Vec<String> = waiting().map(|handover| handover.name()).collect();
                 return Err(Halt::Refused(format!(
                     "{} waits for a sink that does not take its rows",
                     names.join(", ")
                 )));
             }
-            return Err(Halt::Standstill(waiting().map(|crossing| crossing.at).collect()));
+            return Err(Halt::Standstill(waiting().map(|handover| handover.at).collect()));
         }
         failure().map_or(Ok(()), Err)?;
         copies.iter().for_each(|flow| flow.end());

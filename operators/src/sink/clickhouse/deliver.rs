@@ -10,8 +10,9 @@ use engine::text::printable;
 use migrations::server::ServerError;
 use migrations::sql::identifier;
 
-use super::encode::{Layout, Part};
+use super::encode::Layout;
 use super::letters::{self, Letters};
+use super::part::Part;
 use super::refusal::{is_of_access, is_of_rows};
 use super::sender::{FIRST_PAUSE, Shared, Target, check, rest};
 use super::splits::Splits;
@@ -60,16 +61,15 @@ impl Courier {
     /// If what was split before is not known.
     pub async fn deliver(&self, part: &Part) -> Result<bool, String> {
         let mut smooth = true;
-        let mut decoded = None;
         let (mut splits, mut taken) = (self.splits.count(&part.token)?, 0);
         let mut open = VecDeque::new();
-        open.push_back(0..part.rows);
+        open.push_back(0..part.rows());
         while let Some(rows) = open.pop_front() {
             let outcome = if self.splits.has(&part.token, &rows)? {
                 Outcome::Split
             } else {
                 let may_split = splits < if taken == 0 { MOST_IN_VAIN } else { MOST_SPLITS };
-                let piece = if rows.len() == part.rows { None } else { Some(self.piece(part, &mut decoded, &rows)?) };
+                let piece = if rows.len() == part.rows() { None } else { Some(self.piece(part, &rows)?) };
                 let outcome = self.send(part, &rows, piece.as_ref().unwrap_or(part), may_split, &mut smooth).await;
                 splits += usize::from(matches!(outcome, Outcome::Split));
                 outcome
@@ -93,18 +93,8 @@ impl Courier {
         Ok(smooth)
     }
 
-    fn piece(
-        &self,
-        part: &Part,
-        decoded: &mut Option<arrow::array::RecordBatch>,
-        rows: &Range<usize>,
-    ) -> Result<Part, String> {
-        let fault = |error| format!("rows of {} cannot be encoded: {error}", self.target.name);
-        let all = match decoded {
-            Some(all) => all,
-            none => none.insert(part.decoded().map_err(fault)?),
-        };
-        part.piece(all, rows).map_err(fault)
+    fn piece(&self, part: &Part, rows: &Range<usize>) -> Result<Part, String> {
+        part.piece(rows).map_err(|error| format!("rows of {} cannot be encoded: {error}", self.target.name))
     }
 
     /// Sends rows of an insert until something has become of them.
@@ -121,25 +111,26 @@ impl Courier {
         loop {
             let error = match insert(&self.target, piece).await {
                 Ok(()) => {
-                    NodeMetrics::add(&self.metrics.bytes, piece.body.len());
-                    NodeMetrics::add(&self.metrics.counter("sent_rows"), piece.rows);
+                    NodeMetrics::add(&self.metrics.bytes, piece.bytes());
+                    NodeMetrics::add(&self.metrics.counter("sent_rows"), piece.rows());
                     return Outcome::Taken;
                 }
                 Err(error) => error,
             };
             *smooth = false;
-            let error = if is_of_rows(&error) && rows.len() == part.rows { self.of_table(error).await } else { error };
+            let error =
+                if is_of_rows(&error) && rows.len() == part.rows() { self.of_table(error).await } else { error };
             if !is_of_rows(&error) {
                 let advice =
                     if is_of_access(&error) { " (rows wait in the spool until the server allows it)" } else { "" };
-                trouble.say(piece.rows, error.code, &format!("{}{advice}", error.message));
-            } else if may_split && piece.rows > 1 && !self.letters.path(&piece.token).exists() {
+                trouble.say(piece.rows(), error.code, &format!("{}{advice}", error.message));
+            } else if may_split && piece.rows() > 1 && !self.letters.path(&piece.token).exists() {
                 match self.splits.note(&part.token, rows) {
                     Ok(()) => {
                         self.metrics.counter("splits").fetch_add(1, Relaxed);
                         return Outcome::Split;
                     }
-                    Err(message) => trouble.say(piece.rows, None, &message),
+                    Err(message) => trouble.say(piece.rows(), None, &message),
                 }
             } else {
                 // Rows that were put away as a whole before a crash stay one letter.
@@ -147,7 +138,7 @@ impl Courier {
                     Ok(()) => return Outcome::Buried,
                     Err(message) => {
                         let message = format!("{message}; rows that the server refuses are held: {}", error.message);
-                        trouble.say(piece.rows, error.code, &message);
+                        trouble.say(piece.rows(), error.code, &message);
                     }
                 }
             }
@@ -172,11 +163,11 @@ impl Courier {
         let settings = settings(&piece.token, false);
         let reason =
             letters::reason(&error.message, &target.address, &statement(target, &target.layout), &settings, &path);
-        let more = self.letters.put(&piece.token, &piece.body, &reason)?;
+        let more = self.letters.put(&piece.token, &piece.to_vec(), &reason)?;
         // All tables of the node together.
         self.metrics.gauge("dead_letter_bytes").fetch_add(more, Relaxed);
-        NodeMetrics::add(&self.metrics.counter("dead_letter_rows"), piece.rows);
-        tracing::error!(table = target.name, rows = piece.rows, file = %path.display(), "refused: {}", printable(&error.message));
+        NodeMetrics::add(&self.metrics.counter("dead_letter_rows"), piece.rows());
+        tracing::error!(table = target.name, rows = piece.rows(), file = %path.display(), "refused: {}", printable(&error.message));
         Ok(())
     }
 }
@@ -221,8 +212,8 @@ async fn insert(target: &Target, part: &Part) -> Result<(), ServerError> {
         }
     }
     let attempt = async {
-        for from in (0..part.body.len()).step_by(CHUNK) {
-            insert.send(part.body.slice(from..part.body.len().min(from + CHUNK))).await?;
+        for chunk in part.chunks(CHUNK) {
+            insert.send(chunk).await?;
         }
         insert.end().await
     };

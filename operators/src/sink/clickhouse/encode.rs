@@ -1,27 +1,21 @@
 //! From the rows of a cut to the bodies of inserts: sorted, in parts, as Arrow streams, each with its name.
 
-use std::io::Cursor;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array};
 use arrow::compute::{SortColumn, concat, concat_batches, interleave_record_batch, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use engine::batch::{EdgeType, Time};
-use sha2::{Digest, Sha256};
 
 use super::columns::{Column, Kind};
+use super::part::{Part, tidy};
 
 /// 2286-11-20: what DateTime64 can hold, in ms.
 pub(super) const LATEST: Time = 9_999_999_999_999;
-
-/// Bytes of an Arrow stream besides its columns, more or less.
-const HEAD: usize = 16 * 1024;
 
 /// The column with the message time of a stream's rows, by which it is known which of them are confirmed. A table may be
 /// without it, if it is not read back.
@@ -43,15 +37,6 @@ pub(super) struct Layout {
     /// Columns of text that the table has as IPv6. They are sent as 16 bytes: ClickHouse takes a text of 16 characters, such
     /// as 2001:db8:100::24, for the address's bytes.
     addresses: Vec<usize>,
-}
-
-/// One insert.
-pub(super) struct Part {
-    /// What the server recognises it by.
-    pub token: String,
-    /// An Arrow stream.
-    pub body: Bytes,
-    pub rows: usize,
 }
 
 /// The inserts of a cut.
@@ -133,11 +118,11 @@ impl Layout {
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 
-    /// All rows in their order, each copied once.
+    /// All rows in their order, each copied once at most.
     fn sorted(&self, batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
         // Changes are kept in the order in which they were made: of the same tick a retraction is before what takes its place.
         if self.is_ordered() || self.order.is_empty() {
-            return concat_batches(&self.schema, batches);
+            return tidy(concat_batches(&self.schema, batches)?);
         }
         let key = |at: &usize| {
             let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(*at).as_ref()).collect();
@@ -146,7 +131,7 @@ impl Layout {
         let keys = self.order.iter().map(key).collect::<Result<Vec<_>, ArrowError>>()?;
         let order = lexsort_to_indices(&keys, None)?;
         if order.values().is_sorted() {
-            return concat_batches(&self.schema, batches);
+            return tidy(concat_batches(&self.schema, batches)?);
         }
         let places: Vec<(usize, usize)> = batches
             .iter()
@@ -177,34 +162,10 @@ impl Layout {
         let mut list = Vec::new();
         for (nth, from) in (0..rows.num_rows()).step_by(step).enumerate() {
             let part = rows.slice(from, step.min(rows.num_rows() - from));
-            let body = stream(&part, part.num_rows() * (per_row + per_row / 16) + HEAD)?;
-            let digest = Sha256::digest(&body);
-            let hash: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-            list.push(Part { token: format!("{name}-{first}-{nth}-{hash}"), body, rows: part.num_rows() });
+            list.push(Part::new(&format!("{name}-{first}-{nth}"), part)?);
         }
         Ok(Parts { list, bad_addresses })
     }
-}
-
-impl Part {
-    /// The rows of the body, which may be taken apart.
-    pub fn decoded(&self) -> Result<RecordBatch, ArrowError> {
-        let mut reader = StreamReader::try_new(Cursor::new(&self.body), None)?;
-        reader.next().ok_or_else(|| ArrowError::IpcError("an insert without rows".to_owned()))?
-    }
-
-    /// Some of the rows, as an insert of its own: its name says which, and of which insert, and so what it holds.
-    pub fn piece(&self, decoded: &RecordBatch, rows: &Range<usize>) -> Result<Self, ArrowError> {
-        let body = stream(&decoded.slice(rows.start, rows.len()), HEAD)?;
-        Ok(Self { token: format!("{}.{}-{}", self.token, rows.start, rows.end), body, rows: rows.len() })
-    }
-}
-
-/// An Arrow stream of these rows, of about `room` bytes.
-fn stream(rows: &RecordBatch, room: usize) -> Result<Bytes, ArrowError> {
-    let mut writer = StreamWriter::try_new(Vec::with_capacity(room), &rows.schema())?;
-    writer.write(rows)?;
-    Ok(writer.into_inner()?.into())
 }
 
 /// An address as IPv6; IPv4 as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2).
@@ -240,7 +201,7 @@ mod tests {
             let rows = |rows: &RecordBatch| layout.complete(first, 1, rows.clone()).expect("completes");
             let batches: Vec<RecordBatch> = batches.iter().map(rows).collect();
             let parts = layout.parts("s.t", first, &batches, (most, 1 << 20)).expect("encodes").list;
-            assert_eq!(parts.iter().map(|part| part.rows).sum::<usize>(), 4);
+            assert_eq!(parts.iter().map(Part::rows).sum::<usize>(), 4);
             parts.into_iter().map(|part| part.token).collect::<Vec<_>>()
         };
         let one = tokens(5, &[rows(&[1, 2], &schema), rows(&[3, 4], &schema)], 100);
@@ -248,19 +209,6 @@ mod tests {
         assert_ne!(one, tokens(6, &[rows(&[1, 2, 3, 4], &schema)], 100));
         assert_ne!(one, tokens(5, &[rows(&[1, 2, 3, 5], &schema)], 100));
         assert_eq!(tokens(5, &[rows(&[1, 2, 3, 4], &schema)], 3).len(), 2);
-    }
-
-    #[test]
-    fn a_piece_of_an_insert_is_named_by_the_insert_and_holds_those_rows() {
-        let schema = stream_schema([Field::new("src_ip", DataType::Utf8, true)]);
-        let layout = Layout::new(&EdgeType::stream(Arc::clone(&schema)), vec![0, 1], false);
-        let batch = layout.complete(5, 1, rows(&[1, 2, 3, 4], &schema)).expect("completes");
-        let whole = layout.parts("s.t", 5, &[batch], (10, 1 << 20)).expect("encodes").list.remove(0);
-        let decoded = whole.decoded().expect("decodes");
-        let piece = whole.piece(&decoded, &(1..3)).expect("encodes");
-        assert_eq!((piece.token, piece.rows), (format!("{}.1-3", whole.token), 2));
-        let piece = whole.piece(&decoded, &(1..3)).expect("encodes").decoded().expect("decodes");
-        assert_eq!(piece, decoded.slice(1, 2));
     }
 
     #[test]

@@ -22,9 +22,10 @@ use tokio::task::JoinSet;
 
 use super::columns::{self, Column};
 use super::deliver::{self, Courier};
-use super::encode::{Layout, Part, Parts, TICK, UPDATED_AT};
+use super::encode::{Layout, Parts, TICK, UPDATED_AT};
 use super::history::Stored;
 use super::letters::Letters;
+use super::part::Part;
 use super::refusal::is_of_access;
 use super::splits::Splits;
 
