@@ -149,6 +149,8 @@ class Gate:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url, self.process = f"http://127.0.0.1:{self.port}", None
+        # When the engine tried it for the first time: its pauses grow while nobody is there.
+        self.tried = multiprocessing.Value("d", 0)
 
     def open(self) -> None:
         """From now on the server is there."""
@@ -162,6 +164,7 @@ class Gate:
         import threading
         while True:
             client, _ = listener.accept()
+            self.tried.value = self.tried.value or time.monotonic()
             server = socket.create_connection(("127.0.0.1", int(self.target[1])))
             for one, other in ((client, server), (server, client)):
                 threading.Thread(target=pump, args=(one, other), daemon=True).start()
@@ -215,7 +218,7 @@ def measure(engine: Engine, gate: Gate, given: argparse.Namespace, rows: int) ->
             next_note += EVERY_S
             note()
         time.sleep(0.1)
-    drained = time.monotonic() - back
+    drained, pause = time.monotonic() - back, gate.tried.value - back
     last = note()
     done.set()
     full = [sample for sample in samples if sample["rows"] > rows / 10]
@@ -224,7 +227,8 @@ def measure(engine: Engine, gate: Gate, given: argparse.Namespace, rows: int) ->
     memory = [sample["rss_mb"] for sample in full]
     print(json.dumps({
         "rows": rows, "filled_s": round(filled, 1), "fill_rows_per_s": round(rows / filled), "drained_s": round(drained, 1),
-        "drain_rows_per_s": round(rows / drained), "drain_over_fill": round(filled / drained, 2),
+        "drain_rows_per_s": round(rows / drained), "drain_over_fill": round(filled / drained, 2), "pause_s": round(pause, 1),
+        "drain_over_fill_after_pause": round(filled / (drained - pause), 2),
         "drain_cpu_s": round(last["cpu_s"] - samples[-1]["cpu_s"], 1), "rss_mb_while_away": [min(memory), max(memory)],
         "rss_mb_after": last["rss_mb"], "spool_bytes_per_row": round(per_row, 1), "spool_off_linear": round(off, 3),
         "hour_at_20k_gb": round(72e6 * per_row / 1e9, 1), "spool_left_mb": round(last["spool_bytes"] / 1e6, 1)}), flush=True)

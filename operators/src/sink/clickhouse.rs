@@ -73,13 +73,14 @@ pub struct ClickHouseOptions {
     #[serde(default)]
     password: Option<String>,
     /// How much event time goes into a batch, from multiples of this to the next. Of a pipeline with a spool, batches that wait
-    /// for the server go together, up to `max_rows`. Default: 1s.
+    /// for the server go together, up to `max_rows` and `max_bytes`. Default: 1s.
     #[serde(default = "second", deserialize_with = "engine::spec::humantime_duration::deserialize")]
     #[schemars(with = "String")]
     every: Duration,
     /// Rows after which a batch ends earlier, at the next closed tick; also the most rows of an insert. About twice as
-    /// many, at least 65,536, are in memory while the server is away. Default: 100000.
-    #[serde(default = "hundred_thousand")]
+    /// many, at least 65,536, but not more than about twice `max_bytes`, are in memory while the server is away.
+    /// Default: 200000.
+    #[serde(default = "two_hundred_thousand")]
     max_rows: usize,
     /// The most bytes of an insert, before compression. Default: 134217728 (128 MiB).
     #[serde(default = "hundred_twenty_eight_mib")]
@@ -122,8 +123,8 @@ fn mabase() -> String {
 fn second() -> Duration {
     Duration::from_secs(1)
 }
-fn hundred_thousand() -> usize {
-    100_000
+fn two_hundred_thousand() -> usize {
+    200_000
 }
 fn hundred_twenty_eight_mib() -> usize {
     128 << 20

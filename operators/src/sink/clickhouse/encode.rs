@@ -12,7 +12,7 @@ use bytes::Bytes;
 use engine::batch::{EdgeType, Time};
 
 use super::columns::{Column, Kind};
-use super::part::{Part, tidy};
+use super::part::{Part, bytes, tidy};
 
 /// 2286-11-20: what DateTime64 can hold, in ms.
 pub(super) const LATEST: Time = 9_999_999_999_999;
@@ -154,10 +154,8 @@ impl Layout {
             return Ok(Parts { list: Vec::new(), bad_addresses: 0 });
         }
         let (rows, bad_addresses) = self.sent(&self.sorted(batches)?)?;
-        // What the rows hold, whatever was allocated for them: where parts end must depend on the rows alone.
-        let size = |column: &ArrayRef| column.to_data().get_slice_memory_size();
-        let bytes = rows.columns().iter().map(size).sum::<Result<usize, _>>()?;
-        let per_row = (bytes / rows.num_rows().max(1)).max(1);
+        // Where parts end must depend on the rows alone.
+        let per_row = (bytes(&rows) / rows.num_rows().max(1)).max(1);
         let step = max_rows.min(max_bytes / per_row).max(1);
         let mut list = Vec::new();
         for (nth, from) in (0..rows.num_rows()).step_by(step).enumerate() {

@@ -2,6 +2,8 @@
 //!
 //! While the server is behind, or was away, small cuts pile up, and each insert costs the server the same again however few rows it
 //! has: parts that are written, of each view too, and merged later. So cuts that wait go together in one insert.
+//!
+//! What waits, and what goes together, is bounded by rows and by bytes; both are one number, the weight.
 
 use std::collections::VecDeque;
 
@@ -9,44 +11,59 @@ use arrow::array::RecordBatch;
 use engine::batch::Time;
 
 use super::super::cuts::Cut;
+use super::part::bytes;
 
-/// Cuts in their order.
+/// Cuts in their order, each with its weight.
 #[derive(Debug, Default)]
-pub(super) struct Queue(VecDeque<Cut>);
+pub(super) struct Queue(VecDeque<(Cut, usize)>);
+
+/// What the queue gives next.
+pub(super) struct Next {
+    pub cut: Cut,
+    /// It is several that have rows.
+    pub joined: bool,
+    pub weight: usize,
+}
 
 impl Queue {
-    pub fn push(&mut self, cut: Cut) {
-        self.0.push_back(cut);
+    pub fn push(&mut self, cut: Cut, weight: usize) {
+        self.0.push_back((cut, weight));
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Rows of all cuts.
-    pub fn rows(&self) -> usize {
-        self.0.iter().map(rows).sum()
+    /// What all cuts weigh.
+    pub fn weight(&self) -> usize {
+        self.0.iter().map(|(_, weight)| weight).sum()
     }
 
-    /// The next cut, or as many as have `max_rows` together, as one; and whether they are several that have rows. Those
-    /// that begin before `fixed` stay as they are.
-    pub fn next(&mut self, max_rows: usize, fixed: Time) -> Option<(Cut, bool)> {
-        let mut cut = self.0.pop_front()?;
+    /// The next cut, or as many as weigh at most so much together, as one. Those that begin before `fixed` stay as they are.
+    pub fn next(&mut self, most: usize, fixed: Time) -> Option<Next> {
+        let (mut cut, mut weight) = self.0.pop_front()?;
+        let mut joined = false;
         if cut.batches.is_empty() || cut.first < fixed {
-            return Some((cut, false));
+            return Some(Next { cut, joined, weight });
         }
-        let (mut count, mut joined) = (rows(&cut), false);
-        while let Some(more) = self.0.pop_front_if(|more| count + rows(more) <= max_rows) {
+        while let Some((more, its_weight)) = self.0.pop_front_if(|(_, more)| weight + *more <= most) {
             cut.upto = more.upto;
             if !more.batches.is_empty() {
                 joined = true;
-                count += rows(&more);
+                weight += its_weight;
                 cut.last = more.last;
                 cut.batches.extend(more.batches);
             }
         }
-        Some((cut, joined))
+        Some(Next { cut, joined, weight })
     }
+}
+
+/// What a cut weighs where an insert has at most so many rows and bytes: its rows, or more if they are wide.
+pub(super) fn weight(cut: &Cut, (max_rows, max_bytes): (usize, usize)) -> usize {
+    let bytes: u128 = cut.batches.iter().map(|batch| bytes(batch) as u128).sum();
+    let as_rows = bytes * max_rows as u128 / (max_bytes as u128).max(1);
+    rows(cut).max(usize::try_from(as_rows).unwrap_or(usize::MAX))
 }
 
 /// Rows of a cut.
@@ -82,6 +99,11 @@ mod tests {
         cuts
     }
 
+    fn push(queue: &mut Queue, cut: Cut) {
+        let rows = rows(&cut);
+        queue.push(cut, rows);
+    }
+
     /// What names an insert: the cut's first tick, its rows and how they are split.
     type Named = (Time, usize, (usize, usize));
 
@@ -89,7 +111,7 @@ mod tests {
     fn hand_over(queue: &mut Queue, handed: &mut Handed, rows_of_insert: usize, most: usize) -> Vec<(Time, Named)> {
         let mut given = Vec::new();
         while given.len() < most
-            && let Some((cut, joined)) = queue.next(rows_of_insert, handed.fixed())
+            && let Some(Next { cut, joined, .. }) = queue.next(rows_of_insert, handed.fixed())
         {
             if cut.batches.is_empty() {
                 continue;
@@ -106,21 +128,34 @@ mod tests {
         cuts(&[(10, 3), (110, 3), (350, 3), (410, 4), (520, 9)], OWN, &Handed::new(OWN))
             .close(Some(1000))
             .into_iter()
-            .for_each(|cut| queue.push(cut));
-        assert_eq!(queue.rows(), 22);
+            .for_each(|cut| push(&mut queue, cut));
+        assert_eq!(queue.weight(), 22);
         let mut given = Vec::new();
-        while let Some((cut, joined)) = queue.next(10, 0) {
+        while let Some(Next { cut, joined, weight }) = queue.next(10, 0) {
+            assert_eq!(weight, rows(&cut));
             given.push((cut.first, cut.upto, cut.last, rows(&cut), joined));
         }
         assert_eq!(given, [(10, 400, 350, 9, true), (410, 500, 410, 4, false), (520, 600, 520, 9, false)]);
     }
 
     #[test]
+    fn wide_rows_weigh_more() {
+        let mut cuts = cuts(&[(10, 50)], OWN, &Handed::new(OWN)).close(None);
+        let cut = cuts.pop().expect("one");
+        // 400 bytes.
+        assert_eq!(
+            [(50, 400), (50, 4000), (50, 200), (10, 40), (10, 0)].map(|most| weight(&cut, most)),
+            [50, 50, 100, 100, 4000]
+        );
+    }
+
+    #[test]
     fn what_was_handed_over_before_is_not_joined() {
         let mut queue = Queue::default();
         let ticks = [(10, 1), (110, 1), (210, 1), (310, 1)];
-        cuts(&ticks, OWN, &Handed::new(OWN)).close(Some(1000)).into_iter().for_each(|cut| queue.push(cut));
-        let given: Vec<_> = std::iter::from_fn(|| queue.next(10, 200)).map(|(cut, _)| (cut.first, cut.upto)).collect();
+        cuts(&ticks, OWN, &Handed::new(OWN)).close(Some(1000)).into_iter().for_each(|cut| push(&mut queue, cut));
+        let given: Vec<_> =
+            std::iter::from_fn(|| queue.next(10, 200)).map(|next| (next.cut.first, next.cut.upto)).collect();
         assert_eq!(given, [(10, 100), (110, 200), (210, 400)]);
     }
 
@@ -142,7 +177,7 @@ mod tests {
             let mut first = cuts(&ticks, OWN, &handed);
             let mut given = Vec::new();
             for (frontier, most) in steps {
-                first.close(Some(frontier)).into_iter().for_each(|cut| queue.push(cut));
+                first.close(Some(frontier)).into_iter().for_each(|cut| push(&mut queue, cut));
                 given.extend(hand_over(&mut queue, &mut handed, 25, most));
             }
             let upto = given.get(..confirmed).and_then(<[_]>::last).map_or(0, |(end, _)| *end);
@@ -153,7 +188,7 @@ mod tests {
             let mut again = cuts(&ticks, other, &resumed);
             again.skip(upto);
             let mut queue = Queue::default();
-            again.close(Some(10_000)).into_iter().for_each(|cut| queue.push(cut));
+            again.close(Some(10_000)).into_iter().for_each(|cut| push(&mut queue, cut));
             let made: Vec<Named> =
                 hand_over(&mut queue, &mut resumed, 40, usize::MAX).into_iter().map(|(_, named)| named).collect();
             prop_assert_eq!(made.get(..left.len()), Some(&left[..]));

@@ -18,7 +18,7 @@ use super::super::cuts::{Cut, Cuts};
 use super::super::operator::{self, CLOSED, Step, Work};
 use super::handed::{Handed, Shape};
 use super::history::Reader;
-use super::queue::{self, Queue};
+use super::queue::{self, Next, Queue};
 use super::sender::{self, Job, Shared, Target};
 
 /// Cuts that the sender has at a time before further ones wait, and may go together: one is on its way while the next is
@@ -36,7 +36,7 @@ pub(super) fn build<'s>(
     live: bool,
 ) -> Stream<'s> {
     let name = target.name.clone();
-    // One cut on its way and the next being gathered. In all processes: rows held in one count in all.
+    // One cut on its way and the next being gathered. In all processes: what is held is one count in all.
     context.flow.held.allow(cuts.max_rows().saturating_mul(2));
     let keep = move |batch: &Batch| live || batch.settled && batch.diff > 0;
     operator::at_owner(context, input, (&name, owner), keep, |address| {
@@ -52,8 +52,10 @@ struct Owner {
     queue: Queue,
     jobs: UnboundedSender<Job>,
     shared: Arc<Shared>,
-    /// Jobs that are not done: up to where all is sent with them, and their rows.
-    waiting: VecDeque<(Time, usize)>,
+    /// Jobs that are not done: up to where all is sent with them, their rows, and what they weigh.
+    waiting: VecDeque<(Time, usize, usize)>,
+    /// The most rows and bytes of an insert.
+    limits: (usize, usize),
     done: u64,
     flow: Arc<Flow>,
     ledger: Option<Ledger>,
@@ -88,6 +90,8 @@ impl Owner {
         let waker = context.scope.worker().sync_activator_for(address.to_vec());
         let ledger = context.ledger(&target.name)?;
         let layout = target.layout.clone();
+        // What the cuts are bounded by is less if a served table, which lets go of its rows, is read back.
+        let limits = (cuts.max_rows(), target.max_bytes);
         let handed = Handed::new(Shape {
             until: 0,
             every: cuts.period(),
@@ -107,6 +111,7 @@ impl Owner {
             jobs,
             shared,
             waiting: VecDeque::new(),
+            limits,
             done: 0,
             flow: Arc::clone(&context.flow),
             ledger,
@@ -151,13 +156,13 @@ impl Owner {
     fn hand_over(&mut self) -> Result<(), String> {
         let notes = self.ledger.is_some();
         while !notes || self.waiting.len() < AT_A_TIME {
-            let most = if notes { self.cuts.max_rows() } else { 0 };
-            let Some((cut, joined)) = self.queue.next(most, self.handed.fixed()) else { break };
+            let most = if notes { self.limits.0 } else { 0 };
+            let Some(Next { cut, joined, weight }) = self.queue.next(most, self.handed.fixed()) else { break };
             let upto = end(&cut);
             if !cut.batches.is_empty() && self.handed.reach(upto, joined) {
                 self.write_note()?;
             }
-            self.waiting.push_back((upto, queue::rows(&cut)));
+            self.waiting.push_back((upto, queue::rows(&cut), weight));
             // The sender ends early only with a failure, which `collect` finds.
             let _ =
                 self.jobs.send(Job { first: cut.first, batches: cut.batches, limits: self.handed.limits(cut.first) });
@@ -176,9 +181,9 @@ impl Owner {
         };
         let mut upto = self.upto;
         while self.done < done {
-            let Some((end, rows)) = self.waiting.pop_front() else { break };
+            let Some((end, rows, weight)) = self.waiting.pop_front() else { break };
             self.done += 1;
-            self.flow.held.arrived(rows);
+            self.flow.held.arrived(weight);
             self.metrics.state_rows.fetch_sub(rows as i64, Relaxed);
             upto = upto.max(end);
         }
@@ -261,8 +266,9 @@ impl Work for Owner {
             };
             self.closed = ends || frontier == CLOSED;
             for cut in cuts {
-                self.flow.held.sent(queue::rows(&cut));
-                self.queue.push(cut);
+                let weight = queue::weight(&cut, self.limits);
+                self.flow.held.sent(weight);
+                self.queue.push(cut, weight);
             }
         }
         let troubled = self.collect()?;
@@ -295,7 +301,7 @@ pub(super) fn end(cut: &Cut) -> Time {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let rows: usize = self.waiting.iter().map(|(_, rows)| rows).sum();
-        self.flow.held.arrived(rows + self.queue.rows());
+        let weight: usize = self.waiting.iter().map(|(_, _, weight)| weight).sum();
+        self.flow.held.arrived(weight + self.queue.weight());
     }
 }
