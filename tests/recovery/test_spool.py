@@ -17,9 +17,9 @@ from tests.traffic import FORMATS, HELLO, REQUEST, Event
 
 MIB = 1 << 20
 DISK = 80 * MIB
-# Twice what the engine gathers in memory while it waits (64 chunks of 64 KiB, and 32 MiB that are queued for the log): on a slow
-# machine segments are given back while rows still come.
-LARGE_ROWS = 10_000
+# More than the engine gathers in memory while it waits (64 chunks of 64 KiB, and 32 MiB that are queued for the log) by as much as
+# fits the disk: on a slow machine segments are given back while rows still come.
+LARGE_ROWS = 8_000
 
 # Two sinks of the same rows, of which one is on the small disk.
 BESIDE = f"""\
