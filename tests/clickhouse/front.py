@@ -59,9 +59,10 @@ class Engine:
 
     def __init__(self, directory: Path, queries: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self.directory = str(directory)
         self.free: queue.LifoQueue[Session] = queue.LifoQueue()
-        for _ in range(queries):
-            self.free.put(Session(str(directory)))
+        for _ in range(max(queries, 1)):
+            self.free.put(Session(self.directory))
         self.version = self.query("SELECT version()", "TabSeparatedRaw")[0].decode().strip()
 
     def query(self, sql: str, output: str, *, database: str = "", settings: dict | None = None,
@@ -85,8 +86,10 @@ class Engine:
                     execute(session, f"SET {name} = DEFAULT")
                 if database:
                     execute(session, "USE default")
-            finally:
-                self.free.put(session)
+            except Fault:
+                # Such as after `readonly`: the next query must not have these settings.
+                session = Session(self.directory)
+            self.free.put(session)
         written = {"read_rows": answer.storage_rows_read(), "read_bytes": answer.storage_bytes_read(),
                    "written_rows": answer.rows_written(), "written_bytes": answer.bytes_written(),
                    "elapsed_ns": int(answer.elapsed() * 1e9)}

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use engine::batch::{EdgeType, Time};
 
 use super::columns::{Column, Kind};
-use super::part::{Part, bytes, tidy};
+use super::part::{Part, bytes};
+use super::tidy::tidy;
 
 /// 2286-11-20: what DateTime64 can hold, in ms.
 pub(super) const LATEST: Time = 9_999_999_999_999;
@@ -122,7 +123,7 @@ impl Layout {
     fn sorted(&self, batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
         // Changes are kept in the order in which they were made: of the same tick a retraction is before what takes its place.
         if self.is_ordered() || self.order.is_empty() {
-            return tidy(concat_batches(&self.schema, batches)?);
+            return concat_batches(&self.schema, batches);
         }
         let key = |at: &usize| {
             let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(*at).as_ref()).collect();
@@ -131,7 +132,7 @@ impl Layout {
         let keys = self.order.iter().map(key).collect::<Result<Vec<_>, ArrowError>>()?;
         let order = lexsort_to_indices(&keys, None)?;
         if order.values().is_sorted() {
-            return tidy(concat_batches(&self.schema, batches)?);
+            return concat_batches(&self.schema, batches);
         }
         let places: Vec<(usize, usize)> = batches
             .iter()
@@ -153,9 +154,9 @@ impl Layout {
         if batches.is_empty() {
             return Ok(Parts { list: Vec::new(), bad_addresses: 0 });
         }
-        let (rows, bad_addresses) = self.sent(&self.sorted(batches)?)?;
+        let (rows, bad_addresses) = self.sent(&tidy(self.sorted(batches)?)?)?;
         // Where parts end must depend on the rows alone.
-        let per_row = (bytes(&rows) / rows.num_rows().max(1)).max(1);
+        let per_row = (bytes(&rows)? / rows.num_rows().max(1)).max(1);
         let step = max_rows.min(max_bytes / per_row).max(1);
         let mut list = Vec::new();
         for (nth, from) in (0..rows.num_rows()).step_by(step).enumerate() {
@@ -176,8 +177,10 @@ fn octets(text: &str) -> Option<[u8; 16]> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{StringArray, UInt64Array};
+    use arrow::array::{BooleanArray, StringArray, UInt64Array};
+    use arrow::compute::nullif;
     use engine::batch::{stream_schema, time_array};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -207,6 +210,46 @@ mod tests {
         assert_ne!(one, tokens(6, &[rows(&[1, 2, 3, 4], &schema)], 100));
         assert_ne!(one, tokens(5, &[rows(&[1, 2, 3, 5], &schema)], 100));
         assert_eq!(tokens(5, &[rows(&[1, 2, 3, 4], &schema)], 3).len(), 2);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(37), ..ProptestConfig::default() })]
+
+        /// In whatever batches rows come and in whatever order, cut out of larger ones, with texts below nulls or without: the
+        /// inserts are the same.
+        #[test]
+        fn the_same_rows_are_the_same_inserts(
+            given in prop::collection::vec((prop::option::of("[a-z]{0,9}"), 0usize..4, any::<u32>()), 1..50),
+            hidden in any::<bool>(), most in (1usize..60, 100usize..4000),
+        ) {
+            let schema = stream_schema([Field::new("path", DataType::Utf8, true)]);
+            let layout = Layout::new(&EdgeType::stream(Arc::clone(&schema)), vec![0, 1], false);
+            let batch = |of: &[usize], hidden: bool| {
+                let text = |at: &usize| given[*at].0.clone().or(hidden.then(|| "below".to_owned()));
+                let taken = BooleanArray::from_iter(of.iter().map(|at| Some(given[*at].0.is_none())));
+                let texts: ArrayRef = Arc::new(StringArray::from_iter(of.iter().map(text)));
+                let columns: Vec<ArrayRef> = vec![
+                    time_array(vec![7; of.len()]),
+                    Arc::new(UInt64Array::from_iter_values(of.iter().map(|at| *at as u64))),
+                    nullif(&texts, &taken).expect("valid"),
+                ];
+                layout.complete(5, 1, RecordBatch::try_new(Arc::clone(&schema), columns).expect("valid")).expect("completes")
+            };
+            let inserts = |batches: &[RecordBatch]| {
+                let parts = layout.parts("s.t", 5, batches, most).expect("encodes").list;
+                parts.into_iter().map(|part| (part.rows(), part.token)).collect::<Vec<_>>()
+            };
+            let once = inserts(&[batch(&(0..given.len()).collect::<Vec<_>>(), false)]);
+            let of = |nth: usize| {
+                let mut of: Vec<usize> = (0..given.len()).filter(|at| given[*at].1 == nth).collect();
+                of.sort_by_key(|at| given[*at].2);
+                // With one more before and behind it.
+                let with: Vec<usize> = [0].into_iter().chain(of.iter().copied()).chain([given.len() - 1]).collect();
+                batch(&with, hidden).slice(1, of.len())
+            };
+            let batches: Vec<RecordBatch> = (0..4).map(of).filter(|batch| batch.num_rows() > 0).collect();
+            prop_assert_eq!(inserts(&batches), once);
+        }
     }
 
     #[test]

@@ -4,11 +4,9 @@
 //! made of the memory that the columns have; nothing is put together before it is compressed.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, make_array};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
-use arrow::compute::interleave;
+use arrow::array::{Array, RecordBatch};
+use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamEncoder;
 use bytes::Bytes;
@@ -24,7 +22,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Rows that [`tidy`] has seen, or that are in order by themselves; the name is that of their place and what they hold.
+    /// Of rows that are [`tidy`](super::tidy::tidy): the name is that of their place and what they hold.
     ///
     /// The hash (XXH3) is not one that holds against somebody who looks for collisions, which would gain nothing: there is one insert at
     /// a place, and what is told apart is whether a later run has made the same one again.
@@ -100,69 +98,25 @@ fn stream(rows: &RecordBatch) -> Result<Vec<Buffer>, ArrowError> {
 }
 
 /// What rows hold, whatever was allocated for them, in bytes.
-pub(super) fn bytes(rows: &RecordBatch) -> usize {
-    let size = |column: &ArrayRef| column.to_data().get_slice_memory_size();
-    rows.columns().iter().map(|column| size(column).unwrap_or_else(|_| column.get_array_memory_size())).sum()
-}
-
-/// The same rows without what came with them from those they were cut out of: rows are cut at other places in another run, and what
-/// is beside them in memory must change neither the name of an insert nor how many it has.
-pub(super) fn tidy(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let (schema, columns, _) = rows.into_parts();
-    let columns = columns.iter().map(alone).collect::<Result<_, _>>()?;
-    RecordBatch::try_new(schema, columns)
-}
-
-fn alone(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    if column.data_type().is_nested() {
-        let places: Vec<(usize, usize)> = (0..column.len()).map(|row| (0, row)).collect();
-        return interleave(&[column.as_ref()], &places);
-    }
-    let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
-    if let Some(values) = column.as_boolean_opt() {
-        let nulls = nulls.map(|nulls| NullBuffer::new(bits(nulls.inner())));
-        return Ok(Arc::new(BooleanArray::new(bits(values.values()), nulls)));
-    }
-    if nulls.is_some() == column.nulls().is_some() && nulls.is_none_or(|nulls| is_alone(nulls.inner())) {
-        return Ok(Arc::clone(column));
-    }
-    let nulls = nulls.map(|nulls| NullBuffer::new(bits(nulls.inner())));
-    Ok(make_array(column.to_data().into_builder().nulls(nulls).build()?))
-}
-
-/// Whether bits begin a byte, and nothing is set behind the last of them there.
-fn is_alone(bits: &BooleanBuffer) -> bool {
-    let end = bits.offset() + bits.len();
-    bits.offset().is_multiple_of(8) && (end.is_multiple_of(8) || bits.values()[end / 8] >> (end % 8) == 0)
-}
-
-fn bits(bits: &BooleanBuffer) -> BooleanBuffer {
-    if is_alone(bits) { bits.clone() } else { BooleanBuffer::collect_bool(bits.len(), |at| bits.value(at)) }
+pub(super) fn bytes(rows: &RecordBatch) -> Result<usize, ArrowError> {
+    rows.columns().iter().map(|column| column.to_data().get_slice_memory_size()).sum()
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{BinaryArray, Int64Array, ListArray, StringArray};
-    use arrow::datatypes::Int64Type;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
     use arrow::ipc::reader::StreamReader;
     use proptest::prelude::*;
 
     use super::*;
 
-    /// Rows with columns of each kind of memory, with and without values.
     fn rows(values: &[Option<i64>]) -> RecordBatch {
-        let some = || values.iter().copied();
-        let columns: [(&str, ArrayRef); 5] = [
-            ("number", Arc::new(Int64Array::from_iter(some()))),
-            ("text", Arc::new(StringArray::from_iter(some().map(|value| value.map(|value| format!("text {value}")))))),
-            ("flag", Arc::new(BooleanArray::from_iter(some().map(|value| value.map(|value| value % 2 == 0))))),
-            ("bytes", Arc::new(BinaryArray::from_iter(some().map(|value| value.map(i64::to_be_bytes))))),
-            (
-                "list",
-                Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(
-                    some().map(|value| value.map(|value| vec![Some(value), None])),
-                )),
-            ),
+        let texts = values.iter().map(|value| value.map(|value| format!("text {value}")));
+        let columns: [(&str, ArrayRef); 2] = [
+            ("number", Arc::new(Int64Array::from_iter(values.iter().copied()))),
+            ("text", Arc::new(StringArray::from_iter(texts))),
         ];
         RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).expect("valid")
     }
@@ -177,24 +131,17 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(29), ..ProptestConfig::default() })]
 
-        /// What is sent is an Arrow stream of the rows, whatever the size of the chunks; and its name is that of the same rows
-        /// made by themselves, wherever they are cut out.
+        /// What is sent is an Arrow stream of the rows, wherever they are cut out, and whatever the size of the chunks.
         #[test]
-        fn a_stream_of_rows_that_are_cut_out(
+        fn chunks_are_a_stream_of_the_rows(
             values in prop::collection::vec(prop::option::of(any::<i64>()), 1..60),
-            from in 0usize..60, many in 1usize..60, chunk_size in 1usize..3000,
+            from in 0usize..60, many in 1usize..60, size in 1usize..3000,
         ) {
             let from = from % values.len();
             let upto = (from + many).min(values.len());
-            let alone = Part::new("s.t-5-0", rows(&values[from..upto])).expect("encodes");
-            let cut = tidy(rows(&values).slice(from, upto - from)).expect("valid");
-            // Which decides how many inserts there are.
-            prop_assert_eq!(bytes(&cut), bytes(&alone.rows));
-
-            let part = Part::new("s.t-5-0", cut).expect("encodes");
-            prop_assert_eq!(&part.token, &alone.token);
-            let chunks: Vec<Bytes> = part.chunks(chunk_size).collect();
-            prop_assert!(chunks.iter().rev().skip(1).all(|chunk| chunk.len() == chunk_size));
+            let part = Part::new("s.t-5-0", rows(&values).slice(from, upto - from)).expect("encodes");
+            let chunks: Vec<Bytes> = part.chunks(size).collect();
+            prop_assert!(chunks.iter().rev().skip(1).all(|chunk| chunk.len() == size));
             let sent = chunks.concat();
             prop_assert_eq!(&sent, &part.to_vec());
             prop_assert_eq!(sent.len(), part.bytes());

@@ -3,8 +3,6 @@
 //! While the server is behind, or was away, small cuts pile up, and each insert costs the server the same again however few rows it
 //! has: parts that are written, of each view too, and merged later. So cuts that wait go together in one insert.
 //!
-//! What waits, and what goes together, is bounded by rows and by bytes; both are one number, the weight.
-
 use std::collections::VecDeque;
 
 use arrow::array::RecordBatch;
@@ -13,62 +11,79 @@ use engine::batch::Time;
 use super::super::cuts::Cut;
 use super::part::bytes;
 
-/// Cuts in their order, each with its weight.
+/// Cuts in their order.
 #[derive(Debug, Default)]
-pub(super) struct Queue(VecDeque<(Cut, usize)>);
+pub(super) struct Queue(VecDeque<(Cut, Size)>);
+
+/// What a cut holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub rows: usize,
+    pub bytes: usize,
+}
 
 /// What the queue gives next.
 pub(super) struct Next {
     pub cut: Cut,
     /// It is several that have rows.
     pub joined: bool,
-    pub weight: usize,
+    pub size: Size,
+}
+
+impl Size {
+    pub fn of(cut: &Cut) -> Self {
+        let bytes = |batch: &RecordBatch| bytes(batch).unwrap_or_else(|_| batch.get_array_memory_size());
+        Self { rows: cut.batches.iter().map(RecordBatch::num_rows).sum(), bytes: cut.batches.iter().map(bytes).sum() }
+    }
+
+    fn and(self, more: Self) -> Self {
+        Self { rows: self.rows + more.rows, bytes: self.bytes + more.bytes }
+    }
+
+    fn fits(self, most: Self) -> bool {
+        self.rows <= most.rows && self.bytes <= most.bytes
+    }
+
+    /// The rows, or more if they are wide: as many as have these bytes where `most.rows` have `most.bytes`.
+    pub fn in_rows(self, most: Self) -> usize {
+        let wide = self.bytes as u128 * most.rows as u128 / (most.bytes as u128).max(1);
+        // Sums of it stay small numbers.
+        self.rows.max(usize::try_from(wide).unwrap_or(usize::MAX).min(1 << 40))
+    }
 }
 
 impl Queue {
-    pub fn push(&mut self, cut: Cut, weight: usize) {
-        self.0.push_back((cut, weight));
+    pub fn push(&mut self, cut: Cut, size: Size) {
+        self.0.push_back((cut, size));
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What all cuts weigh.
-    pub fn weight(&self) -> usize {
-        self.0.iter().map(|(_, weight)| weight).sum()
+    /// What each cut holds.
+    pub fn sizes(&self) -> impl Iterator<Item = Size> {
+        self.0.iter().map(|(_, size)| *size)
     }
 
-    /// The next cut, or as many as weigh at most so much together, as one. Those that begin before `fixed` stay as they are.
-    pub fn next(&mut self, most: usize, fixed: Time) -> Option<Next> {
-        let (mut cut, mut weight) = self.0.pop_front()?;
+    /// The next cut, or as many as hold at most so much together, as one. Those that begin before `fixed` stay as they are.
+    pub fn next(&mut self, most: Size, fixed: Time) -> Option<Next> {
+        let (mut cut, mut size) = self.0.pop_front()?;
         let mut joined = false;
         if cut.batches.is_empty() || cut.first < fixed {
-            return Some(Next { cut, joined, weight });
+            return Some(Next { cut, joined, size });
         }
-        while let Some((more, its_weight)) = self.0.pop_front_if(|(_, more)| weight + *more <= most) {
+        while let Some((more, its_size)) = self.0.pop_front_if(|(_, more)| size.and(*more).fits(most)) {
             cut.upto = more.upto;
             if !more.batches.is_empty() {
                 joined = true;
-                weight += its_weight;
+                size = size.and(its_size);
                 cut.last = more.last;
                 cut.batches.extend(more.batches);
             }
         }
-        Some(Next { cut, joined, weight })
+        Some(Next { cut, joined, size })
     }
-}
-
-/// What a cut weighs where an insert has at most so many rows and bytes: its rows, or more if they are wide.
-pub(super) fn weight(cut: &Cut, (max_rows, max_bytes): (usize, usize)) -> usize {
-    let bytes: u128 = cut.batches.iter().map(|batch| bytes(batch) as u128).sum();
-    let as_rows = bytes * max_rows as u128 / (max_bytes as u128).max(1);
-    rows(cut).max(usize::try_from(as_rows).unwrap_or(usize::MAX))
-}
-
-/// Rows of a cut.
-pub(super) fn rows(cut: &Cut) -> usize {
-    cut.batches.iter().map(RecordBatch::num_rows).sum()
 }
 
 #[cfg(test)]
@@ -100,8 +115,12 @@ mod tests {
     }
 
     fn push(queue: &mut Queue, cut: Cut) {
-        let rows = rows(&cut);
-        queue.push(cut, rows);
+        let size = Size::of(&cut);
+        queue.push(cut, size);
+    }
+
+    fn rows(rows: usize) -> Size {
+        Size { rows, bytes: usize::MAX }
     }
 
     /// What names an insert: the cut's first tick, its rows and how they are split.
@@ -111,13 +130,13 @@ mod tests {
     fn hand_over(queue: &mut Queue, handed: &mut Handed, rows_of_insert: usize, most: usize) -> Vec<(Time, Named)> {
         let mut given = Vec::new();
         while given.len() < most
-            && let Some(Next { cut, joined, .. }) = queue.next(rows_of_insert, handed.fixed())
+            && let Some(Next { cut, joined, .. }) = queue.next(rows(rows_of_insert), handed.fixed())
         {
             if cut.batches.is_empty() {
                 continue;
             }
             handed.reach(end(&cut), joined);
-            given.push((end(&cut), (cut.first, rows(&cut), handed.limits(cut.first))));
+            given.push((end(&cut), (cut.first, Size::of(&cut).rows, handed.limits(cut.first))));
         }
         given
     }
@@ -129,24 +148,33 @@ mod tests {
             .close(Some(1000))
             .into_iter()
             .for_each(|cut| push(&mut queue, cut));
-        assert_eq!(queue.weight(), 22);
+        assert_eq!(queue.sizes().map(|size| size.rows).sum::<usize>(), 22);
         let mut given = Vec::new();
-        while let Some(Next { cut, joined, weight }) = queue.next(10, 0) {
-            assert_eq!(weight, rows(&cut));
-            given.push((cut.first, cut.upto, cut.last, rows(&cut), joined));
+        while let Some(Next { cut, joined, size }) = queue.next(rows(10), 0) {
+            assert_eq!(size, Size::of(&cut));
+            given.push((cut.first, cut.upto, cut.last, size.rows, joined));
         }
         assert_eq!(given, [(10, 400, 350, 9, true), (410, 500, 410, 4, false), (520, 600, 520, 9, false)]);
     }
 
     #[test]
-    fn wide_rows_weigh_more() {
-        let mut cuts = cuts(&[(10, 50)], OWN, &Handed::new(OWN)).close(None);
-        let cut = cuts.pop().expect("one");
-        // 400 bytes.
-        assert_eq!(
-            [(50, 400), (50, 4000), (50, 200), (10, 40), (10, 0)].map(|most| weight(&cut, most)),
-            [50, 50, 100, 100, 4000]
-        );
+    fn bytes_are_a_bound_too() {
+        let mut queue = Queue::default();
+        // 24 bytes each.
+        cuts(&[(10, 3), (110, 3), (210, 3)], OWN, &Handed::new(OWN))
+            .close(Some(1000))
+            .into_iter()
+            .for_each(|cut| push(&mut queue, cut));
+        let next = queue.next(Size { rows: 100, bytes: 48 }, 0).expect("one");
+        assert_eq!((next.cut.first, next.cut.upto, next.size), (10, 200, Size { rows: 6, bytes: 48 }));
+    }
+
+    #[test]
+    fn wide_rows_count_as_more() {
+        let size = Size { rows: 50, bytes: 400 };
+        let in_rows = |(rows, bytes)| size.in_rows(Size { rows, bytes });
+        assert_eq!([(50, 400), (50, 4000), (50, 200), (10, 40), (10, 0)].map(in_rows), [50, 50, 100, 100, 4000]);
+        assert_eq!(in_rows((usize::MAX, 100)), 1 << 40);
     }
 
     #[test]
@@ -155,7 +183,7 @@ mod tests {
         let ticks = [(10, 1), (110, 1), (210, 1), (310, 1)];
         cuts(&ticks, OWN, &Handed::new(OWN)).close(Some(1000)).into_iter().for_each(|cut| push(&mut queue, cut));
         let given: Vec<_> =
-            std::iter::from_fn(|| queue.next(10, 200)).map(|next| (next.cut.first, next.cut.upto)).collect();
+            std::iter::from_fn(|| queue.next(rows(10), 200)).map(|next| (next.cut.first, next.cut.upto)).collect();
         assert_eq!(given, [(10, 100), (110, 200), (210, 400)]);
     }
 

@@ -18,7 +18,7 @@ use super::super::cuts::{Cut, Cuts};
 use super::super::operator::{self, CLOSED, Step, Work};
 use super::handed::{Handed, Shape};
 use super::history::Reader;
-use super::queue::{self, Next, Queue};
+use super::queue::{Next, Queue, Size};
 use super::sender::{self, Job, Shared, Target};
 
 /// Cuts that the sender has at a time before further ones wait, and may go together: one is on its way while the next is
@@ -37,11 +37,16 @@ pub(super) fn build<'s>(
 ) -> Stream<'s> {
     let name = target.name.clone();
     // One cut on its way and the next being gathered. In all processes: what is held is one count in all.
-    context.flow.held.allow(cuts.max_rows().saturating_mul(2));
+    context.flow.held.allow(held_rows(&cuts).saturating_mul(2));
     let keep = move |batch: &Batch| live || batch.settled && batch.diff > 0;
     operator::at_owner(context, input, (&name, owner), keep, |address| {
         Owner::new(context, &runtime?, target, cuts, address)
     })
+}
+
+/// Half of the rows that may be held: as [`engine::time::Backlog`] has it, never few.
+fn held_rows(cuts: &Cuts) -> usize {
+    cuts.max_rows().max(32_768)
 }
 
 /// A table on the worker that owns it.
@@ -52,10 +57,10 @@ struct Owner {
     queue: Queue,
     jobs: UnboundedSender<Job>,
     shared: Arc<Shared>,
-    /// Jobs that are not done: up to where all is sent with them, their rows, and what they weigh.
-    waiting: VecDeque<(Time, usize, usize)>,
-    /// The most rows and bytes of an insert.
-    limits: (usize, usize),
+    /// Jobs that are not done: up to where all is sent with them, and what they hold.
+    waiting: VecDeque<(Time, Size)>,
+    /// The most that cuts which wait have together to be one insert.
+    most: Size,
     done: u64,
     flow: Arc<Flow>,
     ledger: Option<Ledger>,
@@ -90,8 +95,7 @@ impl Owner {
         let waker = context.scope.worker().sync_activator_for(address.to_vec());
         let ledger = context.ledger(&target.name)?;
         let layout = target.layout.clone();
-        // What the cuts are bounded by is less if a served table, which lets go of its rows, is read back.
-        let limits = (cuts.max_rows(), target.max_bytes);
+        let most = Size { rows: cuts.max_rows(), bytes: target.max_bytes };
         let handed = Handed::new(Shape {
             until: 0,
             every: cuts.period(),
@@ -111,7 +115,7 @@ impl Owner {
             jobs,
             shared,
             waiting: VecDeque::new(),
-            limits,
+            most,
             done: 0,
             flow: Arc::clone(&context.flow),
             ledger,
@@ -148,6 +152,11 @@ impl Owner {
         Ok(())
     }
 
+    /// As what it counts among the rows that are held: twice `max_bytes` are as much as all of them.
+    fn counted(&self, size: Size) -> usize {
+        size.in_rows(Size { rows: held_rows(&self.cuts), ..self.most })
+    }
+
     /// Hands over the cuts that wait, as far as it is their turn.
     ///
     /// How rows are cut is noted before they are sent: a start after a crash, with whatever options, must cut those that are
@@ -156,13 +165,13 @@ impl Owner {
     fn hand_over(&mut self) -> Result<(), String> {
         let notes = self.ledger.is_some();
         while !notes || self.waiting.len() < AT_A_TIME {
-            let most = if notes { self.limits.0 } else { 0 };
-            let Some(Next { cut, joined, weight }) = self.queue.next(most, self.handed.fixed()) else { break };
+            let most = if notes { self.most } else { Size::default() };
+            let Some(Next { cut, joined, size }) = self.queue.next(most, self.handed.fixed()) else { break };
             let upto = end(&cut);
             if !cut.batches.is_empty() && self.handed.reach(upto, joined) {
                 self.write_note()?;
             }
-            self.waiting.push_back((upto, queue::rows(&cut), weight));
+            self.waiting.push_back((upto, size));
             // The sender ends early only with a failure, which `collect` finds.
             let _ =
                 self.jobs.send(Job { first: cut.first, batches: cut.batches, limits: self.handed.limits(cut.first) });
@@ -181,10 +190,10 @@ impl Owner {
         };
         let mut upto = self.upto;
         while self.done < done {
-            let Some((end, rows, weight)) = self.waiting.pop_front() else { break };
+            let Some((end, size)) = self.waiting.pop_front() else { break };
             self.done += 1;
-            self.flow.held.arrived(weight);
-            self.metrics.state_rows.fetch_sub(rows as i64, Relaxed);
+            self.flow.held.arrived(self.counted(size));
+            self.metrics.state_rows.fetch_sub(size.rows as i64, Relaxed);
             upto = upto.max(end);
         }
         if upto > self.upto {
@@ -266,9 +275,9 @@ impl Work for Owner {
             };
             self.closed = ends || frontier == CLOSED;
             for cut in cuts {
-                let weight = queue::weight(&cut, self.limits);
-                self.flow.held.sent(weight);
-                self.queue.push(cut, weight);
+                let size = Size::of(&cut);
+                self.flow.held.sent(self.counted(size));
+                self.queue.push(cut, size);
             }
         }
         let troubled = self.collect()?;
@@ -301,7 +310,7 @@ pub(super) fn end(cut: &Cut) -> Time {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let weight: usize = self.waiting.iter().map(|(_, _, weight)| weight).sum();
-        self.flow.held.arrived(weight + self.queue.weight());
+        let sizes = self.waiting.iter().map(|(_, size)| *size).chain(self.queue.sizes());
+        self.flow.held.arrived(sizes.map(|size| self.counted(size)).sum());
     }
 }
