@@ -68,7 +68,7 @@ fn is_blank(data: &ArrayData, from: usize, upto: usize) -> bool {
 
 /// What is valid, with nothing below the nulls.
 fn copy(data: &ArrayData) -> Result<ArrayData, ArrowError> {
-    let mut made = MutableArrayData::new(vec![data], false, data.len());
+    let mut made = MutableArrayData::new(vec![data], true, data.len());
     let mut at = 0;
     let all = [(0, data.len())];
     let valid: Box<dyn Iterator<Item = (usize, usize)>> = match data.nulls() {
