@@ -4,7 +4,7 @@
 
 Builds benches/examples/clickhouse.rs and runs it three ways, pinned to the first core; what it sends to is pinned to the others:
 1. `hole`: a server that reads each body and answers; nothing is parsed. The sender's own speed.
-2. `chdb`: ClickHouse's engine behind the front of the tests, with all views of the schema behind http_logs.
+2. `chdb`: ClickHouse's engine behind the front of the tests, with all views of the schema behind http_logs; and without them.
 3. `select`: the same engine copies the rows by INSERT … SELECT, one thread, into another such table with its views, and into one
    without: ClickHouse's own speed.
 
@@ -101,10 +101,13 @@ def main() -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         swallower = multiprocessing.Process(target=hole, args=(listener, server.url, others), daemon=True)
         swallower.start()
-        urls = {"hole": f"http://127.0.0.1:{listener.getsockname()[1]}", "chdb": server.url}
-        for way, url in urls.items():
+        ask(server.url, "CREATE DATABASE bench_bare")
+        ask(server.url, f"CREATE TABLE bench_bare.http_logs AS {database}.http_logs")
+        ways = [("hole", f"http://127.0.0.1:{listener.getsockname()[1]}", database), ("chdb", server.url, database),
+                ("chdb_without_views", server.url, "bench_bare")]
+        for way, url, into in ways:
             record = ["perf", "record", "-F", "499", "-o", given.perf] if given.perf and way == "hole" else []
-            sender = [*record, target / "examples/clickhouse", url, database, str(given.rows), str(given.runs)]
+            sender = [*record, target / "examples/clickhouse", url, into, str(given.rows), str(given.runs)]
             run = subprocess.run(sender, stdout=subprocess.PIPE, text=True, check=True,
                                  preexec_fn=lambda: os.sched_setaffinity(0, {first}))
             for line in run.stdout.splitlines():

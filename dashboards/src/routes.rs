@@ -1,5 +1,6 @@
 //! The routes that answer with data.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -206,7 +207,7 @@ struct NodeInfo {
     watermark_ms: u64,
     events: serde_json::Map<String, serde_json::Value>,
     values: serde_json::Map<String, serde_json::Value>,
-    troubles: std::collections::BTreeMap<String, String>,
+    troubles: BTreeMap<String, String>,
 }
 
 /// `GET /status`
@@ -214,7 +215,15 @@ pub(crate) async fn status(State(shared): State<Shared>) -> impl IntoResponse {
     let service = &shared.0.service;
     let state = service.status.state();
     let started = service.status.started_at().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let troubles = |id: &str, mut troubles: BTreeMap<String, String>| {
+        if service.metrics.is_spool_full(id) {
+            let why = "full: the source waits until sinks have confirmed more, or there is room on the disk";
+            troubles.insert("spool".to_owned(), why.to_owned());
+        }
+        troubles
+    };
     let nodes = service.metrics.nodes().into_iter().map(|(id, kind, m)| NodeInfo {
+        troubles: troubles(&id, m.troubles()),
         id,
         kind,
         rows_in: m.rows_in.load(Relaxed),
@@ -227,7 +236,6 @@ pub(crate) async fn status(State(shared): State<Shared>) -> impl IntoResponse {
         watermark_ms: m.watermark.load(Relaxed),
         events: m.named().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
         values: m.gauges().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
-        troubles: m.troubles(),
     });
     Json(StatusInfo {
         pipeline: service.name.clone(),

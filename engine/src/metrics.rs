@@ -116,6 +116,12 @@ impl Metrics {
         spools.push((id.to_owned(), counters.clone()));
     }
 
+    /// Whether a source waits because its log, or the disk that it is on, is full.
+    pub fn is_spool_full(&self, id: &str) -> bool {
+        let spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
+        spools.iter().any(|(name, counters)| name == id && counters.full.load(Relaxed) > 0)
+    }
+
     /// Every node's id, kind and counters, in the order of the pipeline.
     pub fn nodes(&self) -> Vec<(String, String, Arc<NodeMetrics>)> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.feeder import SOCKETS, Feeder
 from tests.live_engine import LiveCase, feed_for, pipeline, traffic
-from tests.support import FAILED, LIMIT_S, OK, wait_for
+from tests.support import FAILED, LIMIT_S, OK, get, wait_for
 from tests.traffic import FORMATS, HELLO, REQUEST, Event
 
 MIB = 1 << 20
@@ -148,6 +148,11 @@ class Full(LiveCase):
         self.write("live.yaml", pipeline(sections=f"spool: {{ dir: disk/spool, segment_size: 1MiB, {options} }}"))
         self.begin()
 
+    def spool_trouble(self) -> str:
+        """What `GET /status` says of the spool of requests."""
+        nodes = json.loads(get(f"{self.base}/status")[1])["nodes"]
+        return next(node for node in nodes if node["id"] == "requests")["troubles"].get("spool", "")
+
     def await_full(self, feeder: Feeder) -> None:
         """Until senders are refused; says what there is if they are not, or the engine has ended."""
         try:
@@ -165,6 +170,7 @@ class Full(LiveCase):
         self.start_with("when_full: block")
         with Feeder(large(23, LARGE_ROWS), self.directory, speed=1000) as feeder:
             self.await_full(feeder)
+            wait_for("the status to say why", lambda: "full" in self.spool_trouble())
             before = len(feeder.sent)
             ballast.unlink()
             wait_for("all rows to be sent", lambda: not feeder.is_alive())
@@ -172,6 +178,7 @@ class Full(LiveCase):
         print(f"\n    {before} of {LARGE_ROWS} large rows were sent before the disk was full ", end="")
         self.assertLess(before, LARGE_ROWS)
         self.await_requests(feeder.ids(REQUEST))
+        wait_for("the status to say no more", lambda: not self.spool_trouble())
         self.stop()
         self.assertEqual(sorted(self.exported(REQUEST, self.disk / "spool")), sorted(feeder.ids(REQUEST)))
         self.assertEqual(Counter(name for name, _ in self.rows()).most_common(1)[0][1], 1)

@@ -354,7 +354,7 @@ impl Writer {
 
     fn recovered(&mut self) {
         if self.pause.take().is_some() {
-            tracing::info!(spool = %self.shared.settings.dir.display(), "the disk writes again");
+            tracing::warn!(spool = %self.shared.settings.dir.display(), "the disk writes again");
             self.shared.blocked.store(false, Release);
         }
     }
