@@ -6,7 +6,7 @@ is taken until it has confirmed the last row. With the default 4 minutes at 20,0
 spool of a whole hour at that rate, 72 million rows, is computed from their bytes. --into says what the server is:
 `hole` reads and answers (the engine's own speed), `chdb` is ClickHouse's engine behind the tests' front, with all views.
 
-Usage: outage.py ENGINE [--rate 20000] [--minutes 4] [--hours 1] [--into hole|chdb] [--data DIRECTORY]
+Usage: outage.py ENGINE [--rate 20000] [--minutes 4] [--hours 1] [--into hole|chdb] [--without-views] [--data DIRECTORY]
 One JSON object a line: every 10 s resident memory, rows and the spool's bytes; at the end the verdict. Needs CLICKHOUSE_PYTHON.
 """
 
@@ -101,6 +101,7 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=4)
     options.add_argument("--hours", type=float, default=1, help="of event time")
     options.add_argument("--into", choices=("hole", "chdb"), default="hole")
+    options.add_argument("--without-views", action="store_true", help="nothing is aggregated from http_logs")
     options.add_argument("--data", type=Path, help="where the spool is, rather than beneath TMPDIR")
     given = options.parse_args()
     os.environ.setdefault("JA4_ENGINE", str(given.engine.absolute()))
@@ -109,6 +110,9 @@ def main() -> None:
 
     server = Server()
     database = schema(server.url, "outage")
+    if given.without_views:
+        for (view,) in ask(server.url, f"SELECT name FROM system.tables WHERE database = '{database}' AND name LIKE 'mv_agg%'"):
+            ask(server.url, f"DETACH TABLE {database}.{view}")
     url, swallower = server.url, None
     if given.into == "hole":
         listener = socket.create_server(("127.0.0.1", 0))
