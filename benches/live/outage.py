@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,6 +133,7 @@ def main() -> None:
             if given.into == "chdb":
                 kept = ask(server.url, f"SELECT count(), uniqExact(header_x_request_id) FROM {database}.http_logs")[0]
                 print(json.dumps({"rows_in_clickhouse": int(kept[0]), "different": int(kept[1]), "sent": rows}), flush=True)
+                select(lambda sql: ask(server.url, sql), database)
         finally:
             engine.process.send_signal(signal.SIGTERM)
             try:
@@ -143,6 +145,24 @@ def main() -> None:
             if swallower:
                 swallower.terminate()
             server.close()
+
+
+def select(ask: Callable[[str], list[list[str]]], database: str) -> None:
+    """ClickHouse's own speed with these rows: INSERT … SELECT into a table without views, once merges have ended."""
+    from tests.support import wait_for
+    wait_for("merges", lambda: ask("SELECT count() FROM system.merges") == [["0"]], 300)
+    ask(f"CREATE TABLE {database}.copy AS {database}.http_logs")
+    columns = ", ".join(row[0] for row in ask(f"SELECT name FROM system.columns WHERE table = 'copy' AND database = '{database}' AND "
+                                              "default_kind NOT IN ('ALIAS', 'MATERIALIZED')"))
+    for threads in (1, 1, 2, 2):
+        ask(f"TRUNCATE TABLE {database}.copy")
+        begin = time.monotonic()
+        ask(f"INSERT INTO {database}.copy ({columns}) SELECT {columns} FROM {database}.http_logs LIMIT 2000000 "
+            f"SETTINGS max_threads = {threads}, max_insert_threads = {threads}, insert_deduplicate = 0")
+        took = time.monotonic() - begin
+        count = int(ask(f"SELECT count() FROM {database}.copy")[0][0])
+        print(json.dumps({"way": "select_without_views", "threads": threads, "rows": count, "wall_s": round(took, 2),
+                          "rows_per_s": round(count / took)}), flush=True)
 
 
 class Gate:
@@ -216,14 +236,17 @@ def measure(engine: Engine, gate: Gate, given: argparse.Namespace, rows: int) ->
     samples.append(note(filled_s=round(filled, 1)))
     gate.open()
     back = time.monotonic()
-    next_note = back + EVERY_S
+    next_note, notes = back + EVERY_S, []
     while (state := engine.state())["sent"] < rows:
         if time.monotonic() > next_note:
             next_note += EVERY_S
-            note()
+            notes.append((time.monotonic(), note()["sent"]))
         time.sleep(0.1)
     drained, pause = time.monotonic() - back, gate.tried.value - back
     last = note()
+    # From the first note on at which rows were confirmed: without the pause, and without the first inserts, which go one by one.
+    since, sent = next((found for found in notes if found[1] > 0), (back, 0))
+    steady = (rows - sent) / (back + drained - since)
     done.set()
     full = [sample for sample in samples if sample["rows"] > rows / 10]
     per_row = samples[-1]["spool_bytes"] / rows
@@ -232,7 +255,7 @@ def measure(engine: Engine, gate: Gate, given: argparse.Namespace, rows: int) ->
     print(json.dumps({
         "rows": rows, "filled_s": round(filled, 1), "fill_rows_per_s": round(rows / filled), "drained_s": round(drained, 1),
         "drain_rows_per_s": round(rows / drained), "drain_over_fill": round(filled / drained, 2), "pause_s": round(pause, 1),
-        "drain_over_fill_after_pause": round(filled / (drained - pause), 2),
+        "drain_over_fill_after_pause": round(filled / (drained - pause), 2), "steady_rows_per_s": round(steady),
         "drain_cpu_s": round(last["cpu_s"] - samples[-1]["cpu_s"], 1), "rss_mb_while_away": [min(memory), max(memory)],
         "rss_mb_after": last["rss_mb"], "spool_bytes_per_row": round(per_row, 1), "spool_off_linear": round(off, 3),
         "hour_at_20k_gb": round(72e6 * per_row / 1e9, 1), "spool_left_mb": round(last["spool_bytes"] / 1e6, 1)}), flush=True)
