@@ -217,7 +217,7 @@ pub(crate) async fn status(State(shared): State<Shared>) -> impl IntoResponse {
     let started = service.status.started_at().duration_since(UNIX_EPOCH).unwrap_or_default();
     let troubles = |id: &str, mut troubles: BTreeMap<String, String>| {
         if service.metrics.is_spool_full(id) {
-            let why = "full: the source waits until sinks have confirmed more, or there is room on the disk";
+            let why = "full, or its disk does not write: the source waits until sinks have confirmed more, or the disk writes";
             troubles.insert("spool".to_owned(), why.to_owned());
         }
         troubles

@@ -116,7 +116,7 @@ impl Metrics {
         spools.push((id.to_owned(), counters.clone()));
     }
 
-    /// Whether a source waits because its log, or the disk that it is on, is full.
+    /// Whether a source waits because its log is full, or the disk does not write.
     pub fn is_spool_full(&self, id: &str) -> bool {
         let spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
         spools.iter().any(|(name, counters)| name == id && counters.full.load(Relaxed) > 0)

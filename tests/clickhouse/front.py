@@ -89,7 +89,8 @@ class Engine:
             except Fault:
                 # Such as after `readonly`: the next query must not have these settings.
                 session = Session(self.directory)
-            self.free.put(session)
+            finally:
+                self.free.put(session)
         written = {"read_rows": answer.storage_rows_read(), "read_bytes": answer.storage_bytes_read(),
                    "written_rows": answer.rows_written(), "written_bytes": answer.bytes_written(),
                    "elapsed_ns": int(answer.elapsed() * 1e9)}

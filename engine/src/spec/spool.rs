@@ -36,7 +36,7 @@ pub struct SpoolSpec {
     #[schemars(with = "String")]
     pub retain: Duration,
     /// What happens when `max_size` is reached, or the disk is full, and all of it is still needed. On a full disk not even
-    /// that time passes can be noted: it must have room for what the longest window needs. Default `block`.
+    /// that time passes can be noted: the disk must have room for what the longest window needs. Default `block`.
     #[serde(default)]
     pub when_full: WhenFull,
 }

@@ -79,8 +79,8 @@ pub struct ClickHouseOptions {
     #[schemars(with = "String")]
     every: Duration,
     /// Rows after which a batch ends earlier, at the next closed tick; also the most rows of an insert. About twice as
-    /// many (at least 65,536) or twice `max_bytes`, whichever is less, are in memory while the server is away, besides
-    /// the batch that is being gathered. Default: 200000.
+    /// many (at least 65,536) or twice `max_bytes`, whichever is less, and the batch with which that is passed, are
+    /// in memory while the server is away, besides the one that is being gathered. Default: 200000.
     #[serde(default = "two_hundred_thousand")]
     max_rows: usize,
     /// The most bytes of an insert, before compression. Default: 134217728 (128 MiB).

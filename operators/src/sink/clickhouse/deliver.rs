@@ -20,7 +20,7 @@ use super::splits::Splits;
 /// Bytes that are compressed and sent at a time.
 const CHUNK: usize = 256 * 1024;
 
-/// How often an insert is split at most. One refused row of 200,000 takes 18 splits; thirty of them, far apart, some 380.
+/// How often an insert is split at most. One refused row of 200,000 takes 18 splits; thirty of them, far apart, some 400.
 const MOST_SPLITS: usize = 1023;
 
 /// How often while the server has taken no part of it: it may refuse all rows there are.

@@ -49,7 +49,7 @@ impl Part {
         self.body.iter().map(|buffer| buffer.len()).sum()
     }
 
-    /// The stream, `size` bytes at a time. Only what is smaller is copied.
+    /// The stream, `size` bytes at a time. What is smaller, and the ends of what is larger, is copied.
     pub fn chunks(&self, size: usize) -> impl Iterator<Item = Bytes> {
         let (mut buffers, mut rest) = (self.body.iter(), Buffer::default());
         std::iter::from_fn(move || {

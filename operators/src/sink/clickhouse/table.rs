@@ -18,7 +18,7 @@ use super::super::cuts::{Cut, Cuts};
 use super::super::operator::{self, CLOSED, Step, Work};
 use super::handed::{Handed, Shape};
 use super::history::Reader;
-use super::queue::{Next, Queue, Size};
+use super::queue::{Bound, Next, Queue, Size};
 use super::sender::{self, Job, Shared, Target};
 
 /// Cuts that the sender has at a time before further ones wait, and may go together: one is on its way while the next is
@@ -60,7 +60,7 @@ struct Owner {
     /// Jobs that are not done: up to where all is sent with them, and what they hold.
     waiting: VecDeque<(Time, Size)>,
     /// The most that cuts which wait have together to be one insert.
-    most: Size,
+    most: Bound,
     done: u64,
     flow: Arc<Flow>,
     ledger: Option<Ledger>,
@@ -95,7 +95,7 @@ impl Owner {
         let waker = context.scope.worker().sync_activator_for(address.to_vec());
         let ledger = context.ledger(&target.name)?;
         let layout = target.layout.clone();
-        let most = Size { rows: cuts.max_rows(), bytes: target.max_bytes };
+        let most = Bound { rows: cuts.max_rows(), bytes: target.max_bytes };
         let handed = Handed::new(Shape {
             until: 0,
             every: cuts.period(),
@@ -152,11 +152,6 @@ impl Owner {
         Ok(())
     }
 
-    /// As what it counts among the rows that are held: twice `max_bytes` are as much as all of them.
-    fn counted(&self, size: Size) -> usize {
-        size.in_rows(Size { rows: held_rows(&self.cuts), ..self.most })
-    }
-
     /// Hands over the cuts that wait, as far as it is their turn.
     ///
     /// How rows are cut is noted before they are sent: a start after a crash, with whatever options, must cut those that are
@@ -165,7 +160,7 @@ impl Owner {
     fn hand_over(&mut self) -> Result<(), String> {
         let notes = self.ledger.is_some();
         while !notes || self.waiting.len() < AT_A_TIME {
-            let most = if notes { self.most } else { Size::default() };
+            let most = if notes { self.most } else { Bound::default() };
             let Some(Next { cut, joined, size }) = self.queue.next(most, self.handed.fixed()) else { break };
             let upto = end(&cut);
             if !cut.batches.is_empty() && self.handed.reach(upto, joined) {
@@ -192,7 +187,7 @@ impl Owner {
         while self.done < done {
             let Some((end, size)) = self.waiting.pop_front() else { break };
             self.done += 1;
-            self.flow.held.arrived(self.counted(size));
+            self.flow.held.arrived(size.held);
             self.metrics.state_rows.fetch_sub(size.rows as i64, Relaxed);
             upto = upto.max(end);
         }
@@ -275,8 +270,9 @@ impl Work for Owner {
             };
             self.closed = ends || frontier == CLOSED;
             for cut in cuts {
-                let size = Size::of(&cut);
-                self.flow.held.sent(self.counted(size));
+                // Twice `max_bytes` count as much as all rows that may be held.
+                let size = Size::of(&cut, Bound { rows: held_rows(&self.cuts), ..self.most });
+                self.flow.held.sent(size.held);
                 self.queue.push(cut, size);
             }
         }
@@ -310,7 +306,7 @@ pub(super) fn end(cut: &Cut) -> Time {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let sizes = self.waiting.iter().map(|(_, size)| *size).chain(self.queue.sizes());
-        self.flow.held.arrived(sizes.map(|size| self.counted(size)).sum());
+        let waiting: usize = self.waiting.iter().map(|(_, size)| size.held).sum();
+        self.flow.held.arrived(waiting + self.queue.held());
     }
 }

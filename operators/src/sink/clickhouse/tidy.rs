@@ -53,11 +53,11 @@ fn is_blank(data: &ArrayData, from: usize, upto: usize) -> bool {
     let width = match data.data_type() {
         DataType::Utf8 | DataType::Binary => {
             let ends = data.buffer::<i32>(0);
-            return from == upto || ends[from] == ends[upto];
+            return ends[from] == ends[upto];
         }
         DataType::LargeUtf8 | DataType::LargeBinary => {
             let ends = data.buffer::<i64>(0);
-            return from == upto || ends[from] == ends[upto];
+            return ends[from] == ends[upto];
         }
         DataType::FixedSizeBinary(width) => usize::try_from(*width).ok(),
         other => other.primitive_width(),
@@ -130,14 +130,18 @@ mod tests {
         RecordBatch::try_new(rows(values).schema(), columns).expect("valid")
     }
 
-    /// A list of one text for each row, which may be null.
+    /// A list of one text for each row; some lists are null, and still have it.
     fn list(texts: ArrayRef, values: &[Option<i64>]) -> ArrayRef {
         let field = Arc::new(Field::new("item", DataType::Utf8, true));
-        Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(vec![1; values.len()]), texts, None))
+        Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(vec![1; values.len()]), texts, Some(some(values))))
+    }
+
+    fn some(values: &[Option<i64>]) -> NullBuffer {
+        NullBuffer::from_iter(values.iter().map(|value| value.is_none_or(|value| value % 3 != 0)))
     }
 
     fn structure(texts: ArrayRef, values: &[Option<i64>]) -> ArrayRef {
-        let nulls = NullBuffer::from_iter(values.iter().map(|value| value.is_none_or(|value| value % 3 != 0)));
+        let nulls = some(values);
         Arc::new(StructArray::new(vec![Field::new("inner", DataType::Utf8, true)].into(), vec![texts], Some(nulls)))
     }
 
