@@ -244,9 +244,10 @@ def measure(engine: Engine, gate: Gate, given: argparse.Namespace, rows: int) ->
         time.sleep(0.1)
     drained, pause = time.monotonic() - back, gate.tried.value - back
     last = note()
-    # From the first note on at which rows were confirmed: without the pause, and without the first inserts, which go one by one.
-    since, sent = next((found for found in notes if found[1] > 0), (back, 0))
-    steady = (rows - sent) / (back + drained - since)
+    # From the first note at which rows were confirmed to the last: without the pause and the first inserts, which go one by one, and
+    # with inserts on their way at both ends.
+    notes = [found for found in notes if found[1] > 0]
+    steady = (notes[-1][1] - notes[0][1]) / (notes[-1][0] - notes[0][0]) if len(notes) > 1 else None
     done.set()
     full = [sample for sample in samples if sample["rows"] > rows / 10]
     per_row = samples[-1]["spool_bytes"] / rows
@@ -255,7 +256,7 @@ def measure(engine: Engine, gate: Gate, given: argparse.Namespace, rows: int) ->
     print(json.dumps({
         "rows": rows, "filled_s": round(filled, 1), "fill_rows_per_s": round(rows / filled), "drained_s": round(drained, 1),
         "drain_rows_per_s": round(rows / drained), "drain_over_fill": round(filled / drained, 2), "pause_s": round(pause, 1),
-        "drain_over_fill_after_pause": round(filled / (drained - pause), 2), "steady_rows_per_s": round(steady),
+        "drain_over_fill_after_pause": round(filled / (drained - pause), 2), "steady_rows_per_s": steady and round(steady),
         "drain_cpu_s": round(last["cpu_s"] - samples[-1]["cpu_s"], 1), "rss_mb_while_away": [min(memory), max(memory)],
         "rss_mb_after": last["rss_mb"], "spool_bytes_per_row": round(per_row, 1), "spool_off_linear": round(off, 3),
         "hour_at_20k_gb": round(72e6 * per_row / 1e9, 1), "spool_left_mb": round(last["spool_bytes"] / 1e6, 1)}), flush=True)
