@@ -11,6 +11,7 @@ use engine::flow::{Flow, Outlet, Turn};
 use engine::ledger::{Confirmed, Ledger};
 use engine::metrics::NodeMetrics;
 use engine::render::BuildContext;
+use engine::time::MAX_IN_FLIGHT;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -46,7 +47,7 @@ pub(super) fn build<'s>(
 
 /// Half of the rows that may be held: as [`engine::time::Backlog`] has it, never few.
 fn held_rows(cuts: &Cuts) -> usize {
-    cuts.max_rows().max(32_768)
+    cuts.max_rows().max(MAX_IN_FLIGHT / 2)
 }
 
 /// A table on the worker that owns it.

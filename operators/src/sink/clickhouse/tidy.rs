@@ -70,12 +70,8 @@ fn is_blank(data: &ArrayData, from: usize, upto: usize) -> bool {
 fn copy(data: &ArrayData) -> Result<ArrayData, ArrowError> {
     let mut made = MutableArrayData::new(vec![data], true, data.len());
     let mut at = 0;
-    let all = [(0, data.len())];
-    let valid: Box<dyn Iterator<Item = (usize, usize)>> = match data.nulls() {
-        Some(nulls) => Box::new(nulls.valid_slices()),
-        None => Box::new(all.into_iter()),
-    };
-    for (from, upto) in valid {
+    let all = || vec![(0, data.len())];
+    for (from, upto) in data.nulls().map_or_else(all, |nulls| nulls.valid_slices().collect()) {
         made.try_extend_nulls(from - at)?;
         made.try_extend(0, from, upto)?;
         at = upto;
