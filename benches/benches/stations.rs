@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::path::Path;
 
-use client_hello::{HelloExtractor, Limits};
+use client_hello::{Frame, HelloExtractor, Limits};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use operators::format::{Format, LineParser, Rows};
 
@@ -30,7 +30,7 @@ fn client_hello(criterion: &mut Criterion) {
             let mut extractor = HelloExtractor::new(Limits::default());
             let mut hellos = 0;
             for (ns, len, data) in &frames {
-                extractor.packet(*ns, linktype, data, *len, &mut |hello| {
+                extractor.packet(&Frame { wire_len: *len, ..Frame::whole(*ns, linktype, data) }, &mut |hello| {
                     black_box(hello);
                     hellos += 1;
                 });

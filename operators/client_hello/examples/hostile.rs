@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use client_hello::{Counters, HelloExtractor, Limits};
+use client_hello::{Counters, Frame, HelloExtractor, Limits};
 
 /// LINKTYPE_RAW: frames begin with the IP header.
 const RAW: i32 = 101;
@@ -81,14 +81,14 @@ fn opened() -> HelloExtractor {
     let mut extractor = HelloExtractor::new(Limits::default());
     let mut syn = segment(40_000, u32::MAX, &[]);
     syn[33] = 2;
-    extractor.packet(0, RAW, &syn, syn.len() as u32, &mut |_| {});
+    extractor.packet(&Frame::whole(0, RAW, &syn), &mut |_| {});
     extractor
 }
 
 fn nanoseconds<'a>(extractor: &mut HelloExtractor, frames: impl Iterator<Item = &'a Vec<u8>>) -> f64 {
     let (begun, mut count) = (Instant::now(), 0);
     for frame in frames {
-        extractor.packet(0, RAW, frame, frame.len() as u32, &mut |hello| drop(std::hint::black_box(hello)));
+        extractor.packet(&Frame::whole(0, RAW, frame), &mut |hello| drop(std::hint::black_box(hello)));
         count += 1;
         if begun.elapsed() > LONGEST {
             break;

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use client_hello::{HelloExtractor, Limits};
+use client_hello::{Frame, HelloExtractor, Limits};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -20,7 +20,7 @@ fn main() {
             let len = number(8) as usize;
             let Some(frame) = file.get(at + 16..at + 16 + len) else { break };
             let time = i64::from(number(0)) * 1_000_000_000 + i64::from(number(4)) * 1000;
-            extractor.packet(time, 1, frame, number(12), &mut |hello| {
+            extractor.packet(&Frame { wire_len: number(12), ..Frame::whole(time, 1, frame) }, &mut |hello| {
                 std::hint::black_box(hello);
                 hellos += 1;
             });

@@ -30,7 +30,8 @@ impl Capture {
 
     fn frame(&mut self, linktype: i32, frame: &[u8]) {
         self.now += SECOND / 1000;
-        self.extractor.packet(self.now, linktype, frame, frame.len() as u32, &mut |hello| self.hellos.push(hello));
+        let frame = Frame::whole(self.now, linktype, frame);
+        self.extractor.packet(&frame, &mut |hello| self.hellos.push(hello));
     }
 
     fn tcp(&mut self, segment: &Tcp<'_>) {

@@ -65,6 +65,28 @@ impl Default for Limits {
     }
 }
 
+/// A captured frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Time of capture, nanoseconds since the epoch.
+    pub time: i64,
+    /// libpcap's linktype.
+    pub linktype: i32,
+    /// The bytes captured.
+    pub data: &'a [u8],
+    /// Bytes that there were on the wire.
+    pub wire_len: u32,
+    /// Whatever the caller wants back with the hellos that this frame completes ([`Hello::origin`]).
+    pub origin: u64,
+}
+
+impl<'a> Frame<'a> {
+    /// A frame that was captured whole, of origin 0.
+    pub fn whole(time: i64, linktype: i32, data: &'a [u8]) -> Self {
+        Self { time, linktype, data, wire_len: u32::try_from(data.len()).unwrap_or(u32::MAX), origin: 0 }
+    }
+}
+
 /// Finds the ClientHellos of TLS over TCP, QUIC and DTLS in a sequence of frames.
 ///
 /// Timestamps should ascend by and large; only the timeouts depend on it. VLAN tags and tunnel headers do not tell
@@ -83,6 +105,8 @@ pub struct HelloExtractor {
     joined: Vec<u8>,
     fragments: Fragments,
     counters: Counters,
+    /// `Frame::origin` of the frame that is looked at.
+    origin: u64,
 }
 
 impl HelloExtractor {
@@ -98,20 +122,22 @@ impl HelloExtractor {
             joined: Vec::new(),
             fragments: Fragments::default(),
             counters: Counters::default(),
+            origin: 0,
         }
     }
 
-    /// Takes one captured frame: its time in nanoseconds since the epoch, libpcap's linktype, the bytes captured and
-    /// how many there were on the wire. Hands complete hellos to `emit`: mostly none or one, more if a datagram holds more.
-    pub fn packet(&mut self, ts: i64, linktype: i32, data: &[u8], wire_len: u32, emit: &mut impl FnMut(Hello)) {
+    /// Takes one captured frame. Hands complete hellos to `emit`: mostly none or one, more if a datagram holds more.
+    pub fn packet(&mut self, frame: &Frame<'_>, emit: &mut impl FnMut(Hello)) {
         self.counters.packets_received += 1;
-        self.expire(ts);
-        let cut = data.len() < wire_len as usize;
-        self.decoded(ts, packet::decode(linktype, data, self.limits.tunnels), cut, MAX_NESTED_FRAGMENTS, emit);
+        self.expire(frame.time);
+        let cut = frame.data.len() < frame.wire_len as usize;
+        let decoded = packet::decode(frame.linktype, frame.data, self.limits.tunnels);
+        self.origin = frame.origin;
+        self.decoded(frame.time, decoded, cut, MAX_NESTED_FRAGMENTS, emit);
     }
 
-    /// The input has ended: counts the hellos of which a part is missing.
-    pub fn finish(&mut self) {
+    /// The input has ended: hands out the hellos that still wait, and counts those of which a part is missing.
+    pub fn finish(&mut self, _emit: &mut impl FnMut(Hello)) {
         while let Some(at) = self.flows.oldest() {
             self.remove(at);
         }
@@ -211,7 +237,7 @@ impl HelloExtractor {
         let Some(flow) = self.flows.get_mut(at) else { return };
         let held = flow.held();
         let Some(mut datagrams) = flow.datagrams.take() else { return };
-        let arrival = Arrival { time: ts, ip: packet.ip };
+        let arrival = Arrival { time: ts, ip: packet.ip, origin: self.origin };
         let mut hellos = 0;
         let Self { limits, counters, joined, .. } = self;
         let is_over = match &mut datagrams {
@@ -267,7 +293,7 @@ impl HelloExtractor {
             let mut connection = Connection {
                 flow,
                 key: &key,
-                arrival: Arrival { time: ts, ip: packet.ip },
+                arrival: Arrival { time: ts, ip: packet.ip, origin: self.origin },
                 limits: &self.limits,
                 counters: &mut self.counters,
                 joined: &mut self.joined,

@@ -59,6 +59,10 @@ pub struct Hello {
     pub ja3: String,
     /// MD5 of `ja3`.
     pub ja3_hash: String,
+    /// The client sent two versions of these bytes, or of its hello, and the packets do not tell which one the server took.
+    pub ambiguous: bool,
+    /// [`Frame::origin`](super::Frame::origin) of the packet that completed the hello.
+    pub origin: u64,
 }
 
 /// The packet that completed the hello.
@@ -67,6 +71,8 @@ pub(crate) struct Arrival {
     /// Nanoseconds since the epoch.
     pub time: i64,
     pub ip: IpMeta,
+    /// Of its frame.
+    pub origin: u64,
 }
 
 /// Puts together what is known about a hello of this flow.
@@ -104,6 +110,8 @@ pub(crate) fn describe(
         values,
         ja3_hash: ja3::hash(&ja3),
         ja3,
+        ambiguous: false,
+        origin: arrival.origin,
     }
 }
 

@@ -20,14 +20,15 @@
 //! # From packets
 //!
 //! ```
-//! use client_hello::{HelloExtractor, Limits};
+//! use client_hello::{Frame, HelloExtractor, Limits};
 //!
 //! let mut extractor = HelloExtractor::new(Limits::default());
 //! # let frames: Vec<(i64, Vec<u8>)> = Vec::new();
 //! const ETHERNET: i32 = 1;
 //! for (nanoseconds, frame) in &frames {
-//!     extractor.packet(*nanoseconds, ETHERNET, frame, frame.len() as u32, &mut |hello| println!("{}", hello.ja4));
+//!     extractor.packet(&Frame::whole(*nanoseconds, ETHERNET, frame), &mut |hello| println!("{}", hello.ja4));
 //! }
+//! extractor.finish(&mut |hello| println!("{}", hello.ja4));
 //! ```
 
 mod assembly;
@@ -57,7 +58,7 @@ mod cases;
 pub(crate) mod sample;
 
 pub use counters::Counters;
-pub use extractor::{HelloExtractor, Limits};
+pub use extractor::{Frame, HelloExtractor, Limits};
 pub use hello::Hello;
 pub use ip::IpMeta;
 pub use link::is_supported;

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, FromArgMatches, ValueEnum};
-use client_hello::{HelloExtractor, Limits, Tunnels};
+use client_hello::{Frame, HelloExtractor, Limits, Tunnels};
 use engine::cli::{Exit, Extra};
 use engine::render::{Failure, FailureClass};
 
@@ -199,7 +199,7 @@ impl<W: Write> Work<W> {
                 break Ok(());
             }
         };
-        extractor.finish();
+        self.finish(&mut extractor)?;
         self.count(&extractor, &[]);
         Ok(outcome)
     }
@@ -234,7 +234,7 @@ impl<W: Write> Work<W> {
                 break Ok(());
             }
         };
-        extractor.finish();
+        self.finish(&mut extractor)?;
         self.count(&extractor, &[]);
         Ok(outcome)
     }
@@ -248,7 +248,19 @@ impl<W: Write> Work<W> {
         data: &[u8],
     ) -> Result<(), Stop> {
         let mut written = Ok(());
-        extractor.packet(time, linktype, data, wire_len, &mut |hello| {
+        extractor.packet(&Frame { wire_len, ..Frame::whole(time, linktype, data) }, &mut |hello| {
+            if self.left > 0 && written.is_ok() {
+                self.left -= 1;
+                written = self.output.hello(&hello);
+            }
+        });
+        Ok(written?)
+    }
+
+    /// The hellos that still wait.
+    fn finish(&mut self, extractor: &mut HelloExtractor) -> Result<(), Stop> {
+        let mut written = Ok(());
+        extractor.finish(&mut |hello| {
             if self.left > 0 && written.is_ok() {
                 self.left -= 1;
                 written = self.output.hello(&hello);

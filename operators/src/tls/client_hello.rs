@@ -22,7 +22,7 @@ use timely::dataflow::operators::generic::operator::Operator as _;
 use super::rows::HelloRows;
 use crate::format::hello_schema;
 use crate::source::packet_schema;
-use client_hello::{HelloExtractor, Limits, Tunnels};
+use client_hello::{Frame, HelloExtractor, Limits, Tunnels};
 use ipnet::IpNet;
 
 /// Finds ClientHellos in packets.
@@ -288,14 +288,20 @@ impl Work {
         for at in 0..packets.data.len() {
             let (retries, rows, seq) = (self.retries, &mut self.rows, packets.seqs.value(at));
             let (wanted, excluded, elsewhere) = (&self.wanted, &self.excluded, &self.elsewhere);
-            let (time, linktype) = (packets.times.value(at), packets.linktypes.value(at));
-            self.extractor.packet(time, linktype, packets.data.value(at), packets.wire_lens.value(at), &mut |hello| {
+            let frame = Frame {
+                time: packets.times.value(at),
+                linktype: packets.linktypes.value(at),
+                data: packets.data.value(at),
+                wire_len: packets.wire_lens.value(at),
+                origin: seq,
+            };
+            self.extractor.packet(&frame, &mut |hello| {
                 if !wanted.source(hello.src) {
                     excluded.fetch_add(1, Relaxed);
                 } else if !wanted.destination(hello.dst) {
                     elsewhere.fetch_add(1, Relaxed);
                 } else if retries || hello.index == 0 {
-                    rows.push(seq, &hello);
+                    rows.push(&hello);
                 }
             });
         }

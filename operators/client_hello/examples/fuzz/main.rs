@@ -21,7 +21,7 @@ mod targets;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use client_hello::{HelloExtractor, Limits, Tunnels};
+use client_hello::{Frame, HelloExtractor, Limits, Tunnels};
 
 use self::cases::{Case, Random, pcap, seeds};
 use self::targets::{TARGETS, Target};
@@ -110,7 +110,7 @@ fn try_case(case: &Case) -> u64 {
     let bound = limits.max_buffered_bytes + MAX_FRAGMENTS;
     let mut extractor = HelloExtractor::new(limits);
     for (at, frame) in case.frames.iter().enumerate() {
-        extractor.packet(at as i64 * 1000, case.linktype, frame, frame.len() as u32, &mut |hello| {
+        extractor.packet(&Frame::whole(at as i64 * 1000, case.linktype, frame), &mut |hello| {
             std::hint::black_box((hello.values.raw(), hello.values.hashed_original()));
         });
         assert!(extractor.buffered_bytes() <= bound && extractor.flows() <= 16);
@@ -119,7 +119,7 @@ fn try_case(case: &Case) -> u64 {
         let _ = client_hello::fingerprint(stream);
     }
     let hellos = extractor.counters().hellos;
-    extractor.finish();
+    extractor.finish(&mut |_| {});
     assert_eq!((extractor.flows(), extractor.counters().packets_received), (0, case.frames.len() as u64));
     hellos
 }

@@ -93,7 +93,7 @@ fn one_timestamp_far_away_does_not_empty_the_table() {
         capture.tcp(&Tcp { from: (1, port), seq: 7, flags: SYN, ..Tcp::default() });
     }
     let frame = sample::ethernet(&[], &sample::tcp_packet(&Tcp { from: (9, 9), flags: SYN, ..Tcp::default() }));
-    capture.extractor.packet(i64::MAX, ETHERNET, &frame, frame.len() as u32, &mut |_| {});
+    capture.extractor.packet(&Frame::whole(i64::MAX, ETHERNET, &frame), &mut |_| {});
     for port in 1..=100 {
         capture.tcp(&Tcp { from: (1, port), seq: 8, payload: &record, ..Tcp::default() });
     }

@@ -53,7 +53,7 @@ fn what_is_not_looked_at_is_counted() {
     capture.frame(ETHERNET, &[0; 60]);
     capture.frame(9999, &[0; 60]);
     capture.frame(101, &[0x45, 0]);
-    capture.extractor.packet(0, 101, &[0x45, 0], 60, &mut |_| {});
+    capture.extractor.packet(&Frame { wire_len: 60, ..Frame::whole(0, 101, &[0x45, 0]) }, &mut |_| {});
     capture.data(8, b"GET / HTTP/1.1\r\n");
     assert!(capture.hellos.is_empty());
     let seen = Counters {
@@ -75,7 +75,9 @@ fn a_truncated_packet_gives_what_it_has() {
     let record = sample::chrome().record();
     let frame = sample::tcp_packet(&Tcp { seq: 8, payload: &record, ..Tcp::default() });
     let mut capture = Capture::new(Limits::default());
-    capture.extractor.packet(0, 101, &frame[..300], frame.len() as u32, &mut |_| {});
+    capture
+        .extractor
+        .packet(&Frame { wire_len: frame.len() as u32, ..Frame::whole(0, 101, &frame[..300]) }, &mut |_| {});
     assert_eq!(capture.counters().truncated, 1);
     capture.now = 0;
     capture.data(8, &record);
