@@ -8,6 +8,7 @@
 
 use std::collections::btree_map::{self, BTreeMap};
 
+use super::hello::Arrival;
 use super::records::Walk;
 
 /// Memory that one out-of-order piece takes beside its bytes: its share of a half-full node of the tree, and what the
@@ -40,6 +41,8 @@ pub(crate) struct Assembly {
     need: usize,
     /// How far `data` has been parsed in vain.
     pub walk: Walk,
+    /// The packet that brought bytes last.
+    pub latest: Option<Arrival>,
 }
 
 /// What a segment brought.
@@ -131,6 +134,13 @@ impl Assembly {
     /// The bytes in order.
     pub(crate) fn into_data(self) -> Vec<u8> {
         self.data
+    }
+
+    /// All pieces by sequence number; the bytes in order begin at `base`.
+    pub(crate) fn into_parts(self, base: u32) -> impl Iterator<Item = (u32, Vec<u8>)> {
+        let Self { data, pieces, origin, .. } = self;
+        let ahead = pieces.into_iter().map(move |(at, bytes)| (origin.wrapping_add(at as u32), bytes));
+        [(base, data)].into_iter().filter(|(_, data)| !data.is_empty()).chain(ahead)
     }
 
     /// How many bytes are in order.

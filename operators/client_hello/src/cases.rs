@@ -15,6 +15,11 @@ const ETHERNET: i32 = 1;
 const SYN: u8 = 2;
 const SECOND: i64 = 1_000_000_000;
 
+/// Limits with which hellos leave as soon as they are complete.
+fn at_once() -> Limits {
+    Limits { hold: Duration::ZERO, ..Limits::default() }
+}
+
 /// Feeds Ethernet frames a millisecond apart and collects what comes out.
 #[derive(Debug)]
 struct Capture {
@@ -59,7 +64,13 @@ impl Capture {
         self.extractor.counters()
     }
 
-    fn only_ja4(&self) -> &str {
+    /// All hellos have left, and nothing is kept.
+    fn finish(&mut self) {
+        self.extractor.finish(&mut |hello| self.hellos.push(hello));
+    }
+
+    fn only_ja4(&mut self) -> &str {
+        self.finish();
         match &self.hellos[..] {
             [hello] => &hello.ja4,
             other => panic!("{} hellos, {:?}", other.len(), self.counters()),
@@ -72,7 +83,7 @@ const JA4: &str = "t13d1516h2_8daaf6152771_e5627efa2ab1";
 /// Runs one stream in these segments and returns the counters.
 #[track_caller]
 fn must_be_found(isn: u32, segments: &[(usize, &[u8])]) -> Counters {
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     capture.stream(isn, segments);
     assert_eq!(capture.only_ja4(), JA4);
     assert_eq!(capture.extractor.buffered_bytes(), 0);
@@ -81,7 +92,7 @@ fn must_be_found(isn: u32, segments: &[(usize, &[u8])]) -> Counters {
 #[test]
 fn one_segment() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     capture.stream(7, &[(0, &record)]);
     assert_eq!(capture.only_ja4(), JA4);
     let hello = &capture.hellos[0];
@@ -174,7 +185,7 @@ fn without_a_syn() {
         &[(300, &record[300..]), (200, &record[200..300]), (0, &record[..200])],
     ];
     for segments in orders {
-        let mut capture = Capture::new(Limits::default());
+        let mut capture = Capture::new(at_once());
         for (at, bytes) in segments {
             capture.data(u32::MAX - 9 + *at as u32 % 9, &[]);
             capture.data((u32::MAX - 9).wrapping_add(*at as u32), bytes);
@@ -189,7 +200,7 @@ fn without_a_syn() {
 #[test]
 fn a_syn_that_data_overtook() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     capture.data(208, &record[200..]);
     capture.syn(7);
     capture.data(8, &record[..200]);
@@ -200,12 +211,12 @@ fn a_syn_that_data_overtook() {
 #[test]
 fn data_in_the_syn() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     capture.tcp(&Tcp { seq: 7, flags: SYN, payload: &record[..300], ..Tcp::default() });
     capture.data(308, &record[300..]);
     assert_eq!(capture.only_ja4(), JA4);
     // The server did not take the data: the client sends it again.
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     capture.tcp(&Tcp { seq: 7, flags: SYN, payload: &record, ..Tcp::default() });
     capture.data(8, &record);
     assert_eq!(capture.only_ja4(), JA4);
@@ -214,7 +225,7 @@ fn data_in_the_syn() {
 #[test]
 fn port_reuse_begins_a_new_connection() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     capture.stream(7, &[(0, &record[..100])]);
     capture.stream(1 << 31, &[(0, &record)]);
     capture.stream(1 << 31, &[]); // the same SYN again
@@ -233,7 +244,7 @@ fn a_syn_within_a_hello_does_not_hide_it() {
     let record = sample::chrome().record();
     // Far away, as one that never reaches the server, and near.
     for other in [1 << 31, 50] {
-        let mut capture = Capture::new(Limits::default());
+        let mut capture = Capture::new(at_once());
         capture.stream(7, &[(0, &record[..100])]);
         capture.syn(other);
         capture.data(108, &record[100..]);
@@ -258,7 +269,7 @@ fn the_second_hello_of_a_connection() {
         &[(at, &second), (0, &first), (0, &first)],
     ];
     for segments in ways {
-        let mut capture = Capture::new(Limits::default());
+        let mut capture = Capture::new(at_once());
         capture.stream(7, segments);
         let found: Vec<_> = capture.hellos.iter().map(|hello| (hello.index, &hello.ja4[..8])).collect();
         assert_eq!(found, [(0, "t13d1516"), (1, "t13d1515")]);
@@ -273,7 +284,7 @@ fn early_data_before_the_second_hello() {
     let mut early = sample::chrome();
     early.extensions.push((0x002a, vec![]));
     for (first, hellos) in [(early.record(), 2), (record.clone(), 1)] {
-        let mut capture = Capture::new(Limits::default());
+        let mut capture = Capture::new(at_once());
         let (after, again) = (first.len(), first.len() + data.len());
         capture.stream(7, &[(0, &first), (after, &data), (again, &record)]);
         assert_eq!(capture.hellos.len(), hellos);
@@ -283,7 +294,7 @@ fn early_data_before_the_second_hello() {
 #[test]
 fn the_servers_side_is_not_tracked() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     let back = Tcp { from: (2, 443), to: (1, 40_000), ..Tcp::default() };
     capture.syn(7);
     capture.tcp(&Tcp { flags: 0x12, ..back });
@@ -298,7 +309,7 @@ fn the_servers_side_is_not_tracked() {
 fn two_runs_give_equal_hellos() {
     let record = sample::chrome().record();
     let run = || {
-        let mut capture = Capture::new(Limits { max_flows: 3, ..Limits::default() });
+        let mut capture = Capture::new(Limits { max_flows: 3, ..at_once() });
         for port in [1, 2, 3, 4, 5, 1, 2] {
             capture.tcp(&Tcp { from: (1, port), seq: 7, flags: SYN, ..Tcp::default() });
             capture.tcp(&Tcp { from: (1, port), seq: 108, payload: &record[100..], ..Tcp::default() });
@@ -322,7 +333,7 @@ fn one_byte_segments() {
         let backward: Vec<(usize, &[u8])> = forward.iter().rev().copied().collect();
         let mixed: Vec<(usize, &[u8])> = (0..forward.len()).map(|at| forward[at * 7919 % forward.len()]).collect();
         for segments in [forward, backward, mixed] {
-            let mut capture = Capture::new(Limits::default());
+            let mut capture = Capture::new(at_once());
             capture.stream(u32::MAX - 70, &segments);
             assert_eq!(capture.hellos.len(), 1);
             assert_eq!(capture.extractor.buffered_bytes(), 0);

@@ -1,14 +1,21 @@
 //! One connection and the bytes of its client: when to parse, what to keep, when to stop.
 
+use ahash::RandomState;
+
 use super::assembly::{Assembly, Brought, distance};
+use super::contest::{Part, Rank};
 use super::counters::Counters;
 use super::extractor::{Limits, NEW_CONNECTION_DISTANCE};
 use super::fingerprint::Transport;
-use super::flow::{Flow, FlowKey, Stage};
+use super::flow::{Flow, FlowKey, Index, Stage, Verdict};
 use super::hello::{Arrival, Hello, describe};
+use super::packet::Packet;
 use super::prelude::{self, MAX_PRELUDE, Prelude};
 use super::records::Walk;
+use super::queue::Queue;
+use super::tcp::Segment;
 use super::tls::{self, Outcome, Reason, Sequel};
+use super::trust;
 
 /// Segments kept for a connection of which neither the SYN nor the start of a hello was seen yet. Enough for a hello
 /// out of order; few, because every connection older than the capture looks like this.
@@ -21,25 +28,56 @@ const MAX_SEQUEL: usize = 16 << 10;
 /// A flow together with what is needed to give it data.
 pub(crate) struct Connection<'a> {
     pub flow: &'a mut Flow,
+    pub at: Index,
     pub key: &'a FlowKey,
-    pub arrival: Arrival,
     pub limits: &'a Limits,
     pub counters: &'a mut Counters,
     pub joined: &'a mut Vec<u8>,
+    pub queue: &'a mut Queue,
+    /// Hellos that leave.
+    pub ready: &'a mut Vec<Hello>,
+    pub hasher: &'a RandomState,
+}
+
+/// Data of a client as it came.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece<'a> {
+    pub seq: u32,
+    pub payload: &'a [u8],
+    /// If it is known beforehand.
+    pub rank: Option<Rank>,
+    pub packet: &'a Packet<'a>,
+    pub segment: &'a Segment<'a>,
+    pub arrival: Arrival,
+}
+
+impl Piece<'_> {
+    pub(crate) fn rank(&self, flow: &Flow) -> Rank {
+        self.rank.unwrap_or_else(|| trust::of_segment(flow, self.packet, self.segment))
+    }
+
+    pub(crate) fn part(&self, rank: Rank) -> Part {
+        Part { at: self.seq, rank, bytes: self.payload.to_vec(), arrival: self.arrival }
+    }
 }
 
 /// What is to be done with bytes in order.
 enum Step {
     /// So many are dealt with; the rest is worth another look when there are `need`, from where `walk` says.
     Wait { consumed: usize, need: usize, walk: Walk },
-    /// No hello is expected any more.
-    Finish,
+    /// So many are dealt with; no hello is expected any more.
+    Finish { consumed: usize },
 }
 
 impl Connection<'_> {
     /// Takes the payload of a segment.
-    pub(crate) fn data(&mut self, seq: u32, payload: &[u8], emit: &mut impl FnMut(Hello)) {
+    pub(crate) fn data(&mut self, piece: &Piece<'_>) {
+        let Piece { seq, payload, .. } = *piece;
+        if self.flow.contest.is_some() {
+            return self.contested(piece);
+        }
         match self.flow.stage {
+            Stage::Second | Stage::Done if self.is_other_version(piece) => return self.dispute(piece),
             Stage::Done => {
                 // What lies far away may belong to a new connection on the same ports.
                 if distance(self.flow.base, seq).unsigned_abs() <= NEW_CONNECTION_DISTANCE {
@@ -54,6 +92,21 @@ impl Connection<'_> {
             Stage::First | Stage::Second => {}
         }
         self.flow.confirmed = true;
+        if self.flow.stage == Stage::First {
+            if seq == self.flow.base && piece.segment.is_padded_ack() {
+                self.counters.ack_padding += 1;
+                return;
+            }
+            if piece.rank(self.flow) != Rank::Trusted {
+                return self.dispute(piece);
+            }
+        }
+        self.trusted(piece);
+    }
+
+    /// Data that nothing speaks against.
+    pub(crate) fn trusted(&mut self, piece: &Piece<'_>) {
+        let Piece { seq, payload, arrival, .. } = *piece;
         let base = self.flow.base;
         let window = match self.flow.stage {
             Stage::Second => MAX_SEQUEL.min(self.limits.max_hello_bytes),
@@ -65,13 +118,14 @@ impl Connection<'_> {
             match usize::try_from(known).ok().map(|known| (known, payload.get(known..))) {
                 Some((known, Some(fresh))) if !fresh.is_empty() => {
                     self.counters.overlaps += u64::from(known > 0);
-                    return self.fresh(fresh, emit);
+                    return self.fresh(fresh, &arrival);
                 }
                 Some(_) => self.counters.retransmit_count += 1,
                 None => {
                     let mut assembly = Box::new(Assembly::default());
                     let brought = assembly.insert(base, seq, payload, window);
                     if brought == Brought::Ahead {
+                        assembly.latest = Some(arrival);
                         self.flow.assembly = Some(assembly);
                     }
                     self.out_of_order(brought);
@@ -80,11 +134,17 @@ impl Connection<'_> {
             return;
         };
         let overlaps = distance(base, seq) < assembly.in_order() as i64;
-        self.counters.overlap_conflicts += u64::from(assembly.contradicts(base, seq, payload));
+        if assembly.contradicts(base, seq, payload) {
+            self.counters.overlap_conflicts += 1;
+            if self.flow.stage == Stage::First {
+                return self.dispute(piece);
+            }
+        }
+        assembly.latest = Some(arrival);
         match assembly.insert(base, seq, payload, window) {
             Brought::InOrder => {
                 self.counters.overlaps += u64::from(overlaps);
-                self.buffered(emit);
+                self.buffered(&arrival);
             }
             brought => self.out_of_order(brought),
         }
@@ -105,9 +165,12 @@ impl Connection<'_> {
     }
 
     /// Bytes in order while nothing is buffered.
-    fn fresh(&mut self, fresh: &[u8], emit: &mut impl FnMut(Hello)) {
-        match self.read(fresh, Walk::default(), emit) {
-            Step::Finish => self.finish(),
+    fn fresh(&mut self, fresh: &[u8], arrival: &Arrival) {
+        match self.read(fresh, Walk::default(), arrival) {
+            Step::Finish { consumed } => {
+                self.flow.base = self.flow.base.wrapping_add(consumed as u32);
+                self.finish();
+            }
             Step::Wait { consumed, need, walk } => {
                 self.flow.base = self.flow.base.wrapping_add(consumed as u32);
                 if let Some(rest) = fresh.get(consumed..).filter(|rest| !rest.is_empty()) {
@@ -118,12 +181,15 @@ impl Connection<'_> {
     }
 
     /// More buffered bytes are in order.
-    fn buffered(&mut self, emit: &mut impl FnMut(Hello)) {
+    fn buffered(&mut self, arrival: &Arrival) {
         let Some(mut assembly) = self.flow.assembly.take() else { return };
         while let Some(data) = assembly.ready() {
             let stage = self.flow.stage;
-            match self.read(data, assembly.walk, emit) {
-                Step::Finish => return self.finish(),
+            match self.read(data, assembly.walk, arrival) {
+                Step::Finish { consumed } => {
+                    self.flow.base = self.flow.base.wrapping_add(consumed as u32);
+                    return self.finish();
+                }
                 Step::Wait { consumed, need, walk } => {
                     self.flow.base = self.flow.base.wrapping_add(consumed as u32);
                     assembly.advance(self.flow.base, consumed, need, walk);
@@ -160,13 +226,16 @@ impl Connection<'_> {
         }
     }
 
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
+        if self.flow.stage == Stage::First {
+            self.flow.verdict = Some(Verdict { from: self.flow.base, len: 0, random: [0; 8], digest: 0 });
+        }
         self.flow.stage = Stage::Done;
         self.flow.assembly = None;
     }
 
     /// Looks for hellos in bytes in order from the flow's base, of which `walk` says how far they were looked through.
-    fn read(&mut self, stream: &[u8], walk: Walk, emit: &mut impl FnMut(Hello)) -> Step {
+    fn read(&mut self, stream: &[u8], walk: Walk, arrival: &Arrival) -> Step {
         let mut at = 0;
         loop {
             let mut walk = if at == 0 { walk } else { Walk::default() };
@@ -183,7 +252,7 @@ impl Connection<'_> {
                         at += len;
                         continue;
                     }
-                    Sequel::Skip(_) | Sequel::Never => return Step::Finish,
+                    Sequel::Skip(_) | Sequel::Never => return Step::Finish { consumed: at },
                 }
             }
             if self.flow.stage == Stage::First && !tls::may_start(rest) {
@@ -203,12 +272,15 @@ impl Connection<'_> {
             match tls::resume(rest, &mut walk, self.joined, self.limits.max_hello_bytes) {
                 Outcome::Hello(hello, end) => {
                     let early_data = hello.offers_early_data();
-                    self.counters.hellos += 1;
                     let index = u8::from(self.flow.stage == Stage::Second);
-                    emit(describe(self.flow, self.key, &self.arrival, Transport::Tcp, index, &hello));
+                    let hello = describe(self.flow, self.key, arrival, Transport::Tcp, index, &hello);
                     if self.flow.stage == Stage::Second {
-                        return Step::Finish;
+                        self.release();
+                        self.ready.push(hello);
+                        return Step::Finish { consumed: at };
                     }
+                    let from = self.flow.base.wrapping_add(at as u32);
+                    self.found(hello, arrival, from, &rest[..end.min(rest.len())]);
                     (self.flow.stage, self.flow.early_data, self.flow.skipped) = (Stage::Second, early_data, 0);
                     at += end;
                 }
@@ -226,7 +298,7 @@ impl Connection<'_> {
                             Outcome::Broken(_) | Outcome::Hello(..) => &mut self.counters.malformed_hellos,
                         } += 1;
                     }
-                    return Step::Finish;
+                    return Step::Finish { consumed: at };
                 }
             }
         }

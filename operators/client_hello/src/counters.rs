@@ -43,6 +43,10 @@ counters! {
     quic_undecryptable,
     /// Segments and datagrams to a port that is not watched.
     other_ports,
+    /// Segments with data that no server takes: without ACK, with RST, or far outside of the window.
+    refused_segments,
+    /// Acknowledgements whose padding was taken for data.
+    ack_padding,
     /// Segments with nothing new: retransmissions of data or of a SYN.
     retransmit_count,
     /// Segments of which a part was known already; the bytes seen first were kept.
@@ -73,4 +77,6 @@ counters! {
     malformed_hellos,
     /// Hellos handed on.
     hellos,
+    /// Of these, those of which the client has sent two versions.
+    ambiguous_hellos,
 }

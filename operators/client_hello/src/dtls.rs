@@ -3,8 +3,10 @@
 
 use super::assembly::Assembly;
 use super::bytes::{u8_at, u16_at};
+use super::contest::{Contest, Part, Rank};
 use super::counters::Counters;
 use super::extractor::Limits;
+use super::hello::Arrival;
 use super::tls::ClientHello;
 
 const HANDSHAKE: u8 = 22;
@@ -54,21 +56,75 @@ fn fragment(content: &[u8]) -> Option<(Fragment<'_>, &[u8])> {
     Some((Fragment { message: u16_at(header, 4)?, len, offset, data }, &content[MESSAGE_HEADER + part..]))
 }
 
+/// Whether a datagram begins with an unencrypted handshake record, as a server's first answers do.
+pub(crate) fn is_handshake(datagram: &[u8]) -> bool {
+    record(datagram).is_some()
+}
+
+/// Messages of one client that are put together at a time: more than one only if it tells more than one story.
+const MAX_PARTIAL: usize = 4;
+
+/// A client's datagram.
+pub(crate) struct From<'a> {
+    pub datagram: &'a [u8],
+    pub rank: Rank,
+    pub arrival: Arrival,
+}
+
+/// What is known of a hello beside its content.
+pub(crate) struct Message {
+    /// 1 for the answer to a HelloVerifyRequest or HelloRetryRequest.
+    pub index: u8,
+    /// There was more than one version of its bytes.
+    pub disputed: bool,
+}
+
 /// The hellos of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
-    /// The message that is put together.
+    /// The messages that are put together.
+    partial: Vec<Partial>,
+    /// The last hello that is out.
+    last: Option<Last>,
+    /// A message went before it was complete.
+    lost: bool,
+}
+
+/// A message of which fragments are missing.
+#[derive(Debug)]
+struct Partial {
     message: u16,
     len: usize,
     parts: Assembly,
-    /// `message_seq` and random of the last hello that is out.
-    last: Option<(u16, [u8; 32])>,
+    /// In place of `parts` once two versions of its bytes have come.
+    contest: Option<Box<Contest>>,
+}
+
+#[derive(Debug)]
+struct Last {
+    /// `message_seq`.
+    message: u16,
+    body: Vec<u8>,
+    /// The server has answered it.
+    answered: bool,
+}
+
+impl Last {
+    fn repeats(&self, fragment: &Fragment<'_>) -> bool {
+        let known = self.body.get(fragment.offset..fragment.offset + fragment.data.len());
+        fragment.len == self.body.len() && known == Some(fragment.data)
+    }
 }
 
 impl Connection {
     /// Memory that it takes, in bytes.
     pub(crate) fn held(&self) -> usize {
-        size_of::<Self>() + self.parts.held()
+        let partial = |partial: &Partial| {
+            size_of::<Partial>() + partial.parts.held() + partial.contest.as_ref().map_or(0, |contest| contest.held())
+        };
+        size_of::<Self>()
+            + self.partial.iter().map(partial).sum::<usize>()
+            + self.last.as_ref().map_or(0, |last| last.body.len())
     }
 
     /// Whether a hello is out.
@@ -76,19 +132,27 @@ impl Connection {
         self.last.is_some()
     }
 
-    /// Takes a datagram; `emit` gets hellos with their index.
+    /// The server has answered: another version of a hello that is out is none any more.
+    pub(crate) fn answered(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.answered = true;
+        }
+    }
+
+    /// Takes a datagram; `emit` gets hellos with the packet that completed each.
     pub(crate) fn datagram(
         &mut self,
-        mut datagram: &[u8],
+        from: &From<'_>,
         limits: &Limits,
         counters: &mut Counters,
-        emit: &mut impl FnMut(&ClientHello<'_>, u8),
+        emit: &mut impl FnMut(&ClientHello<'_>, &Arrival, Message),
     ) {
+        let mut datagram = from.datagram;
         while let Some((mut content, rest)) = record(datagram) {
             datagram = rest;
             while let Some((fragment, more)) = fragment(content) {
                 content = more;
-                self.fragment(&fragment, limits, counters, emit);
+                self.fragment(&fragment, from, limits, counters, emit);
             }
         }
     }
@@ -96,46 +160,120 @@ impl Connection {
     fn fragment(
         &mut self,
         fragment: &Fragment<'_>,
+        from: &From<'_>,
         limits: &Limits,
         counters: &mut Counters,
-        emit: &mut impl FnMut(&ClientHello<'_>, u8),
+        emit: &mut impl FnMut(&ClientHello<'_>, &Arrival, Message),
     ) {
         if fragment.len > limits.max_hello_bytes {
             counters.buffer_exceeded_count += 1;
             return;
         }
-        let random = (fragment.offset == 0).then(|| fragment.data.get(2..)?.first_chunk::<32>().copied()).flatten();
-        if let Some((message, known)) = self.last {
-            let again = random.is_none_or(|random| random == known);
-            if again && fragment.message <= message {
-                counters.retransmit_count += 1;
-                return;
-            }
-            if !again && fragment.message == 0 {
-                // Another random: a new connection on the same ports.
-                counters.ports_reused += 1;
-                *self = Self::default();
-            }
+        if self.is_known(fragment, counters) {
+            counters.retransmit_count += 1;
+            return;
         }
-        if (fragment.message, fragment.len) != (self.message, self.len) {
-            (self.message, self.len, self.parts) = (fragment.message, fragment.len, Assembly::default());
-        }
-        counters.overlap_conflicts += u64::from(self.parts.contradicts(0, fragment.offset as u32, fragment.data));
-        self.parts.insert(0, fragment.offset as u32, fragment.data, limits.max_hello_bytes);
-        if self.parts.segments() >= limits.max_segments {
+        let partial = self.partial(fragment);
+        if !partial.add(fragment, from, limits, counters) {
             counters.segment_exceeded_count += 1;
-            self.parts = Assembly::default();
+            self.partial.pop();
+            return;
         }
-        let Some(body) = self.parts.ready().and_then(|data| data.get(..self.len)) else { return };
-        match ClientHello::parse_dtls(body) {
+        let Some((body, arrival, disputed)) = partial.body(from) else { return };
+        match ClientHello::parse_dtls(&body) {
             Ok(hello) => {
-                emit(&hello, u8::from(self.message > 0));
-                let random = body.get(2..).and_then(|rest| rest.first_chunk::<32>());
-                self.last = Some((self.message, random.copied().unwrap_or_default()));
+                let index = u8::from(self.last.as_ref().is_some_and(|last| last.message < fragment.message));
+                emit(&hello, &arrival, Message { index, disputed: disputed || self.lost });
+                self.last = Some(Last { message: fragment.message, body, answered: false });
             }
             Err(_) => counters.malformed_hellos += 1,
         }
-        self.parts = Assembly::default();
+        self.partial.pop();
+    }
+
+    /// Whether a fragment brings nothing. One of a new connection on the same ports makes this begin anew.
+    fn is_known(&mut self, fragment: &Fragment<'_>, counters: &mut Counters) -> bool {
+        let Some(last) = &self.last else { return false };
+        if fragment.message > last.message {
+            return false;
+        }
+        if last.repeats(fragment) {
+            return true;
+        }
+        if !last.answered {
+            return false;
+        }
+        let random = |body: &[u8]| body.get(2..).and_then(|rest| rest.first_chunk::<32>().copied());
+        let begins = fragment.offset == 0 && fragment.message == 0;
+        if !begins || random(fragment.data).is_none_or(|new| random(&last.body) == Some(new)) {
+            return true;
+        }
+        counters.ports_reused += 1;
+        *self = Self::default();
+        false
+    }
+
+    /// The message of a fragment, moved to the end of the list.
+    fn partial(&mut self, fragment: &Fragment<'_>) -> &mut Partial {
+        let Fragment { message, len, .. } = *fragment;
+        let known = self.partial.iter().position(|partial| (partial.message, partial.len) == (message, len));
+        let partial = match known {
+            Some(at) => self.partial.remove(at),
+            None => {
+                if self.partial.len() >= MAX_PARTIAL {
+                    self.partial.remove(0);
+                    self.lost = true;
+                }
+                Partial { message, len, parts: Assembly::default(), contest: None }
+            }
+        };
+        self.partial.push(partial);
+        let last = self.partial.len() - 1;
+        &mut self.partial[last]
+    }
+}
+
+impl Partial {
+    /// Takes a fragment; false if there were too many.
+    fn add(&mut self, fragment: &Fragment<'_>, from: &From<'_>, limits: &Limits, counters: &mut Counters) -> bool {
+        let at = fragment.offset as u32;
+        if self.contest.is_none() && self.parts.contradicts(0, at, fragment.data) {
+            counters.overlap_conflicts += 1;
+            let mut contest = Box::new(Contest::new(0, limits.max_hello_bytes, 0));
+            let parts = std::mem::take(&mut self.parts);
+            let arrival = parts.latest.unwrap_or(from.arrival);
+            for (at, bytes) in parts.into_parts(0) {
+                contest.add(Part { at, rank: Rank::Trusted, bytes, arrival });
+            }
+            self.contest = Some(contest);
+        }
+        match &mut self.contest {
+            Some(contest) => {
+                let bytes = fragment.data.to_vec();
+                contest.add(Part { at, rank: from.rank, bytes, arrival: from.arrival })
+            }
+            None => {
+                self.parts.insert(0, at, fragment.data, limits.max_hello_bytes);
+                self.parts.latest = Some(from.arrival);
+                self.parts.segments() < limits.max_segments
+            }
+        }
+    }
+
+    /// The message without its header if it is complete, the packet that completed it, and whether there is another
+    /// version.
+    fn body(&mut self, from: &From<'_>) -> Option<(Vec<u8>, Arrival, bool)> {
+        let Some(contest) = &self.contest else {
+            self.parts.ready().filter(|data| data.len() >= self.len)?;
+            let mut body = std::mem::take(&mut self.parts).into_data();
+            body.truncate(self.len);
+            return Some((body, from.arrival, false));
+        };
+        contest.orders().find_map(|order| {
+            let version = contest.version(order, Rank::Doubtful);
+            let body = version.stream.get(..self.len).filter(|body| ClientHello::parse_dtls(body).is_ok())?;
+            Some((body.to_vec(), version.completed(self.len)?, true))
+        })
     }
 }
 
@@ -169,8 +307,9 @@ mod tests {
     fn run(datagrams: &[Vec<u8>]) -> (Vec<(u8, usize)>, Counters) {
         let (mut connection, mut counters, mut found) = (Connection::default(), Counters::default(), Vec::new());
         for datagram in datagrams {
-            connection.datagram(datagram, &Limits::default(), &mut counters, &mut |hello, index| {
-                found.push((index, hello.ciphers().count()));
+            let from = From { datagram, rank: Rank::Trusted, arrival: crate::sample::arrival() };
+            connection.datagram(&from, &Limits::default(), &mut counters, &mut |hello, _, message| {
+                found.push((message.index, hello.ciphers().count()));
             });
         }
         (found, counters)

@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
-use super::assembly::distance;
+use ahash::RandomState;
+
 use super::connection::Connection;
 use super::counters::Counters;
-use super::dtls;
-use super::fingerprint;
-use super::flow::{Class, Datagrams};
-use super::flow::{Flow, FlowKey, FlowTable, Index, Stage, Syn};
+use super::datagrams;
+use super::flow::{Class, Flow, FlowKey, FlowTable, Index, Stage};
 use super::fragments::Fragments;
-use super::hello::describe;
 use super::hello::{Arrival, Hello};
 use super::packet::{self, Decoded, Packet, Skip, Transport, Tunnels};
-use super::quic;
-use super::tcp::{Segment, SynOptions};
-use super::tls;
+use super::queue::{Entry, Queue};
 
 /// On the same addresses and ports, a hello further than this from the last byte seen begins a new connection.
 pub(crate) const NEW_CONNECTION_DISTANCE: u64 = 1 << 20;
@@ -42,6 +38,9 @@ pub struct Limits {
     pub max_buffered_bytes: usize,
     /// A connection is forgotten when no packet came for this long, in the time of the packets.
     pub flow_timeout: Duration,
+    /// How long a hello waits for its server's acknowledgement, in the time of the packets: that shows which bytes the server
+    /// took if its client has sent two versions. 0 for hellos that leave at once.
+    pub hold: Duration,
     /// Destination ports of the connections to look at; empty for all.
     pub ports: Vec<u16>,
     /// Encapsulations that are looked into.
@@ -58,6 +57,7 @@ impl Default for Limits {
             max_hello_bytes: 64 << 10,
             max_buffered_bytes: 128 << 20,
             flow_timeout: Duration::from_secs(30),
+            hold: Duration::from_millis(400),
             ports: Vec::new(),
             tunnels: Tunnels::default(),
             starttls: false,
@@ -95,16 +95,24 @@ impl<'a> Frame<'a> {
 /// FIN and RST are ignored: anyone can send them between a hello's segments.
 #[derive(Debug)]
 pub struct HelloExtractor {
-    limits: Limits,
+    pub(crate) limits: Limits,
     /// `Limits::flow_timeout` in nanoseconds.
     timeout: u64,
-    flows: FlowTable,
+    /// `Limits::hold` in nanoseconds.
+    hold: u64,
+    pub(crate) flows: FlowTable,
     /// Memory of all assemblies together.
-    buffered: usize,
+    pub(crate) buffered: usize,
     /// For hellos spread over several records.
-    joined: Vec<u8>,
+    pub(crate) joined: Vec<u8>,
     fragments: Fragments,
-    counters: Counters,
+    pub(crate) counters: Counters,
+    /// Flows with something that leaves later, unless the server acknowledges it before.
+    pub(crate) queue: Queue,
+    /// Hellos that leave with the packet that is looked at.
+    pub(crate) ready: Vec<Hello>,
+    /// Keyed anew in every process: nobody can make two hellos that are taken for one.
+    hasher: RandomState,
     /// `Frame::origin` of the frame that is looked at.
     origin: u64,
 }
@@ -112,35 +120,54 @@ pub struct HelloExtractor {
 impl HelloExtractor {
     /// An extractor without connections.
     pub fn new(mut limits: Limits) -> Self {
+        let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         limits.ports.sort_unstable();
         limits.max_flows = limits.max_flows.clamp(1, Index::MAX as usize - 1);
         Self {
-            timeout: u64::try_from(limits.flow_timeout.as_nanos()).unwrap_or(u64::MAX),
+            timeout: nanoseconds(limits.flow_timeout),
+            hold: nanoseconds(limits.hold),
             limits,
             flows: FlowTable::new(),
             buffered: 0,
             joined: Vec::new(),
             fragments: Fragments::default(),
             counters: Counters::default(),
+            queue: Queue::default(),
+            ready: Vec::new(),
+            hasher: RandomState::new(),
             origin: 0,
         }
     }
 
-    /// Takes one captured frame. Hands complete hellos to `emit`: mostly none or one, more if a datagram holds more.
+    /// Takes one captured frame. Hands to `emit` the hellos that leave now: those that it completes, or that it lets go
+    /// because the server has acknowledged them, and those that have waited for long enough by its time.
     pub fn packet(&mut self, frame: &Frame<'_>, emit: &mut impl FnMut(Hello)) {
         self.counters.packets_received += 1;
+        self.release(frame.time);
         self.expire(frame.time);
         let cut = frame.data.len() < frame.wire_len as usize;
         let decoded = packet::decode(frame.linktype, frame.data, self.limits.tunnels);
         self.origin = frame.origin;
-        self.decoded(frame.time, decoded, cut, MAX_NESTED_FRAGMENTS, emit);
+        self.decoded(frame.time, decoded, cut, MAX_NESTED_FRAGMENTS);
+        self.hand_on(emit);
     }
 
-    /// The input has ended: hands out the hellos that still wait, and counts those of which a part is missing.
-    pub fn finish(&mut self, _emit: &mut impl FnMut(Hello)) {
+    /// Time has passed, nanoseconds since the epoch: hands on the hellos that have waited for long enough.
+    pub fn advance(&mut self, now: i64, emit: &mut impl FnMut(Hello)) {
+        self.release(now);
+        self.hand_on(emit);
+    }
+
+    /// The input has ended: hands on the hellos that still wait, and counts those of which a part is missing.
+    pub fn finish(&mut self, emit: &mut impl FnMut(Hello)) {
+        while let Some(entry) = self.queue.front() {
+            self.queue.pop();
+            self.expired(entry);
+        }
         while let Some(at) = self.flows.oldest() {
             self.remove(at);
         }
+        self.hand_on(emit);
     }
 
     /// What happened so far.
@@ -158,6 +185,25 @@ impl HelloExtractor {
         self.buffered + self.fragments.held()
     }
 
+    /// The earliest time that a hello which leaves later may have, nanoseconds since the epoch; `None` if none waits.
+    pub fn oldest_waiting(&self) -> Option<i64> {
+        let waiting = self.queue.iter().filter_map(|entry| {
+            let flow = self.flows.get(entry.at)?;
+            let waiting = flow.waiting.as_ref().filter(|waiting| waiting.number == entry.number);
+            let contest = flow.contest.as_ref().filter(|contest| contest.number == entry.number);
+            waiting.map(|waiting| waiting.hello.time).or_else(|| Some(contest?.oldest().min(entry.since)))
+        });
+        waiting.min()
+    }
+
+    fn hand_on(&mut self, emit: &mut impl FnMut(Hello)) {
+        for hello in self.ready.drain(..) {
+            self.counters.hellos += 1;
+            self.counters.ambiguous_hellos += u64::from(hello.ambiguous);
+            emit(hello);
+        }
+    }
+
     fn skipped(&mut self, skip: Skip, cut: bool) {
         *match skip {
             Skip::UnknownLink => &mut self.counters.unknown_link,
@@ -168,156 +214,62 @@ impl HelloExtractor {
         } += 1;
     }
 
-    fn decoded(
-        &mut self,
-        ts: i64,
-        decoded: Result<Decoded<'_>, Skip>,
-        cut: bool,
-        nested: usize,
-        emit: &mut impl FnMut(Hello),
-    ) {
+    fn decoded(&mut self, ts: i64, decoded: Result<Decoded<'_>, Skip>, cut: bool, nested: usize) {
         match decoded {
-            Ok(Decoded::Packet(packet)) => self.whole(ts, &packet, emit),
+            Ok(Decoded::Packet(packet)) => self.whole(ts, &packet),
             Ok(Decoded::Fragment(ip)) => {
                 let Some(whole) = self.fragments.add(ts, &ip, &mut self.counters) else { return };
                 if let Some(nested) = nested.checked_sub(1) {
                     let decoded = whole.ip().and_then(|ip| packet::decode_ip(ip, self.limits.tunnels));
-                    self.decoded(ts, decoded, false, nested, emit);
+                    self.decoded(ts, decoded, false, nested);
                 }
             }
             Err(skip) => self.skipped(skip, cut),
         }
     }
 
-    fn whole(&mut self, ts: i64, packet: &Packet<'_>, emit: &mut impl FnMut(Hello)) {
-        if let Transport::Udp(payload) = packet.transport
-            && !quic::is_initial(payload)
-            && !dtls::is_client_hello(payload)
+    fn whole(&mut self, ts: i64, packet: &Packet<'_>) {
+        if let Transport::Udp(datagram) = &packet.transport
+            && !datagrams::concerns(datagram.payload)
         {
             self.counters.non_tcp += 1;
             return;
         }
-        if !self.limits.ports.is_empty() && self.limits.ports.binary_search(&packet.dst_port).is_err() {
+        let watched = |port: u16| self.limits.ports.is_empty() || self.limits.ports.binary_search(&port).is_ok();
+        let is_answer = !watched(packet.dst_port);
+        if is_answer && !watched(packet.src_port) {
             self.counters.other_ports += 1;
             return;
         }
         self.counters.truncated += u64::from(packet.cut);
         match &packet.transport {
-            Transport::Tcp(segment) => self.segment(ts, packet, segment, emit),
-            Transport::Udp(payload) => self.datagram(ts, packet, payload, emit),
+            _ if is_answer && !self.is_known(packet) => {}
+            Transport::Tcp(segment) => self.segment(ts, packet, segment),
+            Transport::Udp(datagram) => self.datagram(ts, packet, datagram),
         }
     }
 
-    /// A datagram with an Initial packet or a part of a DTLS hello.
-    fn datagram(&mut self, ts: i64, packet: &Packet<'_>, payload: &[u8], emit: &mut impl FnMut(Hello)) {
-        let key = FlowKey::of(packet, true);
-        let mut opened = false;
-        let at = match self.live(&key, ts) {
-            Some(at) => at,
-            // The server's side of a known connection.
-            None if self.flows.find(&key.reversed()).is_some() => return,
-            None => {
-                let datagrams = if dtls::is_client_hello(payload) {
-                    Datagrams::Dtls(Box::default())
-                } else {
-                    let Some(connection) = quic::Connection::of(payload, &mut self.joined) else {
-                        self.counters.quic_initials += 1;
-                        self.counters.quic_undecryptable += 1;
-                        return;
-                    };
-                    opened = true;
-                    Datagrams::Quic(Box::new(connection))
-                };
-                let mut flow = Flow::new(ts, 0, Stage::First);
-                flow.datagrams = Some(datagrams);
-                self.buffered += flow.held();
-                self.insert(key, flow, ts)
-            }
-        };
-        let Some(flow) = self.flows.get_mut(at) else { return };
+    /// Whether a packet from a watched port answers a client that is known.
+    fn is_known(&self, packet: &Packet<'_>) -> bool {
+        let is_udp = matches!(packet.transport, Transport::Udp(_));
+        self.flows.find_either(&FlowKey::of(packet, is_udp)).is_some_and(|(_, from_client)| !from_client)
+    }
+
+    pub(crate) fn arrival(&self, ts: i64, packet: &Packet<'_>) -> Arrival {
+        Arrival { time: ts, ip: packet.ip, origin: self.origin, order: self.counters.packets_received }
+    }
+
+    /// Does something to a flow, whose buffers may change by it.
+    pub(crate) fn with(&mut self, at: Index, act: impl FnOnce(&mut Connection<'_>)) {
+        let Self { flows, buffered, limits, counters, joined, queue, ready, hasher, .. } = self;
+        let Some((key, flow)) = flows.entry(at) else { return };
         let held = flow.held();
-        let Some(mut datagrams) = flow.datagrams.take() else { return };
-        let arrival = Arrival { time: ts, ip: packet.ip, origin: self.origin };
-        let mut hellos = 0;
-        let Self { limits, counters, joined, .. } = self;
-        let is_over = match &mut datagrams {
-            Datagrams::Quic(connection) => {
-                connection.datagram(payload, opened, limits, counters, joined, &mut |hello, index| {
-                    hellos += 1;
-                    emit(describe(flow, &key, &arrival, fingerprint::Transport::Quic, index, hello));
-                });
-                connection.is_over()
-            }
-            Datagrams::Dtls(connection) => {
-                connection.datagram(payload, limits, counters, &mut |hello, index| {
-                    hellos += 1;
-                    emit(describe(flow, &key, &arrival, fingerprint::Transport::Dtls, index, hello));
-                });
-                connection.is_over()
-            }
-        };
-        counters.hellos += hellos;
-        flow.stage = if is_over { Stage::Second } else { Stage::First };
-        flow.datagrams = Some(datagrams);
-        self.buffered = self.buffered - held + flow.held();
-        self.flows.touch(at, ts);
-        self.keep_to_budget();
+        act(&mut Connection { flow, at, key: &key, limits, counters, joined, queue, ready, hasher });
+        *buffered = *buffered - held + flow.held();
     }
 
-    fn segment(&mut self, ts: i64, packet: &Packet<'_>, segment: &Segment<'_>, emit: &mut impl FnMut(Hello)) {
-        if segment.payload.is_empty() && segment.is_plain_ack() {
-            return self.acknowledged(ts, packet, segment);
-        }
-        if segment.accepts_connection() || segment.payload.is_empty() && !segment.opens_connection() {
-            return;
-        }
-        let key = FlowKey::of(packet, false);
-        let found = self.live(&key, ts);
-        let (at, seq) = if segment.opens_connection() {
-            (self.opened(found, key, ts, packet, segment), segment.seq.wrapping_add(1))
-        } else {
-            match found {
-                Some(at) => (at, segment.seq),
-                // The server's side of a known connection.
-                None if !tls::surely_starts(segment.payload) && self.flows.find(&key.reversed()).is_some() => return,
-                None => (self.insert(key, Flow::new(ts, segment.seq, Stage::Unanchored), ts), segment.seq),
-            }
-        };
-        if segment.payload.is_empty() {
-            return;
-        }
-        let at = self.supplanted(at, key, ts, seq, segment.payload);
-        let at = self.reused(at, key, ts, seq, segment.payload);
-        let held = self.flows.get(at).map_or(0, Flow::held);
-        if let Some(flow) = self.flows.get_mut(at) {
-            let mut connection = Connection {
-                flow,
-                key: &key,
-                arrival: Arrival { time: ts, ip: packet.ip, origin: self.origin },
-                limits: &self.limits,
-                counters: &mut self.counters,
-                joined: &mut self.joined,
-            };
-            connection.data(seq, segment.payload, emit);
-            self.buffered = self.buffered - held + flow.held();
-        }
-        self.flows.touch(at, ts);
-        self.keep_to_budget();
-    }
-
-    /// A segment without data: if it ends the handshake of a connection, that is no longer one of a flood.
-    fn acknowledged(&mut self, ts: i64, packet: &Packet<'_>, segment: &Segment<'_>) {
-        let Some(at) = self.flows.find(&FlowKey::of(packet, false)) else { return };
-        let Some(flow) = self.flows.get_mut(at) else { return };
-        if flow.class() == Class::OnlySyn && segment.seq == flow.start {
-            flow.confirmed = true;
-            self.flows.touch(at, ts);
-        }
-    }
-
-    /// The flow with this key, unless it has been silent for too long.
-    fn live(&mut self, key: &FlowKey, now: i64) -> Option<Index> {
-        let at = self.flows.find(key)?;
+    /// The flow, unless it has been silent for too long.
+    pub(crate) fn live(&mut self, at: Index, now: i64) -> Option<Index> {
         if self.is_expired(at, now) {
             self.counters.flows_expired += 1;
             self.remove(at);
@@ -326,74 +278,11 @@ impl HelloExtractor {
         Some(at)
     }
 
-    /// A SYN: repeats one, belongs to data that overtook it, or begins a new connection.
-    fn opened(
-        &mut self,
-        found: Option<Index>,
-        key: FlowKey,
-        ts: i64,
-        packet: &Packet<'_>,
-        segment: &Segment<'_>,
-    ) -> Index {
-        let start = segment.seq.wrapping_add(1);
-        let syn = Syn { time: ts, ip: packet.ip, options: SynOptions::of(segment) };
-        if let Some((at, flow)) = found.and_then(|at| Some((at, self.flows.get_mut(at)?))) {
-            let ahead = distance(start, flow.start);
-            let overtaken = 0..=self.limits.max_hello_bytes as i64;
-            if flow.stage == Stage::Unanchored && overtaken.contains(&ahead) {
-                (flow.stage, flow.start, flow.base, flow.syn) = (Stage::First, start, start, Some(syn));
-                self.flows.touch(at, ts);
-                return at;
-            }
-            if ahead == 0 {
-                self.counters.retransmit_count += u64::from(flow.syn.is_some() && segment.payload.is_empty());
-                flow.syn.get_or_insert(syn);
-                self.flows.touch(at, ts);
-                return at;
-            }
-            if flow.stage == Stage::First && flow.assembly.is_some() {
-                // A part of a hello is there. A SYN that the server never sees, or that it only questions (RFC 5961), must
-                // not hide the rest: whether it begins another connection is seen when that sends its own hello.
-                flow.rival = Some(Box::new((start, syn)));
-                return at;
-            }
-            self.counters.ports_reused += 1;
-            self.remove(at);
-        }
-        let mut flow = Flow::new(ts, start, Stage::First);
-        flow.syn = Some(syn);
-        self.insert(key, flow, ts)
-    }
-
-    /// Begins anew if data comes that can only follow another SYN, seen while a hello was not complete.
-    fn supplanted(&mut self, at: Index, key: FlowKey, ts: i64, seq: u32, payload: &[u8]) -> Index {
-        let rival = self.flows.get(at).and_then(|flow| flow.rival.as_deref().copied());
-        let Some((start, syn)) = rival.filter(|(start, _)| *start == seq && tls::may_start(payload)) else { return at };
-        self.counters.ports_reused += 1;
-        self.remove(at);
-        let mut flow = Flow::new(ts, start, Stage::First);
-        flow.syn = Some(syn);
-        self.insert(key, flow, ts)
-    }
-
-    /// Begins anew if a flow whose hello is over gets a hello at a sequence number that cannot be its own: its ports serve a new
-    /// connection whose SYN was not captured.
-    fn reused(&mut self, at: Index, key: FlowKey, ts: i64, seq: u32, payload: &[u8]) -> Index {
-        let over = |flow: &&Flow| matches!(flow.stage, Stage::Second | Stage::Done);
-        let Some(flow) = self.flows.get(at).filter(over) else { return at };
-        if distance(flow.base, seq).unsigned_abs() <= NEW_CONNECTION_DISTANCE || !tls::surely_starts(payload) {
-            return at;
-        }
-        self.counters.ports_reused += 1;
-        self.remove(at);
-        self.insert(key, Flow::new(ts, seq, Stage::Unanchored), ts)
-    }
-
-    fn insert(&mut self, key: FlowKey, flow: Flow, now: i64) -> Index {
+    pub(crate) fn insert(&mut self, key: FlowKey, flow: Flow, now: i64) -> Index {
         while self.flows.len() >= self.limits.max_flows {
             let Some(at) = self.flows.oldest() else { break };
-            let Some(flow) = self.remove(at) else { break };
-            *match flow.class() {
+            let Some(class) = self.remove(at) else { break };
+            *match class {
                 Class::OnlySyn => &mut self.counters.flows_evicted_syn,
                 Class::Expendable => &mut self.counters.flows_recycled,
                 Class::Unfinished => &mut self.counters.flows_evicted,
@@ -402,15 +291,19 @@ impl HelloExtractor {
         self.flows.insert(key, flow, now)
     }
 
-    fn remove(&mut self, at: Index) -> Option<Flow> {
+    /// Forgets a flow; what waits of it leaves. What it was.
+    pub(crate) fn remove(&mut self, at: Index) -> Option<Class> {
+        self.with(at, |connection| connection.expired());
         let flow = self.flows.remove(at)?;
         self.buffered -= flow.held();
         match flow.stage {
-            Stage::First if flow.assembly.is_some() || flow.datagrams.is_some() => self.counters.incomplete_hellos += 1,
+            Stage::First if flow.assembly.is_some() || flow.datagrams.is_some() || flow.contest.is_some() => {
+                self.counters.incomplete_hellos += 1;
+            }
             Stage::Unanchored => self.counters.not_tls += 1,
             _ => {}
         }
-        Some(flow)
+        Some(flow.class())
     }
 
     fn is_expired(&self, at: Index, now: i64) -> bool {
@@ -428,8 +321,36 @@ impl HelloExtractor {
         }
     }
 
+    /// Ends the waits that have lasted for long enough.
+    fn release(&mut self, now: i64) {
+        while let Some(entry) = self.queue.front() {
+            let waited = now.saturating_sub(entry.since);
+            // From a far future it would never leave.
+            let is_due = waited >= 0 && waited.unsigned_abs() >= self.hold || waited.unsigned_abs() > self.timeout;
+            if !is_due && self.waits(entry) && self.queue.len() <= self.limits.max_flows {
+                break;
+            }
+            self.queue.pop();
+            self.expired(entry);
+        }
+    }
+
+    /// Whether a wait is not over.
+    fn waits(&self, entry: Entry) -> bool {
+        self.flows.get(entry.at).is_some_and(|flow| {
+            flow.waiting.as_ref().is_some_and(|waiting| waiting.number == entry.number)
+                || flow.contest.as_ref().is_some_and(|contest| contest.number == entry.number)
+        })
+    }
+
+    fn expired(&mut self, entry: Entry) {
+        if self.waits(entry) {
+            self.with(entry.at, |connection| connection.expired());
+        }
+    }
+
     /// Evicts until the buffers fit: only connections that hold bytes, first those whose hello is out. Each flow is evicted once, so the work is bounded by what was inserted.
-    fn keep_to_budget(&mut self) {
+    pub(crate) fn keep_to_budget(&mut self) {
         while self.buffered > self.limits.max_buffered_bytes {
             let Some(at) = self.flows.oldest_holder() else { break };
             self.counters.buffer_exceeded_count += 1;

@@ -60,7 +60,7 @@ impl Whole {
     /// The packet as if it had come in one.
     pub(crate) fn ip(&self) -> Result<Ip<'_>, Skip> {
         let (protocol, payload, fragment) = after_extensions(self.protocol, &self.payload)?;
-        Ok(Ip { src: self.src, dst: self.dst, meta: self.meta, protocol, payload, cut: false, fragment })
+        Ok(Ip { src: self.src, dst: self.dst, meta: self.meta, header: &[], protocol, payload, cut: false, fragment })
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
     fn part(id: u32, offset: u32, more: bool, payload: &[u8]) -> Ip<'_> {
         let meta = IpMeta { ttl: 64, total_length: None, id: None, df: None };
         let fragment = Some(Place { id, offset, more });
-        Ip { src: 1, dst: 2, meta, protocol: protocol::UDP, payload, cut: false, fragment }
+        Ip { src: 1, dst: 2, meta, header: &[], protocol: protocol::UDP, payload, cut: false, fragment }
     }
 
     #[test]

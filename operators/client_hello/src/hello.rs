@@ -73,6 +73,8 @@ pub(crate) struct Arrival {
     pub ip: IpMeta,
     /// Of its frame.
     pub origin: u64,
+    /// Grows with each packet.
+    pub order: u64,
 }
 
 /// Puts together what is known about a hello of this flow.

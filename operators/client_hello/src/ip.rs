@@ -66,6 +66,8 @@ pub(crate) struct Ip<'a> {
     /// Destination address; IPv4 as IPv4-mapped IPv6.
     pub dst: u128,
     pub meta: IpMeta,
+    /// The header of IPv4 with its options; empty for IPv6 and for packets put together from fragments.
+    pub header: &'a [u8],
     /// Protocol of `payload`, after all extension headers.
     pub protocol: u8,
     /// Without link-layer padding.
@@ -109,6 +111,7 @@ fn v4(data: &[u8]) -> Result<Ip<'_>, Skip> {
             id: Some(u16::from_be_bytes([header[4], header[5]])),
             df: Some(fragment & 0x4000 != 0),
         },
+        header: data.get(..header_len).ok_or(Skip::Short)?,
         protocol: header[9],
         payload: data.get(header_len..end).ok_or(Skip::Short)?,
         cut: end < announced,
@@ -141,6 +144,7 @@ fn v6(data: &[u8]) -> Result<Ip<'_>, Skip> {
             id: None,
             df: None,
         },
+        header: &[],
         protocol,
         payload,
         cut: end < announced,

@@ -33,8 +33,12 @@
 
 mod assembly;
 mod bytes;
+mod checksum;
 mod connection;
+mod contest;
 mod counters;
+mod datagrams;
+mod dispute;
 mod dtls;
 mod extractor;
 pub mod fingerprint;
@@ -46,10 +50,13 @@ mod link;
 mod message;
 mod packet;
 mod prelude;
+mod queue;
 mod quic;
 mod records;
+mod streams;
 mod tcp;
 pub mod tls;
+mod trust;
 mod tunnel;
 
 #[cfg(test)]
@@ -63,5 +70,5 @@ pub use hello::Hello;
 pub use ip::IpMeta;
 pub use link::is_supported;
 pub use message::{Fault, Fingerprint, fingerprint};
-pub use packet::{Packet, Skip, Transport, Tunnels};
+pub use packet::{Datagram, Packet, Skip, Transport, Tunnels};
 pub use tcp::{Segment, TcpMeta};

@@ -22,6 +22,8 @@ pub struct Packet<'a> {
     pub dst_port: u16,
     /// Fields of the IP header.
     pub ip: IpMeta,
+    /// The header of IPv4 with its options; empty for IPv6 and for packets put together from fragments.
+    pub header: &'a [u8],
     /// What it carries.
     pub transport: Transport<'a>,
     /// The capture's snapshot length cut bytes off the payload.
@@ -33,8 +35,17 @@ pub struct Packet<'a> {
 pub enum Transport<'a> {
     /// A TCP segment.
     Tcp(Segment<'a>),
-    /// The payload of a UDP datagram (QUIC, DTLS).
-    Udp(&'a [u8]),
+    /// A UDP datagram (QUIC, DTLS).
+    Udp(Datagram<'a>),
+}
+
+/// A UDP datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// The data.
+    pub payload: &'a [u8],
+    /// All of it, header included.
+    pub bytes: &'a [u8],
 }
 
 /// Why a frame has no packet for us.
@@ -98,7 +109,10 @@ pub(crate) fn decode_ip(mut ip: Ip<'_>, tunnels: Tunnels) -> Result<Decoded<'_>,
                 let (src_port, dst_port, payload) = udp(ip.payload)?;
                 match tunnel::over_udp(dst_port, payload, tunnels) {
                     Some(inner) => inner?,
-                    None => return Ok(Decoded::Packet(packet(&ip, src_port, dst_port, Transport::Udp(payload)))),
+                    None => {
+                        let datagram = Datagram { payload, bytes: ip.payload };
+                        return Ok(Decoded::Packet(packet(&ip, src_port, dst_port, Transport::Udp(datagram))));
+                    }
                 }
             }
             protocol::IPV4 | protocol::IPV6 if tunnels.gre => ip.payload,
@@ -111,7 +125,8 @@ pub(crate) fn decode_ip(mut ip: Ip<'_>, tunnels: Tunnels) -> Result<Decoded<'_>,
 }
 
 fn packet<'a>(ip: &Ip<'a>, src_port: u16, dst_port: u16, transport: Transport<'a>) -> Packet<'a> {
-    Packet { src: ip.src, src_port, dst: ip.dst, dst_port, ip: ip.meta, transport, cut: ip.cut }
+    let Ip { src, dst, meta, header, cut, .. } = *ip;
+    Packet { src, src_port, dst, dst_port, ip: meta, header, transport, cut }
 }
 
 /// Ports and payload of a UDP datagram (RFC 768).
@@ -166,7 +181,7 @@ mod tests {
         let packet = sample::ipv4(protocol::UDP, 64, [1, 1, 1, 1], [2, 2, 2, 2], &[1, 2, 3, 4, 0, 9, 0, 0, 7]);
         let packet = decode(RAW, &packet).expect("a datagram");
         assert_eq!((packet.src_port, packet.dst_port), (0x0102, 0x0304));
-        assert_eq!(packet.transport, Transport::Udp(&[7]));
+        assert!(matches!(packet.transport, Transport::Udp(Datagram { payload: [7], .. })));
     }
 
     #[test]

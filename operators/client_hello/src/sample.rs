@@ -146,9 +146,16 @@ impl Default for Tcp<'_> {
 
 /// A captured SYN.
 pub(crate) fn syn() -> crate::flow::Syn {
-    let segment = crate::Segment { seq: 0, flags: 2, window: 0, options: &[], payload: &[] };
+    let segment = crate::Segment { seq: 0, ack: 0, flags: 2, window: 0, options: &[], payload: &[], bytes: &[] };
     let ip = crate::IpMeta { ttl: 64, total_length: Some(40), id: Some(0), df: Some(true) };
-    crate::flow::Syn { time: 0, ip, options: crate::tcp::SynOptions::of(&segment) }
+    let options = crate::tcp::SynOptions::of(&segment);
+    crate::flow::Syn { time: 0, ip, options, checksum: crate::checksum::Checksum::Open }
+}
+
+/// A packet at time 0.
+pub(crate) fn arrival() -> crate::hello::Arrival {
+    let ip = crate::IpMeta { ttl: 64, total_length: Some(40), id: Some(0), df: Some(true) };
+    crate::hello::Arrival { time: 0, ip, origin: 0, order: 0 }
 }
 
 /// A UDP datagram from 10.0.0.1:40000 to 10.0.0.2:443 as an IPv4 packet.

@@ -6,12 +6,15 @@ use super::packet::{Skip, Transport};
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
+const URG: u8 = 0x20;
 
 /// A TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment<'a> {
     /// Sequence number of the SYN if there is one, else of the first byte of the payload.
     pub seq: u32,
+    /// Acknowledgement number, whether the flag is set or not.
+    pub ack: u32,
     /// The flags byte, CWR in the top bit, FIN in the lowest.
     pub flags: u8,
     /// Receive window as on the wire, unscaled.
@@ -20,6 +23,8 @@ pub struct Segment<'a> {
     pub options: &'a [u8],
     /// The data.
     pub payload: &'a [u8],
+    /// All of it, header included.
+    pub bytes: &'a [u8],
 }
 
 impl Segment<'_> {
@@ -31,6 +36,28 @@ impl Segment<'_> {
     /// Nothing but an acknowledgement, as far as the flags say.
     pub fn is_plain_ack(&self) -> bool {
         self.flags & (SYN | RST | ACK) == ACK
+    }
+
+    /// Data that no TCP takes: once a connection is open, a segment without ACK is dropped, and one with RST ends it
+    /// (RFC 9293 section 3.10.7.4).
+    pub(crate) fn has_unwanted_data(&self) -> bool {
+        !self.payload.is_empty() && (self.flags & RST != 0 || self.flags & (SYN | ACK) == 0)
+    }
+
+    /// An acknowledgement whose data is nothing but what a sender or a middlebox took from the padding of its frame.
+    pub(crate) fn is_padded_ack(&self) -> bool {
+        const MOST: usize = 6; // of Ethernet's 46 bytes, without those of both headers
+        self.flags & !ACK == 0 && self.payload.len() <= MOST && self.payload.iter().all(|byte| *byte == 0)
+    }
+
+    /// Some of its data is out of band: whether that is part of the stream is up to the receiver.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.flags & URG != 0
+    }
+
+    /// The acknowledgement number counts.
+    pub(crate) fn acknowledges(&self) -> bool {
+        self.flags & (ACK | RST) == ACK
     }
 
     /// The answer of a server: SYN with ACK.
@@ -48,14 +75,50 @@ pub(crate) fn segment(data: &[u8]) -> Result<(u16, u16, Transport<'_>), Skip> {
     }
     let segment = Segment {
         seq: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+        ack: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
         flags: header[13],
         window: u16::from_be_bytes([header[14], header[15]]),
         options: data.get(20..header_len).ok_or(Skip::Short)?,
         payload: &data[header_len..],
+        bytes: data,
     };
     let src_port = u16::from_be_bytes([header[0], header[1]]);
     let dst_port = u16::from_be_bytes([header[2], header[3]]);
     Ok((src_port, dst_port, Transport::Tcp(segment)))
+}
+
+/// The content of the first option of this kind.
+pub(crate) fn option(options: &[u8], kind: u8) -> Option<&[u8]> {
+    let mut rest = options;
+    loop {
+        let (first, after) = rest.split_first()?;
+        let len = match first {
+            0 => return None,
+            1 => {
+                rest = after;
+                continue;
+            }
+            _ => usize::from(*after.first()?),
+        };
+        let option = rest.get(..len).filter(|_| len >= 2)?;
+        if *first == kind {
+            return Some(&option[2..]);
+        }
+        rest = &rest[len..];
+    }
+}
+
+/// Options that are looked into.
+pub(crate) mod option {
+    pub const TIMESTAMPS: u8 = 8;
+    pub const MD5: u8 = 19;
+    pub const FAST_OPEN: u8 = 34;
+
+    /// The sender's clock (RFC 7323 section 3.2).
+    pub(crate) fn timestamp(options: &[u8]) -> Option<u32> {
+        let value = super::option(options, TIMESTAMPS)?;
+        value.first_chunk().copied().map(u32::from_be_bytes)
+    }
 }
 
 /// What a client's SYN tells of its TCP stack.
@@ -87,9 +150,23 @@ impl SynOptions {
         Self { window: segment.window, len: len as u8, bytes }
     }
 
+    /// The sender's clock.
+    pub(crate) fn timestamp(&self) -> Option<u32> {
+        option::timestamp(self.bytes())
+    }
+
+    /// Whether there is an option of this kind.
+    pub(crate) fn has(&self, kind: u8) -> bool {
+        option(self.bytes(), kind).is_some()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
     pub(crate) fn meta(&self) -> TcpMeta {
         let mut meta = TcpMeta { window_size: self.window, mss: None, window_scale: None, options: String::new() };
-        let mut rest = &self.bytes[..usize::from(self.len)];
+        let mut rest = self.bytes();
         while let Some(&kind) = rest.first() {
             if !meta.options.is_empty() {
                 meta.options.push(',');
@@ -137,7 +214,7 @@ mod tests {
     use super::*;
 
     fn meta(options: &[u8]) -> TcpMeta {
-        let segment = Segment { seq: 0, flags: SYN, window: 64_240, options, payload: &[] };
+        let segment = Segment { seq: 0, ack: 0, flags: SYN, window: 64_240, options, payload: &[], bytes: &[] };
         SynOptions::of(&segment).meta()
     }
 

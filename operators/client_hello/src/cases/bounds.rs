@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn data_after_a_gap_behind_the_first_hello_is_not_kept_for_long() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     capture.stream(7, &[(0, &record)]);
     for n in 0..20 {
         capture.data(8 + record.len() as u32 + 50 + n * 1000, &[9; 1000]);
@@ -16,7 +16,7 @@ fn data_after_a_gap_behind_the_first_hello_is_not_kept_for_long() {
 
 #[test]
 fn connections_older_than_the_capture_are_soon_left_alone() {
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     for n in 0..20 {
         capture.data(1000 * n, &[0x55; 1000]);
     }
@@ -29,7 +29,7 @@ fn connections_older_than_the_capture_are_soon_left_alone() {
 fn a_hello_in_too_many_segments_is_given_up() {
     let record = sample::chrome().record();
     for reverse in [false, true] {
-        let mut capture = Capture::new(Limits { max_segments: 100, ..Limits::default() });
+        let mut capture = Capture::new(Limits { max_segments: 100, ..at_once() });
         let mut bytes: Vec<(usize, &[u8])> = record.chunks(1).enumerate().collect();
         if reverse {
             bytes.reverse();
@@ -46,7 +46,7 @@ fn a_hello_that_is_too_large_is_given_up() {
     let mut large = sample::chrome();
     large.extensions.push((0x1234, vec![0; 4000]));
     let record = large.record();
-    let mut capture = Capture::new(Limits { max_hello_bytes: 4000, ..Limits::default() });
+    let mut capture = Capture::new(Limits { max_hello_bytes: 4000, ..at_once() });
     capture.stream(7, &[(0, &record[..1000]), (1000, &record[1000..])]);
     assert!(capture.hellos.is_empty());
     assert_eq!(capture.counters().buffer_exceeded_count, 1);
@@ -54,7 +54,7 @@ fn a_hello_that_is_too_large_is_given_up() {
 
 #[test]
 fn memory_is_bounded_whatever_comes() {
-    let limits = Limits { max_flows: 100, max_buffered_bytes: 20_000, ..Limits::default() };
+    let limits = Limits { max_flows: 100, max_buffered_bytes: 20_000, ..at_once() };
     let mut capture = Capture::new(limits);
     let record = sample::chrome().record();
     for port in 1..5000 {
@@ -67,7 +67,7 @@ fn memory_is_bounded_whatever_comes() {
     assert!(counters.buffer_exceeded_count > 4000, "{counters:?}");
     assert_eq!(counters.incomplete_hellos, counters.buffer_exceeded_count + counters.flows_evicted);
 
-    let mut capture = Capture::new(Limits { max_flows: 100, ..Limits::default() });
+    let mut capture = Capture::new(Limits { max_flows: 100, ..at_once() });
     for port in 1..1000 {
         capture.tcp(&Tcp { from: (1, port), seq: 7, flags: SYN, ..Tcp::default() });
     }
@@ -77,7 +77,7 @@ fn memory_is_bounded_whatever_comes() {
 #[test]
 fn silence_ends_a_connection() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits { flow_timeout: Duration::from_secs(30), ..Limits::default() });
+    let mut capture = Capture::new(Limits { flow_timeout: Duration::from_secs(30), ..at_once() });
     capture.stream(7, &[(0, &record[..100])]);
     capture.now += 31 * SECOND;
     capture.data(108, &record[100..]);
@@ -88,7 +88,7 @@ fn silence_ends_a_connection() {
 #[test]
 fn one_timestamp_far_away_does_not_empty_the_table() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     for port in 1..=100 {
         capture.tcp(&Tcp { from: (1, port), seq: 7, flags: SYN, ..Tcp::default() });
     }
@@ -104,7 +104,7 @@ fn one_timestamp_far_away_does_not_empty_the_table() {
 #[test]
 fn established_connections_outlast_a_flood_of_syns() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits { max_flows: 100, ..Limits::default() });
+    let mut capture = Capture::new(Limits { max_flows: 100, ..at_once() });
     for port in 1..=40 {
         capture.tcp(&Tcp { from: (1, port), seq: 7, flags: SYN, ..Tcp::default() });
         capture.tcp(&Tcp { from: (1, port), seq: 8, flags: 0x10, ..Tcp::default() });
@@ -122,7 +122,7 @@ fn established_connections_outlast_a_flood_of_syns() {
 #[test]
 fn repetitions_do_not_go_on_for_ever() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits { max_segments: 300, ..Limits::default() });
+    let mut capture = Capture::new(Limits { max_segments: 300, ..at_once() });
     capture.stream(7, &[(0, &record[..1])]);
     for _ in 0..10 {
         for at in (10..100).step_by(2) {
@@ -133,13 +133,13 @@ fn repetitions_do_not_go_on_for_ever() {
 
     let (message, id) = (sample::chrome().message(), b"12345678");
     let frames: Vec<u8> = (0..100).flat_map(|n| quic::sample::crypto(10 + n % 7 * 2, &message[..1])).collect();
-    let mut capture = Capture::new(Limits { max_segments: 50, ..Limits::default() });
+    let mut capture = Capture::new(Limits { max_segments: 50, ..at_once() });
     let whole = quic::sample::crypto(0, &message);
     capture.frame(101, &sample::udp_packet(&quic::sample::initial(0, 1, id, id, &[frames, whole].concat())));
     assert_eq!((capture.counters().segment_exceeded_count, capture.hellos.len()), (1, 0));
 
     let records = dtls::sample::records(&sample::chrome().dtls_body(b""), 0, 100);
-    let mut capture = Capture::new(Limits { max_segments: 50, ..Limits::default() });
+    let mut capture = Capture::new(Limits { max_segments: 50, ..at_once() });
     capture.frame(101, &sample::udp_packet(&[records[1].repeat(49), records[0].clone(), records[2].clone()].concat()));
     assert_eq!((capture.counters().segment_exceeded_count, capture.hellos.len()), (1, 0));
 }
@@ -153,7 +153,7 @@ fn a_hello_of_usual_size_stays_within_the_limit_in_any_segments() {
     let places = (0..2).flat_map(|_| (1..stream.len()).map(|n| n * 7919 % stream.len()));
     let mut segments: Vec<(usize, &[u8])> = places.map(|at| (at, &stream[at..=at])).collect();
     segments.push((0, &stream[..1]));
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     capture.stream(7, &segments);
     assert_eq!((capture.hellos.len(), stream.len() > 3000), (1, true));
 }
@@ -161,7 +161,7 @@ fn a_hello_of_usual_size_stays_within_the_limit_in_any_segments() {
 #[test]
 fn full_buffers_cost_those_that_fill_them() {
     let record = sample::chrome().record();
-    let limits = Limits { max_buffered_bytes: 4000, ..Limits::default() };
+    let limits = Limits { max_buffered_bytes: 4000, ..at_once() };
     let mut capture = Capture::new(limits);
     let ack = |port: u16| Tcp { from: (1, port), seq: 8, flags: 0x10, ..Tcp::default() };
     for port in 0..50 {

@@ -33,7 +33,7 @@ fn every_encapsulation() {
         (101, sample::ipv6(4, &packet)),
     ];
     for (linktype, frame) in frames {
-        let mut capture = Capture::new(Limits::default());
+        let mut capture = Capture::new(at_once());
         capture.frame(linktype, &frame);
         assert_eq!(capture.only_ja4(), JA4, "linktype {linktype}");
     }
@@ -42,7 +42,7 @@ fn every_encapsulation() {
 #[test]
 fn what_is_not_looked_at_is_counted() {
     let record = sample::chrome().record();
-    let mut capture = Capture::new(Limits { ports: vec![8443, 443], ..Limits::default() });
+    let mut capture = Capture::new(Limits { ports: vec![8443, 443], ..at_once() });
     let mut fragment = sample::tcp_packet(&Tcp { payload: &record[..204], ..Tcp::default() });
     fragment[6] = 0x20;
     capture.frame(101, &fragment);
@@ -74,7 +74,7 @@ fn what_is_not_looked_at_is_counted() {
 fn a_truncated_packet_gives_what_it_has() {
     let record = sample::chrome().record();
     let frame = sample::tcp_packet(&Tcp { seq: 8, payload: &record, ..Tcp::default() });
-    let mut capture = Capture::new(Limits::default());
+    let mut capture = Capture::new(at_once());
     capture
         .extractor
         .packet(&Frame { wire_len: frame.len() as u32, ..Frame::whole(0, 101, &frame[..300]) }, &mut |_| {});
@@ -98,10 +98,10 @@ fn behind_a_tunnel_or_plain_text() {
         let whole: Vec<(usize, &[u8])> = vec![(0, &stream)];
         let apart: Vec<(usize, &[u8])> = stream.chunks(1).enumerate().collect();
         for segments in [whole, apart] {
-            let mut capture = Capture::new(Limits { starttls, ..Limits::default() });
+            let mut capture = Capture::new(Limits { starttls, ..at_once() });
             capture.stream(7, &segments);
             assert_eq!(capture.only_ja4(), JA4);
-            let mut capture = Capture::new(Limits::default());
+            let mut capture = Capture::new(at_once());
             capture.stream(7, &segments);
             assert_eq!(capture.hellos.len(), usize::from(!starttls));
         }
@@ -121,7 +121,7 @@ fn in_fragments_of_ip() {
     let len = whole.len() - 20;
     let parts = [fragment(0, 104), fragment(104, 304), fragment(304, len)];
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
-        let mut capture = Capture::new(Limits::default());
+        let mut capture = Capture::new(at_once());
         capture.syn(7);
         order.iter().for_each(|at| capture.frame(101, &parts[*at]));
         assert_eq!(capture.only_ja4(), JA4);
@@ -140,7 +140,7 @@ fn over_quic_and_dtls() {
     for (datagrams, transport, first) in
         [(initials.collect(), Transport::Quic, 'q'), (dtls, Transport::Dtls, 'd')] as [(Vec<_>, _, _); 2]
     {
-        let mut capture = Capture::new(Limits::default());
+        let mut capture = Capture::new(at_once());
         for datagram in datagrams.iter().chain(&datagrams) {
             capture.frame(101, &sample::udp_packet(datagram));
         }

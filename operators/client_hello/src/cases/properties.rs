@@ -30,9 +30,9 @@ proptest! {
 
     #[test]
     fn any_segmentation_gives_the_same_hello((stream, pieces) in segments(), isn in any::<u32>()) {
-        let mut whole = Capture::new(Limits::default());
+        let mut whole = Capture::new(at_once());
         whole.stream(isn, &[(0, &stream)]);
-        let mut split = Capture::new(Limits::default());
+        let mut split = Capture::new(at_once());
         let pieces: Vec<(usize, &[u8])> = pieces.iter().map(|(a, b)| (*a, &stream[*a..*b])).collect();
         split.stream(isn, &pieces);
         prop_assert_eq!(whole.only_ja4(), split.only_ja4());
@@ -44,7 +44,7 @@ proptest! {
         frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..120), 0..20),
         linktype in prop::sample::select(vec![0, 1, 12, 101, 108, 113, 276, 147]),
     ) {
-        let mut capture = Capture::new(Limits { max_flows: 4, max_buffered_bytes: 500, ..Limits::default() });
+        let mut capture = Capture::new(Limits { max_flows: 4, max_buffered_bytes: 500, ..at_once() });
         for frame in &frames {
             capture.frame(linktype, frame);
         }
@@ -57,7 +57,7 @@ proptest! {
     ) {
         let record = sample::chrome().record();
         let parts = [&record[..150], &record[150..300], &record[300..]];
-        let mut capture = Capture::new(Limits { max_segments: 3, max_hello_bytes: 400, ..Limits::default() });
+        let mut capture = Capture::new(Limits { max_segments: 3, max_hello_bytes: 400, ..at_once() });
         for (n, part) in parts.into_iter().enumerate() {
             let seq = 8 + n as u32 * 150;
             let mut frame = sample::tcp_packet(&Tcp { seq, flags, payload: part, ..Tcp::default() });

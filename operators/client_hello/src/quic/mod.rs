@@ -14,33 +14,51 @@ pub(crate) mod sample;
 mod tests;
 
 use super::assembly::Assembly;
+use super::contest::{Contest, Part, Rank};
 use super::counters::Counters;
 use super::extractor::Limits;
+use super::hello::Arrival;
 use super::records::Walk;
 use super::tls::ClientHello;
 
 use self::frames::Frame;
 use self::keys::Keys;
-pub(crate) use self::packet::is_initial;
+pub(crate) use self::packet::{is_initial, is_long};
 use self::packet::{Initial, Initials};
 
 /// Hellos of one connection: the first and the answer to a HelloRetryRequest.
 const MAX_HELLOS: u8 = 2;
 /// Offset of the random in a handshake message that is a ClientHello.
 const RANDOM: usize = 6;
+/// Sets of keys of one client that are kept: one in the usual case, two after a Retry or another version.
+const MAX_ATTEMPTS: usize = 4;
+
+/// A client's datagram.
+pub(crate) struct From<'a> {
+    pub datagram: &'a [u8],
+    /// The payload of its first Initial is in `scratch` already, from [`Connection::of`].
+    pub opened: bool,
+    pub rank: Rank,
+    pub arrival: Arrival,
+}
+
+/// What is known of a hello beside its content.
+pub(crate) struct Message {
+    /// 1 for the answer to a HelloRetryRequest.
+    pub index: u8,
+    /// There was more than one version of its bytes.
+    pub disputed: bool,
+}
 
 /// The Initial packets of one client.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    keys: Keys,
-    /// The CRYPTO stream behind the hellos that are out.
-    stream: Assembly,
-    /// Offset in the CRYPTO stream of the first byte not dealt with.
-    base: u32,
-    hellos: u8,
-    /// The random of the first hello: after a Retry it comes again.
-    random: Option<[u8; 32]>,
-    done: bool,
+    /// By the keys of their packets, the latest used first.
+    attempts: Vec<Attempt>,
+    /// The randoms of hellos that are out: after a Retry the same one comes again.
+    randoms: Vec<[u8; 32]>,
+    /// An attempt went before its hello was complete.
+    lost: bool,
 }
 
 impl Connection {
@@ -50,53 +68,67 @@ impl Connection {
     pub(crate) fn of(datagram: &[u8], scratch: &mut Vec<u8>) -> Option<Self> {
         let initial = Initials::of(datagram).next()?;
         let keys = Keys::of_client(initial.version, initial.dcid);
-        keys.open(&initial, scratch).then(|| Self::with(keys))
-    }
-
-    fn with(keys: Keys) -> Self {
-        Self { keys, stream: Assembly::default(), base: 0, hellos: 0, random: None, done: false }
+        let opened = keys.open(&initial, scratch);
+        opened.then(|| Self { attempts: vec![Attempt::with(keys)], randoms: Vec::new(), lost: false })
     }
 
     /// Memory that it takes, in bytes.
     pub(crate) fn held(&self) -> usize {
-        size_of::<Self>() + self.stream.held()
+        let attempts: usize = self.attempts.iter().map(Attempt::held).sum();
+        size_of::<Self>() + attempts + self.randoms.capacity() * size_of::<[u8; 32]>()
     }
 
     /// Whether its hello is out, or will never come.
     pub(crate) fn is_over(&self) -> bool {
-        self.done || self.hellos > 0
+        self.attempts.iter().any(Attempt::is_over)
     }
 
-    /// Takes a datagram, `opened` if `scratch` has the payload of its first Initial from [`Connection::of`]; `emit` gets
-    /// hellos with their index.
+    /// The server has answered: which version of a hello it took cannot change any more.
+    pub(crate) fn answered(&mut self) {
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.hellos > 0) {
+            (attempt.last, attempt.settled) = (None, true);
+        }
+    }
+
+    /// Takes a datagram; `emit` gets hellos with the packet that completed each.
     pub(crate) fn datagram(
         &mut self,
-        datagram: &[u8],
-        mut opened: bool,
+        from: &From<'_>,
         limits: &Limits,
         counters: &mut Counters,
         scratch: &mut Vec<u8>,
-        emit: &mut impl FnMut(&ClientHello<'_>, u8),
+        emit: &mut impl FnMut(&ClientHello<'_>, &Arrival, Message),
     ) {
-        let mut may_be_other = true;
-        for initial in Initials::of(datagram) {
+        let (mut opened, mut may_be_other) = (from.opened, true);
+        for initial in Initials::of(from.datagram) {
             counters.quic_initials += 1;
             if !std::mem::take(&mut opened) && !self.open(&initial, &mut may_be_other, scratch) {
                 counters.quic_undecryptable += 1;
                 continue;
             }
-            if !self.done {
-                self.frames(scratch, limits, counters);
-                self.read(limits, counters, emit);
-            }
+            let Self { attempts, randoms, lost } = self;
+            let Some(attempt) = attempts.first_mut().filter(|attempt| !attempt.done) else { continue };
+            attempt.frames(scratch, from, limits, counters);
+            attempt.read(from, limits, counters, &mut |hello, arrival, random, message| {
+                // The same hello after a Retry is no hello of its own.
+                if message.index > 0 || message.disputed || !randoms.contains(&random) {
+                    emit(hello, arrival, Message { disputed: message.disputed || *lost, ..message });
+                }
+                if !randoms.contains(&random) && randoms.len() < MAX_ATTEMPTS {
+                    randoms.push(random);
+                }
+            });
         }
     }
 
-    /// Opens a packet into `scratch`. Other keys than before mean that the server sent a Retry or another version, or
-    /// that a new connection has begun on the same ports. To derive them costs as much as to open a packet several
-    /// times over: it is tried for one packet of a datagram, then `may_be_other` is false.
+    /// Opens a packet into `scratch`; its attempt is the first then. Other keys than before mean that the server sent a
+    /// Retry or another version, that a new connection has begun on the same ports, or that the client tells two stories. To
+    /// derive them costs as much as to open a packet several times over: it is tried for one packet of a datagram, then
+    /// `may_be_other` is false.
     fn open(&mut self, initial: &Initial<'_>, may_be_other: &mut bool, scratch: &mut Vec<u8>) -> bool {
-        if self.keys.version == initial.version && self.keys.open(initial, scratch) {
+        let mut known = self.attempts.iter().map(|attempt| &attempt.keys);
+        if let Some(at) = known.position(|keys| keys.version == initial.version && keys.open(initial, scratch)) {
+            self.attempts[..=at].rotate_right(1);
             return true;
         }
         if !std::mem::take(may_be_other) {
@@ -105,47 +137,136 @@ impl Connection {
         let keys = Keys::of_client(initial.version, initial.dcid);
         let opened = keys.open(initial, scratch);
         if opened {
-            *self = Self { random: self.random, ..Self::with(keys) };
+            if self.attempts.len() >= MAX_ATTEMPTS {
+                let over = self.attempts.iter().rposition(Attempt::is_over);
+                self.lost |= over.is_none();
+                self.attempts.remove(over.unwrap_or(self.attempts.len() - 1));
+            }
+            self.attempts.insert(0, Attempt::with(keys));
         }
         opened
     }
+}
 
-    fn frames(&mut self, payload: &[u8], limits: &Limits, counters: &mut Counters) {
+/// A hello that is out, until the server has answered it.
+#[derive(Debug)]
+struct Last {
+    /// Offset in the CRYPTO stream.
+    at: u32,
+    bytes: Vec<u8>,
+    arrival: Arrival,
+}
+
+/// What was sent under one set of keys.
+#[derive(Debug)]
+struct Attempt {
+    keys: Keys,
+    /// The CRYPTO stream behind the hellos that are out.
+    stream: Assembly,
+    /// In place of `stream` once two versions of its bytes have come.
+    contest: Option<Box<Contest>>,
+    /// Offset in the CRYPTO stream of the first byte not dealt with.
+    base: u32,
+    hellos: u8,
+    last: Option<Box<Last>>,
+    /// Another version of what is out is not looked at any more.
+    settled: bool,
+    done: bool,
+}
+
+impl Attempt {
+    fn with(keys: Keys) -> Self {
+        let stream = Assembly::default();
+        Self { keys, stream, contest: None, base: 0, hellos: 0, last: None, settled: false, done: false }
+    }
+
+    fn held(&self) -> usize {
+        size_of::<Self>()
+            + self.stream.held()
+            + self.contest.as_ref().map_or(0, |contest| contest.held())
+            + self.last.as_ref().map_or(0, |last| size_of::<Last>() + last.bytes.len())
+    }
+
+    fn is_over(&self) -> bool {
+        self.done || self.hellos > 0
+    }
+
+    fn frames(&mut self, payload: &[u8], from: &From<'_>, limits: &Limits, counters: &mut Counters) {
         for frame in frames::Frames(payload) {
             let Frame::Crypto { offset, data } = frame else { continue };
             let Ok(offset) = u32::try_from(offset) else { continue };
-            counters.overlap_conflicts += u64::from(self.stream.contradicts(self.base, offset, data));
-            self.stream.insert(self.base, offset, data, limits.max_hello_bytes);
+            let differs = self.contest.is_none() && self.differs(offset, data);
+            counters.overlap_conflicts += u64::from(differs);
+            if differs && !self.settled {
+                self.dispute(limits, from);
+            }
+            let within = match &mut self.contest {
+                Some(contest) => {
+                    contest.add(Part { at: offset, rank: from.rank, bytes: data.to_vec(), arrival: from.arrival })
+                }
+                None => {
+                    self.stream.insert(self.base, offset, data, limits.max_hello_bytes);
+                    self.stream.latest = Some(from.arrival);
+                    self.stream.segments() < limits.max_segments
+                }
+            };
             // For each frame: a datagram put together from fragments has room for 13,000 of them.
-            if self.stream.segments() >= limits.max_segments {
+            if !within {
                 counters.segment_exceeded_count += 1;
                 return self.finish();
             }
         }
     }
 
-    fn read(&mut self, limits: &Limits, counters: &mut Counters, emit: &mut impl FnMut(&ClientHello<'_>, u8)) {
-        while let Some([kind, a, b, c, ..]) = self.stream.ready() {
-            let len = 4 + u32::from_be_bytes([0, *a, *b, *c]) as usize;
-            if *kind != 1 {
-                counters.malformed_hellos += u64::from(self.hellos == 0);
-                return self.finish();
-            }
-            if len > limits.max_hello_bytes {
-                counters.buffer_exceeded_count += 1;
-                return self.finish();
-            }
-            let Some(message) = self.stream.ready().and_then(|data| data.get(..len)) else { return };
-            let Ok(hello) = ClientHello::parse(&message[4..]) else {
-                counters.malformed_hellos += 1;
-                return self.finish();
+    /// Whether a frame holds other bytes than those known.
+    fn differs(&self, offset: u32, data: &[u8]) -> bool {
+        let last = self.last.as_ref().is_some_and(|last| super::dispute::differs(last.at, &last.bytes, offset, data));
+        last || self.stream.contradicts(self.base, offset, data)
+    }
+
+    /// From here on the frames of the first hello are kept as they come.
+    fn dispute(&mut self, limits: &Limits, from: &From<'_>) {
+        self.settled = true;
+        let start = self.last.as_ref().map_or(self.base, |last| last.at);
+        let mut contest = Contest::new(start, limits.max_hello_bytes, 0);
+        if let Some(last) = self.last.take() {
+            let Last { at, bytes, arrival } = *last;
+            contest.add(Part { at, rank: Rank::Trusted, bytes, arrival });
+        }
+        let stream = std::mem::take(&mut self.stream);
+        let arrival = stream.latest.unwrap_or(from.arrival);
+        for (at, bytes) in stream.into_parts(self.base) {
+            contest.add(Part { at, rank: Rank::Trusted, bytes, arrival });
+        }
+        (self.base, self.hellos, self.contest) = (start, 0, Some(Box::new(contest)));
+    }
+
+    /// Reads the messages that are complete; `emit` gets hellos with their randoms.
+    fn read(
+        &mut self,
+        from: &From<'_>,
+        limits: &Limits,
+        counters: &mut Counters,
+        emit: &mut impl FnMut(&ClientHello<'_>, &Arrival, [u8; 32], Message),
+    ) {
+        if let Some(contest) = self.contest.take() {
+            return self.judge(contest, limits, emit);
+        }
+        while let Some(data) = self.stream.ready() {
+            let (hello, len) = match message(data, limits.max_hello_bytes) {
+                Read::Hello(hello, len) => (hello, len),
+                Read::More => return,
+                read => {
+                    self.count(&read, counters);
+                    return self.finish();
+                }
             };
-            let random = message.get(RANDOM..).and_then(|rest| rest.first_chunk::<32>()).copied();
-            // The same hello after a Retry is no hello of its own.
-            if self.hellos > 0 || random != self.random {
-                emit(&hello, self.hellos);
+            let random = random(data);
+            emit(&hello, &from.arrival, random, Message { index: self.hellos, disputed: false });
+            if self.hellos == 0 {
+                let last = Last { at: self.base, bytes: data[..len].to_vec(), arrival: from.arrival };
+                self.last = Some(Box::new(last));
             }
-            self.random = self.random.filter(|_| self.hellos > 0).or(random);
             self.hellos += 1;
             if self.hellos == MAX_HELLOS {
                 return self.finish();
@@ -156,8 +277,67 @@ impl Connection {
         }
     }
 
+    /// Looks for a hello in the versions of its bytes.
+    fn judge(
+        &mut self,
+        contest: Box<Contest>,
+        limits: &Limits,
+        emit: &mut impl FnMut(&ClientHello<'_>, &Arrival, [u8; 32], Message),
+    ) {
+        for order in contest.orders() {
+            let version = contest.version(order, Rank::Doubtful);
+            let Read::Hello(hello, len) = message(&version.stream, limits.max_hello_bytes) else { continue };
+            let Some(arrival) = version.completed(len) else { continue };
+            emit(&hello, &arrival, random(&version.stream), Message { index: 0, disputed: true });
+            (self.hellos, self.base) = (1, contest.start.wrapping_add(len as u32));
+            return;
+        }
+        self.contest = Some(contest);
+    }
+
+    fn count(&self, read: &Read<'_>, counters: &mut Counters) {
+        *match read {
+            Read::TooLong => &mut counters.buffer_exceeded_count,
+            Read::Other if self.hellos > 0 => return,
+            _ => &mut counters.malformed_hellos,
+        } += 1;
+    }
+
     fn finish(&mut self) {
         self.done = true;
-        self.stream = Assembly::default();
+        (self.stream, self.contest) = (Assembly::default(), None);
     }
+}
+
+/// What a stream of handshake messages begins with.
+enum Read<'a> {
+    /// A hello, and where its message ends.
+    Hello(ClientHello<'a>, usize),
+    More,
+    /// A hello that is longer than allowed.
+    TooLong,
+    /// A hello that cannot be parsed.
+    Broken,
+    /// Another message.
+    Other,
+}
+
+fn message(data: &[u8], max: usize) -> Read<'_> {
+    let [kind, a, b, c, ..] = *data else { return Read::More };
+    let len = 4 + u32::from_be_bytes([0, a, b, c]) as usize;
+    if kind != 1 {
+        return Read::Other;
+    }
+    if len > max {
+        return Read::TooLong;
+    }
+    match data.get(4..len).map(ClientHello::parse) {
+        Some(Ok(hello)) => Read::Hello(hello, len),
+        Some(Err(_)) => Read::Broken,
+        None => Read::More,
+    }
+}
+
+fn random(message: &[u8]) -> [u8; 32] {
+    message.get(RANDOM..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default()
 }

@@ -29,6 +29,11 @@ pub(crate) fn is_initial(datagram: &[u8]) -> bool {
         && Initials::of(datagram).next().is_some()
 }
 
+/// Whether a datagram begins with a packet with a long header, as a server's first answers do.
+pub(crate) fn is_long(datagram: &[u8]) -> bool {
+    u8_at(datagram, 0).is_some_and(|first| first & 0x80 != 0) && u32_at(datagram, 1).and_then(version).is_some()
+}
+
 /// The Initial packets of a datagram.
 #[derive(Debug, Clone)]
 pub(crate) struct Initials<'a> {

@@ -15,8 +15,9 @@ fn run(datagrams: &[Vec<u8>]) -> Vec<(u8, usize)> {
         let first = connection.is_none();
         connection = connection.or_else(|| Connection::of(datagram, &mut scratch));
         if let Some(connection) = &mut connection {
-            connection.datagram(datagram, first, &limits, &mut counters, &mut scratch, &mut |hello, index| {
-                found.push((index, hello.ciphers().count()));
+            let from = From { datagram, opened: first, rank: Rank::Trusted, arrival: crate::sample::arrival() };
+            connection.datagram(&from, &limits, &mut counters, &mut scratch, &mut |hello, _, message| {
+                found.push((message.index, hello.ciphers().count()));
             });
         }
     }

@@ -1,0 +1,196 @@
+//! Bytes of which a client has sent more than one version, or that its server may have dropped.
+//!
+//! What counts is what the server took. Segments that it certainly took, or that nobody contradicts, never come here.
+//! The others are kept as they came until the server's acknowledgement, or time, tells what to make of them.
+
+use super::assembly::{Assembly, Brought, distance};
+use super::hello::Arrival;
+
+/// Pieces that are kept of one connection.
+const MAX_PARTS: usize = 128;
+
+/// Pieces that may come for one contest, those thrown away included: each costs work.
+const MAX_TAKEN: usize = 512;
+
+/// How likely it is that the receiver took a piece, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// Nothing speaks against it.
+    Trusted,
+    /// Something differs from the sender's other packets, as it does where a packet was made to be dropped.
+    Doubtful,
+    /// It came with the SYN, without a cookie: few servers take it. It counts where nobody else has sent its bytes.
+    Early,
+    /// Every receiver drops it. It counts only where its bytes are acknowledged and nobody else has sent them.
+    Dropped,
+}
+
+/// A piece as it came.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Sequence number, or offset, of the first byte.
+    pub at: u32,
+    pub rank: Rank,
+    pub bytes: Vec<u8>,
+    pub arrival: Arrival,
+}
+
+impl Part {
+    fn end(&self) -> u32 {
+        self.at.wrapping_add(self.bytes.len() as u32)
+    }
+
+    /// Whether both hold bytes of the same places and these differ.
+    fn contradicts(&self, other: &Self) -> bool {
+        let ahead = distance(self.at, other.at);
+        let (from, own) = match usize::try_from(ahead) {
+            Ok(ahead) => (0, self.bytes.get(ahead..)),
+            Err(_) => (ahead.unsigned_abs() as usize, Some(&self.bytes[..])),
+        };
+        let (Some(own), Some(others)) = (own, other.bytes.get(from..)) else { return false };
+        let len = own.len().min(others.len());
+        own[..len] != others[..len]
+    }
+}
+
+/// A way to put the pieces together: which of them go before others where they overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// By rank, then as they came.
+    Rank,
+    /// Those with this time to live, then by rank.
+    Ttl(u8),
+    /// The latest first.
+    Latest,
+}
+
+/// The pieces of one connection from where its bytes are disputed.
+#[derive(Debug)]
+pub(crate) struct Contest {
+    /// Sequence number of the first byte that matters.
+    pub start: u32,
+    /// Names the entry of the queue that ends the wait.
+    pub number: u64,
+    parts: Vec<Part>,
+    /// Bytes of all parts.
+    bytes: usize,
+    taken: usize,
+    /// A piece had to go that the server may have taken.
+    overflowed: bool,
+    /// Greatest number of bytes.
+    window: usize,
+}
+
+/// Pieces put together.
+pub(crate) struct Version {
+    pub stream: Vec<u8>,
+    /// For each piece that brought bytes: how many are in order with it, and when it came.
+    pieces: Vec<(usize, Arrival)>,
+}
+
+impl Version {
+    /// The packet that completed the first `len` bytes.
+    pub(crate) fn completed(&self, len: usize) -> Option<Arrival> {
+        let needed = self.pieces.iter().filter(|(at, _)| *at < len).map(|(_, arrival)| *arrival);
+        needed.max_by_key(|arrival| arrival.order)
+    }
+}
+
+impl Contest {
+    pub(crate) fn new(start: u32, window: usize, number: u64) -> Self {
+        Self { start, number, parts: Vec::new(), bytes: 0, taken: 0, overflowed: false, window }
+    }
+
+    /// Takes a piece. False if there were too many: the contest is given up.
+    pub(crate) fn add(&mut self, part: Part) -> bool {
+        let ahead = distance(self.start, part.at);
+        let end = ahead + part.bytes.len() as i64;
+        if ahead >= self.window as i64 || end <= 0 {
+            return true;
+        }
+        self.taken += 1;
+        let same = |known: &&Part| (known.at, known.rank) == (part.at, part.rank) && known.bytes == part.bytes;
+        if self.parts.iter().any(|known| same(&known)) {
+            return self.taken < MAX_TAKEN;
+        }
+        self.bytes += part.bytes.len();
+        self.parts.push(part);
+        while self.parts.len() > MAX_PARTS || self.bytes > self.window {
+            // The least likely goes, of these the oldest: whoever floods with what is dropped does not hide the rest.
+            let worst = self.parts.iter().map(|part| part.rank).max();
+            let Some(at) = self.parts.iter().position(|part| Some(part.rank) == worst) else { break };
+            let gone = self.parts.remove(at);
+            self.bytes -= gone.bytes.len();
+            self.overflowed |= gone.rank < Rank::Early;
+        }
+        self.taken < MAX_TAKEN
+    }
+
+    /// The server has acknowledged everything before `acked` and nothing behind: it did not take a piece that goes on
+    /// behind that and contradicts one that ends before.
+    pub(crate) fn acknowledged(&mut self, acked: u32) {
+        let ends = |part: &Part| distance(part.end(), acked) >= 0;
+        let is_refuted = |part: &Part| {
+            distance(part.at, acked) > 0
+                && !ends(part)
+                && self.parts.iter().any(|other| ends(other) && other.contradicts(part))
+        };
+        let refuted: Vec<bool> = self.parts.iter().map(is_refuted).collect();
+        let mut refuted = refuted.into_iter();
+        self.parts.retain(|_| !refuted.next().unwrap_or(false));
+        self.bytes = self.parts.iter().map(|part| part.bytes.len()).sum();
+    }
+
+    /// Forgets pieces of this rank; whether there are others.
+    pub(crate) fn forget(&mut self, rank: Rank) -> bool {
+        self.parts.retain(|part| part.rank != rank);
+        self.bytes = self.parts.iter().map(|part| part.bytes.len()).sum();
+        !self.parts.is_empty()
+    }
+
+    /// Whether pieces that the server may have taken contradict each other.
+    pub(crate) fn is_open(&self) -> bool {
+        let possible: Vec<&Part> = self.parts.iter().filter(|part| part.rank < Rank::Early).collect();
+        self.overflowed || possible.iter().enumerate().any(|(at, part)| possible[..at].iter().any(|other| other.contradicts(part)))
+    }
+
+    /// The ways to put the pieces together, the best first.
+    pub(crate) fn orders(&self) -> impl Iterator<Item = Order> + use<> {
+        const MAX_TTLS: usize = 4;
+        let mut ttls: Vec<u8> = Vec::new();
+        for part in &self.parts {
+            if ttls.len() < MAX_TTLS && !ttls.contains(&part.arrival.ip.ttl) {
+                ttls.push(part.arrival.ip.ttl);
+            }
+        }
+        let ttls = ttls.into_iter().map(Order::Ttl);
+        [Order::Rank].into_iter().chain(ttls).chain([Order::Latest])
+    }
+
+    /// The pieces up to a rank put together.
+    pub(crate) fn version(&self, order: Order, worst: Rank) -> Version {
+        let mut parts: Vec<&Part> = self.parts.iter().filter(|part| part.rank <= worst).collect();
+        match order {
+            Order::Rank => parts.sort_by_key(|part| part.rank),
+            Order::Ttl(ttl) => parts.sort_by_key(|part| (part.arrival.ip.ttl != ttl, part.rank)),
+            Order::Latest => parts.reverse(),
+        }
+        let (mut assembly, mut pieces) = (Assembly::default(), Vec::with_capacity(parts.len()));
+        for part in parts {
+            if assembly.insert(self.start, part.at, &part.bytes, self.window) != Brought::Nothing {
+                pieces.push((usize::try_from(distance(self.start, part.at)).unwrap_or(0), part.arrival));
+            }
+        }
+        Version { stream: assembly.into_data(), pieces }
+    }
+
+    /// When the oldest piece came, nanoseconds since the epoch.
+    pub(crate) fn oldest(&self) -> i64 {
+        self.parts.iter().map(|part| part.arrival.time).min().unwrap_or(i64::MAX)
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn held(&self) -> usize {
+        size_of::<Self>() + self.parts.capacity() * size_of::<Part>() + self.bytes
+    }
+}

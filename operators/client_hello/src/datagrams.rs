@@ -1,0 +1,156 @@
+//! UDP: the hellos of QUIC and DTLS, and what the server's datagrams show.
+
+use super::contest::Rank;
+use super::dtls;
+use super::extractor::HelloExtractor;
+use super::fingerprint::Transport;
+use super::flow::{Datagrams, Flow, FlowKey, Index, Stage, Waiting};
+use super::hello::{Arrival, Hello, describe};
+use super::packet::{Datagram, Packet};
+use super::quic;
+use super::trust;
+
+impl HelloExtractor {
+    /// A datagram with an Initial packet or a part of a DTLS hello, or what a server may answer to it.
+    pub(crate) fn datagram(&mut self, ts: i64, packet: &Packet<'_>, datagram: &Datagram<'_>) {
+        let key = FlowKey::of(packet, true);
+        let payload = datagram.payload;
+        let mut opened = false;
+        let found = match self.flows.find_either(&key) {
+            Some((at, false)) => return self.replied(at),
+            Some((at, true)) => self.live(at, ts),
+            None => None,
+        };
+        if !begins(payload) {
+            self.counters.non_tcp += 1;
+            return;
+        }
+        let at = match found {
+            Some(at) => at,
+            None => {
+                let datagrams = if dtls::is_client_hello(payload) {
+                    Datagrams::Dtls(Box::default())
+                } else {
+                    let Some(connection) = quic::Connection::of(payload, &mut self.joined) else {
+                        self.counters.quic_initials += 1;
+                        self.counters.quic_undecryptable += 1;
+                        return;
+                    };
+                    opened = true;
+                    Datagrams::Quic(Box::new(connection))
+                };
+                let mut flow = Flow::new(ts, 0, Stage::First);
+                flow.datagrams = Some(datagrams);
+                self.buffered += flow.held();
+                self.insert(key, flow, ts)
+            }
+        };
+        self.hellos(at, &key, ts, packet, datagram, opened);
+        self.flows.touch(at, ts);
+        self.keep_to_budget();
+    }
+
+    /// Looks for hellos in a client's datagram.
+    fn hellos(
+        &mut self,
+        at: Index,
+        key: &FlowKey,
+        ts: i64,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
+        opened: bool,
+    ) {
+        let arrival = self.arrival(ts, packet);
+        let rank = trust::of_datagram(packet, datagram);
+        let Self { limits, counters, joined, flows, .. } = self;
+        let Some(flow) = flows.get_mut(at) else { return };
+        let held = flow.held();
+        let Some(mut datagrams) = flow.datagrams.take() else { return };
+        let mut found: Vec<Found> = Vec::new();
+        let is_over = match &mut datagrams {
+            Datagrams::Quic(connection) => {
+                let from = quic::From { datagram: datagram.payload, opened, rank, arrival };
+                connection.datagram(&from, limits, counters, joined, &mut |hello, arrival, message| {
+                    let hello = describe(flow, key, arrival, Transport::Quic, message.index, hello);
+                    found.push(Found { hello, arrival: *arrival, rank, disputed: message.disputed });
+                });
+                connection.is_over()
+            }
+            Datagrams::Dtls(connection) => {
+                let from = dtls::From { datagram: datagram.payload, rank, arrival };
+                connection.datagram(&from, limits, counters, &mut |hello, arrival, message| {
+                    let hello = describe(flow, key, arrival, Transport::Dtls, message.index, hello);
+                    found.push(Found { hello, arrival: *arrival, rank, disputed: message.disputed });
+                });
+                connection.is_over()
+            }
+        };
+        flow.stage = if is_over { Stage::Second } else { Stage::First };
+        flow.datagrams = Some(datagrams);
+        self.buffered = self.buffered - held + flow.held();
+        for found in found {
+            self.found(at, found);
+        }
+    }
+
+    /// A hello is complete: the first one waits for the server's answer, unless another one waits already.
+    fn found(&mut self, at: Index, found: Found) {
+        let Found { hello, arrival, rank, disputed } = found;
+        let Self { flows, queue, ready, limits, buffered, .. } = self;
+        let Some(flow) = flows.get_mut(at) else { return };
+        let held = flow.held();
+        if hello.index > 0 {
+            ready.extend(flow.waiting.take().map(|waiting| waiting.hello));
+            ready.push(hello);
+        } else if let Some(waiting) = &mut flow.waiting {
+            // Two stories, and no answer yet.
+            let is_better = rank < waiting.rank;
+            if is_better {
+                (waiting.hello, waiting.arrival, waiting.rank) = (hello, arrival, rank);
+            }
+            waiting.hello.ambiguous = true;
+        } else {
+            let mut hello = hello;
+            hello.ambiguous = disputed;
+            let number = queue.push(arrival.time, at);
+            let bytes = Vec::new();
+            flow.waiting = Some(Box::new(Waiting { hello, arrival, rank, from: 0, bytes, number }));
+        }
+        if limits.hold.is_zero() {
+            ready.extend(flow.waiting.take().map(|waiting| waiting.hello));
+        }
+        *buffered = *buffered - held + flow.held();
+    }
+
+    /// The server has answered: it has taken what it was sent.
+    fn replied(&mut self, at: Index) {
+        let Self { flows, ready, buffered, .. } = self;
+        let Some(flow) = flows.get_mut(at) else { return };
+        let held = flow.held();
+        ready.extend(flow.waiting.take().map(|waiting| waiting.hello));
+        match &mut flow.datagrams {
+            Some(Datagrams::Quic(connection)) => connection.answered(),
+            Some(Datagrams::Dtls(connection)) => connection.answered(),
+            None => {}
+        }
+        *buffered = *buffered - held + flow.held();
+    }
+}
+
+/// A hello that a datagram completed.
+struct Found {
+    hello: Hello,
+    arrival: Arrival,
+    rank: Rank,
+    disputed: bool,
+}
+
+/// Whether a datagram may hold a hello.
+pub(crate) fn begins(payload: &[u8]) -> bool {
+    quic::is_initial(payload) || dtls::is_client_hello(payload)
+}
+
+/// Whether a datagram may hold a hello, or a server's answer to one.
+pub(crate) fn concerns(payload: &[u8]) -> bool {
+    quic::is_long(payload) || dtls::is_handshake(payload)
+}

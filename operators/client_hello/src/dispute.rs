@@ -1,0 +1,248 @@
+//! When a hello leaves, and which one where a client has sent two.
+//!
+//! A hello leaves when the server has acknowledged it. Where the server's side is not captured it leaves after
+//! `Limits::hold`. If another version of its bytes comes before, both are kept until then; if one comes later, its hello
+//! leaves as well. Either way it is flagged.
+
+use super::assembly::distance;
+use super::connection::{Connection, Piece};
+use super::contest::{Contest, Order, Part, Rank};
+use super::fingerprint::Transport;
+use super::flow::{Stage, Verdict, Waiting};
+use super::hello::{Arrival, Hello, describe};
+use super::prelude::{self, MAX_PRELUDE, Prelude};
+use super::tls::{self, ClientHello, Outcome};
+
+/// Where the first bytes of the random stand in a stream that begins with a hello.
+const RANDOM: std::ops::Range<usize> = 11..19;
+
+/// What pieces put together amount to.
+enum First<'a> {
+    /// A hello, where it begins and where it ends.
+    Hello(ClientHello<'a>, usize, usize),
+    /// It may become one.
+    More,
+    /// It is none.
+    Never,
+}
+
+impl Connection<'_> {
+    /// A first hello is complete: `bytes` from sequence number `from` on.
+    pub(crate) fn found(&mut self, hello: Hello, arrival: &Arrival, from: u32, bytes: &[u8]) {
+        let rank = Rank::Trusted;
+        let waiting = Waiting { hello, arrival: *arrival, rank, from, bytes: bytes.to_vec(), number: 0 };
+        self.flow.waiting = Some(Box::new(waiting));
+        if self.limits.hold.is_zero() || self.flow.server.has(from.wrapping_add(bytes.len() as u32)) {
+            return self.release();
+        }
+        let number = self.queue.push(arrival.time, self.at);
+        if let Some(waiting) = &mut self.flow.waiting {
+            waiting.number = number;
+        }
+    }
+
+    /// Hands on the hello that waits.
+    pub(crate) fn release(&mut self) {
+        let Some(waiting) = self.flow.waiting.take() else { return };
+        let Waiting { hello, from, bytes, .. } = *waiting;
+        self.leave(hello, from, &bytes, self.flow.disputed);
+    }
+
+    fn leave(&mut self, mut hello: Hello, from: u32, bytes: &[u8], ambiguous: bool) {
+        hello.ambiguous |= ambiguous;
+        self.flow.disputed |= hello.ambiguous;
+        self.flow.verdict = Some(self.verdict(from, bytes));
+        self.ready.push(hello);
+    }
+
+    fn verdict(&self, from: u32, bytes: &[u8]) -> Verdict {
+        let random = bytes.get(RANDOM).and_then(|random| random.first_chunk().copied()).unwrap_or_default();
+        Verdict { from, len: bytes.len() as u32, random, digest: self.hasher.hash_one(bytes) }
+    }
+
+    /// Whether this holds other bytes than the hello that waits or has left, or a hello where there was none. What the
+    /// server has acknowledged is settled.
+    pub(crate) fn is_other_version(&self, piece: &Piece<'_>) -> bool {
+        if let Some(waiting) = &self.flow.waiting {
+            return differs(waiting.from, &waiting.bytes, piece.seq, piece.payload);
+        }
+        let Some(verdict) = self.flow.verdict.filter(|_| !self.flow.disputed) else { return false };
+        if self.flow.server.has(verdict.from.wrapping_add(1)) {
+            return false;
+        }
+        let ahead = usize::try_from(distance(piece.seq, verdict.from)).ok();
+        let Some(bytes) = ahead.and_then(|ahead| piece.payload.get(ahead..)) else { return false };
+        if !tls::surely_starts(bytes) {
+            return false;
+        }
+        match bytes.get(..verdict.len as usize) {
+            Some(whole) if verdict.len > 0 => self.hasher.hash_one(whole) != verdict.digest,
+            _ => verdict.len == 0 || bytes.get(RANDOM).is_some_and(|random| random != verdict.random),
+        }
+    }
+
+    /// From here on the client's bytes are kept as they come.
+    pub(crate) fn dispute(&mut self, piece: &Piece<'_>) {
+        let rank = piece.rank(self.flow);
+        let window = self.limits.max_hello_bytes;
+        let mut contest = if let Some(waiting) = self.flow.waiting.take_if(|_| rank < Rank::Early) {
+            let Waiting { arrival, from, bytes, number, .. } = *waiting;
+            let mut contest = Contest::new(from, window, number);
+            contest.add(Part { at: from, rank: Rank::Trusted, bytes, arrival });
+            self.counters.overlap_conflicts += 1;
+            contest
+        } else if self.flow.stage != Stage::First {
+            if rank >= Rank::Early {
+                self.counters.refused_segments += 1;
+                return;
+            }
+            self.again();
+            if rank == Rank::Trusted {
+                return self.trusted(piece);
+            }
+            Contest::new(self.flow.base, window, self.queue.push(piece.arrival.time, self.at))
+        } else {
+            let number = self.queue.push(piece.arrival.time, self.at);
+            let mut contest = Contest::new(self.flow.base, window, number);
+            if let Some(assembly) = self.flow.assembly.take() {
+                let arrival = assembly.latest.unwrap_or(piece.arrival);
+                for (at, bytes) in assembly.into_parts(self.flow.base) {
+                    contest.add(Part { at, rank: Rank::Trusted, bytes, arrival });
+                }
+            }
+            contest
+        };
+        contest.add(piece.part(rank));
+        (self.flow.stage, self.flow.base) = (Stage::First, contest.start);
+        (self.flow.assembly, self.flow.contest) = (None, Some(Box::new(contest)));
+        self.look();
+    }
+
+    /// A hello came where there was another, or none: both may be the client's.
+    fn again(&mut self) {
+        if let Some(verdict) = self.flow.verdict.take() {
+            (self.flow.base, self.flow.skipped) = (verdict.from, 0);
+        }
+        self.flow.assembly = None;
+        (self.flow.stage, self.flow.disputed, self.flow.early_data) = (Stage::First, true, false);
+    }
+
+    /// Takes a piece while the bytes are disputed.
+    pub(crate) fn contested(&mut self, piece: &Piece<'_>) {
+        let part = piece.part(piece.rank(self.flow));
+        let Some(contest) = &mut self.flow.contest else { return };
+        if !contest.add(part) {
+            self.counters.segment_exceeded_count += 1;
+            self.flow.contest = None;
+            return self.finish();
+        }
+        if contest.number == 0 {
+            contest.number = self.queue.push(piece.arrival.time, self.at);
+        }
+        self.look();
+    }
+
+    /// Judges at once if the server has acknowledged already: its segments may overtake the client's in a capture.
+    fn look(&mut self) {
+        if let Some(acked) = self.flow.server.acked() {
+            self.confirmed(acked);
+        }
+    }
+
+    /// The server has taken the bytes before `acked`.
+    pub(crate) fn confirmed(&mut self, acked: u32) {
+        if self.flow.waiting.as_ref().is_some_and(|waiting| distance(waiting.end(), acked) >= 0) {
+            return self.release();
+        }
+        let Some(contest) = &mut self.flow.contest else { return };
+        if distance(contest.start, acked) > 0 {
+            contest.acknowledged(acked);
+            self.judge(Some(acked));
+        }
+    }
+
+    /// The server has accepted the SYN without the data that came with it.
+    pub(crate) fn refused_early(&mut self) {
+        if self.flow.contest.as_mut().is_some_and(|contest| !contest.forget(Rank::Early)) {
+            self.flow.contest = None;
+        }
+    }
+
+    /// The wait is over.
+    pub(crate) fn expired(&mut self) {
+        self.release();
+        self.judge(None);
+        if let Some(contest) = &mut self.flow.contest {
+            contest.number = 0;
+        }
+    }
+
+    /// Decides a contest if that can be done now: by what the server has acknowledged, else by what there is.
+    fn judge(&mut self, acked: Option<u32>) {
+        let Some(contest) = self.flow.contest.take() else { return };
+        let likely = contest.orders().map(|order| (order, Rank::Doubtful));
+        // What every receiver drops counts only where bytes are missing that the server has taken.
+        let last = (Order::Rank, if acked.is_some() { Rank::Dropped } else { Rank::Early });
+        for (order, worst) in likely.chain([last]) {
+            let version = contest.version(order, worst);
+            let (starttls, max) = (self.limits.starttls, self.limits.max_hello_bytes);
+            match first(&version.stream, starttls, self.joined, max) {
+                First::Hello(hello, begin, end) => {
+                    let behind = contest.start.wrapping_add(end as u32);
+                    if acked.is_some_and(|acked| distance(behind, acked) < 0) {
+                        break;
+                    }
+                    let Some(arrival) = version.completed(end) else { continue };
+                    let early_data = hello.offers_early_data();
+                    let hello = describe(self.flow, self.key, &arrival, Transport::Tcp, 0, &hello);
+                    let from = contest.start.wrapping_add(begin as u32);
+                    let ambiguous = self.flow.disputed || contest.is_open();
+                    self.leave(hello, from, &version.stream[begin..end], ambiguous);
+                    (self.flow.stage, self.flow.base) = (Stage::Second, behind);
+                    (self.flow.early_data, self.flow.skipped) = (early_data, 0);
+                    return;
+                }
+                // The best version may still become whole.
+                First::More if acked.is_some() && worst < Rank::Early => break,
+                First::More | First::Never => {}
+            }
+        }
+        self.flow.contest = Some(contest);
+    }
+}
+
+/// Whether `payload` from `seq` on holds other bytes than `known` from `from` on.
+pub(crate) fn differs(from: u32, known: &[u8], seq: u32, payload: &[u8]) -> bool {
+    let ahead = distance(from, seq);
+    let (known, payload) = match usize::try_from(ahead) {
+        Ok(ahead) => (known.get(ahead..), Some(payload)),
+        Err(_) => (Some(known), payload.get(ahead.unsigned_abs() as usize..)),
+    };
+    known.zip(payload).is_some_and(|(known, payload)| {
+        let len = known.len().min(payload.len());
+        known[..len] != payload[..len]
+    })
+}
+
+/// Looks for a hello at the front of a stream, behind what may stand before it.
+fn first<'a>(stream: &'a [u8], starttls: bool, joined: &'a mut Vec<u8>, max: usize) -> First<'a> {
+    let mut at = 0;
+    loop {
+        let rest = &stream[at..];
+        if rest.is_empty() {
+            return First::More;
+        }
+        if tls::may_start(rest) {
+            return match tls::client_hello(rest, joined, max) {
+                Outcome::Hello(hello, end) => First::Hello(hello, at, stream.len().min(at + end)),
+                Outcome::NeedMore(need) if need <= max => First::More,
+                _ => First::Never,
+            };
+        }
+        match prelude::judge(rest, 0, starttls) {
+            Prelude::Skip(len) if at + len <= MAX_PRELUDE => at += len,
+            Prelude::NeedMore(_) => return First::More,
+            Prelude::Skip(_) | Prelude::NotOurs => return First::Never,
+        }
+    }
+}
