@@ -7,12 +7,12 @@ use super::contest::{Part, Rank};
 use super::counters::Counters;
 use super::extractor::{Limits, NEW_CONNECTION_DISTANCE};
 use super::fingerprint::Transport;
-use super::flow::{Flow, FlowKey, Index, Stage, Verdict};
+use super::flow::{Flow, FlowKey, Index, Stage};
 use super::hello::{Arrival, Hello, describe};
 use super::packet::Packet;
 use super::prelude::{self, MAX_PRELUDE, Prelude};
-use super::records::Walk;
 use super::queue::Queue;
+use super::records::Walk;
 use super::tcp::Segment;
 use super::tls::{self, Outcome, Reason, Sequel};
 use super::trust;
@@ -37,6 +37,8 @@ pub(crate) struct Connection<'a> {
     /// Hellos that leave.
     pub ready: &'a mut Vec<Hello>,
     pub hasher: &'a RandomState,
+    /// The segment that is looked at, where nothing is buffered: sequence number and length.
+    pub segment: Option<(u32, usize)>,
 }
 
 /// Data of a client as it came.
@@ -57,7 +59,7 @@ impl Piece<'_> {
     }
 
     pub(crate) fn part(&self, rank: Rank) -> Part {
-        Part { at: self.seq, rank, bytes: self.payload.to_vec(), arrival: self.arrival }
+        Part { at: self.seq, rank, bytes: self.payload.to_vec(), arrival: self.arrival, is_whole: true }
     }
 }
 
@@ -112,6 +114,7 @@ impl Connection<'_> {
             Stage::Second => MAX_SEQUEL.min(self.limits.max_hello_bytes),
             _ => self.limits.max_hello_bytes,
         };
+        self.segment = self.flow.assembly.is_none().then_some((seq, payload.len()));
         let Some(assembly) = &mut self.flow.assembly else {
             // Nothing is buffered: bytes in order are parsed where they are.
             let known = -distance(base, seq);
@@ -134,11 +137,12 @@ impl Connection<'_> {
             return;
         };
         let overlaps = distance(base, seq) < assembly.in_order() as i64;
-        if assembly.contradicts(base, seq, payload) {
-            self.counters.overlap_conflicts += 1;
-            if self.flow.stage == Stage::First {
-                return self.dispute(piece);
-            }
+        let contradicts = assembly.contradicts(base, seq, payload);
+        self.counters.overlap_conflicts += u64::from(contradicts);
+        // Those that were not sent alike are kept apart, in case the server drops one of them.
+        let is_alike = assembly.latest.is_none_or(|latest| latest.group == arrival.group);
+        if self.flow.stage == Stage::First && (contradicts || !is_alike) {
+            return self.dispute(piece);
         }
         assembly.latest = Some(arrival);
         match assembly.insert(base, seq, payload, window) {
@@ -167,14 +171,13 @@ impl Connection<'_> {
     /// Bytes in order while nothing is buffered.
     fn fresh(&mut self, fresh: &[u8], arrival: &Arrival) {
         match self.read(fresh, Walk::default(), arrival) {
-            Step::Finish { consumed } => {
-                self.flow.base = self.flow.base.wrapping_add(consumed as u32);
-                self.finish();
-            }
+            Step::Finish { consumed } => self.give_up(consumed, fresh, arrival),
             Step::Wait { consumed, need, walk } => {
                 self.flow.base = self.flow.base.wrapping_add(consumed as u32);
                 if let Some(rest) = fresh.get(consumed..).filter(|rest| !rest.is_empty()) {
-                    self.flow.assembly = Some(Box::new(Assembly::starting_with(rest, need, walk)));
+                    let mut assembly = Box::new(Assembly::starting_with(rest, need, walk));
+                    assembly.latest = Some(*arrival);
+                    self.flow.assembly = Some(assembly);
                 }
             }
         }
@@ -186,10 +189,7 @@ impl Connection<'_> {
         while let Some(data) = assembly.ready() {
             let stage = self.flow.stage;
             match self.read(data, assembly.walk, arrival) {
-                Step::Finish { consumed } => {
-                    self.flow.base = self.flow.base.wrapping_add(consumed as u32);
-                    return self.finish();
-                }
+                Step::Finish { consumed } => return self.give_up(consumed, data, arrival),
                 Step::Wait { consumed, need, walk } => {
                     self.flow.base = self.flow.base.wrapping_add(consumed as u32);
                     assembly.advance(self.flow.base, consumed, need, walk);
@@ -227,9 +227,6 @@ impl Connection<'_> {
     }
 
     pub(crate) fn finish(&mut self) {
-        if self.flow.stage == Stage::First {
-            self.flow.verdict = Some(Verdict { from: self.flow.base, len: 0, random: [0; 8], digest: 0 });
-        }
         self.flow.stage = Stage::Done;
         self.flow.assembly = None;
     }

@@ -3,6 +3,8 @@
 //! What counts is what the server took. Segments that it certainly took, or that nobody contradicts, never come here.
 //! The others are kept as they came until the server's acknowledgement, or time, tells what to make of them.
 
+use std::cmp::Reverse;
+
 use super::assembly::{Assembly, Brought, distance};
 use super::hello::Arrival;
 
@@ -33,9 +35,16 @@ pub(crate) struct Part {
     pub rank: Rank,
     pub bytes: Vec<u8>,
     pub arrival: Arrival,
+    /// It is one segment, which a receiver takes as a whole or not at all.
+    pub is_whole: bool,
 }
 
 impl Part {
+    /// What was put together before the bytes were disputed.
+    pub(crate) fn known(at: u32, bytes: Vec<u8>, arrival: Arrival) -> Self {
+        Self { at, rank: Rank::Trusted, bytes, arrival, is_whole: false }
+    }
+
     fn end(&self) -> u32 {
         self.at.wrapping_add(self.bytes.len() as u32)
     }
@@ -58,8 +67,10 @@ impl Part {
 pub(crate) enum Order {
     /// By rank, then as they came.
     Rank,
-    /// Those with this time to live, then by rank.
-    Ttl(u8),
+    /// Those that were sent alike, then by rank.
+    Group(u64),
+    /// The longest first.
+    Longest,
     /// The latest first.
     Latest,
 }
@@ -75,6 +86,7 @@ pub(crate) struct Contest {
     /// Bytes of all parts.
     bytes: usize,
     taken: usize,
+    most: usize,
     /// A piece had to go that the server may have taken.
     overflowed: bool,
     /// Greatest number of bytes.
@@ -98,7 +110,12 @@ impl Version {
 
 impl Contest {
     pub(crate) fn new(start: u32, window: usize, number: u64) -> Self {
-        Self { start, number, parts: Vec::new(), bytes: 0, taken: 0, overflowed: false, window }
+        Self { start, number, parts: Vec::new(), bytes: 0, taken: 0, most: MAX_TAKEN, overflowed: false, window }
+    }
+
+    /// One that ends with nothing but the number of its pieces.
+    pub(crate) fn limited(start: u32, window: usize, most: usize) -> Self {
+        Self { most, ..Self::new(start, window, 0) }
     }
 
     /// Takes a piece. False if there were too many: the contest is given up.
@@ -111,7 +128,7 @@ impl Contest {
         self.taken += 1;
         let same = |known: &&Part| (known.at, known.rank) == (part.at, part.rank) && known.bytes == part.bytes;
         if self.parts.iter().any(|known| same(&known)) {
-            return self.taken < MAX_TAKEN;
+            return self.taken < self.most;
         }
         self.bytes += part.bytes.len();
         self.parts.push(part);
@@ -123,21 +140,24 @@ impl Contest {
             self.bytes -= gone.bytes.len();
             self.overflowed |= gone.rank < Rank::Early;
         }
-        self.taken < MAX_TAKEN
+        self.taken < self.most
     }
 
-    /// The server has acknowledged everything before `acked` and nothing behind: it did not take a piece that goes on
-    /// behind that and contradicts one that ends before.
+    /// The server has just acknowledged everything before `acked` and nothing behind. A segment that goes on behind that,
+    /// and contradicts one that ends before, had not been taken: at most what is behind may still be.
     pub(crate) fn acknowledged(&mut self, acked: u32) {
         let ends = |part: &Part| distance(part.end(), acked) >= 0;
         let is_refuted = |part: &Part| {
-            distance(part.at, acked) > 0
+            part.is_whole
+                && distance(part.at, acked) > 0
                 && !ends(part)
                 && self.parts.iter().any(|other| ends(other) && other.contradicts(part))
         };
         let refuted: Vec<bool> = self.parts.iter().map(is_refuted).collect();
-        let mut refuted = refuted.into_iter();
-        self.parts.retain(|_| !refuted.next().unwrap_or(false));
+        for (part, _) in self.parts.iter_mut().zip(refuted).filter(|(_, is_refuted)| *is_refuted) {
+            part.bytes.drain(..distance(part.at, acked) as usize);
+            part.at = acked;
+        }
         self.bytes = self.parts.iter().map(|part| part.bytes.len()).sum();
     }
 
@@ -151,20 +171,21 @@ impl Contest {
     /// Whether pieces that the server may have taken contradict each other.
     pub(crate) fn is_open(&self) -> bool {
         let possible: Vec<&Part> = self.parts.iter().filter(|part| part.rank < Rank::Early).collect();
-        self.overflowed || possible.iter().enumerate().any(|(at, part)| possible[..at].iter().any(|other| other.contradicts(part)))
+        self.overflowed
+            || possible.iter().enumerate().any(|(at, part)| possible[..at].iter().any(|other| other.contradicts(part)))
     }
 
     /// The ways to put the pieces together, the best first.
     pub(crate) fn orders(&self) -> impl Iterator<Item = Order> + use<> {
-        const MAX_TTLS: usize = 4;
-        let mut ttls: Vec<u8> = Vec::new();
+        const MAX_GROUPS: usize = 4;
+        let mut groups: Vec<u64> = Vec::new();
         for part in &self.parts {
-            if ttls.len() < MAX_TTLS && !ttls.contains(&part.arrival.ip.ttl) {
-                ttls.push(part.arrival.ip.ttl);
+            if groups.len() < MAX_GROUPS && !groups.contains(&part.arrival.group) {
+                groups.push(part.arrival.group);
             }
         }
-        let ttls = ttls.into_iter().map(Order::Ttl);
-        [Order::Rank].into_iter().chain(ttls).chain([Order::Latest])
+        let groups = groups.into_iter().map(Order::Group);
+        [Order::Rank].into_iter().chain(groups).chain([Order::Longest, Order::Latest])
     }
 
     /// The pieces up to a rank put together.
@@ -172,7 +193,8 @@ impl Contest {
         let mut parts: Vec<&Part> = self.parts.iter().filter(|part| part.rank <= worst).collect();
         match order {
             Order::Rank => parts.sort_by_key(|part| part.rank),
-            Order::Ttl(ttl) => parts.sort_by_key(|part| (part.arrival.ip.ttl != ttl, part.rank)),
+            Order::Group(group) => parts.sort_by_key(|part| (part.arrival.group != group, part.rank)),
+            Order::Longest => parts.sort_by_key(|part| Reverse(part.bytes.len())),
             Order::Latest => parts.reverse(),
         }
         let (mut assembly, mut pieces) = (Assembly::default(), Vec::with_capacity(parts.len()));
@@ -187,6 +209,11 @@ impl Contest {
     /// When the oldest piece came, nanoseconds since the epoch.
     pub(crate) fn oldest(&self) -> i64 {
         self.parts.iter().map(|part| part.arrival.time).min().unwrap_or(i64::MAX)
+    }
+
+    /// Whether a version holds all bytes before `acked`.
+    pub(crate) fn covers(&self, version: &Version, acked: u32) -> bool {
+        distance(self.start.wrapping_add(version.stream.len() as u32), acked) <= 0
     }
 
     /// Memory held, in bytes.

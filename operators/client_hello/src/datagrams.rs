@@ -114,7 +114,7 @@ impl HelloExtractor {
             hello.ambiguous = disputed;
             let number = queue.push(arrival.time, at);
             let bytes = Vec::new();
-            flow.waiting = Some(Box::new(Waiting { hello, arrival, rank, from: 0, bytes, number }));
+            flow.waiting = Some(Box::new(Waiting { hello, arrival, rank, from: 0, bytes, is_whole: false, number }));
         }
         if limits.hold.is_zero() {
             ready.extend(flow.waiting.take().map(|waiting| waiting.hello));

@@ -16,6 +16,9 @@ use super::tls::{self, ClientHello, Outcome};
 /// Where the first bytes of the random stand in a stream that begins with a hello.
 const RANDOM: std::ops::Range<usize> = 11..19;
 
+/// Segments that are kept of a client which does not begin with a hello, until the server acknowledges them.
+const MAX_HIDING: usize = 16;
+
 /// What pieces put together amount to.
 enum First<'a> {
     /// A hello, where it begins and where it ends.
@@ -30,9 +33,12 @@ impl Connection<'_> {
     /// A first hello is complete: `bytes` from sequence number `from` on.
     pub(crate) fn found(&mut self, hello: Hello, arrival: &Arrival, from: u32, bytes: &[u8]) {
         let rank = Rank::Trusted;
-        let waiting = Waiting { hello, arrival: *arrival, rank, from, bytes: bytes.to_vec(), number: 0 };
+        let is_whole = self.segment == Some((from, bytes.len()));
+        let bytes = bytes.to_vec();
+        let end = from.wrapping_add(bytes.len() as u32);
+        let waiting = Waiting { hello, arrival: *arrival, rank, from, bytes, is_whole, number: 0 };
         self.flow.waiting = Some(Box::new(waiting));
-        if self.limits.hold.is_zero() || self.flow.server.has(from.wrapping_add(bytes.len() as u32)) {
+        if self.limits.hold.is_zero() || self.flow.server.has(end) {
             return self.release();
         }
         let number = self.queue.push(arrival.time, self.at);
@@ -72,13 +78,40 @@ impl Connection<'_> {
         }
         let ahead = usize::try_from(distance(piece.seq, verdict.from)).ok();
         let Some(bytes) = ahead.and_then(|ahead| piece.payload.get(ahead..)) else { return false };
+        if verdict.len == 0 {
+            return !bytes.is_empty() && tls::may_start(bytes);
+        }
         if !tls::surely_starts(bytes) {
             return false;
         }
         match bytes.get(..verdict.len as usize) {
-            Some(whole) if verdict.len > 0 => self.hasher.hash_one(whole) != verdict.digest,
-            _ => verdict.len == 0 || bytes.get(RANDOM).is_some_and(|random| random != verdict.random),
+            Some(whole) => self.hasher.hash_one(whole) != verdict.digest,
+            None => bytes.get(RANDOM).is_some_and(|random| random != verdict.random),
         }
+    }
+
+    /// There is no hello behind the first `consumed` bytes of these, which are in order. If the server has not acknowledged
+    /// them, they may be there to hide one.
+    pub(crate) fn give_up(&mut self, consumed: usize, bytes: &[u8], arrival: &Arrival) {
+        let from = self.flow.base.wrapping_add(consumed as u32);
+        self.flow.base = from;
+        let rest = bytes.get(consumed..).unwrap_or_default();
+        let settled = self.flow.server.has(from.wrapping_add(1)) || self.limits.hold.is_zero() || rest.is_empty();
+        if self.flow.stage != Stage::First || settled {
+            return self.no_hello(from);
+        }
+        let mut contest = Contest::limited(from, self.limits.max_hello_bytes, MAX_HIDING);
+        contest.number = self.queue.push(arrival.time, self.at);
+        contest.add(Part::known(from, rest.to_vec(), *arrival));
+        (self.flow.assembly, self.flow.contest) = (None, Some(Box::new(contest)));
+    }
+
+    /// The client does not begin with a hello, as far as it has come.
+    fn no_hello(&mut self, from: u32) {
+        if self.flow.stage == Stage::First {
+            self.flow.verdict = Some(Verdict { from, len: 0, random: [0; 8], digest: 0 });
+        }
+        self.finish();
     }
 
     /// From here on the client's bytes are kept as they come.
@@ -86,9 +119,9 @@ impl Connection<'_> {
         let rank = piece.rank(self.flow);
         let window = self.limits.max_hello_bytes;
         let mut contest = if let Some(waiting) = self.flow.waiting.take_if(|_| rank < Rank::Early) {
-            let Waiting { arrival, from, bytes, number, .. } = *waiting;
+            let Waiting { arrival, from, bytes, number, is_whole, .. } = *waiting;
             let mut contest = Contest::new(from, window, number);
-            contest.add(Part { at: from, rank: Rank::Trusted, bytes, arrival });
+            contest.add(Part { is_whole, ..Part::known(from, bytes, arrival) });
             self.counters.overlap_conflicts += 1;
             contest
         } else if self.flow.stage != Stage::First {
@@ -107,7 +140,7 @@ impl Connection<'_> {
             if let Some(assembly) = self.flow.assembly.take() {
                 let arrival = assembly.latest.unwrap_or(piece.arrival);
                 for (at, bytes) in assembly.into_parts(self.flow.base) {
-                    contest.add(Part { at, rank: Rank::Trusted, bytes, arrival });
+                    contest.add(Part::known(at, bytes, arrival));
                 }
             }
             contest
@@ -144,8 +177,9 @@ impl Connection<'_> {
 
     /// Judges at once if the server has acknowledged already: its segments may overtake the client's in a capture.
     fn look(&mut self) {
-        if let Some(acked) = self.flow.server.acked() {
-            self.confirmed(acked);
+        let Some(acked) = self.flow.server.acked() else { return };
+        if self.flow.contest.as_ref().is_some_and(|contest| distance(contest.start, acked) > 0) {
+            self.judge(Some(acked));
         }
     }
 
@@ -181,6 +215,10 @@ impl Connection<'_> {
     fn judge(&mut self, acked: Option<u32>) {
         let Some(contest) = self.flow.contest.take() else { return };
         let likely = contest.orders().map(|order| (order, Rank::Doubtful));
+        let mut is_hopeless = true;
+        if acked.is_some_and(|acked| self.is_refuted(&contest, acked)) {
+            return self.finish();
+        }
         // What every receiver drops counts only where bytes are missing that the server has taken.
         let last = (Order::Rank, if acked.is_some() { Rank::Dropped } else { Rank::Early });
         for (order, worst) in likely.chain([last]) {
@@ -202,12 +240,32 @@ impl Connection<'_> {
                     (self.flow.early_data, self.flow.skipped) = (early_data, 0);
                     return;
                 }
-                // The best version may still become whole.
-                First::More if acked.is_some() && worst < Rank::Early => break,
-                First::More | First::Never => {}
+                // The best version may still become whole, unless the server has taken more than it holds.
+                First::More if worst < Rank::Early && acked.is_some_and(|acked| contest.covers(&version, acked)) => {
+                    break;
+                }
+                First::More => is_hopeless = false,
+                First::Never => {}
             }
         }
+        if is_hopeless && acked.is_none() {
+            return self.no_hello(contest.start);
+        }
         self.flow.contest = Some(contest);
+    }
+}
+
+impl Connection<'_> {
+    /// Whether what the server has taken cannot become a hello, whichever version that was.
+    fn is_refuted(&mut self, contest: &Contest, acked: u32) -> bool {
+        let len = usize::try_from(distance(contest.start, acked)).unwrap_or(0);
+        let (starttls, max) = (self.limits.starttls, self.limits.max_hello_bytes);
+        len > 0
+            && contest.orders().all(|order| {
+                let version = contest.version(order, Rank::Dropped);
+                let taken = version.stream.get(..len);
+                taken.is_some_and(|taken| matches!(first(taken, starttls, self.joined, max), First::Never))
+            })
     }
 }
 

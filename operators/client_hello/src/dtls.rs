@@ -243,14 +243,14 @@ impl Partial {
             let parts = std::mem::take(&mut self.parts);
             let arrival = parts.latest.unwrap_or(from.arrival);
             for (at, bytes) in parts.into_parts(0) {
-                contest.add(Part { at, rank: Rank::Trusted, bytes, arrival });
+                contest.add(Part::known(at, bytes, arrival));
             }
             self.contest = Some(contest);
         }
         match &mut self.contest {
             Some(contest) => {
                 let bytes = fragment.data.to_vec();
-                contest.add(Part { at, rank: from.rank, bytes, arrival: from.arrival })
+                contest.add(Part { at, rank: from.rank, bytes, arrival: from.arrival, is_whole: false })
             }
             None => {
                 self.parts.insert(0, at, fragment.data, limits.max_hello_bytes);

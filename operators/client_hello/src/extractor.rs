@@ -10,8 +10,10 @@ use super::datagrams;
 use super::flow::{Class, Flow, FlowKey, FlowTable, Index, Stage};
 use super::fragments::Fragments;
 use super::hello::{Arrival, Hello};
+use super::ip::IpMeta;
 use super::packet::{self, Decoded, Packet, Skip, Transport, Tunnels};
 use super::queue::{Entry, Queue};
+use super::trust;
 
 /// On the same addresses and ports, a hello further than this from the last byte seen begins a new connection.
 pub(crate) const NEW_CONNECTION_DISTANCE: u64 = 1 << 20;
@@ -218,8 +220,10 @@ impl HelloExtractor {
         match decoded {
             Ok(Decoded::Packet(packet)) => self.whole(ts, &packet),
             Ok(Decoded::Fragment(ip)) => {
-                let Some(whole) = self.fragments.add(ts, &ip, &mut self.counters) else { return };
-                if let Some(nested) = nested.checked_sub(1) {
+                let arrival = self.arrival_of(ts, ip.meta, 0);
+                let versions = self.fragments.add(&ip, trust::of_fragment(&ip), &arrival, &mut self.counters);
+                let Some(nested) = nested.checked_sub(1) else { return };
+                for whole in versions {
                     let decoded = whole.ip().and_then(|ip| packet::decode_ip(ip, self.limits.tunnels));
                     self.decoded(ts, decoded, false, nested);
                 }
@@ -256,7 +260,16 @@ impl HelloExtractor {
     }
 
     pub(crate) fn arrival(&self, ts: i64, packet: &Packet<'_>) -> Arrival {
-        Arrival { time: ts, ip: packet.ip, origin: self.origin, order: self.counters.packets_received }
+        let ack = match &packet.transport {
+            Transport::Tcp(segment) => segment.ack,
+            Transport::Udp(_) => 0,
+        };
+        self.arrival_of(ts, packet.ip, ack)
+    }
+
+    fn arrival_of(&self, ts: i64, ip: IpMeta, ack: u32) -> Arrival {
+        let group = u64::from(ip.ttl) << 32 | u64::from(ack);
+        Arrival { time: ts, ip, origin: self.origin, order: self.counters.packets_received, group }
     }
 
     /// Does something to a flow, whose buffers may change by it.
@@ -264,7 +277,7 @@ impl HelloExtractor {
         let Self { flows, buffered, limits, counters, joined, queue, ready, hasher, .. } = self;
         let Some((key, flow)) = flows.entry(at) else { return };
         let held = flow.held();
-        act(&mut Connection { flow, at, key: &key, limits, counters, joined, queue, ready, hasher });
+        act(&mut Connection { flow, at, key: &key, limits, counters, joined, queue, ready, hasher, segment: None });
         *buffered = *buffered - held + flow.held();
     }
 

@@ -146,6 +146,8 @@ pub(crate) struct Waiting {
     pub from: u32,
     /// What it was read from, from there on.
     pub bytes: Vec<u8>,
+    /// They came in one segment.
+    pub is_whole: bool,
     /// Names the entry of the queue that ends the wait.
     pub number: u64,
 }
@@ -404,7 +406,8 @@ impl FlowTable {
         self.append(at);
         let hash = self.hash(&key);
         let Self { slots, index, hasher, .. } = self;
-        let hash_of = |at: &Index| slots[*at as usize].as_ref().map_or(0, |slot| hasher.hash_one(slot.key.undirected()));
+        let hash_of =
+            |at: &Index| slots[*at as usize].as_ref().map_or(0, |slot| hasher.hash_one(slot.key.undirected()));
         index.insert_unique(hash, at, hash_of);
         at
     }

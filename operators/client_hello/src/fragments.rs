@@ -1,15 +1,21 @@
 //! IP packets from their fragments (RFC 791 section 3.2, RFC 8200 section 4.5, RFC 5722).
 //!
-//! Where fragments overlap, the bytes seen first win, as they do for TCP, and a difference is counted. The table is
-//! bounded in packets, bytes and time, and each packet in fragments; what has waited longest goes first.
+//! Receivers differ in what they do with fragments that overlap, and a client can send some that its server drops. Where
+//! two hold other bytes for the same place, every likely version of the packet is handed on, and counted: which one the
+//! server took is decided with the connection it belongs to. So a packet is remembered for a while after it is complete.
+//!
+//! The table is bounded in packets, bytes and time, and each packet in fragments; what has waited longest goes first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 
 use super::assembly::{Assembly, Brought};
+use super::contest::{Contest, Order, Part, Rank};
 use super::counters::Counters;
+use super::dispute::differs;
+use super::hello::Arrival;
 use super::ip::{Ip, IpMeta, after_extensions};
 use super::packet::Skip;
 
@@ -20,6 +26,14 @@ const MAX_BYTES: usize = 8 << 20;
 /// Fragments that one packet may take, repetitions included. The longest packet takes 54 on links of the least MTU that
 /// IPv6 allows, 1280 bytes; one of 8 kB in the smallest parts there are, 8 bytes, takes as many as this.
 const MAX_PARTS: usize = 1024;
+/// Fragments of a packet that are taken once two of them have differed: for each, all versions are made anew.
+const MAX_CONTESTED: usize = 32;
+/// Lengths of one packet that are believed in.
+const MAX_LENGTHS: usize = 3;
+/// Complete packets that are remembered, for this long, and their bytes.
+const REMEMBERED: usize = 256;
+const REMEMBERED_BYTES: usize = 2 << 20;
+const REMEMBERED_NS: u64 = 2_000_000_000;
 /// How long a packet may take, RFC 8200 section 4.5.
 const TIMEOUT_NS: u64 = 60_000_000_000;
 /// The longest payload of an IP packet that is no jumbogram.
@@ -40,10 +54,24 @@ struct Partial {
     /// Its place in the order.
     number: u64,
     parts: Assembly,
-    /// Length of the whole payload, once the last fragment was seen.
-    len: Option<usize>,
+    /// In place of `parts` once two fragments have differed.
+    contest: Option<Box<Contest>>,
+    /// Lengths of the whole payload, by the last fragments seen.
+    lengths: Vec<usize>,
     /// Header of the first fragment, else of the first seen.
     meta: IpMeta,
+}
+
+/// A packet that was complete.
+#[derive(Debug)]
+struct Remembered {
+    arrival: Arrival,
+    payload: Vec<u8>,
+    contest: Option<Box<Contest>>,
+    lengths: Vec<usize>,
+    meta: IpMeta,
+    /// What was handed on, by hash.
+    given: Vec<u64>,
 }
 
 /// A packet put together.
@@ -74,57 +102,104 @@ pub(crate) struct Fragments {
     begun: u64,
     /// Memory of all parts.
     bytes: usize,
+    complete: HashMap<Key, Remembered, RandomState>,
+    /// Keys of complete packets, the oldest first.
+    completed: VecDeque<Key>,
+    complete_bytes: usize,
+    hasher: RandomState,
 }
 
 impl Fragments {
-    /// Takes a fragment; the packet if it is complete now.
-    pub(crate) fn add(&mut self, now: i64, ip: &Ip<'_>, counters: &mut Counters) -> Option<Whole> {
-        let place = ip.fragment?;
+    /// Takes a fragment; the packet if it is complete now, in all its versions.
+    pub(crate) fn add(&mut self, ip: &Ip<'_>, rank: Rank, arrival: &Arrival, counters: &mut Counters) -> Vec<Whole> {
+        let Some(place) = ip.fragment else { return Vec::new() };
         counters.fragments += 1;
         let end = place.offset as usize + ip.payload.len();
         // Only the last fragment may end within a unit of 8 bytes (RFC 791 section 3.2, RFC 8200 section 4.5).
         let broken = place.more && !ip.payload.len().is_multiple_of(8);
         if ip.cut || broken || end > MAX_PAYLOAD || ip.payload.is_empty() {
             counters.malformed += 1;
-            return None;
+            return Vec::new();
         }
         let key = Key { src: ip.src, dst: ip.dst, id: place.id, protocol: ip.protocol };
-        self.make_room(now, &key, counters);
-        let Self { packets, order, begun, bytes } = self;
+        self.forget(arrival.time);
+        let part = Part { at: place.offset, rank, bytes: ip.payload.to_vec(), arrival: *arrival, is_whole: false };
+        let last = (!place.more).then_some(end);
+        if self.complete.contains_key(&key) {
+            return self.again(&key, part, last, counters);
+        }
+        self.make_room(arrival.time, &key, counters);
+        let Self { packets, order, begun, bytes, .. } = self;
         let partial = packets.entry(key).or_insert_with(|| {
             *begun += 1;
             order.insert(*begun, key);
-            Partial { begun: now, number: *begun, parts: Assembly::default(), len: None, meta: ip.meta }
+            let parts = Assembly::default();
+            Partial { begun: arrival.time, number: *begun, parts, contest: None, lengths: Vec::new(), meta: ip.meta }
         });
-        let other_end = !place.more && partial.len.is_some_and(|len| len != end);
-        let differs = other_end || partial.parts.contradicts(0, place.offset, ip.payload);
-        counters.overlap_conflicts += u64::from(differs);
-        let held = partial.parts.held();
-        let brought = partial.parts.insert(0, place.offset, ip.payload, MAX_PAYLOAD);
-        *bytes = *bytes - held + partial.parts.held();
-        if place.offset == 0 && brought != Brought::Nothing {
-            partial.meta = ip.meta;
+        let held = partial.held();
+        let is_within = partial.add(part, ip.meta, last, counters);
+        *bytes = *bytes - held + partial.held();
+        if !is_within {
+            self.remove(&key);
+            counters.fragments_incomplete += 1;
+            return Vec::new();
         }
-        if !place.more {
-            partial.len.get_or_insert(end);
+        if !partial.is_complete() {
+            return Vec::new();
         }
-        if partial.len.is_none_or(|len| partial.parts.in_order() < len) {
-            if partial.parts.segments() >= MAX_PARTS {
-                self.remove(&key);
-                counters.fragments_incomplete += 1;
-            }
-            return None;
-        }
-        let partial = self.remove(&key)?;
+        let Some(partial) = self.remove(&key) else { return Vec::new() };
         counters.fragments_joined += 1;
-        let mut payload = partial.parts.into_data();
-        payload.truncate(partial.len.unwrap_or_default());
-        Some(Whole { src: key.src, dst: key.dst, meta: partial.meta, protocol: key.protocol, payload })
+        let Partial { parts, contest, lengths, meta, .. } = partial;
+        let mut payload = parts.into_data();
+        payload.truncate(lengths.first().copied().unwrap_or_default());
+        let (arrival, given) = (*arrival, Vec::new());
+        let mut packet = Remembered { arrival, payload, contest, lengths, meta, given };
+        let versions = packet.versions(&key, &self.hasher);
+        self.complete_bytes += packet.held();
+        self.completed.push_back(key);
+        self.complete.insert(key, packet);
+        versions
+    }
+
+    /// A fragment of a packet that was complete: its sender repeats itself, or tells another story.
+    fn again(&mut self, key: &Key, part: Part, last: Option<usize>, counters: &mut Counters) -> Vec<Whole> {
+        let Some(packet) = self.complete.get_mut(key) else { return Vec::new() };
+        let held = packet.held();
+        let beyond = part.at as usize + part.bytes.len() > packet.payload.len();
+        let other_end = last.is_some_and(|end| !packet.lengths.contains(&end));
+        if packet.contest.is_none() {
+            if !beyond && !other_end && !differs(0, &packet.payload, part.at, &part.bytes) {
+                return Vec::new();
+            }
+            let mut contest = Contest::limited(0, MAX_PAYLOAD, MAX_CONTESTED);
+            let (bytes, arrival) = (packet.payload.clone(), packet.arrival);
+            contest.add(Part::known(0, bytes, arrival));
+            packet.contest = Some(Box::new(contest));
+        }
+        counters.overlap_conflicts += 1;
+        packet.lengths.extend(last.filter(|_| other_end && packet.lengths.len() < MAX_LENGTHS));
+        let is_within = packet.contest.as_mut().is_some_and(|contest| contest.add(part));
+        let versions = if is_within { packet.versions(key, &self.hasher) } else { Vec::new() };
+        self.complete_bytes = self.complete_bytes - held + packet.held();
+        versions
+    }
+
+    /// Forgets complete packets that are old, or too many.
+    fn forget(&mut self, now: i64) {
+        while let Some(key) = self.completed.front() {
+            let too_many = self.completed.len() > REMEMBERED || self.complete_bytes > REMEMBERED_BYTES;
+            let is_old = |packet: &Remembered| packet.arrival.time.abs_diff(now) > REMEMBERED_NS;
+            if !too_many && !self.complete.get(key).is_none_or(is_old) {
+                break;
+            }
+            let gone = self.completed.pop_front().and_then(|key| self.complete.remove(&key));
+            self.complete_bytes -= gone.map_or(0, |packet| packet.held());
+        }
     }
 
     /// Memory held, in bytes.
     pub(crate) fn held(&self) -> usize {
-        self.bytes
+        self.bytes + self.complete_bytes
     }
 
     fn make_room(&mut self, now: i64, key: &Key, counters: &mut Counters) {
@@ -144,83 +219,98 @@ impl Fragments {
 
     fn remove(&mut self, key: &Key) -> Option<Partial> {
         let partial = self.packets.remove(key)?;
-        self.bytes -= partial.parts.held();
+        self.bytes -= partial.held();
         self.order.remove(&partial.number);
         Some(partial)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ip::{Place, protocol};
-
-    fn part(id: u32, offset: u32, more: bool, payload: &[u8]) -> Ip<'_> {
-        let meta = IpMeta { ttl: 64, total_length: None, id: None, df: None };
-        let fragment = Some(Place { id, offset, more });
-        Ip { src: 1, dst: 2, meta, header: &[], protocol: protocol::UDP, payload, cut: false, fragment }
+impl Partial {
+    fn held(&self) -> usize {
+        self.parts.held() + self.contest.as_ref().map_or(0, |contest| contest.held())
     }
 
-    #[test]
-    fn fragments_come_together_in_any_order() {
-        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
-            let parts = [part(7, 0, true, b"abcdefgh"), part(7, 8, true, b"ijklmnop"), part(7, 16, false, b"q")];
-            let (mut fragments, mut counters) = (Fragments::default(), Counters::default());
-            let whole: Vec<_> = order.iter().filter_map(|at| fragments.add(0, &parts[*at], &mut counters)).collect();
-            assert_eq!(whole.len(), 1);
-            assert_eq!(whole[0].ip().expect("a packet").payload, b"abcdefghijklmnopq");
-            assert_eq!((fragments.held(), fragments.order.len()), (0, 0));
+    /// Takes a fragment; false if there were too many.
+    fn add(&mut self, part: Part, meta: IpMeta, last: Option<usize>, counters: &mut Counters) -> bool {
+        let other_end = last.is_some_and(|end| !self.lengths.is_empty() && !self.lengths.contains(&end));
+        let differs = self.contest.is_none() && self.parts.contradicts(0, part.at, &part.bytes);
+        counters.overlap_conflicts += u64::from(differs || other_end);
+        // Of fragments that took different ways one may not have reached the server.
+        let is_odd = part.rank != Rank::Trusted || meta.ttl != self.meta.ttl;
+        if self.contest.is_none() && (differs || other_end || is_odd) {
+            self.dispute(&part.arrival);
         }
-    }
-
-    #[test]
-    fn what_is_never_completed_is_bounded_and_counted() {
-        let (mut fragments, mut counters) = (Fragments::default(), Counters::default());
-        for id in 0..5000 {
-            assert!(fragments.add(0, &part(id, 8, true, &[1; 1400]), &mut counters).is_none());
+        self.lengths.extend(last.filter(|end| self.lengths.len() < MAX_LENGTHS && !self.lengths.contains(end)));
+        let at_front = part.at == 0;
+        let (is_new, is_within) = match &mut self.contest {
+            Some(contest) => (part.rank == Rank::Trusted, contest.add(part)),
+            None => {
+                let brought = self.parts.insert(0, part.at, &part.bytes, MAX_PAYLOAD);
+                self.parts.latest = Some(part.arrival);
+                (brought != Brought::Nothing, self.parts.segments() < MAX_PARTS)
+            }
+        };
+        if at_front && is_new {
+            self.meta = meta;
         }
-        assert_eq!((fragments.packets.len(), fragments.order.len()), (MAX_PACKETS, MAX_PACKETS));
-        assert_eq!(counters.fragments_incomplete, 5000 - MAX_PACKETS as u64);
-        fragments.add(61_000_000_000, &part(1, 0, true, b"abcdefgh"), &mut counters);
-        assert_eq!(fragments.packets.len(), 1);
+        is_within || self.is_complete()
     }
 
-    #[test]
-    fn fragments_that_differ_where_they_overlap_are_counted() {
-        let (mut fragments, mut counters) = (Fragments::default(), Counters::default());
-        fragments.add(0, &part(7, 8, true, b"ijklmnop"), &mut counters);
-        fragments.add(0, &part(7, 8, true, b"ijklmnop"), &mut counters);
-        assert_eq!(counters.overlap_conflicts, 0);
-        fragments.add(0, &part(7, 8, true, b"IJKLMNOP"), &mut counters);
-        fragments.add(0, &part(7, 24, false, b"yz"), &mut counters);
-        fragments.add(0, &part(7, 24, false, b"yz!"), &mut counters);
-        assert_eq!(counters.overlap_conflicts, 2, "other bytes, another end");
-        fragments.add(0, &part(7, 16, true, b"qrstuvwx"), &mut counters);
-        let whole = fragments.add(0, &part(7, 0, true, b"abcdefgh"), &mut counters).expect("the packet");
-        assert_eq!(whole.payload, b"abcdefghijklmnopqrstuvwxyz");
-        assert_eq!(counters.overlap_conflicts, 2);
-    }
-
-    #[test]
-    fn only_the_last_fragment_may_have_any_length() {
-        let (mut fragments, mut counters) = (Fragments::default(), Counters::default());
-        for len in 1..17 {
-            fragments.add(0, &part(7, 0, true, &[9; 16][..len]), &mut counters);
+    /// From here on fragments are kept as they come.
+    fn dispute(&mut self, arrival: &Arrival) {
+        let mut contest = Contest::limited(0, MAX_PAYLOAD, MAX_CONTESTED);
+        let parts = std::mem::take(&mut self.parts);
+        let arrival = parts.latest.unwrap_or(*arrival);
+        for (at, bytes) in parts.into_parts(0) {
+            contest.add(Part::known(at, bytes, arrival));
         }
-        assert_eq!((counters.malformed, fragments.packets.len()), (14, 1));
-        assert!(fragments.add(0, &part(7, 16, false, b"x"), &mut counters).is_some());
+        self.contest = Some(Box::new(contest));
     }
 
-    #[test]
-    fn a_packet_takes_a_bounded_number_of_fragments() {
-        let (mut fragments, mut counters) = (Fragments::default(), Counters::default());
-        for n in 0..3 * MAX_PARTS as u32 {
-            fragments.add(0, &part(7, 8 + n % 2 * 16, true, &[1; 8]), &mut counters);
-            assert!(fragments.held() < 1000);
-        }
-        assert_eq!((counters.fragments_incomplete, fragments.packets.len()), (3, 0));
-        let whole: Vec<_> =
-            (0..1000).filter_map(|n| fragments.add(0, &part(7, n * 8, n < 999, &[1; 8]), &mut counters)).collect();
-        assert_eq!(whole[0].payload.len(), 8000);
+    fn is_complete(&self) -> bool {
+        let Some(shortest) = self.lengths.iter().min() else { return false };
+        let in_order = match &self.contest {
+            Some(contest) => contest.version(Order::Rank, Rank::Doubtful).stream.len(),
+            None => self.parts.in_order(),
+        };
+        in_order >= *shortest
     }
 }
+
+impl Remembered {
+    fn held(&self) -> usize {
+        self.payload.capacity() + self.contest.as_ref().map_or(0, |contest| contest.held())
+    }
+
+    /// The versions that were not handed on before, the likeliest first.
+    fn versions(&mut self, key: &Key, hasher: &RandomState) -> Vec<Whole> {
+        let mut streams = Vec::new();
+        match &self.contest {
+            Some(contest) => {
+                streams.extend(contest.orders().map(|order| contest.version(order, Rank::Doubtful).stream));
+            }
+            None => streams.push(self.payload.clone()),
+        }
+        if self.payload.is_empty() {
+            // What comes later is held against the likeliest.
+            self.payload = streams.first().cloned().unwrap_or_default();
+            self.payload.truncate(self.lengths.iter().copied().max().unwrap_or_default());
+        }
+        let mut versions = Vec::new();
+        for (stream, len) in streams.iter().flat_map(|stream| self.lengths.iter().map(move |len| (stream, *len))) {
+            let Some(payload) = stream.get(..len) else { continue };
+            let hash = hasher.hash_one(payload);
+            if self.given.contains(&hash) {
+                continue;
+            }
+            self.given.push(hash);
+            let Key { src, dst, protocol, .. } = *key;
+            versions.push(Whole { src, dst, meta: self.meta, protocol, payload: payload.to_vec() });
+        }
+        versions
+    }
+}
+
+#[cfg(test)]
+#[path = "fragments_tests.rs"]
+mod tests;

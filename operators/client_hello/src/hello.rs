@@ -75,6 +75,8 @@ pub(crate) struct Arrival {
     pub origin: u64,
     /// Grows with each packet.
     pub order: u64,
+    /// The same for packets that were sent alike: with one time to live, and one acknowledgement number.
+    pub group: u64,
 }
 
 /// Puts together what is known about a hello of this flow.

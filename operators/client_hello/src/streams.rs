@@ -57,15 +57,7 @@ impl HelloExtractor {
     }
 
     /// Gives a client's data to its connection; `rank` if that is not to be found out.
-    fn data(
-        &mut self,
-        at: Index,
-        seq: u32,
-        rank: Option<Rank>,
-        ts: i64,
-        packet: &Packet<'_>,
-        segment: &Segment<'_>,
-    ) {
+    fn data(&mut self, at: Index, seq: u32, rank: Option<Rank>, ts: i64, packet: &Packet<'_>, segment: &Segment<'_>) {
         let at = self.supplanted(at, ts, seq, segment.payload);
         let Some(at) = self.reused(at, ts, seq, segment.payload) else { return };
         let arrival = self.arrival(ts, packet);

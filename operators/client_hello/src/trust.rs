@@ -13,7 +13,7 @@ use super::assembly::distance;
 use super::checksum::{self, Checksum};
 use super::contest::Rank;
 use super::flow::Flow;
-use super::ip::protocol;
+use super::ip::{Ip, protocol};
 use super::packet::{Datagram, Packet};
 use super::tcp::{Segment, option};
 
@@ -66,6 +66,12 @@ pub(crate) fn of_datagram(packet: &Packet<'_>, datagram: &Datagram<'_>) -> Rank 
     let bytes = len.and_then(|len| datagram.bytes.get(..usize::from(len))).unwrap_or(datagram.bytes);
     let sum = checksum::of_transport(packet.src, packet.dst, protocol::UDP, bytes, UDP_CHECKSUM);
     let is_wrong = [of_header(packet), sum].contains(&Checksum::Wrong) || has_options(packet);
+    if is_wrong { Rank::Doubtful } else { Rank::Trusted }
+}
+
+/// Ranks a part of an IP packet: its header's checksum is no card's work.
+pub(crate) fn of_fragment(ip: &Ip<'_>) -> Rank {
+    let is_wrong = !ip.header.is_empty() && checksum::of_header(ip.header) == Checksum::Wrong || ip.header.len() > 20;
     if is_wrong { Rank::Doubtful } else { Rank::Trusted }
 }
 

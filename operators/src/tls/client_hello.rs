@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arrow::array::{Array, BinaryArray, Int32Array, TimestampNanosecondArray, UInt32Array, UInt64Array};
-use engine::batch::{Batch, Edge, EdgeType, SEQ, Stream, TIME};
+use engine::batch::{Batch, Edge, EdgeType, SEQ, Stream, TIME, Time};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
 use engine::registry::{Inputs, Node, Operator, Port};
@@ -17,12 +17,13 @@ use engine::render::BuildContext;
 use engine::spec::{Diagnostic, humantime_duration};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::rows::HelloRows;
 use crate::format::hello_schema;
 use crate::source::packet_schema;
-use client_hello::{Frame, HelloExtractor, Limits, Tunnels};
+use client_hello::{Frame, Hello, HelloExtractor, Limits, Tunnels};
 use ipnet::IpNet;
 
 /// Finds ClientHellos in packets.
@@ -35,6 +36,13 @@ pub struct Options {
     #[serde(default = "default_flow_timeout", deserialize_with = "humantime_duration::deserialize")]
     #[schemars(with = "String")]
     flow_timeout: Duration,
+    /// How long a hello waits for its server's acknowledgement, in the time of the packets. That shows which bytes the server took if
+    /// its client has sent two versions of them, one of which the server drops. It leaves with the acknowledgement, mostly
+    /// within a ms; only where the server's packets are not captured it waits for as long as this. `0s`: hellos leave at once,
+    /// and one that was forged is followed by another that is `ambiguous`. Default 400ms.
+    #[serde(default = "default_hold", deserialize_with = "humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    hold: Duration,
     /// Connections followed at a time; beyond, finished and then the oldest ones are forgotten and counted.
     /// Default 100000.
     #[serde(default = "default_max_flows")]
@@ -78,6 +86,10 @@ pub struct Options {
 
 fn default_flow_timeout() -> Duration {
     Limits::default().flow_timeout
+}
+
+fn default_hold() -> Duration {
+    Limits::default().hold
 }
 
 fn default_max_flows() -> usize {
@@ -150,6 +162,7 @@ pub struct ClientHello {
     limits: Limits,
     sensor: Arc<str>,
     retries: bool,
+    tick: Duration,
 }
 
 impl Operator for ClientHello {
@@ -175,6 +188,7 @@ impl Operator for ClientHello {
         let limits = Limits {
             ports: options.ports,
             flow_timeout: options.flow_timeout,
+            hold: options.hold,
             max_flows: options.max_flows,
             max_segments: options.max_segments,
             max_hello_bytes: options.max_hello_bytes,
@@ -188,6 +202,7 @@ impl Operator for ClientHello {
         };
         Some(Box::new(Self {
             limits,
+            tick: context.tick,
             sensor: options.sensor_id.unwrap_or_else(host_name).into(),
             retries: options.retries,
             variants: options.variants,
@@ -215,31 +230,59 @@ impl Node for ClientHello {
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        let unary = |input: Edge<'s>| {
-            let fail = context.failure();
-            let mut work = Work::new(self, Arc::clone(&context.metrics));
-            input.stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, &context.id, move |_, _| {
-                move |input, output| {
-                    input.for_each_stamp(|time, data| {
-                        let mut session = output.session(&time);
-                        for batch in data.flat_map(|batches| batches.drain(..)) {
-                            match work.batch(&batch) {
-                                Ok(hellos) => session.give_iterator(hellos.into_iter()),
-                                Err(message) => fail(message),
-                            }
+        inputs.into_iter().map(|input| self.run(context, input.stream)).collect()
+    }
+}
+
+impl ClientHello {
+    /// Hellos leave some time after the packets that complete them. Until then a capability is held for their time: so
+    /// they leave on time, and nothing is held back beyond them.
+    fn run<'s>(&self, context: &BuildContext<'s>, stream: Stream<'s>) -> Stream<'s> {
+        let fail = context.failure();
+        let tick = u64::try_from(self.tick.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut work = Work::new(self, Arc::clone(&context.metrics));
+        let name = &context.id;
+        stream.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, name, move |capability, _| {
+            drop(capability);
+            let mut held: Option<Capability<Time>> = None;
+            move |(input, frontier), output| {
+                input.for_each_stamp(|stamp, data| {
+                    let earlier = held.as_ref().zip(stamp.least()).is_some_and(|(held, time)| held.time() <= time);
+                    if !earlier && let Some(capability) = stamp.retain_least(0) {
+                        held = Some(capability);
+                    }
+                    for batch in data.flat_map(|batches| batches.drain(..)) {
+                        if let Err(message) = work.packets(&batch) {
+                            fail(message);
                         }
-                    });
+                    }
+                });
+                match frontier.frontier().first() {
+                    Some(time) => work.advance(*time),
+                    None => work.finish(),
                 }
-            })
-        };
-        inputs.into_iter().map(unary).collect()
+                match (work.take(), &held) {
+                    (Ok(batches), Some(held)) => output.session(held).give_iterator(batches.into_iter().flatten()),
+                    (Ok(_), None) => {}
+                    (Err(message), _) => fail(message),
+                }
+                let Some(waiting) = work.oldest_waiting() else {
+                    held = None;
+                    return;
+                };
+                if let Some(held) = held.as_mut().filter(|held| *held.time() < waiting - waiting % tick) {
+                    held.downgrade(&(waiting - waiting % tick));
+                }
+            }
+        })
     }
 }
 
 /// The connections of one worker.
 struct Work {
     extractor: HelloExtractor,
-    rows: HelloRows,
+    /// Of packets that were on time, and of late ones.
+    rows: [HelloRows; 2],
     retries: bool,
     wanted: Wanted,
     excluded: Arc<AtomicU64>,
@@ -276,41 +319,74 @@ impl Work {
     fn new(node: &ClientHello, metrics: Arc<NodeMetrics>) -> Self {
         let extractor = HelloExtractor::new(node.limits.clone());
         let counters = extractor.counters().iter().map(|(name, value)| (metrics.counter(name), value)).collect();
-        let rows = HelloRows::new(Arc::clone(&node.sensor), node.variants);
+        let rows = [(); 2].map(|()| HelloRows::new(Arc::clone(&node.sensor), node.variants));
         let (excluded, elsewhere) = (metrics.counter("excluded_sources"), metrics.counter("other_destinations"));
         let (retries, wanted) = (node.retries, node.wanted.clone());
         Self { extractor, rows, retries, wanted, excluded, elsewhere, metrics, counters, flows: 0 }
     }
 
-    /// The hellos that the packets of a batch complete; they are late if the packets are.
-    fn batch(&mut self, batch: &Batch) -> Result<Option<Batch>, String> {
+    /// Takes the packets of a batch. Their hellos are late if they are.
+    fn packets(&mut self, batch: &Batch) -> Result<(), String> {
         let packets = Packets::of(batch).ok_or("the input has no packets")?;
         for at in 0..packets.data.len() {
-            let (retries, rows, seq) = (self.retries, &mut self.rows, packets.seqs.value(at));
-            let (wanted, excluded, elsewhere) = (&self.wanted, &self.excluded, &self.elsewhere);
             let frame = Frame {
                 time: packets.times.value(at),
                 linktype: packets.linktypes.value(at),
                 data: packets.data.value(at),
                 wire_len: packets.wire_lens.value(at),
-                origin: seq,
+                origin: packets.seqs.value(at) << 1 | u64::from(batch.late),
             };
-            self.extractor.packet(&frame, &mut |hello| {
-                if !wanted.source(hello.src) {
-                    excluded.fetch_add(1, Relaxed);
-                } else if !wanted.destination(hello.dst) {
-                    elsewhere.fetch_add(1, Relaxed);
-                } else if retries || hello.index == 0 {
-                    rows.push(&hello);
-                }
-            });
+            let (extractor, mut emit) = self.emitter();
+            extractor.packet(&frame, &mut emit);
         }
+        Ok(())
+    }
+
+    /// No packet on time is before this any more.
+    fn advance(&mut self, time: Time) {
+        let now = i64::try_from(time).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let (extractor, mut emit) = self.emitter();
+        extractor.advance(now, &mut emit);
+    }
+
+    /// There will be no more packets.
+    fn finish(&mut self) {
+        let (extractor, mut emit) = self.emitter();
+        extractor.finish(&mut emit);
+    }
+
+    /// The extractor, and what becomes of its hellos.
+    fn emitter(&mut self) -> (&mut HelloExtractor, impl FnMut(Hello)) {
+        let Self { extractor, rows, retries, wanted, excluded, elsewhere, .. } = self;
+        let emit = |hello: Hello| {
+            if !wanted.source(hello.src) {
+                excluded.fetch_add(1, Relaxed);
+            } else if !wanted.destination(hello.dst) {
+                elsewhere.fetch_add(1, Relaxed);
+            } else if *retries || hello.index == 0 {
+                rows[(hello.origin & 1) as usize].push(hello.origin >> 1, &hello);
+            }
+        };
+        (extractor, emit)
+    }
+
+    /// The earliest time, in ms since the epoch, that a hello may have which leaves later; `None` if none waits.
+    fn oldest_waiting(&self) -> Option<Time> {
+        self.extractor.oldest_waiting().map(|ns| u64::try_from(ns / 1_000_000).unwrap_or(0))
+    }
+
+    /// The hellos that leave now, on time and late.
+    fn take(&mut self) -> Result<[Option<Batch>; 2], String> {
         self.count();
-        if self.rows.is_empty() {
-            return Ok(None);
-        }
-        let rows = self.rows.take().map_err(|error| format!("hellos do not fit their columns: {error}"))?;
-        Ok(Some(batch.with_rows(rows)))
+        let [on_time, late] = &mut self.rows;
+        let mut batch = |rows: &mut HelloRows, late: bool| {
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let rows = rows.take().map_err(|error| format!("hellos do not fit their columns: {error}"))?;
+            Ok(Some(Batch { late, ..Batch::new(rows) }))
+        };
+        Ok([batch(on_time, false)?, batch(late, true)?])
     }
 
     /// Shows what has changed; several workers may add to the same counters.

@@ -54,11 +54,11 @@ impl HelloRows {
         self.times.is_empty()
     }
 
-    /// Adds a hello whose origin is the `seq` of the packet that completed it.
-    pub(super) fn push(&mut self, hello: &Hello) {
+    /// Adds a hello that the packet `seq` completed.
+    pub(super) fn push(&mut self, seq: u64, hello: &Hello) {
         let tcp = hello.tcp.as_ref();
         self.times.push(hello.time);
-        self.seqs.push(hello.origin);
+        self.seqs.push(seq);
         let (src, dst) = (hello.src.to_string(), hello.dst.to_string());
         let texts = [
             Some(&*self.sensor),

@@ -23,8 +23,8 @@ use super::tls::ClientHello;
 
 use self::frames::Frame;
 use self::keys::Keys;
-pub(crate) use self::packet::{is_initial, is_long};
 use self::packet::{Initial, Initials};
+pub(crate) use self::packet::{is_initial, is_long};
 
 /// Hellos of one connection: the first and the answer to a HelloRetryRequest.
 const MAX_HELLOS: u8 = 2;
@@ -201,9 +201,13 @@ impl Attempt {
                 self.dispute(limits, from);
             }
             let within = match &mut self.contest {
-                Some(contest) => {
-                    contest.add(Part { at: offset, rank: from.rank, bytes: data.to_vec(), arrival: from.arrival })
-                }
+                Some(contest) => contest.add(Part {
+                    at: offset,
+                    rank: from.rank,
+                    bytes: data.to_vec(),
+                    arrival: from.arrival,
+                    is_whole: false,
+                }),
                 None => {
                     self.stream.insert(self.base, offset, data, limits.max_hello_bytes);
                     self.stream.latest = Some(from.arrival);
@@ -231,12 +235,12 @@ impl Attempt {
         let mut contest = Contest::new(start, limits.max_hello_bytes, 0);
         if let Some(last) = self.last.take() {
             let Last { at, bytes, arrival } = *last;
-            contest.add(Part { at, rank: Rank::Trusted, bytes, arrival });
+            contest.add(Part::known(at, bytes, arrival));
         }
         let stream = std::mem::take(&mut self.stream);
         let arrival = stream.latest.unwrap_or(from.arrival);
         for (at, bytes) in stream.into_parts(self.base) {
-            contest.add(Part { at, rank: Rank::Trusted, bytes, arrival });
+            contest.add(Part::known(at, bytes, arrival));
         }
         (self.base, self.hellos, self.contest) = (start, 0, Some(Box::new(contest)));
     }
