@@ -49,16 +49,8 @@ impl Part {
         self.at.wrapping_add(self.bytes.len() as u32)
     }
 
-    /// Whether both hold bytes of the same places and these differ.
     fn contradicts(&self, other: &Self) -> bool {
-        let ahead = distance(self.at, other.at);
-        let (from, own) = match usize::try_from(ahead) {
-            Ok(ahead) => (0, self.bytes.get(ahead..)),
-            Err(_) => (ahead.unsigned_abs() as usize, Some(&self.bytes[..])),
-        };
-        let (Some(own), Some(others)) = (own, other.bytes.get(from..)) else { return false };
-        let len = own.len().min(others.len());
-        own[..len] != others[..len]
+        differs(self.at, &self.bytes, other.at, &other.bytes)
     }
 }
 
@@ -113,6 +105,11 @@ impl Contest {
         Self { start, number, parts: Vec::new(), bytes: 0, taken: 0, most: MAX_TAKEN, overflowed: false, window }
     }
 
+    /// Whether these bytes are other ones than those of a piece.
+    pub(crate) fn differs(&self, seq: u32, bytes: &[u8]) -> bool {
+        self.parts.iter().any(|part| differs(part.at, &part.bytes, seq, bytes))
+    }
+
     /// One that ends with nothing but the number of its pieces.
     pub(crate) fn limited(start: u32, window: usize, most: usize) -> Self {
         Self { most, ..Self::new(start, window, 0) }
@@ -144,7 +141,8 @@ impl Contest {
     }
 
     /// The server has just acknowledged everything before `acked` and nothing behind. A segment that goes on behind that,
-    /// and contradicts one that ends before, had not been taken: at most what is behind may still be.
+    /// and contradicts one that ends before, had not been taken: at most what is behind may still be. What is before stays
+    /// for bytes that others repeated and that were not kept twice.
     pub(crate) fn acknowledged(&mut self, acked: u32) {
         let ends = |part: &Part| distance(part.end(), acked) >= 0;
         let is_refuted = |part: &Part| {
@@ -154,11 +152,13 @@ impl Contest {
                 && self.parts.iter().any(|other| ends(other) && other.contradicts(part))
         };
         let refuted: Vec<bool> = self.parts.iter().map(is_refuted).collect();
+        let mut tails = Vec::new();
         for (part, _) in self.parts.iter_mut().zip(refuted).filter(|(_, is_refuted)| *is_refuted) {
-            part.bytes.drain(..distance(part.at, acked) as usize);
-            part.at = acked;
+            let bytes = part.bytes.split_off(distance(part.at, acked) as usize);
+            tails.push(Part { at: acked, bytes, ..*part });
+            part.rank = Rank::Dropped;
         }
-        self.bytes = self.parts.iter().map(|part| part.bytes.len()).sum();
+        self.parts.append(&mut tails);
     }
 
     /// Forgets pieces of this rank; whether there are others.
@@ -197,6 +197,8 @@ impl Contest {
             Order::Longest => parts.sort_by_key(|part| Reverse(part.bytes.len())),
             Order::Latest => parts.reverse(),
         }
+        // What is not likely to have been taken fills gaps and no more.
+        parts.sort_by_key(|part| part.rank.max(Rank::Doubtful));
         let (mut assembly, mut pieces) = (Assembly::default(), Vec::with_capacity(parts.len()));
         for part in parts {
             if assembly.insert(self.start, part.at, &part.bytes, self.window) != Brought::Nothing {
@@ -220,4 +222,17 @@ impl Contest {
     pub(crate) fn held(&self) -> usize {
         size_of::<Self>() + self.parts.capacity() * size_of::<Part>() + self.bytes
     }
+}
+
+/// Whether `payload` from `seq` on holds other bytes than `known` from `from` on.
+pub(crate) fn differs(from: u32, known: &[u8], seq: u32, payload: &[u8]) -> bool {
+    let ahead = distance(from, seq);
+    let (known, payload) = match usize::try_from(ahead) {
+        Ok(ahead) => (known.get(ahead..), Some(payload)),
+        Err(_) => (Some(known), payload.get(ahead.unsigned_abs() as usize..)),
+    };
+    known.zip(payload).is_some_and(|(known, payload)| {
+        let len = known.len().min(payload.len());
+        known[..len] != payload[..len]
+    })
 }

@@ -6,7 +6,7 @@
 
 use super::assembly::distance;
 use super::connection::{Connection, Piece};
-use super::contest::{Contest, Order, Part, Rank};
+use super::contest::{Contest, Part, Rank, differs};
 use super::fingerprint::Transport;
 use super::flow::{Stage, Verdict, Waiting};
 use super::hello::{Arrival, Hello, describe};
@@ -70,7 +70,9 @@ impl Connection<'_> {
     /// server has acknowledged is settled.
     pub(crate) fn is_other_version(&self, piece: &Piece<'_>) -> bool {
         if let Some(waiting) = &self.flow.waiting {
-            return differs(waiting.from, &waiting.bytes, piece.seq, piece.payload);
+            // The same bytes, not sent alike, are kept as well: they may be all that is left of the client's own hello.
+            let repeats = distance(piece.seq, waiting.end()) > 0 && waiting.arrival.group != piece.arrival.group;
+            return repeats || differs(waiting.from, &waiting.bytes, piece.seq, piece.payload);
         }
         let Some(verdict) = self.flow.verdict.filter(|_| !self.flow.disputed) else { return false };
         if self.flow.server.has(verdict.from.wrapping_add(1)) {
@@ -122,7 +124,8 @@ impl Connection<'_> {
             let Waiting { arrival, from, bytes, number, is_whole, .. } = *waiting;
             let mut contest = Contest::new(from, window, number);
             contest.add(Part { is_whole, ..Part::known(from, bytes, arrival) });
-            self.counters.overlap_conflicts += 1;
+            let differs = contest.differs(piece.seq, piece.payload);
+            self.counters.overlap_conflicts += u64::from(differs);
             contest
         } else if self.flow.stage != Stage::First {
             if rank >= Rank::Early {
@@ -220,8 +223,9 @@ impl Connection<'_> {
             return self.finish();
         }
         // What every receiver drops counts only where bytes are missing that the server has taken.
-        let last = (Order::Rank, if acked.is_some() { Rank::Dropped } else { Rank::Early });
-        for (order, worst) in likely.chain([last]) {
+        let worst = if acked.is_some() { Rank::Dropped } else { Rank::Early };
+        let unlikely = contest.orders().map(|order| (order, worst));
+        for (order, worst) in likely.chain(unlikely) {
             let version = contest.version(order, worst);
             let (starttls, max) = (self.limits.starttls, self.limits.max_hello_bytes);
             match first(&version.stream, starttls, self.joined, max) {
@@ -267,19 +271,6 @@ impl Connection<'_> {
                 taken.is_some_and(|taken| matches!(first(taken, starttls, self.joined, max), First::Never))
             })
     }
-}
-
-/// Whether `payload` from `seq` on holds other bytes than `known` from `from` on.
-pub(crate) fn differs(from: u32, known: &[u8], seq: u32, payload: &[u8]) -> bool {
-    let ahead = distance(from, seq);
-    let (known, payload) = match usize::try_from(ahead) {
-        Ok(ahead) => (known.get(ahead..), Some(payload)),
-        Err(_) => (Some(known), payload.get(ahead.unsigned_abs() as usize..)),
-    };
-    known.zip(payload).is_some_and(|(known, payload)| {
-        let len = known.len().min(payload.len());
-        known[..len] != payload[..len]
-    })
 }
 
 /// Looks for a hello at the front of a stream, behind what may stand before it.

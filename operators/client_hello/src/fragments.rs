@@ -12,9 +12,8 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 
 use super::assembly::{Assembly, Brought};
-use super::contest::{Contest, Order, Part, Rank};
+use super::contest::{Contest, Order, Part, Rank, differs};
 use super::counters::Counters;
-use super::dispute::differs;
 use super::hello::Arrival;
 use super::ip::{Ip, IpMeta, after_extensions};
 use super::packet::Skip;

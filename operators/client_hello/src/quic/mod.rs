@@ -224,7 +224,7 @@ impl Attempt {
 
     /// Whether a frame holds other bytes than those known.
     fn differs(&self, offset: u32, data: &[u8]) -> bool {
-        let last = self.last.as_ref().is_some_and(|last| super::dispute::differs(last.at, &last.bytes, offset, data));
+        let last = self.last.as_ref().is_some_and(|last| super::contest::differs(last.at, &last.bytes, offset, data));
         last || self.stream.contradicts(self.base, offset, data)
     }
 
