@@ -162,6 +162,7 @@ impl HelloExtractor {
         *match skip {
             Skip::UnknownLink => &mut self.counters.unknown_link,
             Skip::NotIp => &mut self.counters.non_ip,
+            Skip::Undecoded(layer) => &mut self.counters.undecoded[layer as usize],
             Skip::OtherTransport => &mut self.counters.non_tcp,
             Skip::Short if cut => &mut self.counters.truncated,
             Skip::Short | Skip::Malformed => &mut self.counters.malformed,
@@ -194,8 +195,7 @@ impl HelloExtractor {
             && !quic::is_initial(payload)
             && !dtls::is_client_hello(payload)
         {
-            self.counters.non_tcp += 1;
-            return;
+            return self.skipped(packet::without_hello(packet.dst_port, payload), false);
         }
         if !self.limits.ports.is_empty() && self.limits.ports.binary_search(&packet.dst_port).is_err() {
             self.counters.other_ports += 1;
