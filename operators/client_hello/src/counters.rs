@@ -1,5 +1,7 @@
 //! What happened to the packets.
 
+use super::layer::Layer;
+
 /// Declares the counters once: as fields and, by name, for export.
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
@@ -7,12 +9,15 @@ macro_rules! counters {
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: u64,)+
+            /// Packets that ended in a layer or tunnel whose inside was not reached, by the number of the [`Layer`].
+            pub undecoded: [u64; Layer::ALL.len()],
         }
 
         impl Counters {
             /// Name and value of each.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)+].into_iter()
+                let undecoded = Layer::ALL.into_iter().zip(self.undecoded).map(|(layer, count)| (layer.counter(), count));
+                [$((stringify!($name), self.$name),)+].into_iter().chain(undecoded)
             }
         }
     };
@@ -23,9 +28,9 @@ counters! {
     packets_received,
     /// Packets of a linktype that cannot be decoded.
     unknown_link,
-    /// Packets that are not IP, or a tunnel of something else.
+    /// Packets that are not IP, and nothing that may carry it: ARP, LLDP, spanning tree. Also inside a tunnel.
     non_ip,
-    /// IP packets other than TCP, and UDP datagrams without a ClientHello of QUIC or DTLS.
+    /// IP packets other than TCP, and UDP datagrams without a ClientHello of QUIC or DTLS; tunnels aside.
     non_tcp,
     /// Packets whose snapshot length cut off headers or payload.
     truncated,

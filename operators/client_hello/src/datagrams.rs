@@ -6,7 +6,7 @@ use super::extractor::HelloExtractor;
 use super::fingerprint::Transport;
 use super::flow::{Datagrams, Flow, FlowKey, Index, Stage, Waiting};
 use super::hello::{Arrival, Hello, describe};
-use super::packet::{Datagram, Packet};
+use super::packet::{self, Datagram, Packet};
 use super::quic;
 use super::trust;
 
@@ -22,8 +22,7 @@ impl HelloExtractor {
             None => None,
         };
         if !begins(payload) {
-            self.counters.non_tcp += 1;
-            return;
+            return self.skipped(packet::without_hello(packet.dst_port, payload), false);
         }
         let at = match found {
             Some(at) => at,

@@ -206,10 +206,11 @@ impl HelloExtractor {
         }
     }
 
-    fn skipped(&mut self, skip: Skip, cut: bool) {
+    pub(crate) fn skipped(&mut self, skip: Skip, cut: bool) {
         *match skip {
             Skip::UnknownLink => &mut self.counters.unknown_link,
             Skip::NotIp => &mut self.counters.non_ip,
+            Skip::Undecoded(layer) => &mut self.counters.undecoded[layer as usize],
             Skip::OtherTransport => &mut self.counters.non_tcp,
             Skip::Short if cut => &mut self.counters.truncated,
             Skip::Short | Skip::Malformed => &mut self.counters.malformed,
@@ -236,8 +237,7 @@ impl HelloExtractor {
         if let Transport::Udp(datagram) = &packet.transport
             && !datagrams::concerns(datagram.payload)
         {
-            self.counters.non_tcp += 1;
-            return;
+            return self.skipped(packet::without_hello(packet.dst_port, datagram.payload), false);
         }
         let watched = |port: u16| self.limits.ports.is_empty() || self.limits.ports.binary_search(&port).is_ok();
         let is_answer = !watched(packet.dst_port);

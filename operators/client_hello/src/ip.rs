@@ -12,12 +12,16 @@ pub(crate) mod protocol {
     pub const UDP: u8 = 17;
     pub const IPV6: u8 = 41;
     pub const GRE: u8 = 47;
+    pub const ESP: u8 = 50;
+    pub const AUTHENTICATION: u8 = 51;
+    pub const ETHERIP: u8 = 97;
+    pub const L2TP: u8 = 115;
+    pub const MPLS: u8 = 137;
 }
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
 const HIP: u8 = 139;
@@ -159,7 +163,7 @@ pub(crate) fn after_extensions(mut next: u8, mut rest: &[u8]) -> Result<(u8, &[u
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6 => {
                 8 + usize::from(u8_at(rest, 1).ok_or(Skip::Short)?) * 8
             }
-            AUTHENTICATION => 8 + usize::from(u8_at(rest, 1).ok_or(Skip::Short)?) * 4,
+            protocol::AUTHENTICATION => 8 + usize::from(u8_at(rest, 1).ok_or(Skip::Short)?) * 4,
             FRAGMENT => {
                 // An atomic fragment (RFC 6946) is a whole packet: offset 0, no more to come.
                 let place = u16_at(rest, 2).ok_or(Skip::Short)?;
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn ipv6_extension_headers_are_followed() {
         let mut rest = vec![DESTINATION_OPTIONS, 0, 0, 0, 0, 0, 0, 0];
-        rest.extend([AUTHENTICATION, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        rest.extend([protocol::AUTHENTICATION, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         rest.extend([FRAGMENT, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         rest.extend([protocol::TCP, 0, 0, 0, 0, 0, 0, 7]);
         rest.extend(b"tcp");

@@ -1,10 +1,10 @@
 //! From captured packets, or from the bytes of a message, to TLS ClientHellos and their fingerprints.
 //!
 //! No capture, no runtime, no I/O: bytes go in, [`Hello`]s come out. The files mirror the network stack: `link`, `ip`,
-//! `fragments`, `tunnel` and `tcp` turn a frame into a segment or datagram without copying, `flow`, `assembly` and
-//! `connection` keep what little is needed until a hello is complete, `prelude` passes over what stands before it,
-//! `records`, `tls`, `quic` and `dtls` parse it, and [`HelloExtractor`] ties them together. Nothing here can panic on what the
-//! network sends, and every limit that is met is counted.
+//! `fragments`, `tunnel` and `tcp` turn a frame into a segment or datagram without copying (`layer` names what they
+//! cannot look into), `flow`, `assembly` and `connection` keep what little is needed until a hello is complete,
+//! `prelude` passes over what stands before it, `records`, `tls`, `quic` and `dtls` parse it, and [`HelloExtractor`]
+//! ties them together. Nothing here can panic on what the network sends, and every limit that is met is counted.
 //!
 //! # From a byte slice
 //!
@@ -46,6 +46,7 @@ mod flow;
 mod fragments;
 mod hello;
 mod ip;
+mod layer;
 mod link;
 mod message;
 mod packet;
@@ -68,6 +69,7 @@ pub use counters::Counters;
 pub use extractor::{Frame, HelloExtractor, Limits};
 pub use hello::Hello;
 pub use ip::IpMeta;
+pub use layer::Layer;
 pub use link::is_supported;
 pub use message::{Fault, Fingerprint, fingerprint};
 pub use packet::{Datagram, Packet, Skip, Transport, Tunnels};

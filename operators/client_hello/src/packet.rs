@@ -2,6 +2,7 @@
 
 use super::bytes::u16_at;
 use super::ip::{self, Ip, IpMeta, protocol};
+use super::layer::Layer;
 use super::link;
 use super::tcp::{self, Segment};
 use super::tunnel;
@@ -53,8 +54,10 @@ pub struct Datagram<'a> {
 pub enum Skip {
     /// A linktype that cannot be decoded.
     UnknownLink,
-    /// Not an IP packet: ARP, LLDP, a tunnel with something else inside.
+    /// Not an IP packet: ARP, LLDP, a tunnel with such inside.
     NotIp,
+    /// A layer or tunnel that may carry IP, and whose inside was not reached.
+    Undecoded(Layer),
     /// IP, but neither TCP nor UDP.
     OtherTransport,
     /// A header that contradicts itself, or too many of them.
@@ -66,17 +69,27 @@ pub enum Skip {
 /// Encapsulations that are looked into. What is inside counts with its own addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tunnels {
-    /// GRE (RFC 2784) and IP in IP (RFC 2003, RFC 2473).
+    /// GRE (RFC 2784) with what it carries, such as ERSPAN; IP (RFC 2003, RFC 2473), MPLS (RFC 4023) and Ethernet (RFC
+    /// 3378) in IP.
     pub gre: bool,
-    /// VXLAN (RFC 7348): UDP ports 4789 and 8472.
+    /// VXLAN (RFC 7348): UDP ports 4789 and 8472; VXLAN-GPE: 4790.
     pub vxlan: bool,
     /// GENEVE (RFC 8926): UDP port 6081.
     pub geneve: bool,
+    /// TZSP, of sniffers and RouterOS: UDP port 37008.
+    pub tzsp: bool,
+    /// GTP-U (3GPP TS 29.281), of mobile networks: UDP port 2152.
+    pub gtp: bool,
+}
+
+impl Tunnels {
+    /// All of them.
+    pub const ALL: Self = Self { gre: true, vxlan: true, geneve: true, tzsp: true, gtp: true };
 }
 
 impl Default for Tunnels {
     fn default() -> Self {
-        Self { gre: true, vxlan: false, geneve: false }
+        Self { gre: true, vxlan: false, geneve: false, tzsp: false, gtp: false }
     }
 }
 
@@ -115,13 +128,20 @@ pub(crate) fn decode_ip(mut ip: Ip<'_>, tunnels: Tunnels) -> Result<Decoded<'_>,
                     }
                 }
             }
-            protocol::IPV4 | protocol::IPV6 if tunnels.gre => ip.payload,
-            protocol::GRE if tunnels.gre => tunnel::gre(ip.payload)?,
-            _ => return Err(Skip::OtherTransport),
+            protocol::AUTHENTICATION => {
+                (ip.protocol, ip.payload, ip.fragment) = ip::after_extensions(ip.protocol, ip.payload)?;
+                continue;
+            }
+            protocol => tunnel::over_ip(protocol, ip.payload, tunnels)?,
         };
         ip = ip::read(inner)?;
     }
     Err(Skip::Malformed)
+}
+
+/// What a UDP datagram to this port is that has no hello.
+pub(crate) fn without_hello(port: u16, payload: &[u8]) -> Skip {
+    tunnel::passed_by(port, payload).map_or(Skip::OtherTransport, Skip::Undecoded)
 }
 
 fn packet<'a>(ip: &Ip<'a>, src_port: u16, dst_port: u16, transport: Transport<'a>) -> Packet<'a> {
@@ -144,7 +164,7 @@ mod tests {
     const RAW: i32 = 101;
 
     fn decode(linktype: i32, frame: &[u8]) -> Result<Packet<'_>, Skip> {
-        match super::decode(linktype, frame, Tunnels { vxlan: true, geneve: true, ..Tunnels::default() })? {
+        match super::decode(linktype, frame, Tunnels::ALL)? {
             Decoded::Packet(packet) => Ok(packet),
             Decoded::Fragment(_) => panic!("a fragment"),
         }
@@ -173,7 +193,7 @@ mod tests {
         };
         assert_eq!(decode(RAW, &over_gre(&[0, 0, 8, 0], &inner)), Ok(plain));
         assert_eq!(decode(RAW, &over_gre(&[0, 0, 0x65, 0x58], &sample::ethernet(&[], &inner))), Ok(plain));
-        assert_eq!(decode(RAW, &over_gre(&[0, 0, 0x88, 0x0b], &inner)), Err(Skip::NotIp));
+        assert_eq!(decode(RAW, &over_gre(&[0, 0, 0x88, 0x0b], &inner)), Err(Skip::Undecoded(Layer::Ppp)));
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn summary(kernel: &[(&str, [u32; 3])], counters: &Counters) -> String {
     let _ = writeln!(text, "{} packets decoded, {} hellos", counters.packets_received, counters.hellos);
     let rejects: Vec<String> = counters
         .iter()
-        .filter(|(name, count)| *count > 0 && REJECTS.contains(name))
+        .filter(|(name, count)| *count > 0 && (REJECTS.contains(name) || name.starts_with("undecoded_")))
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
     if !rejects.is_empty() {

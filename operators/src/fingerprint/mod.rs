@@ -72,12 +72,16 @@ struct Options {
 /// An encapsulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Tunnel {
-    /// GRE and IP in IP.
+    /// GRE with ERSPAN in it, and IP in IP.
     Gre,
-    /// UDP ports 4789 and 8472.
+    /// UDP ports 4789 and 8472; 4790 for VXLAN-GPE.
     Vxlan,
     /// UDP port 6081.
     Geneve,
+    /// UDP port 37008.
+    Tzsp,
+    /// GTP-U, UDP port 2152.
+    Gtp,
     /// Look into no tunnel.
     None,
 }
@@ -96,7 +100,13 @@ fn run(options: &Options) -> Exit {
     let limits = Limits {
         ports: options.ports.clone(),
         max_flows: options.max_flows,
-        tunnels: Tunnels { gre: has(Tunnel::Gre), vxlan: has(Tunnel::Vxlan), geneve: has(Tunnel::Geneve) },
+        tunnels: Tunnels {
+            gre: has(Tunnel::Gre),
+            vxlan: has(Tunnel::Vxlan),
+            geneve: has(Tunnel::Geneve),
+            tzsp: has(Tunnel::Tzsp),
+            gtp: has(Tunnel::Gtp),
+        },
         starttls: options.starttls,
         ..Limits::default()
     };

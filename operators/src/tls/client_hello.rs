@@ -55,7 +55,7 @@ pub struct Options {
     /// Whether the columns `ja4_r`, `ja4_o` and `ja4_ro` are filled in. Default false.
     #[serde(default)]
     variants: bool,
-    /// Tunnels that are looked into: `gre` (and IP in IP), `vxlan`, `geneve`. Default [gre].
+    /// Tunnels that are looked into: `gre` (and ERSPAN, and IP in IP), `vxlan`, `geneve`, `tzsp`, `gtp`. Default [gre].
     #[serde(default = "default_tunnels")]
     tunnels: Vec<Tunnel>,
     /// Look for hellos behind the plain text of SMTP, IMAP, POP3 and PostgreSQL too. Default false.
@@ -119,6 +119,8 @@ enum Tunnel {
     Gre,
     Vxlan,
     Geneve,
+    Tzsp,
+    Gtp,
 }
 
 /// An address or a network.
@@ -197,6 +199,8 @@ impl Operator for ClientHello {
                 gre: options.tunnels.contains(&Tunnel::Gre),
                 vxlan: options.tunnels.contains(&Tunnel::Vxlan),
                 geneve: options.tunnels.contains(&Tunnel::Geneve),
+                tzsp: options.tunnels.contains(&Tunnel::Tzsp),
+                gtp: options.tunnels.contains(&Tunnel::Gtp),
             },
             starttls: options.starttls,
         };

@@ -103,7 +103,7 @@ fn try_case(case: &Case) -> u64 {
         max_flows: 16,
         max_buffered_bytes: if case.roomy { 4 << 20 } else { MAX_BUFFERED },
         max_hello_bytes: if case.roomy { 64 << 10 } else { 20_000 },
-        tunnels: Tunnels { gre: true, vxlan: true, geneve: true },
+        tunnels: Tunnels::ALL,
         starttls: true,
         ..Limits::default()
     };

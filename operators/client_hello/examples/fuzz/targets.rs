@@ -10,7 +10,7 @@ use sha2::Sha256;
 
 use super::cases::{Case, Random, damage, rearrange};
 
-const LINKTYPES: [i32; 8] = [1, 0, 12, 101, 108, 113, 276, 147];
+const LINKTYPES: [i32; 14] = [1, 0, 9, 12, 50, 51, 101, 104, 107, 108, 113, 239, 276, 147];
 /// LINKTYPE_RAW: frames begin with the IP header.
 const RAW: i32 = 101;
 /// LINKTYPE_USER0: the payloads of Initial packets, unprotected.

@@ -1,41 +1,127 @@
 //! What may stand around a hello: link and network layers, tunnels, text, QUIC and DTLS.
 
+use super::encapsulations::Encapsulated;
 use super::*;
 
 #[test]
 fn every_encapsulation() {
     let record = sample::chrome().record();
     let segment = Tcp { payload: &record, ..Tcp::default() };
-    let packet = sample::tcp_packet(&segment);
-    let before = |bytes: &[u8]| [bytes, &packet].concat();
-    let padded = |len: usize, at: usize| {
-        let mut header = vec![0; len];
-        header[at..at + 2].copy_from_slice(&[8, 0]);
-        before(&header)
-    };
-    let gre = sample::ipv4(47, 64, [1; 4], [2; 4], &before(&[0, 0, 8, 0]));
-    let six =
-        sample::ipv6(0, &[&[60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0][..], &sample::tcp(&segment)].concat());
+    for packet in [sample::tcp_packet(&segment), sample::ipv6(6, &sample::tcp(&segment))] {
+        for Encapsulated { name, linktype, frame } in encapsulations::all(&packet) {
+            let mut capture = Capture::new(Limits { tunnels: Tunnels::ALL, ..at_once() });
+            capture.frame(linktype, &frame);
+            assert_eq!(capture.only_ja4(), JA4, "{name}");
+            assert!(is_supported(linktype));
+        }
+    }
+}
+
+#[test]
+fn ipv6_extension_headers() {
+    let record = sample::chrome().record();
+    let tcp = sample::tcp(&Tcp { payload: &record, ..Tcp::default() });
+    let options = [60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0];
+    let mut capture = Capture::new(at_once());
+    capture.frame(101, &sample::ipv6(0, &[&options[..], &tcp].concat()));
+    assert_eq!(capture.only_ja4(), JA4);
+}
+
+/// Frames that end in a layer, with nothing but GRE looked into.
+fn undecoded(packet: &[u8]) -> Vec<(Layer, i32, Vec<u8>)> {
+    let ethernet = encapsulations::ethernet;
+    let gre = |header: &[u8]| encapsulations::over_ip(47, &[header, &[0x30; 40]]);
+    let ip = |protocol: u8| encapsulations::over_ip(protocol, &[&[0x70; 40]]);
+    let udp = |port: u16, header: &[u8]| encapsulations::over_udp(port, &[header, packet]);
+    vec![
+        (Layer::Ethertype, 1, ethernet(0x88b5, &[packet])),
+        (Layer::Ethertype, 113, [&[0; 14], &[0x88, 0xb5][..], packet].concat()),
+        (Layer::Llc, 1, ethernet(40, &[&[0x70, 0x70, 3], &[0; 40]])),
+        (Layer::Llc, 1, ethernet(40, &[&[0xaa, 0xaa, 3, 1, 2, 3, 8, 0], &[0; 40]])),
+        (Layer::Sgt, 1, ethernet(0x8909, &[&[2, 1, 0, 1, 0, 5, 8, 0], packet])),
+        (Layer::Macsec, 1, ethernet(0x88e5, &[&[0x2c, 0, 0, 0, 0, 1], &[9; 60]])),
+        (Layer::Nsh, 1, ethernet(0x894f, &[&[0x0f, 0xc2, 2, 99, 0, 0, 7, 0xff], packet])),
+        (Layer::Mpls, 1, ethernet(0x8847, &[&[0, 1, 1, 64], &[0x90; 60]])),
+        (Layer::Mpls, 1, ethernet(0x8847, &[&[0; 4].repeat(17), packet])),
+        (Layer::Pppoe, 1, ethernet(0x8864, &[&[0x21, 0, 0, 7, 1, 1, 0, 0x21], packet])),
+        (Layer::Ppp, 1, ethernet(0x8864, &[&[0x11, 0, 0, 7, 1, 1, 0, 0xfd], packet])),
+        (Layer::Ppp, 9, [&[0xff, 3, 0, 0x2d][..], packet].concat()),
+        (Layer::CiscoHdlc, 104, [&[0x0f, 0, 0, 1][..], packet].concat()),
+        (Layer::CiscoHdlc, 50, [&[0x0f, 0, 0x12, 0x34][..], packet].concat()),
+        (Layer::FrameRelay, 107, [&[0x18, 0x41, 3, 0x77][..], packet].concat()),
+        (Layer::Nflog, 239, [&[7, 0, 0, 0, 44, 0, 9, 0][..], &[0; 40]].concat()),
+        (Layer::Gre, 101, gre(&[0, 0, 0x12, 0x34])),
+        (Layer::Gre, 101, gre(&[0x40, 0, 8, 0])),
+        (Layer::Erspan, 101, gre(&[0x10, 0, 0x22, 0xeb, 0, 0, 0, 1])),
+        (Layer::EtherIp, 101, ip(97)),
+        (Layer::Esp, 101, ip(50)),
+        (Layer::Esp, 101, udp(4500, &[1, 2, 3, 4, 0, 0, 0, 1])),
+        (Layer::L2tp, 101, ip(115)),
+        (Layer::L2tp, 101, udp(1701, &[0, 2, 0, 1, 0, 1])),
+        (Layer::Vxlan, 101, udp(4789, &[8, 0, 0, 0, 0, 0, 7, 0])),
+        (Layer::Vxlan, 101, udp(8472, &[8, 0, 0, 0, 0, 0, 7, 0])),
+        (Layer::Vxlan, 101, udp(4790, &[0x0c, 0, 0, 1, 0, 0, 7, 0])),
+        (Layer::Geneve, 101, udp(6081, &[0, 0, 8, 0, 0, 0, 7, 0])),
+        (Layer::Tzsp, 101, udp(37008, &[1, 0, 0, 1, 1])),
+        (Layer::Gtp, 101, udp(2152, &[0x30, 0xff, 0, 0, 0, 0, 0, 7])),
+        (Layer::Wireguard, 101, encapsulations::over_udp(51820, &[&[4, 0, 0, 0], &[7; 60]])),
+    ]
+}
+
+#[test]
+fn what_is_not_understood_is_counted_by_name() {
+    let packet = sample::tcp_packet(&Tcp { payload: &sample::chrome().record(), ..Tcp::default() });
+    let frames = undecoded(&packet);
+    let off = Tunnels { gre: false, ..Tunnels::default() };
+    let hidden = [(4, Layer::IpInIp), (47, Layer::Gre), (97, Layer::EtherIp), (137, Layer::Mpls)]
+        .map(|(protocol, layer)| (layer, 101, encapsulations::over_ip(protocol, &[&packet])));
+    assert!(Layer::ALL.iter().all(|layer| frames.iter().chain(&hidden).any(|(of, ..)| of == layer)));
+    for (tunnels, frames) in [(Tunnels::default(), &frames[..]), (off, &hidden)] {
+        for (layer, linktype, frame) in frames {
+            let mut capture = Capture::new(Limits { tunnels, ..at_once() });
+            capture.frame(*linktype, frame);
+            let counted: Vec<_> = capture.counters().iter().filter(|(_, count)| *count > 0).collect();
+            assert_eq!(counted, [("packets_received", 1), (layer.counter(), 1)]);
+        }
+    }
+}
+
+#[test]
+fn what_carries_no_ip_has_no_name() {
+    let tagged = |kind: u16| encapsulations::ethernet(0x8100, &[&[0, 5], &kind.to_be_bytes(), &[0; 46]]);
     let frames = [
-        (1, sample::ethernet(&[], &packet)),
-        (1, sample::ethernet(&[0x8100], &packet)),
-        (1, sample::ethernet(&[0x88a8, 0x8100], &packet)),
-        (113, padded(16, 14)),
-        (276, padded(20, 0)),
-        (12, packet.clone()),
-        (14, packet.clone()),
-        (101, packet.clone()),
-        (0, before(&[2, 0, 0, 0])),
-        (108, before(&[0, 0, 0, 2])),
-        (101, six),
-        (101, gre),
-        (101, sample::ipv4(4, 64, [1; 4], [2; 4], &packet)),
-        (101, sample::ipv6(4, &packet)),
+        (1, encapsulations::ethernet(0x0806, &[&[0; 46]])),
+        (1, encapsulations::ethernet(0x88cc, &[&[0; 46]])),
+        (1, tagged(0x0806)),
+        // Spanning tree, CDP, PVST in a VLAN
+        (1, encapsulations::ethernet(38, &[&[0x42, 0x42, 3], &[0; 43]])),
+        (1, encapsulations::ethernet(38, &[&[0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0], &[0; 38]])),
+        (1, encapsulations::ethernet(0x8100, &[&[0, 5, 0, 38, 0xaa, 0xaa, 3, 0, 0, 0x0c, 1, 0x0b], &[0; 38]])),
+        // PPPoE discovery; LCP; LMI
+        (1, encapsulations::ethernet(0x8863, &[&[0x11, 9, 0, 0, 0, 4, 1, 1, 0, 0], &[0; 36]])),
+        (1, encapsulations::ethernet(0x8864, &[&[0x11, 0, 0, 7, 0, 10, 0xc0, 0x21], &[0; 40]])),
+        (9, vec![0xff, 3, 0xc0, 0x21, 1, 1, 0, 4]),
+        (107, vec![0, 1, 3, 8, 0, 0x75]),
+        (101, encapsulations::over_ip(47, &[&[0, 0, 8, 6], &[0; 28]])),
+        (101, encapsulations::over_udp(4789, &[&[8, 0, 0, 0, 0, 0, 7, 0], &tagged(0x0806)])),
     ];
     for (linktype, frame) in frames {
-        let mut capture = Capture::new(at_once());
+        let mut capture = Capture::new(Limits { tunnels: Tunnels::ALL, ..at_once() });
         capture.frame(linktype, &frame);
-        assert_eq!(capture.only_ja4(), JA4, "linktype {linktype}");
+        assert_eq!(*capture.counters(), Counters { packets_received: 1, non_ip: 1, ..Counters::default() });
+    }
+}
+
+#[test]
+fn a_hello_to_the_port_of_a_tunnel_is_found() {
+    let (message, id) = (sample::chrome().message(), b"12345678");
+    let quic = quic::sample::initial(0, 1, id, id, &quic::sample::crypto(0, &message));
+    for port in [4789, 8472, 4790, 6081, 37008, 2152, 1701, 4500, 51820] {
+        for tunnels in [Tunnels::default(), Tunnels::ALL] {
+            let mut capture = Capture::new(Limits { tunnels, ..at_once() });
+            capture.frame(101, &encapsulations::over_udp(port, &[&quic]));
+            assert_eq!(capture.hellos.len(), 1, "{port}");
+        }
     }
 }
 

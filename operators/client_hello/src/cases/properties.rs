@@ -5,6 +5,9 @@ use proptest::test_runner::RngSeed;
 
 use super::*;
 
+/// All that can be decoded, and LINKTYPE_USER0.
+const LINKTYPES: [i32; 17] = [0, 1, 9, 12, 14, 50, 51, 101, 104, 107, 108, 113, 147, 228, 229, 239, 276];
+
 /// A hello cut into pieces that overlap, come in any order and more than once.
 fn segments() -> impl Strategy<Value = (Vec<u8>, Vec<(usize, usize)>)> {
     (1usize..5, prop::collection::vec(0.0..1.0f64, 0..12), 0usize..2000).prop_flat_map(|(records, cuts, padding)| {
@@ -42,12 +45,36 @@ proptest! {
     #[test]
     fn random_frames_never_panic(
         frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..120), 0..20),
-        linktype in prop::sample::select(vec![0, 1, 12, 101, 108, 113, 276, 147]),
+        linktype in prop::sample::select(LINKTYPES.to_vec()),
     ) {
-        let mut capture = Capture::new(Limits { max_flows: 4, max_buffered_bytes: 500, ..at_once() });
+        let limits = Limits { max_flows: 4, max_buffered_bytes: 500, tunnels: Tunnels::ALL, ..at_once() };
+        let mut capture = Capture::new(limits);
         for frame in &frames {
             capture.frame(linktype, frame);
         }
+    }
+
+    #[test]
+    fn damaged_encapsulations_never_panic(
+        damage in prop::collection::vec((0usize..120, any::<u8>()), 0..4),
+        len in 0usize..800,
+        linktype in prop::option::weighted(0.1, prop::sample::select(LINKTYPES.to_vec())),
+    ) {
+        let packet = sample::tcp_packet(&Tcp { payload: &sample::chrome().record(), ..Tcp::default() });
+        let mut capture = Capture::new(Limits { max_flows: 4, tunnels: Tunnels::ALL, ..at_once() });
+        let all = encapsulations::all(&packet);
+        for mut encapsulated in all {
+            encapsulated.frame.truncate(len);
+            for (at, value) in &damage {
+                if let Some(byte) = encapsulated.frame.get_mut(*at) {
+                    *byte = *value;
+                }
+            }
+            capture.frame(linktype.unwrap_or(encapsulated.linktype), &encapsulated.frame);
+        }
+        let counters = capture.counters();
+        let counted: u64 = counters.undecoded.iter().sum();
+        prop_assert!(counted <= counters.packets_received);
     }
 
     #[test]

@@ -56,7 +56,12 @@ fn seeds_for_the_fuzzer() {
         .concat();
     let body = spec.dtls_body(b"");
     let dtls_gaps = dtls::sample::records(&body, 0, 1).into_iter().step_by(2).skip(1).collect::<Vec<_>>();
-    let seeds: Vec<(&str, i32, Vec<Vec<u8>>)> = vec![
+    // One frame in each encapsulation of a linktype.
+    let encapsulated = |linktype: i32, packet: &[u8]| -> Vec<Vec<u8>> {
+        let all = encapsulations::all(packet).into_iter().filter(|case| case.linktype == linktype);
+        all.map(|case| case.frame).collect()
+    };
+    let mut seeds: Vec<(&str, i32, Vec<Vec<u8>>)> = vec![
         ("packet/gaps", 101, [vec![syn.clone()], tcp_gaps].concat()),
         ("packet/parts", 101, parts.collect()),
         ("quic/gaps", 101, quic_gaps),
@@ -88,6 +93,20 @@ fn seeds_for_the_fuzzer() {
             dtls::sample::records(&spec.dtls_body(b"cookie"), 1, 100).iter().map(|d| sample::udp_packet(d)).collect(),
         ),
     ];
+    for (name, linktype) in [
+        ("packet/ethernet", 1),
+        ("packet/tunnels", 101),
+        ("packet/ppp", 9),
+        ("packet/ppp_hdlc", 50),
+        ("packet/pppoe", 51),
+        ("packet/cisco_hdlc", 104),
+        ("packet/frame_relay", 107),
+        ("packet/sll", 113),
+        ("packet/nflog", 239),
+        ("packet/sll2", 276),
+    ] {
+        seeds.push((name, linktype, encapsulated(linktype, &whole)));
+    }
     for (name, linktype, frames) in seeds {
         let numbers = |numbers: [u32; 4]| numbers.map(u32::to_le_bytes).concat();
         let mut file = [numbers([0xa1b2_c3d4, 0x0004_0002, 0, 0]), 262_144_u32.to_le_bytes().to_vec()].concat();
