@@ -1,7 +1,5 @@
 //! One connection and the bytes of its client: when to parse, what to keep, when to stop.
 
-use ahash::RandomState;
-
 use super::assembly::{Assembly, Brought, distance};
 use super::contest::{Part, Rank};
 use super::counters::Counters;
@@ -36,7 +34,8 @@ pub(crate) struct Connection<'a> {
     pub queue: &'a mut Queue,
     /// Hellos that leave.
     pub ready: &'a mut Vec<Hello>,
-    pub hasher: &'a RandomState,
+    /// For the digests of hellos.
+    pub seed: u64,
     /// The segment that is looked at, where nothing is buffered: sequence number and length.
     pub segment: Option<(u32, usize)>,
 }

@@ -113,8 +113,8 @@ pub struct HelloExtractor {
     pub(crate) queue: Queue,
     /// Hellos that leave with the packet that is looked at.
     pub(crate) ready: Vec<Hello>,
-    /// Keyed anew in every process: nobody can make two hellos that are taken for one.
-    hasher: RandomState,
+    /// Made anew in every process: nobody can make two hellos that are taken for one.
+    seed: u64,
     /// `Frame::origin` of the frame that is looked at.
     origin: u64,
 }
@@ -136,14 +136,14 @@ impl HelloExtractor {
             counters: Counters::default(),
             queue: Queue::default(),
             ready: Vec::new(),
-            hasher: RandomState::new(),
+            seed: RandomState::new().hash_one(0),
             origin: 0,
         }
     }
 
     /// Takes one captured frame. Hands to `emit` the hellos that leave now: those that it completes, or that it lets go
     /// because the server has acknowledged them, and those that have waited for long enough by its time.
-    pub fn packet(&mut self, frame: &Frame<'_>, emit: &mut impl FnMut(Hello)) {
+    pub fn packet(&mut self, frame: &Frame<'_>, emit: &mut (impl FnMut(Hello) + ?Sized)) {
         self.counters.packets_received += 1;
         self.release(frame.time);
         self.expire(frame.time);
@@ -155,13 +155,13 @@ impl HelloExtractor {
     }
 
     /// Time has passed, nanoseconds since the epoch: hands on the hellos that have waited for long enough.
-    pub fn advance(&mut self, now: i64, emit: &mut impl FnMut(Hello)) {
+    pub fn advance(&mut self, now: i64, emit: &mut (impl FnMut(Hello) + ?Sized)) {
         self.release(now);
         self.hand_on(emit);
     }
 
     /// The input has ended: hands on the hellos that still wait, and counts those of which a part is missing.
-    pub fn finish(&mut self, emit: &mut impl FnMut(Hello)) {
+    pub fn finish(&mut self, emit: &mut (impl FnMut(Hello) + ?Sized)) {
         while let Some(entry) = self.queue.front() {
             self.queue.pop();
             self.expired(entry);
@@ -198,7 +198,7 @@ impl HelloExtractor {
         waiting.min()
     }
 
-    fn hand_on(&mut self, emit: &mut impl FnMut(Hello)) {
+    fn hand_on(&mut self, emit: &mut (impl FnMut(Hello) + ?Sized)) {
         for hello in self.ready.drain(..) {
             self.counters.hellos += 1;
             self.counters.ambiguous_hellos += u64::from(hello.ambiguous);
@@ -274,10 +274,21 @@ impl HelloExtractor {
 
     /// Does something to a flow, whose buffers may change by it.
     pub(crate) fn with(&mut self, at: Index, act: impl FnOnce(&mut Connection<'_>)) {
-        let Self { flows, buffered, limits, counters, joined, queue, ready, hasher, .. } = self;
+        let Self { flows, buffered, limits, counters, joined, queue, ready, seed, .. } = self;
         let Some((key, flow)) = flows.entry(at) else { return };
         let held = flow.held();
-        act(&mut Connection { flow, at, key: &key, limits, counters, joined, queue, ready, hasher, segment: None });
+        act(&mut Connection {
+            flow,
+            at,
+            key: &key,
+            limits,
+            counters,
+            joined,
+            queue,
+            ready,
+            seed: *seed,
+            segment: None,
+        });
         *buffered = *buffered - held + flow.held();
     }
 
@@ -340,7 +351,7 @@ impl HelloExtractor {
             let waited = now.saturating_sub(entry.since);
             // From a far future it would never leave.
             let is_due = waited >= 0 && waited.unsigned_abs() >= self.hold || waited.unsigned_abs() > self.timeout;
-            if !is_due && self.waits(entry) && self.queue.len() <= self.limits.max_flows {
+            if !is_due && self.queue.len() <= self.limits.max_flows {
                 break;
             }
             self.queue.pop();

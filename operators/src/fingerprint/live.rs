@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use client_hello::{Counters, HelloExtractor};
 use engine::cli::Exit;
+use engine::time::wall_clock_ns;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Options, Stop, Work, complain};
@@ -17,6 +18,9 @@ use crate::source::packets::timestamp;
 
 /// Packets of one interface before the others are looked at.
 const BURST: usize = 4096;
+
+/// Packets that the kernel has not handed over are at most this old, in ns.
+const LATENESS_NS: i64 = 200_000_000;
 
 /// How long to sleep when no interface has packets.
 const SLEEP: Duration = Duration::from_millis(5);
@@ -66,6 +70,11 @@ impl<W: Write> Work<W> {
                     }
                 }
             }
+            // What has waited for an acknowledgement that does not come leaves by the clock while no packet tells the time.
+            if idle {
+                let until = wall_clock_ns().saturating_sub(LATENESS_NS);
+                outcome = outcome.and_then(|()| self.hand_on(|emit| extractor.advance(until, emit)));
+            }
             outcome = outcome.and_then(|()| Ok(self.output.flush()?));
             // What the kernel has received is still decoded.
             if stopping {
@@ -78,6 +87,7 @@ impl<W: Write> Work<W> {
                 std::thread::sleep(SLEEP);
             }
         }
+        outcome = outcome.and_then(|()| self.hand_on(|emit| extractor.finish(emit)));
         let mut kernel = Vec::with_capacity(captures.len());
         for (capture, interface) in captures.iter_mut().zip(&options.interface) {
             match capture.stats() {

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, FromArgMatches, ValueEnum};
-use client_hello::{Frame, HelloExtractor, Limits, Tunnels};
+use client_hello::{Frame, Hello, HelloExtractor, Limits, Tunnels};
 use engine::cli::{Exit, Extra};
 use engine::render::{Failure, FailureClass};
 
@@ -209,7 +209,7 @@ impl<W: Write> Work<W> {
                 break Ok(());
             }
         };
-        self.finish(&mut extractor)?;
+        self.hand_on(|emit| extractor.finish(emit))?;
         self.count(&extractor, &[]);
         Ok(outcome)
     }
@@ -244,7 +244,7 @@ impl<W: Write> Work<W> {
                 break Ok(());
             }
         };
-        self.finish(&mut extractor)?;
+        self.hand_on(|emit| extractor.finish(emit))?;
         self.count(&extractor, &[]);
         Ok(outcome)
     }
@@ -257,20 +257,14 @@ impl<W: Write> Work<W> {
         wire_len: u32,
         data: &[u8],
     ) -> Result<(), Stop> {
-        let mut written = Ok(());
-        extractor.packet(&Frame { wire_len, ..Frame::whole(time, linktype, data) }, &mut |hello| {
-            if self.left > 0 && written.is_ok() {
-                self.left -= 1;
-                written = self.output.hello(&hello);
-            }
-        });
-        Ok(written?)
+        let frame = Frame { wire_len, ..Frame::whole(time, linktype, data) };
+        self.hand_on(|emit| extractor.packet(&frame, emit))
     }
 
-    /// The hellos that still wait.
-    fn finish(&mut self, extractor: &mut HelloExtractor) -> Result<(), Stop> {
+    /// Writes the hellos that `find` hands on.
+    fn hand_on(&mut self, find: impl FnOnce(&mut dyn FnMut(Hello))) -> Result<(), Stop> {
         let mut written = Ok(());
-        extractor.finish(&mut |hello| {
+        find(&mut |hello| {
             if self.left > 0 && written.is_ok() {
                 self.left -= 1;
                 written = self.output.hello(&hello);

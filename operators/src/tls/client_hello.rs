@@ -383,7 +383,7 @@ impl Work {
     fn take(&mut self) -> Result<[Option<Batch>; 2], String> {
         self.count();
         let [on_time, late] = &mut self.rows;
-        let mut batch = |rows: &mut HelloRows, late: bool| {
+        let batch = |rows: &mut HelloRows, late: bool| -> Result<Option<Batch>, String> {
             if rows.is_empty() {
                 return Ok(None);
             }
