@@ -111,8 +111,8 @@ impl Connection {
                 counters.retransmit_count += 1;
                 return;
             }
-            if !again && fragment.message == 0 {
-                // Another random: a new connection on the same ports.
+            if !again && fragment.message <= message {
+                // Another random at a number that was used: a new connection on the same ports.
                 counters.ports_reused += 1;
                 *self = Self::default();
             }
@@ -129,7 +129,8 @@ impl Connection {
         let Some(body) = self.parts.ready().and_then(|data| data.get(..self.len)) else { return };
         match ClientHello::parse_dtls(body) {
             Ok(hello) => {
-                emit(&hello, u8::from(self.message > 0));
+                // Not by `message_seq`: of a connection whose first hello was not captured, this is the first.
+                emit(&hello, u8::from(self.last.is_some()));
                 let random = body.get(2..).and_then(|rest| rest.first_chunk::<32>());
                 self.last = Some((self.message, random.copied().unwrap_or_default()));
             }
@@ -195,6 +196,20 @@ mod tests {
         let second = records(&chrome().dtls_body(b"cookie"), 1, 100);
         let all = [vec![first.clone(), first], second.clone(), second].concat();
         assert_eq!(run(&all).0, [(0, 16), (1, 16)]);
+    }
+
+    #[test]
+    fn the_hello_with_a_cookie_has_index_0_if_the_first_was_not_captured() {
+        let second = records(&chrome().dtls_body(b"cookie"), 1, 100);
+        assert_eq!(run(&[second.clone(), second.clone()].concat()).0, [(0, 16)]);
+        // A part of the first is no hello either, before or after.
+        let part = records(&chrome().dtls_body(b""), 0, 100)[..1].to_vec();
+        assert_eq!(run(&[part.clone(), second.clone(), part].concat()).0, [(0, 16)]);
+        // Then the same ports serve another connection, whose first hello is not there either.
+        let mut other = chrome().dtls_body(b"cookie");
+        other[5] ^= 1;
+        let (found, counters) = run(&[second, records(&other, 1, 4000)].concat());
+        assert_eq!((found, counters.ports_reused), (vec![(0, 16), (0, 16)], 1));
     }
 
     #[test]
