@@ -1,4 +1,5 @@
-//! ClientHellos in QUIC Initial packets, version 1 (RFC 9000, RFC 9001) and 2 (RFC 9369), and the drafts 23 to 32.
+//! ClientHellos in QUIC Initial packets, version 1 (RFC 9000, RFC 9001) and 2 (RFC 9369), the drafts 23 to 34 of version 1
+//! and those of version 2.
 //!
 //! Initial packets are protected with keys that follow from the connection ID that the client chose first, so anyone
 //! who sees the first packet can read them. Retry, 0-RTT, Handshake and short-header packets hold no hello and are
@@ -26,6 +27,8 @@ use self::packet::{Initial, Initials};
 
 /// Hellos of one connection: the first and the answer to a HelloRetryRequest.
 const MAX_HELLOS: u8 = 2;
+/// The longest connection ID (RFC 9000 section 17.2).
+const MAX_ID: usize = 20;
 /// Offset of the random in a handshake message that is a ClientHello.
 const RANDOM: usize = 6;
 
@@ -33,11 +36,15 @@ const RANDOM: usize = 6;
 #[derive(Debug)]
 pub(crate) struct Connection {
     keys: Keys,
+    /// The connection ID that the client gave itself, and its length.
+    scid: ([u8; MAX_ID], u8),
     /// The CRYPTO stream behind the hellos that are out.
     stream: Assembly,
     /// Offset in the CRYPTO stream of the first byte not dealt with.
     base: u32,
     hellos: u8,
+    /// A hello of this connection is out that came before the stream: the server sent a Retry, or another version.
+    began_before: bool,
     /// The random of the first hello: after a Retry it comes again.
     random: Option<[u8; 32]>,
     done: bool,
@@ -50,11 +57,13 @@ impl Connection {
     pub(crate) fn of(datagram: &[u8], scratch: &mut Vec<u8>) -> Option<Self> {
         let initial = Initials::of(datagram).next()?;
         let keys = Keys::of_client(initial.version, initial.dcid);
-        keys.open(&initial, scratch).then(|| Self::with(keys))
+        keys.open(&initial, scratch).then(|| Self::with(keys, &initial))
     }
 
-    fn with(keys: Keys) -> Self {
-        Self { keys, stream: Assembly::default(), base: 0, hellos: 0, random: None, done: false }
+    fn with(keys: Keys, initial: &Initial<'_>) -> Self {
+        let stream = Assembly::default();
+        let scid = id_of(initial.scid);
+        Self { keys, scid, stream, base: 0, hellos: 0, began_before: false, random: None, done: false }
     }
 
     /// Memory that it takes, in bytes.
@@ -105,9 +114,17 @@ impl Connection {
         let keys = Keys::of_client(initial.version, initial.dcid);
         let opened = keys.open(initial, scratch);
         if opened {
-            *self = Self { random: self.random, ..Self::with(keys) };
+            let began_before = self.goes_on_with(initial) && (self.began_before || self.hellos > 0);
+            *self = Self { random: self.random, began_before, ..Self::with(keys, initial) };
         }
         opened
+    }
+
+    /// Whether a packet with other keys is of the same connection. After a Retry it has the token, and the client may not
+    /// give itself another ID (RFC 9000 section 17.2.5.2); after a Version Negotiation it has another version. Neither
+    /// holds for a new connection on the same ports; one with a token of an earlier connection has an ID of its own.
+    fn goes_on_with(&self, initial: &Initial<'_>) -> bool {
+        initial.version != self.keys.version || initial.has_token && id_of(initial.scid) == self.scid
     }
 
     fn frames(&mut self, payload: &[u8], limits: &Limits, counters: &mut Counters) {
@@ -143,7 +160,8 @@ impl Connection {
             let random = message.get(RANDOM..).and_then(|rest| rest.first_chunk::<32>()).copied();
             // The same hello after a Retry is no hello of its own.
             if self.hellos > 0 || random != self.random {
-                emit(&hello, self.hellos);
+                counters.ports_reused += u64::from(self.hellos == 0 && !self.began_before && self.random.is_some());
+                emit(&hello, u8::from(self.hellos > 0 || self.began_before));
             }
             self.random = self.random.filter(|_| self.hellos > 0).or(random);
             self.hellos += 1;
@@ -160,4 +178,11 @@ impl Connection {
         self.done = true;
         self.stream = Assembly::default();
     }
+}
+
+fn id_of(id: &[u8]) -> ([u8; MAX_ID], u8) {
+    let mut bytes = [0; MAX_ID];
+    let len = id.len().min(MAX_ID);
+    bytes[..len].copy_from_slice(&id[..len]);
+    (bytes, len as u8)
 }
