@@ -187,11 +187,8 @@ impl Connection<'_> {
                 }
             }
             if self.flow.stage == Stage::First && !tls::may_start(rest) {
-                match prelude::judge(rest, walk.searched, self.limits.starttls) {
-                    Prelude::NeedMore(need) => {
-                        walk.searched = rest.len();
-                        return Step::Wait { consumed: at, need, walk };
-                    }
+                match prelude::judge(rest, &mut walk, self.flow.skipped == 0, self.limits.starttls) {
+                    Prelude::NeedMore(need) => return Step::Wait { consumed: at, need, walk },
                     Prelude::Skip(len) if self.flow.skipped + len <= MAX_PRELUDE => {
                         self.flow.skipped += len;
                         at += len;

@@ -408,6 +408,8 @@ impl HelloExtractor {
         match flow.stage {
             Stage::First if flow.assembly.is_some() || flow.datagrams.is_some() => self.counters.incomplete_hellos += 1,
             Stage::Unanchored => self.counters.not_tls += 1,
+            // A tunnel or a request was all that came.
+            Stage::First if flow.skipped > 0 => self.counters.not_tls += 1,
             _ => {}
         }
         Some(flow)

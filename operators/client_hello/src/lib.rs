@@ -41,6 +41,7 @@ pub mod fingerprint;
 mod flow;
 mod fragments;
 mod hello;
+mod http;
 mod ip;
 mod link;
 mod message;

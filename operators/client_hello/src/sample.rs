@@ -10,6 +10,24 @@ pub(crate) struct Spec {
     pub extensions: Vec<(u16, Vec<u8>)>,
 }
 
+/// What clients of proxies send before a hello.
+pub(crate) const FRONTS: [&[u8]; 12] = [
+    b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n",
+    b"CONNECT a.example:443 HTTP/1.0\n\n",
+    b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\n\r\n",
+    // Refused with 407, and again.
+    b"CONNECT a.example:443 HTTP/1.1\r\n\r\nCONNECT a.example:443 HTTP/1.1\r\nProxy-Authorization: Basic YTpi\r\n\r\n",
+    b"GET http://b.example/ HTTP/1.1\r\nHost: b.example\r\n\r\nCONNECT a.example:443 HTTP/1.1\r\n\r\n",
+    b"POST http://b.example/ HTTP/1.1\r\nContent-Length: 9\r\n\r\n\n\nCONNECTCONNECT a.example:443 HTTP/1.1\n\n",
+    b"POST http://b.example/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n\x16\x03\x01\x00\r\n1\na\n0\r\n\r\n\
+      HEAD http://b.example/ HTTP/1.1\n\nCONNECT a.example:443 HTTP/1.1\r\n\r\n",
+    b"GET /proxy.pac HTTP/1.1\r\nHost: proxy.example\r\n\r\nCONNECT a.example:443 HTTP/1.1\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n\r\n",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\nCONNECT a.example:443 HTTP/1.1\r\n\r\n",
+    &[5, 1, 0, 5, 1, 0, 1, 192, 0, 2, 1, 1, 187],
+    &[4, 1, 1, 187, 192, 0, 2, 1, b'u', 0],
+];
+
 /// The hello of a Chrome, with GREASE: `t13d1516h2_8daaf6152771_e5627efa2ab1`.
 pub(crate) fn chrome() -> Spec {
     let name = b"example.org";
