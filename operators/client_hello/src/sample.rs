@@ -73,6 +73,41 @@ pub(crate) fn chrome_152(grease: u16) -> Spec {
     spec
 }
 
+/// A hello with an extension of each type that tls-parser looks into.
+pub(crate) fn every_extension() -> Spec {
+    let share = [&[0, 36, 0, 29, 0, 32][..], &[0x33; 32]].concat();
+    let given: [(u16, &[u8]); 26] = [
+        (0x0000, &[0, 9, 0, 0, 6, b'a', b'.', b't', b'e', b's', b't']),
+        (0x0001, &[4]),
+        (0x0005, &[1, 0, 0, 0, 0]),
+        (0x000a, &[0, 6, 0x11, 0xec, 0, 29, 0, 23]),
+        (0x000b, &[2, 0, 1]),
+        (0x000d, &[0, 4, 4, 3, 8, 4]),
+        (0x000f, &[1]),
+        (0x0010, &[0, 3, 2, b'h', b'2']),
+        (0x0012, &[]),
+        (0x0015, &[0; 9]),
+        (0x0016, &[]),
+        (0x0017, &[]),
+        (0x001c, &[0x40, 1]),
+        (0x0023, &[7; 20]),
+        (0x002a, &[]),
+        (0x002b, &[2, 3, 4]),
+        (0x002c, &[0, 2, 1, 1]),
+        (0x002d, &[1, 1]),
+        (0x0030, &[0, 0]),
+        (0x0031, &[]),
+        (0x0033, &share),
+        (0x3374, &[]),
+        (0xfe0d, &[0, 0, 1, 0, 1, 7, 0, 0, 0, 1, 9]),
+        (0xff01, &[0]),
+        (0xffce, &[0x13, 1, 0, 29, 0, 1, 1, 0, 1, 2, 0, 1, 3]),
+        (0x0029, &[0, 7, 0, 1, 1, 0, 0, 0, 0, 0, 3, 2, 1, 1]),
+    ];
+    let extensions = given.iter().map(|(kind, content)| (*kind, content.to_vec())).collect();
+    Spec { extensions, ..chrome() }
+}
+
 /// The content of an ALPN extension.
 pub(crate) fn alpn(names: &[&[u8]]) -> Vec<u8> {
     let list: Vec<u8> = names.iter().flat_map(|name| [&[name.len() as u8], *name].concat()).collect();

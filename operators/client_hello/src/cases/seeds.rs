@@ -60,6 +60,8 @@ fn seeds_for_the_fuzzer() {
         .concat();
     let body = spec.dtls_body(b"");
     let dtls_gaps = dtls::sample::records(&body, 0, 1).into_iter().step_by(2).skip(1).collect::<Vec<_>>();
+    let bare = Spec { legacy_version: 0x0301, ciphers: vec![], extensions: vec![] };
+    let bodies = [spec.clone(), sample::chrome_152(0x3a3a), sample::every_extension(), bare];
     let seeds: Vec<(&str, i32, Vec<Vec<u8>>)> = vec![
         ("packet/gaps", 101, [vec![syn.clone()], tcp_gaps].concat()),
         ("packet/parts", 101, parts.collect()),
@@ -88,6 +90,9 @@ fn seeds_for_the_fuzzer() {
         ("tls/upgrade", 101, behind(sample::FRONTS[8])),
         ("tls/socks", 101, behind(&[5, 2, 0, 2, 1, 1, b'u', 2, b'p', b'w', 5, 1, 0, 3, 2, b'a', b'b', 1, 187])),
         ("tls/starttls", 101, behind(b"EHLO example.org\r\nSTARTTLS\r\n")),
+        // LINKTYPE_USER1 and LINKTYPE_USER2: bodies of messages of TLS and of DTLS.
+        ("differential/tls", 148, bodies.map(|spec| spec.body()).to_vec()),
+        ("differential/dtls", 149, vec![spec.dtls_body(b""), sample::every_extension().dtls_body(b"cookie")]),
         ("quic/quic", 101, initial(1)),
         ("quic/quic2", 101, initial(quic::sample::V2)),
         ("quic/quic2_draft", 101, initial(quic::sample::V2_DRAFT_01)),
