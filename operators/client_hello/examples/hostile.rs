@@ -51,6 +51,10 @@ fn main() {
     connect.resize(GAPS, b'a');
     let bytes: Vec<Vec<u8>> = connect.chunks(1).enumerate().map(|(n, byte)| segment(40_000, n as u32, byte)).collect();
     kind("HTTP CONNECT in 1-byte segments", &bytes[..1], &bytes[1..]);
+    let head = b"POST http://a.example/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunked: Vec<u8> = [&head[..], &b"1\r\na\r\n".repeat(GAPS / 6)].concat();
+    let bytes: Vec<Vec<u8>> = chunked.chunks(1).enumerate().map(|(n, byte)| segment(40_000, n as u32, byte)).collect();
+    kind("HTTP chunks of a byte, 1-byte segments", &bytes[..1], &bytes[1..]);
     let tiny: Vec<u8> = [&[1, 0, 0x2a, 0, 3, 3][..], &[0; 10_742]].concat();
     let stream: Vec<u8> = tiny.iter().flat_map(|byte| [0x16, 3, 1, 0, 1, *byte]).collect();
     let parts: Vec<Vec<u8>> =

@@ -171,6 +171,7 @@ impl Connection<'_> {
     fn fresh(&mut self, fresh: &[u8], arrival: &Arrival) {
         match self.read(fresh, Walk::default(), arrival) {
             Step::Finish { consumed } => self.give_up(consumed, fresh, arrival),
+            Step::Wait { consumed, .. } if self.is_unsure_of(consumed) => self.keep_back(fresh, arrival),
             Step::Wait { consumed, need, walk } => {
                 self.flow.base = self.flow.base.wrapping_add(consumed as u32);
                 if let Some(rest) = fresh.get(consumed..).filter(|rest| !rest.is_empty()) {
@@ -189,6 +190,7 @@ impl Connection<'_> {
             let stage = self.flow.stage;
             match self.read(data, assembly.walk, arrival) {
                 Step::Finish { consumed } => return self.give_up(consumed, data, arrival),
+                Step::Wait { consumed, .. } if self.is_unsure_of(consumed) => return self.keep_back(data, arrival),
                 Step::Wait { consumed, need, walk } => {
                     self.flow.base = self.flow.base.wrapping_add(consumed as u32);
                     assembly.advance(self.flow.base, consumed, need, walk);
@@ -252,11 +254,8 @@ impl Connection<'_> {
                 }
             }
             if self.flow.stage == Stage::First && !tls::may_start(rest) {
-                match prelude::judge(rest, walk.searched, self.limits.starttls) {
-                    Prelude::NeedMore(need) => {
-                        walk.searched = rest.len();
-                        return Step::Wait { consumed: at, need, walk };
-                    }
+                match prelude::judge(rest, &mut walk, self.flow.skipped == 0, self.limits.starttls) {
+                    Prelude::NeedMore(need) => return Step::Wait { consumed: at, need, walk },
                     Prelude::Skip(len) if self.flow.skipped + len <= MAX_PRELUDE => {
                         self.flow.skipped += len;
                         at += len;

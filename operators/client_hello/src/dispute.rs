@@ -6,11 +6,13 @@
 
 use super::assembly::distance;
 use super::connection::{Connection, Piece};
-use super::contest::{Contest, Part, Rank, differs};
+use super::contest::{Contest, Order, Part, Rank, differs};
+use super::extractor::Limits;
 use super::fingerprint::Transport;
 use super::flow::{Stage, Verdict, Waiting};
 use super::hello::{Arrival, Hello, describe};
 use super::prelude::{self, MAX_PRELUDE, Prelude};
+use super::records::Walk;
 use super::tls::{self, ClientHello, Outcome};
 
 /// Where the first bytes of the random stand in a stream that begins with a hello.
@@ -23,8 +25,8 @@ const MAX_HIDING: usize = 16;
 enum First<'a> {
     /// A hello, where it begins and where it ends.
     Hello(ClientHello<'a>, usize, usize),
-    /// It may become one.
-    More,
+    /// It may become one behind so many bytes.
+    More(usize),
     /// It is none.
     Never,
 }
@@ -106,6 +108,21 @@ impl Connection<'_> {
         contest.number = self.queue.push(arrival.time, self.at);
         contest.add(Part::known(from, rest.to_vec(), *arrival));
         (self.flow.assembly, self.flow.contest) = (None, Some(Box::new(contest)));
+    }
+
+    /// Whether bytes that go before a hello may not be what the server takes.
+    pub(crate) fn is_unsure_of(&self, consumed: usize) -> bool {
+        let end = self.flow.base.wrapping_add(consumed as u32);
+        let is_front = self.flow.stage == Stage::First && consumed > 0;
+        is_front && !self.limits.hold.is_zero() && !self.flow.server.has(end)
+    }
+
+    /// Keeps bytes in order of which some go before a hello.
+    pub(crate) fn keep_back(&mut self, bytes: &[u8], arrival: &Arrival) {
+        let number = self.queue.push(arrival.time, self.at);
+        let mut contest = Contest::new(self.flow.base, MAX_PRELUDE + self.limits.max_hello_bytes, number);
+        contest.add(Part::known(self.flow.base, bytes.to_vec(), *arrival));
+        (self.flow.assembly, self.flow.contest, self.flow.skipped) = (None, Some(Box::new(contest)), 0);
     }
 
     /// The client does not begin with a hello, as far as it has come.
@@ -219,6 +236,10 @@ impl Connection<'_> {
         let Some(contest) = self.flow.contest.take() else { return };
         let likely = contest.orders().map(|order| (order, Rank::Doubtful));
         let mut is_hopeless = true;
+        let is_first = self.flow.skipped == 0;
+        if self.is_settled(&contest, acked) {
+            return;
+        }
         if acked.is_some_and(|acked| self.is_refuted(&contest, acked)) {
             return self.finish();
         }
@@ -227,8 +248,7 @@ impl Connection<'_> {
         let unlikely = contest.orders().map(|order| (order, worst));
         for (order, worst) in likely.chain(unlikely) {
             let version = contest.version(order, worst);
-            let (starttls, max) = (self.limits.starttls, self.limits.max_hello_bytes);
-            match first(&version.stream, starttls, self.joined, max) {
+            match first(&version.stream, is_first, self.limits, self.joined) {
                 First::Hello(hello, begin, end) => {
                     let behind = contest.start.wrapping_add(end as u32);
                     if acked.is_some_and(|acked| distance(behind, acked) < 0) {
@@ -245,10 +265,10 @@ impl Connection<'_> {
                     return;
                 }
                 // The best version may still become whole, unless the server has taken more than it holds.
-                First::More if worst < Rank::Early && acked.is_some_and(|acked| contest.covers(&version, acked)) => {
+                First::More(_) if worst < Rank::Early && acked.is_some_and(|acked| contest.covers(&version, acked)) => {
                     break;
                 }
-                First::More => is_hopeless = false,
+                First::More(_) => is_hopeless = false,
                 First::Never => {}
             }
         }
@@ -260,15 +280,33 @@ impl Connection<'_> {
 }
 
 impl Connection<'_> {
+    /// Whether nothing is disputed, and all of it goes before a hello: that is not looked at again.
+    fn is_settled(&mut self, contest: &Contest, acked: Option<u32>) -> bool {
+        let version = contest.version(Order::Rank, Rank::Doubtful);
+        let len = version.stream.len();
+        let end = contest.start.wrapping_add(len as u32);
+        if len == 0 || contest.is_open() || acked.is_some_and(|acked| distance(end, acked) < 0) {
+            return false;
+        }
+        let passed = match first(&version.stream, self.flow.skipped == 0, self.limits, self.joined) {
+            First::More(passed) => passed,
+            _ => return false,
+        };
+        if passed == len {
+            (self.flow.base, self.flow.skipped) = (end, self.flow.skipped + len);
+        }
+        passed == len
+    }
+
     /// Whether what the server has taken cannot become a hello, whichever version that was.
     fn is_refuted(&mut self, contest: &Contest, acked: u32) -> bool {
         let len = usize::try_from(distance(contest.start, acked)).unwrap_or(0);
-        let (starttls, max) = (self.limits.starttls, self.limits.max_hello_bytes);
+        let is_first = self.flow.skipped == 0;
         len > 0
             && contest.orders().all(|order| {
                 let version = contest.version(order, Rank::Dropped);
                 let taken = version.stream.get(..len);
-                taken.is_some_and(|taken| matches!(first(taken, starttls, self.joined, max), First::Never))
+                taken.is_some_and(|taken| matches!(first(taken, is_first, self.limits, self.joined), First::Never))
             })
     }
 }
@@ -289,23 +327,24 @@ fn digest(seed: u64, bytes: &[u8]) -> u64 {
 }
 
 /// Looks for a hello at the front of a stream, behind what may stand before it.
-fn first<'a>(stream: &'a [u8], starttls: bool, joined: &'a mut Vec<u8>, max: usize) -> First<'a> {
+fn first<'a>(stream: &'a [u8], is_first: bool, limits: &Limits, joined: &'a mut Vec<u8>) -> First<'a> {
+    let (starttls, max) = (limits.starttls, limits.max_hello_bytes);
     let mut at = 0;
     loop {
         let rest = &stream[at..];
         if rest.is_empty() {
-            return First::More;
+            return First::More(at);
         }
         if tls::may_start(rest) {
             return match tls::client_hello(rest, joined, max) {
                 Outcome::Hello(hello, end) => First::Hello(hello, at, stream.len().min(at + end)),
-                Outcome::NeedMore(need) if need <= max => First::More,
+                Outcome::NeedMore(need) if need <= max => First::More(at),
                 _ => First::Never,
             };
         }
-        match prelude::judge(rest, 0, starttls) {
+        match prelude::judge(rest, &mut Walk::default(), is_first && at == 0, starttls) {
             Prelude::Skip(len) if at + len <= MAX_PRELUDE => at += len,
-            Prelude::NeedMore(_) => return First::More,
+            Prelude::NeedMore(_) => return First::More(at),
             Prelude::Skip(_) | Prelude::NotOurs => return First::Never,
         }
     }

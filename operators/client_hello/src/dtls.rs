@@ -204,8 +204,7 @@ impl Connection {
             return false;
         }
         let random = |body: &[u8]| body.get(2..).and_then(|rest| rest.first_chunk::<32>().copied());
-        let begins = fragment.offset == 0 && fragment.message == 0;
-        if !begins || random(fragment.data).is_none_or(|new| random(&last.body) == Some(new)) {
+        if fragment.offset > 0 || random(fragment.data).is_none_or(|new| random(&last.body) == Some(new)) {
             return true;
         }
         counters.ports_reused += 1;
@@ -334,6 +333,20 @@ mod tests {
         let second = records(&chrome().dtls_body(b"cookie"), 1, 100);
         let all = [vec![first.clone(), first], second.clone(), second].concat();
         assert_eq!(run(&all).0, [(0, 16), (1, 16)]);
+    }
+
+    #[test]
+    fn the_hello_with_a_cookie_has_index_0_if_the_first_was_not_captured() {
+        let second = records(&chrome().dtls_body(b"cookie"), 1, 100);
+        assert_eq!(run(&[second.clone(), second.clone()].concat()).0, [(0, 16)]);
+        // A part of the first is no hello either, before or after.
+        let part = records(&chrome().dtls_body(b""), 0, 100)[..1].to_vec();
+        assert_eq!(run(&[part.clone(), second.clone(), part].concat()).0, [(0, 16)]);
+        // Then the same ports serve another connection, whose first hello is not there either.
+        let mut other = chrome().dtls_body(b"cookie");
+        other[5] ^= 1;
+        let (found, _) = run(&[second, records(&other, 1, 4000)].concat());
+        assert_eq!(found, [(0, 16), (0, 16)]);
     }
 
     #[test]

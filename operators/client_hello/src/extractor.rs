@@ -325,6 +325,8 @@ impl HelloExtractor {
                 self.counters.incomplete_hellos += 1;
             }
             Stage::Unanchored => self.counters.not_tls += 1,
+            // A tunnel or a request was all that came.
+            Stage::First if flow.skipped > 0 => self.counters.not_tls += 1,
             _ => {}
         }
         Some(flow.class())

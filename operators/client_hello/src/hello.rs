@@ -28,7 +28,8 @@ pub struct Hello {
     pub conn_id: String,
     /// What carried the hello.
     pub transport: Transport,
-    /// 0 for the first hello of the connection, 1 for the answer to a HelloRetryRequest or HelloVerifyRequest.
+    /// 0 for the first hello of the connection that was captured, 1 for what came after it: the answer to a
+    /// HelloRetryRequest or HelloVerifyRequest, or over QUIC another hello after a Retry.
     pub index: u8,
     /// IP header of the SYN, because its fields are the same for every connection of a system; of the packet that
     /// completed the hello if the SYN was not captured (`tcp` is `None`).

@@ -1,9 +1,11 @@
-//! What a client may send before its ClientHello: HTTP CONNECT (RFC 9110 section 9.3.6), SOCKS 4 and 5 (RFC 1928,
-//! RFC 1929), the PROXY protocol, and on request the plain text before STARTTLS (RFC 3207, RFC 2595).
+//! What a client may send before its ClientHello: HTTP CONNECT (RFC 9110 section 9.3.6) and the requests before it, SOCKS
+//! 4 and 5 (RFC 1928, RFC 1929), the PROXY protocol, and on request the plain text before STARTTLS (RFC 3207, RFC 2595).
 //!
 //! Only the client's side is read. Whether the server agreed shows in what follows: a ClientHello or not.
 
 use super::bytes::{u8_at, u16_at};
+use super::http;
+use super::records::Walk;
 
 /// Bytes before a hello that are looked through.
 pub(crate) const MAX_PRELUDE: usize = 16 << 10;
@@ -27,41 +29,45 @@ pub(crate) enum Prelude {
     Skip(usize),
 }
 
-/// Judges the front of a stream, of which so many bytes have been searched in vain; `starttls` for lines of text too.
-pub(crate) fn judge(stream: &[u8], searched: usize, starttls: bool) -> Prelude {
+/// Judges the front of a stream, which has been looked through as far as `walk` says. It is the `first` if nothing was
+/// passed over before; `starttls` for lines of text too.
+pub(crate) fn judge(stream: &[u8], walk: &mut Walk, first: bool, starttls: bool) -> Prelude {
+    let searched = walk.searched;
     let known = match stream.first() {
         None => Some(Prelude::NeedMore(1)),
-        Some(b'C') => header(stream, searched, b"CONNECT ", b"\r\n\r\n"),
-        Some(b'P') => header(stream, searched, b"PROXY ", b"\r\n"),
+        Some(b'A'..=b'Z') => proxy_v1(stream, searched).or_else(|| http::request(stream, walk, first)),
         Some(b'\r') => proxy_v2(stream),
         Some(4) if stream.len() > MAX_SOCKS4 => Some(socks4(&stream[..MAX_SOCKS4]).unwrap_or(Prelude::NotOurs)),
         Some(4) => Some(socks4(stream).unwrap_or(Prelude::NeedMore(stream.len() + 1))),
         Some(5) => Some(socks5(stream).unwrap_or(Prelude::NeedMore(stream.len() + 1))),
         Some(_) => None,
     };
-    match known {
+    let verdict = match known {
         Some(Prelude::NeedMore(need)) if need > MAX_PRELUDE => Prelude::NotOurs,
         Some(known) => known,
         None if starttls => line(stream, searched),
         None => Prelude::NotOurs,
-    }
+    };
+    walk.searched = stream.len();
+    verdict
 }
 
-/// Whether these bytes are certainly the first of a client that asks for a tunnel.
+/// Whether these bytes are certainly the first of a client that asks for a tunnel, or that talks to a proxy.
 pub(crate) fn surely_starts(stream: &[u8]) -> bool {
-    stream.starts_with(b"CONNECT ") || stream.starts_with(b"PROXY ") || stream.starts_with(PROXY_V2)
+    http::surely_starts(stream) || stream.starts_with(b"PROXY ") || stream.starts_with(PROXY_V2)
 }
 
-/// Text that begins with `start`, as far as it has come, and ends with `end`; `None` if it begins otherwise.
-fn header(stream: &[u8], searched: usize, start: &[u8], end: &[u8]) -> Option<Prelude> {
-    let have = stream.len().min(start.len());
-    if stream[..have] != start[..have] {
+/// Version 1: a line of text.
+fn proxy_v1(stream: &[u8], searched: usize) -> Option<Prelude> {
+    const START: &[u8] = b"PROXY ";
+    let have = stream.len().min(START.len());
+    if stream[..have] != START[..have] {
         return None;
     }
     // The end may have begun in what was searched.
-    let from = searched.saturating_sub(end.len() - 1).min(stream.len());
-    let found = stream[from..].windows(end.len()).position(|window| window == end);
-    Some(found.map_or(Prelude::NeedMore(stream.len() + 1), |at| Prelude::Skip(from + at + end.len())))
+    let from = searched.saturating_sub(1).min(stream.len());
+    let found = stream[from..].windows(2).position(|window| window == b"\r\n");
+    Some(found.map_or(Prelude::NeedMore(stream.len() + 1), |at| Prelude::Skip(from + at + 2)))
 }
 
 fn proxy_v2(stream: &[u8]) -> Option<Prelude> {
@@ -134,19 +140,30 @@ fn upto(stream: &[u8], len: usize) -> Prelude {
 mod tests {
     use super::*;
 
+    fn judge(stream: &[u8], starttls: bool) -> Prelude {
+        super::judge(stream, &mut Walk::default(), true, starttls)
+    }
+
     /// The whole is skipped, and no front of it is taken for anything else.
     fn skips(stream: &[u8], starttls: bool) {
         let with_more = [stream, &[22, 3, 1]].concat();
-        assert_eq!(judge(&with_more, 0, starttls), Prelude::Skip(stream.len()), "{stream:?}");
+        assert_eq!(judge(&with_more, starttls), Prelude::Skip(stream.len()), "{stream:?}");
+        let mut walk = Walk::default();
         for len in 1..stream.len() {
-            assert!(matches!(judge(&stream[..len], len - 1, starttls), Prelude::NeedMore(need) if need > len), "{len}");
-            assert_eq!(judge(&with_more, len, starttls), Prelude::Skip(stream.len()), "{len}");
+            let verdict = super::judge(&stream[..len], &mut walk, true, starttls);
+            assert!(matches!(verdict, Prelude::NeedMore(need) if need > len), "{len} {verdict:?}");
+            assert_eq!(super::judge(&with_more, &mut { walk }, true, starttls), Prelude::Skip(stream.len()), "{len}");
         }
     }
 
     #[test]
     fn tunnels_are_skipped() {
         skips(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n", false);
+        for ends in [["\n", "\n"], ["\r\n", "\n"], ["\n", "\r\n"]] {
+            let [line, empty] = ends;
+            skips(format!("CONNECT a.example:443 HTTP/1.0{line}{empty}").as_bytes(), false);
+            skips(format!("CONNECT a.example:443 HTTP/1.0{line}A: b\r{line}{empty}").as_bytes(), false);
+        }
         skips(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\n", false);
         skips(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x02ab", false);
         skips(&[4, 1, 1, 187, 192, 0, 2, 1, b'u', 0], false);
@@ -161,17 +178,17 @@ mod tests {
         skips(b"EHLO example.org\r\n", true);
         skips(b"a1 STARTTLS\r\n", true);
         skips(SSL_REQUEST, true);
-        assert_eq!(judge(b"EHLO example.org\r\n", 0, false), Prelude::NotOurs);
-        assert_eq!(judge(b"\0\x01", 0, true), Prelude::NotOurs);
-        assert_eq!(judge(&[b'a'; MAX_LINE + 1], 0, true), Prelude::NotOurs);
-        assert_eq!(judge(b"GET / HTTP/1.1\r\n", 0, false), Prelude::NotOurs);
-        assert_eq!(judge(&[4, 2, 0, 0], 0, false), Prelude::NotOurs);
+        assert_eq!(judge(b"EHLO example.org\r\n", false), Prelude::NotOurs);
+        assert_eq!(judge(b"\0\x01", true), Prelude::NotOurs);
+        assert_eq!(judge(&[b'a'; MAX_LINE + 1], true), Prelude::NotOurs);
+        assert_eq!(judge(b"GETS / HTTP/1.1\r\n", false), Prelude::NotOurs);
+        assert_eq!(judge(&[4, 2, 0, 0], false), Prelude::NotOurs);
     }
 
     #[test]
     fn names_that_never_end_are_no_socks_request() {
         let request = |name: usize| [&[4, 1, 1, 187, 192, 0, 2, 1][..], &vec![b'u'; name], &[0]].concat();
-        assert_eq!(judge(&request(1000), 0, false), Prelude::Skip(1009));
-        assert_eq!(judge(&request(1100), 0, false), Prelude::NotOurs);
+        assert_eq!(judge(&request(1000), false), Prelude::Skip(1009));
+        assert_eq!(judge(&request(1100), false), Prelude::NotOurs);
     }
 }

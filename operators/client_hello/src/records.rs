@@ -28,6 +28,8 @@ pub(crate) struct Frame {
 pub(crate) struct Walk {
     /// Bytes of a prelude that were searched for its end.
     pub searched: usize,
+    /// Where the next chunk of a prelude's content begins; 0 before there is one.
+    pub chunk: u32,
     /// Where the first record begins that is not all there.
     pub at: usize,
     /// Bytes of the message in the records before it, header included.

@@ -10,6 +10,24 @@ pub(crate) struct Spec {
     pub extensions: Vec<(u16, Vec<u8>)>,
 }
 
+/// What clients of proxies send before a hello.
+pub(crate) const FRONTS: [&[u8]; 12] = [
+    b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n",
+    b"CONNECT a.example:443 HTTP/1.0\n\n",
+    b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\n\r\n",
+    // Refused with 407, and again.
+    b"CONNECT a.example:443 HTTP/1.1\r\n\r\nCONNECT a.example:443 HTTP/1.1\r\nProxy-Authorization: Basic YTpi\r\n\r\n",
+    b"GET http://b.example/ HTTP/1.1\r\nHost: b.example\r\n\r\nCONNECT a.example:443 HTTP/1.1\r\n\r\n",
+    b"POST http://b.example/ HTTP/1.1\r\nContent-Length: 9\r\n\r\n\n\nCONNECTCONNECT a.example:443 HTTP/1.1\n\n",
+    b"POST http://b.example/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n\x16\x03\x01\x00\r\n1\na\n0\r\n\r\n\
+      HEAD http://b.example/ HTTP/1.1\n\nCONNECT a.example:443 HTTP/1.1\r\n\r\n",
+    b"GET /proxy.pac HTTP/1.1\r\nHost: proxy.example\r\n\r\nCONNECT a.example:443 HTTP/1.1\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n\r\n",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\nCONNECT a.example:443 HTTP/1.1\r\n\r\n",
+    &[5, 1, 0, 5, 1, 0, 1, 192, 0, 2, 1, 1, 187],
+    &[4, 1, 1, 187, 192, 0, 2, 1, b'u', 0],
+];
+
 /// The hello of a Chrome, with GREASE: `t13d1516h2_8daaf6152771_e5627efa2ab1`.
 pub(crate) fn chrome() -> Spec {
     let name = b"example.org";
@@ -53,6 +71,41 @@ pub(crate) fn chrome_152(grease: u16) -> Spec {
     spec.extensions.extend([0x44cd, 0xfe0d, 0xca34].map(|kind| (kind, vec![0])));
     spec.algorithms(&[grease, 0x0904, 0x0905, 0x0906, 0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601]);
     spec
+}
+
+/// A hello with an extension of each type that tls-parser looks into.
+pub(crate) fn every_extension() -> Spec {
+    let share = [&[0, 36, 0, 29, 0, 32][..], &[0x33; 32]].concat();
+    let given: [(u16, &[u8]); 26] = [
+        (0x0000, &[0, 9, 0, 0, 6, b'a', b'.', b't', b'e', b's', b't']),
+        (0x0001, &[4]),
+        (0x0005, &[1, 0, 0, 0, 0]),
+        (0x000a, &[0, 6, 0x11, 0xec, 0, 29, 0, 23]),
+        (0x000b, &[2, 0, 1]),
+        (0x000d, &[0, 4, 4, 3, 8, 4]),
+        (0x000f, &[1]),
+        (0x0010, &[0, 3, 2, b'h', b'2']),
+        (0x0012, &[]),
+        (0x0015, &[0; 9]),
+        (0x0016, &[]),
+        (0x0017, &[]),
+        (0x001c, &[0x40, 1]),
+        (0x0023, &[7; 20]),
+        (0x002a, &[]),
+        (0x002b, &[2, 3, 4]),
+        (0x002c, &[0, 2, 1, 1]),
+        (0x002d, &[1, 1]),
+        (0x0030, &[0, 0]),
+        (0x0031, &[]),
+        (0x0033, &share),
+        (0x3374, &[]),
+        (0xfe0d, &[0, 0, 1, 0, 1, 7, 0, 0, 0, 1, 9]),
+        (0xff01, &[0]),
+        (0xffce, &[0x13, 1, 0, 29, 0, 1, 1, 0, 1, 2, 0, 1, 3]),
+        (0x0029, &[0, 7, 0, 1, 1, 0, 0, 0, 0, 0, 3, 2, 1, 1]),
+    ];
+    let extensions = given.iter().map(|(kind, content)| (*kind, content.to_vec())).collect();
+    Spec { extensions, ..chrome() }
 }
 
 /// The content of an ALPN extension.

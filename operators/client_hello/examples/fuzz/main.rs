@@ -10,12 +10,15 @@
 //! | `tls` | the stream of a TCP client, its segments and their order; [`client_hello::fingerprint`] beside |
 //! | `quic` | the frames in Initial packets, which are protected afterwards, and the packets |
 //! | `dtls` | datagrams |
+//! | `differential` | the bodies of ClientHello messages, which tls-parser has to read alike |
 //!
 //! A panic ends the run with the mutated frames as pcap in `fuzz/failures`, and so does memory above the extractor's
-//! bound, or a case that takes longer than its bytes allow. Seeds are the pcap files in `fuzz/seeds/TARGET`; what made
-//! a failure is added there.
+//! bound, a case that takes longer than its bytes allow, or a difference that `second.rs` does not list. Seeds are the pcap
+//! files in `fuzz/seeds/TARGET`; what made a failure is added there.
 
 mod cases;
+#[path = "../parsers/second.rs"]
+mod second;
 mod targets;
 
 use std::path::Path;
@@ -24,7 +27,8 @@ use std::time::{Duration, Instant};
 use client_hello::{Frame, HelloExtractor, Limits, Tunnels};
 
 use self::cases::{Case, Random, pcap, seeds};
-use self::targets::{TARGETS, Target};
+use self::second::Verdict;
+use self::targets::{BODIES, TARGETS, Target};
 
 const MAX_BUFFERED: usize = 200_000;
 /// Fragments have a bound of their own.
@@ -46,7 +50,7 @@ fn main() {
     let names: Vec<String> = arguments.collect();
     let chosen: Vec<&Target> =
         TARGETS.iter().filter(|target| names.is_empty() || names.iter().any(|name| name == target.name)).collect();
-    assert!(!chosen.is_empty(), "targets are packet, tls, quic, dtls");
+    assert!(!chosen.is_empty(), "targets are packet, tls, quic, dtls, differential");
     for target in &chosen {
         fuzz(target, Duration::from_secs_f64(seconds / chosen.len() as f64), seed);
     }
@@ -118,7 +122,15 @@ fn try_case(case: &Case) -> u64 {
     if let Some(stream) = &case.stream {
         let _ = client_hello::fingerprint(stream);
     }
-    let hellos = extractor.counters().hellos;
+    let mut hellos = extractor.counters().hellos;
+    if let Some(dtls) = BODIES.iter().position(|linktype| *linktype == case.linktype) {
+        for body in &case.frames {
+            match second::compare(body, dtls == 1) {
+                Ok(verdict) => hellos += u64::from(verdict != Verdict::Neither),
+                Err(difference) => panic!("{difference}"),
+            }
+        }
+    }
     extractor.finish(&mut |_| {});
     assert_eq!((extractor.flows(), extractor.counters().packets_received), (0, case.frames.len() as u64));
     hellos

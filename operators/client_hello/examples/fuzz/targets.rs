@@ -16,6 +16,9 @@ const RAW: i32 = 101;
 /// LINKTYPE_USER0: the payloads of Initial packets, unprotected.
 const PLAIN: i32 = 147;
 
+/// LINKTYPE_USER1 and LINKTYPE_USER2: the bodies of ClientHello messages of TLS and of DTLS.
+pub const BODIES: [i32; 2] = [148, 149];
+
 /// A part of the crate that is fuzzed by itself.
 #[derive(Debug)]
 pub struct Target {
@@ -24,11 +27,12 @@ pub struct Target {
     pub mutate: fn(&[Case], &mut Random) -> Case,
 }
 
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target { name: "packet", mutate: packet },
     Target { name: "tls", mutate: tls },
     Target { name: "quic", mutate: quic },
     Target { name: "dtls", mutate: dtls },
+    Target { name: "differential", mutate: differential },
 ];
 
 fn packet(seeds: &[Case], random: &mut Random) -> Case {
@@ -133,6 +137,56 @@ fn dtls(seeds: &[Case], random: &mut Random) -> Case {
     }
     damage(&mut parts, 40, random);
     Case { roomy: hostile, ..Case::of(RAW, parts.iter().map(|part| udp(part)).collect()) }
+}
+
+fn differential(seeds: &[Case], random: &mut Random) -> Case {
+    let seed = random.pick(seeds);
+    let mut body = random.pick(&seed.frames).clone();
+    // Half of them with extensions changed one by one, so that the lengths around them stay right.
+    if random.one_in(2)
+        && let Some(at) = list_at(&body, seed.linktype == BODIES[1])
+        && let Some(mut parts) = extensions(&body[at + 2..])
+    {
+        let of = |body: &Vec<u8>| extensions(&body[list_at(body, seed.linktype == BODIES[1])? + 2..]);
+        let others: Vec<_> = seed.frames.iter().filter_map(of).collect();
+        rearrange(&mut parts, &others, random);
+        damage(&mut parts, 6, random);
+        let list: Vec<u8> = parts
+            .iter()
+            .filter(|part| part.len() >= 2)
+            .flat_map(|part| [&part[..2], &((part.len() - 2) as u16).to_be_bytes(), &part[2..]].concat())
+            .collect();
+        body.truncate(at);
+        body.extend((list.len() as u16).to_be_bytes());
+        body.extend(list);
+    }
+    let mut parts = vec![body];
+    if random.one_in(2) {
+        damage(&mut parts, 60, random);
+    }
+    Case::of(seed.linktype, parts)
+}
+
+/// Where the length of the extension list stands in a body.
+fn list_at(body: &[u8], dtls: bool) -> Option<usize> {
+    let mut at = 35 + usize::from(*body.get(34)?);
+    if dtls {
+        at += 1 + usize::from(*body.get(at)?);
+    }
+    at += 2 + usize::from(u16::from_be_bytes(*body.get(at..)?.first_chunk()?));
+    at += 1 + usize::from(*body.get(at)?);
+    body.get(at..at + 2).map(|_| at)
+}
+
+/// Type and content of each extension of a list.
+fn extensions(mut list: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut parts = Vec::new();
+    while let Some(head) = list.first_chunk::<4>() {
+        let end = 4 + usize::from(u16::from_be_bytes([head[2], head[3]]));
+        parts.push([&head[..2], list.get(4..end)?].concat());
+        list = &list[end..];
+    }
+    (!parts.is_empty()).then_some(parts)
 }
 
 fn frames(seeds: &[Case]) -> Vec<Vec<Vec<u8>>> {

@@ -173,13 +173,8 @@ fn a_truncated_packet_gives_what_it_has() {
 #[test]
 fn behind_a_tunnel_or_plain_text() {
     let record = sample::chrome().record();
-    let fronts: [(&[u8], bool); 4] = [
-        (b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n", false),
-        (&[5, 1, 0, 5, 1, 0, 1, 192, 0, 2, 1, 1, 187], false),
-        (&[4, 1, 1, 187, 192, 0, 2, 1, b'u', 0], false),
-        (b"EHLO example.org\r\nSTARTTLS\r\n", true),
-    ];
-    for (front, starttls) in fronts {
+    let tunnels = sample::FRONTS.map(|front| (front, false));
+    for (front, starttls) in tunnels.into_iter().chain([(&b"EHLO example.org\r\nSTARTTLS\r\n"[..], true)]) {
         let stream = [front, &record].concat();
         let whole: Vec<(usize, &[u8])> = vec![(0, &stream)];
         let apart: Vec<(usize, &[u8])> = stream.chunks(1).enumerate().collect();
@@ -191,6 +186,31 @@ fn behind_a_tunnel_or_plain_text() {
             capture.stream(7, &segments);
             assert_eq!(capture.hellos.len(), usize::from(!starttls));
         }
+    }
+}
+
+/// A web server's connection is watched for one request, and holds no more than the head that has not ended.
+#[test]
+fn plain_http_is_no_tunnel() {
+    let record = sample::chrome().record();
+    let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    let mut capture = Capture::new(at_once());
+    capture.stream(7, &[(0, request)]);
+    assert_eq!((capture.counters().not_tls, capture.extractor.buffered_bytes()), (0, 0));
+    let stream = [&request[..], request, &record].concat();
+    capture.data(8 + request.len() as u32, &stream[request.len()..]);
+    assert_eq!((capture.hellos.len(), capture.counters().not_tls), (0, 1));
+    // No second request came; a head and a content that are too long.
+    let long = [&b"GET / HTTP/1.1\r\nA: "[..], &[b'a'; 20_000]].concat();
+    let content =
+        [b"POST http://a.example/ HTTP/1.1\r\nContent-Length: 17000\r\n\r\n", &[b'a'; 17_000][..], &record].concat();
+    for stream in [&request[..], &long, &content] {
+        let mut capture = Capture::new(at_once());
+        let segments: Vec<(usize, &[u8])> = stream.chunks(1400).enumerate().map(|(n, part)| (n * 1400, part)).collect();
+        capture.stream(7, &segments);
+        assert_eq!(capture.extractor.buffered_bytes(), 0);
+        capture.extractor.finish(&mut |_| {});
+        assert_eq!((capture.hellos.len(), capture.counters().not_tls), (0, 1));
     }
 }
 

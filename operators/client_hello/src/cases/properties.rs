@@ -8,12 +8,14 @@ use super::*;
 /// All that can be decoded, and LINKTYPE_USER0.
 const LINKTYPES: [i32; 17] = [0, 1, 9, 12, 14, 50, 51, 101, 104, 107, 108, 113, 147, 228, 229, 239, 276];
 
-/// A hello cut into pieces that overlap, come in any order and more than once.
+/// A hello cut into pieces that overlap, come in any order and more than once; half of them behind a tunnel.
 fn segments() -> impl Strategy<Value = (Vec<u8>, Vec<(usize, usize)>)> {
-    (1usize..5, prop::collection::vec(0.0..1.0f64, 0..12), 0usize..2000).prop_flat_map(|(records, cuts, padding)| {
+    let front = prop_oneof![Just(&[][..]), prop::sample::select(&sample::FRONTS[..])];
+    let cuts = prop::collection::vec(0.0..1.0f64, 0..12);
+    (front, 1usize..5, cuts, 0usize..2000).prop_flat_map(|(front, records, cuts, padding)| {
         let mut spec: Spec = sample::chrome();
         spec.extensions.push((0x0015, vec![0; padding]));
-        let stream = sample::in_records(&spec.message(), records);
+        let stream = [front, &sample::in_records(&spec.message(), records)].concat();
         let len = stream.len();
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| (cut * len as f64) as usize).collect();
         cuts.extend([0, len]);

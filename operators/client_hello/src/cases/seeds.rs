@@ -25,6 +25,10 @@ fn seeds_for_the_fuzzer() {
         };
         frames.iter().enumerate().map(packet).collect::<Vec<_>>()
     };
+    let header = quic::sample::Header { key_id: id, dcid: id, ..quic::sample::Header::default() };
+    let whole_initial =
+        |header: &quic::sample::Header<'_>| sample::udp_packet(&header.around(&quic::sample::crypto(0, &message)));
+    let retried = quic::sample::Header { key_id: b"retried!", dcid: b"retried!", token: b"token", ..header };
     let whole = tcp(8, &record);
     let fragments = [(0usize, 200usize), (200, whole.len() - 20)].map(|(from, to)| {
         let mut part = sample::ipv4(6, 64, [10, 0, 0, 1], [10, 0, 0, 2], &whole[20 + from..20 + to]);
@@ -61,6 +65,8 @@ fn seeds_for_the_fuzzer() {
         let all = encapsulations::all(packet).into_iter().filter(|case| case.linktype == linktype);
         all.map(|case| case.frame).collect()
     };
+    let bare = Spec { legacy_version: 0x0301, ciphers: vec![], extensions: vec![] };
+    let bodies = [spec.clone(), sample::chrome_152(0x3a3a), sample::every_extension(), bare];
     let mut seeds: Vec<(&str, i32, Vec<Vec<u8>>)> = vec![
         ("packet/gaps", 101, [vec![syn.clone()], tcp_gaps].concat()),
         ("packet/parts", 101, parts.collect()),
@@ -82,11 +88,21 @@ fn seeds_for_the_fuzzer() {
         ("packet/gre", 101, vec![sample::ipv4(47, 64, [1; 4], [2; 4], &[&[0, 0, 8, 0][..], &whole].concat())]),
         ("packet/vxlan", 101, vec![over_udp(4789, &[8, 0, 0, 0, 0, 0, 7, 0], &frame)]),
         ("packet/geneve", 101, vec![over_udp(6081, &[1, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 4], &frame)]),
-        ("tls/connect", 101, behind(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n")),
+        ("tls/connect", 101, behind(sample::FRONTS[0])),
+        ("tls/connect_lf", 101, behind(sample::FRONTS[2])),
+        ("tls/proxy", 101, behind(sample::FRONTS[5])),
+        ("tls/proxy_chunks", 101, behind(sample::FRONTS[6])),
+        ("tls/upgrade", 101, behind(sample::FRONTS[8])),
         ("tls/socks", 101, behind(&[5, 2, 0, 2, 1, 1, b'u', 2, b'p', b'w', 5, 1, 0, 3, 2, b'a', b'b', 1, 187])),
         ("tls/starttls", 101, behind(b"EHLO example.org\r\nSTARTTLS\r\n")),
+        // LINKTYPE_USER1 and LINKTYPE_USER2: bodies of messages of TLS and of DTLS.
+        ("differential/tls", 148, bodies.map(|spec| spec.body()).to_vec()),
+        ("differential/dtls", 149, vec![spec.dtls_body(b""), sample::every_extension().dtls_body(b"cookie")]),
         ("quic/quic", 101, initial(1)),
         ("quic/quic2", 101, initial(quic::sample::V2)),
+        ("quic/quic2_draft", 101, initial(quic::sample::V2_DRAFT_01)),
+        ("quic/fixed_bit", 101, vec![whole_initial(&quic::sample::Header { fixed_bit: false, ..header })]),
+        ("quic/retry", 101, vec![whole_initial(&header), whole_initial(&retried)]),
         (
             "dtls/dtls",
             101,

@@ -18,20 +18,31 @@ const TAG: usize = 16;
 /// The header is sampled this far after the start of the packet number.
 const SAMPLE_AT: usize = 4;
 
-/// Versions by what their keys are derived with.
+/// Versions by what their keys are derived with, and by how they number the types of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
+    /// RFC 9000, and draft-ietf-quic-transport-33 and -34, which have its salt already.
     One,
+    /// RFC 9369, and draft-ietf-quic-v2-08 to -10, which have its number.
     Two,
+    /// draft-ietf-quic-v2-01 to -07: another number and salt.
+    TwoDraft01,
+    /// draft-duke-quic-v2-01 and -02, and draft-ietf-quic-v2-00: that salt, and the packet types of version 1.
+    TwoDraft00,
+    /// draft-ietf-quic-transport-29 to -32.
     Draft29,
+    /// draft-ietf-quic-transport-23 to -28.
     Draft23,
 }
 
-/// What is known of a version number.
+/// What is known of a version number. Not the reserved ones, 0x?a?a?a?a (RFC 9000 section 15): no server speaks them, and
+/// no salt belongs to them.
 pub(crate) fn version(number: u32) -> Option<Version> {
     Some(match number {
-        0x0000_0001 => Version::One,
+        0x0000_0001 | 0xff00_0021 | 0xff00_0022 => Version::One,
         0x6b33_43cf => Version::Two,
+        0x709a_50c4 => Version::TwoDraft01,
+        0xff01_0001 | 0xff02_0000 => Version::TwoDraft00,
         0xff00_001d..=0xff00_0020 => Version::Draft29,
         0xff00_0017..=0xff00_001c => Version::Draft23,
         _ => return None,
@@ -39,14 +50,18 @@ pub(crate) fn version(number: u32) -> Option<Version> {
 }
 
 impl Version {
-    pub(crate) fn is_two(self) -> bool {
-        self == Self::Two
+    /// Whether the types of long-header packets are numbered as in RFC 9369 section 3.2.
+    pub(crate) fn has_types_of_two(self) -> bool {
+        matches!(self, Self::Two | Self::TwoDraft01)
     }
 
     fn salt(self) -> [u8; 20] {
         match self {
             Self::One => *b"\x38\x76\x2c\xf7\xf5\x59\x34\xb3\x4d\x17\x9a\xe6\xa4\xc8\x0c\xad\xcc\xbb\x7f\x0a",
             Self::Two => *b"\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d\xcb\xf9\xbd\x2e\xd9",
+            Self::TwoDraft01 | Self::TwoDraft00 => {
+                *b"\xa7\x07\xc2\x03\xa5\x9b\x47\x18\x4a\x1d\x62\xca\x57\x04\x06\xea\x7a\xe3\xe5\xd3"
+            }
             Self::Draft29 => *b"\xaf\xbf\xec\x28\x99\x93\xd2\x4c\x9e\x97\x86\xf1\x9c\x61\x11\xe0\x43\x90\xa8\x99",
             Self::Draft23 => *b"\xc3\xee\xf7\x12\xc7\x2e\xbb\x5a\x11\xa7\xd2\x43\x2b\xb4\x63\x65\xbe\xf9\xf5\x02",
         }
@@ -54,8 +69,8 @@ impl Version {
 
     fn labels(self) -> [&'static [u8]; 3] {
         match self {
-            Self::Two => [b"quicv2 key", b"quicv2 iv", b"quicv2 hp"],
-            _ => [b"quic key", b"quic iv", b"quic hp"],
+            Self::Two | Self::TwoDraft01 | Self::TwoDraft00 => [b"quicv2 key", b"quicv2 iv", b"quicv2 hp"],
+            Self::One | Self::Draft29 | Self::Draft23 => [b"quic key", b"quic iv", b"quic hp"],
         }
     }
 }

@@ -1,4 +1,5 @@
-//! ClientHellos in QUIC Initial packets, version 1 (RFC 9000, RFC 9001) and 2 (RFC 9369), and the drafts 23 to 32.
+//! ClientHellos in QUIC Initial packets, version 1 (RFC 9000, RFC 9001) and 2 (RFC 9369), the drafts 23 to 34 of version 1
+//! and those of version 2.
 //!
 //! Initial packets are protected with keys that follow from the connection ID that the client chose first, so anyone
 //! who sees the first packet can read them. Retry, 0-RTT, Handshake and short-header packets hold no hello and are
@@ -28,6 +29,8 @@ pub(crate) use self::packet::{is_initial, is_long};
 
 /// Hellos of one connection: the first and the answer to a HelloRetryRequest.
 const MAX_HELLOS: u8 = 2;
+/// The longest connection ID (RFC 9000 section 17.2).
+const MAX_ID: usize = 20;
 /// Offset of the random in a handshake message that is a ClientHello.
 const RANDOM: usize = 6;
 /// Sets of keys of one client that are kept: one in the usual case, two after a Retry or another version.
@@ -44,8 +47,10 @@ pub(crate) struct From<'a> {
 
 /// What is known of a hello beside its content.
 pub(crate) struct Message {
-    /// 1 for the answer to a HelloRetryRequest.
+    /// 1 for the answer to a HelloRetryRequest, or for another hello after a Retry or another version.
     pub index: u8,
+    /// It is not the first one of its keys.
+    is_second: bool,
     /// There was more than one version of its bytes.
     pub disputed: bool,
 }
@@ -69,7 +74,7 @@ impl Connection {
         let initial = Initials::of(datagram).next()?;
         let keys = Keys::of_client(initial.version, initial.dcid);
         let opened = keys.open(&initial, scratch);
-        opened.then(|| Self { attempts: vec![Attempt::with(keys)], randoms: Vec::new(), lost: false })
+        opened.then(|| Self { attempts: vec![Attempt::with(keys, &initial)], randoms: Vec::new(), lost: false })
     }
 
     /// Memory that it takes, in bytes.
@@ -85,8 +90,11 @@ impl Connection {
 
     /// The server has answered: which version of a hello it took cannot change any more.
     pub(crate) fn answered(&mut self) {
-        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.hellos > 0) {
-            (attempt.last, attempt.settled) = (None, true);
+        for attempt in &mut self.attempts {
+            attempt.answered = true;
+            if attempt.hellos > 0 {
+                (attempt.last, attempt.settled) = (None, true);
+            }
         }
     }
 
@@ -109,15 +117,19 @@ impl Connection {
             let Self { attempts, randoms, lost } = self;
             let Some(attempt) = attempts.first_mut().filter(|attempt| !attempt.done) else { continue };
             attempt.frames(scratch, from, limits, counters);
+            let is_other = attempt.hellos == 0 && !attempt.began_before;
+            let mut reused = 0;
             attempt.read(from, limits, counters, &mut |hello, arrival, random, message| {
+                reused += u64::from(is_other && !randoms.is_empty() && !randoms.contains(&random));
                 // The same hello after a Retry is no hello of its own.
-                if message.index > 0 || message.disputed || !randoms.contains(&random) {
+                if message.is_second || message.disputed || !randoms.contains(&random) {
                     emit(hello, arrival, Message { disputed: message.disputed || *lost, ..message });
                 }
                 if !randoms.contains(&random) && randoms.len() < MAX_ATTEMPTS {
                     randoms.push(random);
                 }
             });
+            counters.ports_reused += reused;
         }
     }
 
@@ -142,7 +154,9 @@ impl Connection {
                 self.lost |= over.is_none();
                 self.attempts.remove(over.unwrap_or(self.attempts.len() - 1));
             }
-            self.attempts.insert(0, Attempt::with(keys));
+            let latest = self.attempts.first();
+            let began_before = latest.is_some_and(|latest| latest.goes_on_with(initial));
+            self.attempts.insert(0, Attempt { began_before, ..Attempt::with(keys, initial) });
         }
         opened
     }
@@ -161,6 +175,12 @@ struct Last {
 #[derive(Debug)]
 struct Attempt {
     keys: Keys,
+    /// The connection ID that the client gave itself, and its length.
+    scid: ([u8; MAX_ID], u8),
+    /// A hello of this connection is out that came before: the server sent a Retry, or another version.
+    began_before: bool,
+    /// The server has sent something.
+    answered: bool,
     /// The CRYPTO stream behind the hellos that are out.
     stream: Assembly,
     /// In place of `stream` once two versions of its bytes have come.
@@ -175,9 +195,30 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn with(keys: Keys) -> Self {
-        let stream = Assembly::default();
-        Self { keys, stream, contest: None, base: 0, hellos: 0, last: None, settled: false, done: false }
+    fn with(keys: Keys, initial: &Initial<'_>) -> Self {
+        let (stream, scid) = (Assembly::default(), id_of(initial.scid));
+        let (began_before, answered, settled, done) = (false, false, false, false);
+        Self {
+            keys,
+            scid,
+            began_before,
+            answered,
+            stream,
+            contest: None,
+            base: 0,
+            hellos: 0,
+            last: None,
+            settled,
+            done,
+        }
+    }
+
+    /// Whether a packet with other keys is of the same connection. After a Retry it has the token, and the client may not
+    /// give itself another ID (RFC 9000 section 17.2.5.2); after a Version Negotiation it has another version. Neither
+    /// holds for a new connection on the same ports; one with a token of an earlier connection has an ID of its own.
+    fn goes_on_with(&self, initial: &Initial<'_>) -> bool {
+        let goes_on = initial.version != self.keys.version || initial.has_token && id_of(initial.scid) == self.scid;
+        self.answered && goes_on && (self.began_before || self.hellos > 0)
     }
 
     fn held(&self) -> usize {
@@ -266,7 +307,7 @@ impl Attempt {
                 }
             };
             let random = random(data);
-            emit(&hello, &from.arrival, random, Message { index: self.hellos, disputed: false });
+            emit(&hello, &from.arrival, random, self.message(false));
             if self.hellos == 0 {
                 let last = Last { at: self.base, bytes: data[..len].to_vec(), arrival: from.arrival };
                 self.last = Some(Box::new(last));
@@ -292,11 +333,16 @@ impl Attempt {
             let version = contest.version(order, Rank::Doubtful);
             let Read::Hello(hello, len) = message(&version.stream, limits.max_hello_bytes) else { continue };
             let Some(arrival) = version.completed(len) else { continue };
-            emit(&hello, &arrival, random(&version.stream), Message { index: 0, disputed: true });
+            emit(&hello, &arrival, random(&version.stream), self.message(true));
             (self.hellos, self.base) = (1, contest.start.wrapping_add(len as u32));
             return;
         }
         self.contest = Some(contest);
+    }
+
+    fn message(&self, disputed: bool) -> Message {
+        let is_second = self.hellos > 0;
+        Message { index: u8::from(is_second || self.began_before), is_second, disputed }
     }
 
     fn count(&self, read: &Read<'_>, counters: &mut Counters) {
@@ -340,6 +386,13 @@ fn message(data: &[u8], max: usize) -> Read<'_> {
         Some(Err(_)) => Read::Broken,
         None => Read::More,
     }
+}
+
+fn id_of(id: &[u8]) -> ([u8; MAX_ID], u8) {
+    let mut bytes = [0; MAX_ID];
+    let len = id.len().min(MAX_ID);
+    bytes[..len].copy_from_slice(&id[..len]);
+    (bytes, len as u8)
 }
 
 fn random(message: &[u8]) -> [u8; 32] {

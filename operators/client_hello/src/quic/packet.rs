@@ -1,5 +1,6 @@
 //! Long-header packets (RFC 9000 section 17.2), several of which may share a datagram (section 12.2).
 
+use super::MAX_ID;
 use super::keys::{Version, version};
 use crate::bytes::{u8_at, u32_at};
 
@@ -10,28 +11,42 @@ const MAX_PACKETS: usize = 8;
 const INITIAL: u8 = 0;
 const RETRY: u8 = 3;
 
+const LONG_HEADER: u8 = 0x80;
+/// Usually 1; a client that has a token of a server that knows RFC 9287 may set it to 0.
+const FIXED_BIT: u8 = 0x40;
+/// A datagram with an Initial packet of a client is at least so long (RFC 9000 section 14.1).
+const MIN_DATAGRAM: usize = 1200;
+
 /// An Initial packet, still protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Initial<'a> {
     pub version: Version,
     /// Destination connection ID.
     pub dcid: &'a [u8],
+    /// Source connection ID.
+    pub scid: &'a [u8],
+    /// It has a token, from a Retry packet or an earlier connection.
+    pub has_token: bool,
     /// The packet as far as its length says.
     pub bytes: &'a [u8],
     /// Where in `bytes` the packet number begins.
     pub number_at: usize,
 }
 
-/// Whether a datagram may begin with an Initial packet of a client.
+/// Whether a datagram may begin with an Initial packet of a client. Without the fixed bit it has to be as long as those
+/// are: other protocols begin with such bytes too, RTP for one, and each that gets through costs the derivation of keys.
 pub(crate) fn is_initial(datagram: &[u8]) -> bool {
-    u8_at(datagram, 0).is_some_and(|first| first & 0xc0 == 0xc0)
+    let like = |first: u8| first & LONG_HEADER != 0 && (first & FIXED_BIT != 0 || datagram.len() >= MIN_DATAGRAM);
+    u8_at(datagram, 0).is_some_and(like)
         && u32_at(datagram, 1).and_then(version).is_some()
         && Initials::of(datagram).next().is_some()
 }
 
 /// Whether a datagram begins with a packet with a long header, as a server's first answers do.
 pub(crate) fn is_long(datagram: &[u8]) -> bool {
-    u8_at(datagram, 0).is_some_and(|first| first & 0x80 != 0) && u32_at(datagram, 1).and_then(version).is_some()
+    // Version 0 is a Version Negotiation (RFC 9000 section 17.2.1).
+    let is_known = |number: u32| number == 0 || version(number).is_some();
+    u8_at(datagram, 0).is_some_and(|first| first & LONG_HEADER != 0) && u32_at(datagram, 1).is_some_and(is_known)
 }
 
 /// The Initial packets of a datagram.
@@ -67,12 +82,11 @@ impl<'a> Iterator for Initials<'a> {
 /// long headers that can be followed.
 fn long(data: &[u8]) -> Option<(Option<Initial<'_>>, &[u8])> {
     let first = u8_at(data, 0)?;
-    if first & 0xc0 != 0xc0 {
+    if first & LONG_HEADER == 0 {
         return None;
     }
     let version = version(u32_at(data, 1)?)?;
-    // Version 2 numbers the types otherwise (RFC 9369 section 3.2).
-    let kind = match version.is_two() {
+    let kind = match version.has_types_of_two() {
         false => first >> 4 & 3,
         true => (first >> 4).wrapping_sub(1) & 3,
     };
@@ -82,20 +96,22 @@ fn long(data: &[u8]) -> Option<(Option<Initial<'_>>, &[u8])> {
     let mut at = 5;
     let mut id = || {
         let len = usize::from(u8_at(data, at)?);
-        let id = data.get(at + 1..at + 1 + len).filter(|_| len <= 20)?;
+        let id = data.get(at + 1..at + 1 + len).filter(|_| len <= MAX_ID)?;
         at += 1 + len;
         Some(id)
     };
-    let (dcid, _scid) = (id()?, id()?);
+    let (dcid, scid) = (id()?, id()?);
+    let mut has_token = false;
     if kind == INITIAL {
         let token = varint(data, &mut at)?;
+        has_token = token > 0;
         at = at.checked_add(usize::try_from(token).ok()?)?;
     }
     let len = varint(data, &mut at)?;
     let end = at.checked_add(usize::try_from(len).ok()?)?;
     let bytes = data.get(..end)?;
-    let initial = (kind == INITIAL && !dcid.is_empty()).then_some(Initial { version, dcid, bytes, number_at: at });
-    Some((initial, &data[end..]))
+    let initial = Initial { version, dcid, scid, has_token, bytes, number_at: at };
+    Some(((kind == INITIAL && !dcid.is_empty()).then_some(initial), &data[end..]))
 }
 
 /// A variable-length integer (RFC 9000 section 16) at `at`, which moves behind it.

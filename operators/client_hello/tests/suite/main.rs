@@ -1,0 +1,5 @@
+//! The crate beside other implementations.
+
+mod differential;
+#[path = "../../examples/parsers/second.rs"]
+mod second;
