@@ -103,15 +103,17 @@ impl Assembly {
     }
 
     /// Drops `consumed` bytes, which may be more than there are, and moves on to `base` behind them. The rest is worth
-    /// parsing when there are `need` bytes of it, from where `walk` says.
-    pub(crate) fn advance(&mut self, base: u32, consumed: usize, need: usize, walk: Walk) {
-        if consumed < self.data.len() {
+    /// parsing when there are `need` bytes of it, from where `walk` says. Gives back what it held if nothing is left.
+    pub(crate) fn advance(&mut self, base: u32, consumed: usize, need: usize, walk: Walk) -> Option<Vec<u8>> {
+        let all = if consumed < self.data.len() {
             self.data.drain(..consumed);
+            None
         } else {
-            self.data = Vec::new(); // gives the memory back: often nothing follows
-        }
+            Some(std::mem::take(&mut self.data)) // often nothing follows
+        };
         (self.need, self.walk) = (need, walk);
         self.absorb(base);
+        all
     }
 
     /// Whether `payload` holds other bytes than those known for the same places.

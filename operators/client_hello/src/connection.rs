@@ -33,11 +33,13 @@ pub(crate) struct Connection<'a> {
     pub joined: &'a mut Vec<u8>,
     pub queue: &'a mut Queue,
     /// Hellos that leave.
-    pub ready: &'a mut Vec<Hello>,
+    pub ready: &'a mut Vec<Box<Hello>>,
     /// For the digests of hellos.
     pub seed: u64,
     /// The segment that is looked at, where nothing is buffered: sequence number and length.
     pub segment: Option<(u32, usize)>,
+    /// What is looked at is buffered, and goes to the hello that waits if there is nothing else.
+    pub is_buffered: bool,
 }
 
 /// Data of a client as it came.
@@ -187,13 +189,19 @@ impl Connection<'_> {
     fn buffered(&mut self, arrival: &Arrival) {
         let Some(mut assembly) = self.flow.assembly.take() else { return };
         while let Some(data) = assembly.ready() {
+            self.is_buffered = true;
             let stage = self.flow.stage;
             match self.read(data, assembly.walk, arrival) {
                 Step::Finish { consumed } => return self.give_up(consumed, data, arrival),
                 Step::Wait { consumed, .. } if self.is_unsure_of(consumed) => return self.keep_back(data, arrival),
                 Step::Wait { consumed, need, walk } => {
                     self.flow.base = self.flow.base.wrapping_add(consumed as u32);
-                    assembly.advance(self.flow.base, consumed, need, walk);
+                    let all = assembly.advance(self.flow.base, consumed, need, walk);
+                    if let Some((waiting, all)) = self.flow.waiting.as_mut().zip(all)
+                        && waiting.bytes.is_empty()
+                    {
+                        waiting.bytes = all;
+                    }
                 }
             }
             if self.flow.stage != stage {
@@ -275,7 +283,7 @@ impl Connection<'_> {
                         return Step::Finish { consumed: at };
                     }
                     let from = self.flow.base.wrapping_add(at as u32);
-                    self.found(hello, arrival, from, &rest[..end.min(rest.len())]);
+                    self.found(hello, arrival, from, &rest[..end.min(rest.len())], end >= stream.len() && at == 0);
                     (self.flow.stage, self.flow.early_data, self.flow.skipped) = (Stage::Second, early_data, 0);
                     at += end;
                 }

@@ -138,7 +138,7 @@ impl HelloExtractor {
 
 /// A hello that a datagram completed.
 struct Found {
-    hello: Hello,
+    hello: Box<Hello>,
     arrival: Arrival,
     rank: Rank,
     disputed: bool,

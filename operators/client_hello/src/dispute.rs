@@ -33,20 +33,18 @@ enum First<'a> {
 
 impl Connection<'_> {
     /// A first hello is complete: `bytes` from sequence number `from` on.
-    pub(crate) fn found(&mut self, hello: Hello, arrival: &Arrival, from: u32, bytes: &[u8]) {
-        let rank = Rank::Trusted;
-        let is_whole = self.segment == Some((from, bytes.len()));
-        let bytes = bytes.to_vec();
+    pub(crate) fn found(&mut self, hello: Box<Hello>, arrival: &Arrival, from: u32, bytes: &[u8], is_all: bool) {
         let end = from.wrapping_add(bytes.len() as u32);
-        let waiting = Waiting { hello, arrival: *arrival, rank, from, bytes, is_whole, number: 0 };
-        self.flow.waiting = Some(Box::new(waiting));
         if self.limits.hold.is_zero() || self.flow.server.has(end) {
-            return self.release();
+            return self.leave(hello, from, bytes, self.flow.disputed);
         }
+        let is_whole = self.segment == Some((from, bytes.len()));
+        // Buffered bytes are taken over when they are let go.
+        let kept = if self.is_buffered && is_all { Vec::new() } else { bytes.to_vec() };
         let number = self.queue.push(arrival.time, self.at);
-        if let Some(waiting) = &mut self.flow.waiting {
-            waiting.number = number;
-        }
+        let (arrival, rank) = (*arrival, Rank::Trusted);
+        let waiting = Waiting { hello, arrival, rank, from, bytes: kept, is_whole, number };
+        self.flow.waiting = Some(Box::new(waiting));
     }
 
     /// Hands on the hello that waits.
@@ -56,7 +54,7 @@ impl Connection<'_> {
         self.leave(hello, from, &bytes, self.flow.disputed);
     }
 
-    fn leave(&mut self, mut hello: Hello, from: u32, bytes: &[u8], ambiguous: bool) {
+    fn leave(&mut self, mut hello: Box<Hello>, from: u32, bytes: &[u8], ambiguous: bool) {
         hello.ambiguous |= ambiguous;
         self.flow.disputed |= hello.ambiguous;
         // What the server has taken is settled.

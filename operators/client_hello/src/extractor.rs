@@ -112,7 +112,7 @@ pub struct HelloExtractor {
     /// Flows with something that leaves later, unless the server acknowledges it before.
     pub(crate) queue: Queue,
     /// Hellos that leave with the packet that is looked at.
-    pub(crate) ready: Vec<Hello>,
+    pub(crate) ready: Vec<Box<Hello>>,
     /// Made anew in every process: nobody can make two hellos that are taken for one.
     seed: u64,
     /// `Frame::origin` of the frame that is looked at.
@@ -202,7 +202,7 @@ impl HelloExtractor {
         for hello in self.ready.drain(..) {
             self.counters.hellos += 1;
             self.counters.ambiguous_hellos += u64::from(hello.ambiguous);
-            emit(hello);
+            emit(*hello);
         }
     }
 
@@ -288,6 +288,7 @@ impl HelloExtractor {
             ready,
             seed: *seed,
             segment: None,
+            is_buffered: false,
         });
         *buffered = *buffered - held + flow.held();
     }

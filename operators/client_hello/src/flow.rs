@@ -11,7 +11,7 @@ use super::hello::{Arrival, Hello};
 use super::ip::IpMeta;
 use super::packet::Packet;
 use super::quic;
-use super::tcp::{Segment, SynOptions};
+use super::tcp::{Segment, SynOptions, option};
 
 /// One direction of a connection, client to server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,6 +80,8 @@ pub(crate) struct Server {
     is_known: bool,
     /// `acked` is known.
     acks: bool,
+    /// Its SYN has a timestamp: from then on every segment has one (RFC 7323 section 3.2).
+    pub has_clock: bool,
 }
 
 impl Server {
@@ -90,7 +92,8 @@ impl Server {
     pub(crate) fn accepted(&mut self, segment: &Segment<'_>) {
         let start = segment.seq.wrapping_add(1);
         if !self.answered || self.start != start {
-            *self = Self { start, next: start, answered: true, is_known: true, ..*self };
+            let has_clock = option::timestamp(segment.options).is_some();
+            *self = Self { start, next: start, answered: true, is_known: true, has_clock, ..*self };
         }
     }
 
@@ -138,7 +141,7 @@ impl Server {
 /// A hello that waits to be handed on: until the server acknowledges it, or some time has passed.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    pub hello: Hello,
+    pub hello: Box<Hello>,
     pub arrival: Arrival,
     /// Of what it was read from.
     pub rank: Rank,
@@ -158,6 +161,9 @@ impl Waiting {
         self.from.wrapping_add(self.bytes.len() as u32)
     }
 }
+
+/// Memory that one takes, beside its bytes and what is in texts.
+const WAITING: usize = size_of::<Waiting>() + size_of::<Hello>();
 
 /// Where the first look at a client's bytes ended: with a hello that was handed on, or without.
 #[derive(Debug, Clone, Copy)]
@@ -249,7 +255,7 @@ impl Flow {
     pub(crate) fn held(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| size_of::<Assembly>() + assembly.held())
             + self.datagrams.as_ref().map_or(0, |datagrams| datagrams.held())
-            + self.waiting.as_ref().map_or(0, |waiting| size_of::<Waiting>() + waiting.bytes.len())
+            + self.waiting.as_ref().map_or(0, |waiting| WAITING + waiting.bytes.capacity())
             + self.contest.as_ref().map_or(0, |contest| contest.held())
     }
 

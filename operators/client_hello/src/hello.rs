@@ -88,11 +88,11 @@ pub(crate) fn describe(
     transport: Transport,
     index: u8,
     hello: &ClientHello<'_>,
-) -> Hello {
+) -> Box<Hello> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let ja3 = ja3::ja3(hello);
     let values = Ja4::new(hello, transport);
-    Hello {
+    Box::new(Hello {
         time: arrival.time,
         src: Ipv6Addr::from(key.src).to_canonical(),
         src_port: key.src_port,
@@ -117,7 +117,7 @@ pub(crate) fn describe(
         ja3,
         ambiguous: false,
         origin: arrival.origin,
-    }
+    })
 }
 
 /// 64 bits of a SHA-256 in hex: a client cannot choose addresses, ports and time so that two connections share it.

@@ -92,14 +92,14 @@ fn is_odd(flow: &Flow, packet: &Packet<'_>, segment: &Segment<'_>) -> bool {
         || !flow.server.may_be_acknowledged(segment.ack)
         || syn.is_some_and(|syn| syn.ip.ttl != packet.ip.ttl)
         || option(segment.options, option::MD5).is_some() != syn.is_some_and(|syn| syn.options.has(option::MD5))
-        || syn.is_some_and(|syn| is_old(syn.options.timestamp(), timestamp(segment)))
+        || syn.and_then(|syn| syn.options.timestamp()).is_some_and(|first| is_old(flow, first, segment))
 }
 
-/// Whether a segment's timestamp is missing though the SYN had one, or older than that: PAWS, RFC 7323 section 5.
-fn is_old(first: Option<u32>, now: Option<u32>) -> bool {
-    first.is_some_and(|first| now.is_none_or(|now| distance(first, now) < 0))
-}
-
-fn timestamp(segment: &Segment<'_>) -> Option<u32> {
-    option::timestamp(segment.options)
+/// Whether a segment's timestamp is older than that of the SYN (RFC 7323 section 5), or missing though both sides have agreed
+/// on them.
+fn is_old(flow: &Flow, first: u32, segment: &Segment<'_>) -> bool {
+    match option::timestamp(segment.options) {
+        Some(now) => distance(first, now) < 0,
+        None => flow.server.has_clock,
+    }
 }
