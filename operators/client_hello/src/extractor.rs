@@ -260,15 +260,15 @@ impl HelloExtractor {
     }
 
     pub(crate) fn arrival(&self, ts: i64, packet: &Packet<'_>) -> Arrival {
-        let ack = match &packet.transport {
-            Transport::Tcp(segment) => segment.ack,
+        let alike = match &packet.transport {
+            Transport::Tcp(segment) => u64::from(segment.ack) | (segment.options.len() as u64) << 32,
             Transport::Udp(_) => 0,
         };
-        self.arrival_of(ts, packet.ip, ack)
+        self.arrival_of(ts, packet.ip, alike)
     }
 
-    fn arrival_of(&self, ts: i64, ip: IpMeta, ack: u32) -> Arrival {
-        let group = u64::from(ip.ttl) << 32 | u64::from(ack);
+    fn arrival_of(&self, ts: i64, ip: IpMeta, alike: u64) -> Arrival {
+        let group = u64::from(ip.ttl) << 48 | alike;
         Arrival { time: ts, ip, origin: self.origin, order: self.counters.packets_received, group }
     }
 

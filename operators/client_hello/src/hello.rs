@@ -76,7 +76,7 @@ pub(crate) struct Arrival {
     pub origin: u64,
     /// Grows with each packet.
     pub order: u64,
-    /// The same for packets that were sent alike: with one time to live, and one acknowledgement number.
+    /// The same for packets that were sent alike: with one time to live, acknowledgement number and length of options.
     pub group: u64,
 }
 
