@@ -256,6 +256,35 @@ fn a_syn_within_a_hello_does_not_hide_it() {
 }
 
 #[test]
+fn any_order_of_the_first_segments() {
+    let record = sample::chrome().record();
+    let server = sample::record(22, &[2; 60]);
+    let segment = |name: &str, capture: &mut Capture| match name {
+        "SYN" => capture.syn(7),
+        "whole" => capture.data(8, &record),
+        "first" => capture.data(8, &record[..200]),
+        "second" => capture.data(208, &record[200..]),
+        "later" => capture.data(8 + record.len() as u32, &sample::record(20, &[1])),
+        _ => capture.tcp(&Tcp { from: (2, 443), to: (1, 40_000), seq: 99, payload: &server, ..Tcp::default() }),
+    };
+    for order in [
+        &["server", "second", "first"][..],
+        &["server", "SYN", "first", "second"],
+        &["server", "SYN", "second", "first"],
+        &["SYN", "server", "second", "first"],
+        &["second", "server", "SYN", "first"],
+        &["later", "whole"],
+        &["later", "server", "whole"],
+        &["later", "SYN", "whole"],
+        &["server", "later", "SYN", "second", "first"],
+    ] {
+        let mut capture = Capture::new(Limits::default());
+        order.iter().for_each(|name| segment(name, &mut capture));
+        assert_eq!(capture.only_ja4(), JA4, "{order:?}");
+    }
+}
+
+#[test]
 fn the_second_hello_of_a_connection() {
     let first = sample::chrome().record();
     let mut shorter = sample::chrome();

@@ -19,6 +19,10 @@ use super::trust;
 /// out of order; few, because every connection older than the capture looks like this.
 const MAX_UNANCHORED_SEGMENTS: usize = 8;
 
+/// How much later than its connection's later data a hello may be captured, in ns: more, and whoever sends a hello in the middle of
+/// a connection that is older than the capture could make it count.
+const MAX_DISORDER: u64 = 100_000_000;
+
 /// Bytes after a first hello in which a second one is looked for: the early data that servers commonly allow. It bounds
 /// what is kept when a segment after the first hello is missing from the capture.
 const MAX_SEQUEL: usize = 16 << 10;
@@ -81,6 +85,10 @@ impl Connection<'_> {
         }
         match self.flow.stage {
             Stage::Second | Stage::Done if self.is_other_version(piece) => return self.dispute(piece),
+            Stage::Done if self.begins_earlier(piece) => {
+                (self.flow.stage, self.flow.start, self.flow.base) = (Stage::First, seq, seq);
+                self.flow.is_past = false;
+            }
             Stage::Done => {
                 // What lies far away may belong to a new connection on the same ports.
                 if distance(self.flow.base, seq).unsigned_abs() <= NEW_CONNECTION_DISTANCE {
@@ -105,6 +113,14 @@ impl Connection<'_> {
             }
         }
         self.trusted(piece);
+    }
+
+    /// Whether this is the hello of a connection whose later data was captured before it, a little out of order.
+    fn begins_earlier(&self, piece: &Piece<'_>) -> bool {
+        let ahead = distance(piece.seq, self.flow.start);
+        let is_soon = piece.arrival.time.abs_diff(self.flow.first) <= MAX_DISORDER;
+        let is_near = (1..=self.limits.max_hello_bytes as i64).contains(&ahead);
+        self.flow.is_past && is_near && is_soon && tls::surely_starts(piece.payload)
     }
 
     /// Data that nothing speaks against.
@@ -219,7 +235,7 @@ impl Connection<'_> {
         let assembly = self.flow.assembly.get_or_insert_default();
         if tls::is_past_hello(payload) || assembly.segments() >= MAX_UNANCHORED_SEGMENTS {
             self.counters.not_tls += 1;
-            self.flow.base = seq.wrapping_add(payload.len() as u32);
+            self.flow.is_past = true;
             return self.finish();
         }
         match assembly.hold(self.flow.base, seq, payload, self.limits.max_hello_bytes) {

@@ -207,6 +207,8 @@ pub(crate) struct Flow {
     pub verdict: Option<Verdict>,
     /// The client has sent two versions of its first bytes: its hello is ambiguous.
     pub disputed: bool,
+    /// It was given up while its start was unknown: what came was from behind a hello.
+    pub is_past: bool,
     /// There may be a connection in the other direction too: who is the client is not known yet.
     pub has_twin: bool,
 }
@@ -247,6 +249,7 @@ impl Flow {
             contest: None,
             verdict: None,
             disputed: false,
+            is_past: false,
             has_twin: false,
         }
     }
@@ -397,7 +400,10 @@ impl FlowTable {
     }
 
     /// Adds a flow whose key is not there.
-    pub(crate) fn insert(&mut self, key: FlowKey, flow: Flow, now: i64) -> Index {
+    pub(crate) fn insert(&mut self, key: FlowKey, mut flow: Flow, now: i64) -> Index {
+        if let Some(other) = self.find(&key.reversed()).and_then(|at| self.get_mut(at)) {
+            (flow.has_twin, other.has_twin) = (true, true);
+        }
         self.uses += 1;
         let list = ListId::of(&flow);
         let slot = Slot { key, flow, last: now, used: self.uses, older: NONE, newer: NONE, list };

@@ -42,18 +42,15 @@ impl HelloExtractor {
     }
 
     /// Whether the sender of this data is a client too, though a connection is known in the other direction.
-    fn is_client(&mut self, other: Index, segment: &Segment<'_>) -> bool {
-        let Some(flow) = self.flows.get_mut(other) else { return true };
+    fn is_client(&self, other: Index, segment: &Segment<'_>) -> bool {
+        let Some(flow) = self.flows.get(other) else { return true };
         // Neither side has begun with a hello yet: the one whose data came first may be the server.
-        let is_open = flow.stage == Stage::Unanchored && !tls::is_past_hello(segment.payload);
-        let is_client = is_open || tls::surely_starts(segment.payload);
-        flow.has_twin |= is_client;
-        is_client
+        let is_open = (flow.stage == Stage::Unanchored || flow.is_past) && !tls::is_past_hello(segment.payload);
+        is_open || tls::surely_starts(segment.payload)
     }
 
     fn unanchored(&mut self, key: FlowKey, ts: i64, segment: &Segment<'_>) -> Index {
-        let has_twin = self.flows.find(&key.reversed()).is_some();
-        self.insert(key, Flow { has_twin, ..Flow::new(ts, segment.seq, Stage::Unanchored) }, ts)
+        self.insert(key, Flow::new(ts, segment.seq, Stage::Unanchored), ts)
     }
 
     /// Gives a client's data to its connection; `rank` if that is not to be found out.
