@@ -78,12 +78,14 @@ pub struct Frame<'a> {
     pub wire_len: u32,
     /// Whatever the caller wants back with the hellos that this frame completes ([`Hello::origin`]).
     pub origin: u64,
+    /// A number that the caller has for the interface, which comes back too ([`Hello::interface`]).
+    pub interface: u32,
 }
 
 impl<'a> Frame<'a> {
-    /// A frame that was captured whole, of origin 0.
+    /// A frame that was captured whole, of origin 0 and interface 0.
     pub fn whole(time: i64, linktype: i32, data: &'a [u8]) -> Self {
-        Self { time, linktype, data, wire_len: u32::try_from(data.len()).unwrap_or(u32::MAX), origin: 0 }
+        Self { time, linktype, data, wire_len: u32::try_from(data.len()).unwrap_or(u32::MAX), origin: 0, interface: 0 }
     }
 }
 
@@ -107,6 +109,8 @@ pub struct HelloExtractor {
     counters: Counters,
     /// `Frame::origin` of the frame that is looked at.
     origin: u64,
+    /// Its `Frame::interface`.
+    interface: u32,
 }
 
 impl HelloExtractor {
@@ -123,6 +127,7 @@ impl HelloExtractor {
             fragments: Fragments::default(),
             counters: Counters::default(),
             origin: 0,
+            interface: 0,
         }
     }
 
@@ -132,7 +137,7 @@ impl HelloExtractor {
         self.expire(frame.time);
         let cut = frame.data.len() < frame.wire_len as usize;
         let decoded = packet::decode(frame.linktype, frame.data, self.limits.tunnels);
-        self.origin = frame.origin;
+        (self.origin, self.interface) = (frame.origin, frame.interface);
         self.decoded(frame.time, decoded, cut, MAX_NESTED_FRAGMENTS, emit);
     }
 
@@ -237,7 +242,7 @@ impl HelloExtractor {
         let Some(flow) = self.flows.get_mut(at) else { return };
         let held = flow.held();
         let Some(mut datagrams) = flow.datagrams.take() else { return };
-        let arrival = Arrival { time: ts, ip: packet.ip, origin: self.origin };
+        let arrival = Arrival { time: ts, ip: packet.ip, origin: self.origin, interface: self.interface };
         let mut hellos = 0;
         let Self { limits, counters, joined, .. } = self;
         let is_over = match &mut datagrams {
@@ -293,7 +298,7 @@ impl HelloExtractor {
             let mut connection = Connection {
                 flow,
                 key: &key,
-                arrival: Arrival { time: ts, ip: packet.ip, origin: self.origin },
+                arrival: Arrival { time: ts, ip: packet.ip, origin: self.origin, interface: self.interface },
                 limits: &self.limits,
                 counters: &mut self.counters,
                 joined: &mut self.joined,

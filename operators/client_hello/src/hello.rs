@@ -63,6 +63,8 @@ pub struct Hello {
     pub ambiguous: bool,
     /// [`Frame::origin`](super::Frame::origin) of the packet that completed the hello.
     pub origin: u64,
+    /// [`Frame::interface`](super::Frame::interface) of that packet.
+    pub interface: u32,
 }
 
 /// The packet that completed the hello.
@@ -73,6 +75,8 @@ pub(crate) struct Arrival {
     pub ip: IpMeta,
     /// Of its frame.
     pub origin: u64,
+    /// The same.
+    pub interface: u32,
 }
 
 /// Puts together what is known about a hello of this flow.
@@ -112,6 +116,7 @@ pub(crate) fn describe(
         ja3,
         ambiguous: false,
         origin: arrival.origin,
+        interface: arrival.interface,
     }
 }
 

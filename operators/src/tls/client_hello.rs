@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arrow::array::{Array, BinaryArray, Int32Array, TimestampNanosecondArray, UInt32Array, UInt64Array};
+use arrow::array::{Array, BinaryArray, Int32Array, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array};
 use engine::batch::{Batch, Edge, EdgeType, SEQ, Stream, TIME};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
@@ -21,7 +21,9 @@ use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::rows::HelloRows;
 use crate::format::hello_schema;
+use crate::source::interfaces::Interfaces;
 use crate::source::packet_schema;
+use crate::source::packets::INTERFACE;
 use client_hello::{Frame, HelloExtractor, Limits, Tunnels};
 use ipnet::IpNet;
 
@@ -162,7 +164,8 @@ impl Operator for ClientHello {
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let input = context.stream_input(0)?;
         let wanted = packet_schema();
-        let wrong = wanted.fields().iter().find(|field| {
+        // The interface is not always known, nor needed.
+        let wrong = wanted.fields().iter().filter(|field| !field.is_nullable()).find(|field| {
             !input.schema.field_with_name(field.name()).is_ok_and(|found| found.data_type() == field.data_type())
         });
         if let Some(field) = wrong {
@@ -201,7 +204,7 @@ impl Operator for ClientHello {
 }
 
 /// The machine's name as the kernel has it; `localhost` if that cannot be read.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
         "" => "localhost".to_owned(),
@@ -240,6 +243,7 @@ impl Node for ClientHello {
 struct Work {
     extractor: HelloExtractor,
     rows: HelloRows,
+    interfaces: Interfaces,
     retries: bool,
     wanted: Wanted,
     excluded: Arc<AtomicU64>,
@@ -257,6 +261,7 @@ struct Packets<'b> {
     linktypes: &'b Int32Array,
     wire_lens: &'b UInt32Array,
     data: &'b BinaryArray,
+    interfaces: Option<&'b StringArray>,
 }
 
 impl<'b> Packets<'b> {
@@ -268,7 +273,12 @@ impl<'b> Packets<'b> {
             linktypes: column("linktype")?.downcast_ref()?,
             wire_lens: column("wire_len")?.downcast_ref()?,
             data: column("data")?.downcast_ref()?,
+            interfaces: column(INTERFACE).and_then(|column| column.downcast_ref()),
         })
+    }
+
+    fn interface(&self, at: usize) -> Option<&'b str> {
+        self.interfaces.filter(|names| names.is_valid(at)).map(|names| names.value(at))
     }
 }
 
@@ -279,7 +289,8 @@ impl Work {
         let rows = HelloRows::new(Arc::clone(&node.sensor), node.variants);
         let (excluded, elsewhere) = (metrics.counter("excluded_sources"), metrics.counter("other_destinations"));
         let (retries, wanted) = (node.retries, node.wanted.clone());
-        Self { extractor, rows, retries, wanted, excluded, elsewhere, metrics, counters, flows: 0 }
+        let interfaces = Interfaces::default();
+        Self { extractor, rows, interfaces, retries, wanted, excluded, elsewhere, metrics, counters, flows: 0 }
     }
 
     /// The hellos that the packets of a batch complete; they are late if the packets are.
@@ -294,14 +305,16 @@ impl Work {
                 data: packets.data.value(at),
                 wire_len: packets.wire_lens.value(at),
                 origin: seq,
+                interface: self.interfaces.number(packets.interface(at)),
             };
+            let interfaces = &self.interfaces;
             self.extractor.packet(&frame, &mut |hello| {
                 if !wanted.source(hello.src) {
                     excluded.fetch_add(1, Relaxed);
                 } else if !wanted.destination(hello.dst) {
                     elsewhere.fetch_add(1, Relaxed);
                 } else if retries || hello.index == 0 {
-                    rows.push(&hello);
+                    rows.push(&hello, interfaces.name(hello.interface));
                 }
             });
         }
