@@ -37,7 +37,7 @@ class Captures(Case):
         run, named = self.run_on(self.write("capture.pcapng", as_pcapng(CAPTURE.read_bytes(), "mirror0")))
         self.assert_exit(run, OK)
         self.assertEqual(named, [{**row, "interface": "mirror0"} for row in plain])
-        self.assertEqual({row["interface"] for row in plain}, {None})
+        self.assertFalse(any("interface" in row for row in plain))
 
     def test_compressed_files_give_the_same_hellos(self):
         """What they are is told by their content, also in several parts; what is cut off is used, what is damaged is not."""
@@ -79,23 +79,14 @@ class Captures(Case):
 
     def test_hellos_to_any_port_are_found_and_what_ports_leave_out_is_counted(self):
         """As pipelines/hellos.yaml says."""
-        capture = bytearray(CAPTURE.read_bytes())
-        ports, at = set(), 24
-        for header, data in packets(bytes(capture)):
-            if data[12:14] == b"\x08\x00" and data[23] == 6:
-                for place in (34, 36):
-                    (port,) = struct.unpack_from(">H", data, place)
-                    if port in (443, 8443):
-                        struct.pack_into(">H", capture, at + 16 + place, port + 1000)
-                        ports.add(port + 1000)
-            at += len(header) + len(data)
-        path = self.write("ports.pcap", bytes(capture))
+        capture = CAPTURE.read_bytes()
+        moved = capture[:24] + b"".join(header + elsewhere(data) for header, data in packets(capture))
+        path = self.write("ports.pcap", moved)
         _, plain = self.run_on(CAPTURE)
         run, hellos = self.run_on(path)
         self.assert_exit(run, OK)
         self.assertNotIn("filtered", run.stderr)
-        self.assertEqual(len(hellos), len(plain))
-        self.assertLessEqual({row["dst_port"] for row in hellos}, ports)
+        self.assertEqual([row["dst_port"] for row in hellos], [row["dst_port"] + 1000 for row in plain])
         run = self.engine("run", PIPELINES / "hellos.yaml", "--set", "packets.ports=[1443]", environment={"CAPTURE": path})
         self.assert_exit(run, OK, "filtered ")
         self.assertEqual({json.loads(line)["dst_port"] for line in run.stdout.splitlines()}, {1443})
@@ -148,6 +139,23 @@ class Captures(Case):
         self.assertEqual(len(run.stdout.splitlines()), len(self.run_on(CAPTURE)[1]))
 
 
+def elsewhere(frame: bytes) -> bytes:
+    """The frame with ports 443 and 8443 of TCP and UDP over IPv4 or IPv6 moved by 1000, and the checksum with them (RFC 1624)."""
+    kind, changed = frame[12:14], bytearray(frame)
+    at, protocol = (34, frame[23]) if kind == b"\x08\x00" else (54, frame[20]) if kind == b"\x86\xdd" else (0, 0)
+    if protocol not in (6, 17):
+        return frame
+    place = at + (16 if protocol == 6 else 6)
+    for port_at in (at, at + 2):
+        port, checksum = (struct.unpack_from(">H", changed, where)[0] for where in (port_at, place))
+        if port in (443, 8443):
+            struct.pack_into(">H", changed, port_at, port + 1000)
+            total = (~checksum & 0xFFFF) + (~port & 0xFFFF) + port + 1000
+            total = (total & 0xFFFF) + (total >> 16)
+            struct.pack_into(">H", changed, place, ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF)
+    return bytes(changed)
+
+
 class Fingerprint(Case):
     """`ja4-engine fingerprint` of files and of standard input."""
 
@@ -174,8 +182,9 @@ nodes:
             for row in rows:
                 del row["seq"]
         self.assertEqual(by_lines, direct)
-        filled = {name for name in direct[0] if any(row[name] is not None for row in direct)}
-        self.assertEqual(filled, direct[0].keys())
+        # A column without a value is not written. Of these fields there is no column.
+        fields = set(json.loads(self.engine("fingerprint", "--count", "1", capture).stdout)) - {"timestamp", "tls_alpns", "early_data"}
+        self.assertEqual({name for row in by_lines for name in row}, fields | {"time"})
 
     def test_older_names_of_fields_are_taken(self):
         run = self.engine("fingerprint", "--fields", "sni,alpn,alpns", CAPTURE)
