@@ -42,8 +42,8 @@ pub struct Options {
     #[serde(default = "yes")]
     keep_capability: bool,
     /// Ports of the servers; TCP and UDP from and to them and fragments are read, with up to two VLAN tags, and no other tunnel. An
-    /// empty list means all packets. Default: all packets of a file; on an interface [443, 8443], or all packets that pass `filter`
-    /// if there is one.
+    /// empty list means all packets. Default: all packets of a file, be it a recording in place of an interface; on an
+    /// interface [443, 8443], or all packets that pass `filter` if there is one.
     ports: Option<Vec<u16>>,
     /// A filter in libpcap's language, such as `not host 192.0.2.1`. With `ports`, packets must pass both. Default: none.
     filter: Option<Located<String>>,

@@ -1,4 +1,4 @@
-//! The seeds of `examples/fuzz.rs`.
+//! The seeds of `examples/fuzz_files.rs`.
 
 use std::io::Write;
 use std::path::Path;

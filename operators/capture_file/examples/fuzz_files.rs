@@ -1,6 +1,6 @@
 //! Fuzzes the reader on a stable toolchain: mutates kept seeds, without coverage, and reports the input that fails.
 //!
-//!     cargo run --release --example fuzz -- [SECONDS [SEED]]
+//!     cargo run --release --example fuzz_files -- [SECONDS [SEED]]
 //!
 //! Bytes of the seeds in `fuzz/seeds` are changed, also before they are compressed. A panic ends the run with the input in
 //! `fuzz/failures`, and so does memory above the bounds, a case that takes longer than its bytes allow, or one that reads
