@@ -93,13 +93,19 @@ bench: ## generate the benchmark's input and measure the whole job with the rele
 # Of its own: with `-p` Cargo would unify other features in the shared folder.
 FUZZ_TARGET := $(TARGET)/fuzz
 FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= packet tls quic dtls capture_file
 SEED ?= 1
+# The seconds of some targets; the program of a crate, and its name, if it has some.
+fuzz_seconds = $$(($(FUZZ_SECONDS) * $(words $(1)) / $(words $(FUZZ_TARGETS))))
+fuzz_crate = @$(if $(2),CARGO_TARGET_DIR=$(FUZZ_TARGET) CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
+	CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true cargo run --locked --release --package $(1) --example $(3) -- \
+	$(call fuzz_seconds,$(2)) $(SEED) $(2),true)
 
 .PHONY: fuzz
-fuzz: ## mutated packets, TLS, QUIC and DTLS through the parsers, FUZZ_SECONDS=60 shared by all, SEED=1; no panic, no growth, no slow case
+fuzz: ## mutated packets, TLS, QUIC, DTLS and capture files through the parsers, FUZZ_SECONDS=60 shared by all, SEED=1; no panic, no growth, no slow case
 	$(call say,Fuzzing for $(FUZZ_SECONDS) s)
-	@CARGO_TARGET_DIR=$(FUZZ_TARGET) CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true \
-		cargo run --locked --release --package client-hello --example fuzz -- $(FUZZ_SECONDS) $(SEED) $(FUZZ_TARGETS)
+	$(call fuzz_crate,client-hello,$(filter-out capture_file,$(FUZZ_TARGETS)),fuzz)
+	$(call fuzz_crate,capture-file,$(filter capture_file,$(FUZZ_TARGETS)),fuzz_files)
 
 .PHONY: build
 build: ## the binary and the tests, development profile

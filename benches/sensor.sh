@@ -62,10 +62,10 @@ per() { # WHAT KIND SMALL LARGE
 uptime
 mix=$(make_capture mix 31370)
 measure "all fields" "$mix"
-measure "four fields" "$mix" --fields src_ip,src_port,ja4,sni
-measure "flood of SYNs" "$(make_capture syns 10000000)" --fields sni
-measure "flood of hellos" "$(make_capture hellos 1000000)" --fields sni
-measure "flood of QUIC Initials" "$(make_capture initials 1000000)" --fields sni
+measure "four fields" "$mix" --fields src_ip,src_port,ja4,tls_sni
+measure "flood of SYNs" "$(make_capture syns 10000000)" --fields tls_sni
+measure "flood of hellos" "$(make_capture hellos 1000000)" --fields tls_sni
+measure "flood of QUIC Initials" "$(make_capture initials 1000000)" --fields tls_sni
 per "hello of two segments, with the server's answer" mix 2000 4000
 per "non-TLS packet" plain 50000 100000
 uptime

@@ -185,19 +185,22 @@ def packets(capture: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 16 + length
 
 
-def as_pcapng(capture: bytes) -> bytes:
-    """A pcap file of microseconds in the newer format: a section, an interface, and a block a packet."""
+def as_pcapng(capture: bytes, interface: str = "") -> bytes:
+    """A pcap file of microseconds in the newer format: a section, an interface, by name if it has one, and a block a packet."""
 
     def block(kind: int, body: bytes) -> bytes:
         body += bytes(-len(body) % 4)
         return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
+
+    def option(code: int, value: bytes) -> bytes:
+        return struct.pack("<HH", code, len(value)) + value + bytes(-len(value) % 4)
 
     magic, linktype = struct.unpack_from("<I", capture)[0], struct.unpack_from("<I", capture, 20)[0]
     if magic != 0xA1B2C3D4:
         raise ValueError("not a little-endian pcap file of microseconds")
     blocks = [
         block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)),
-        block(1, struct.pack("<HHI", linktype, 0, 0)),
+        block(1, struct.pack("<HHI", linktype, 0, 0) + (option(2, interface.encode()) + bytes(4) if interface else b"")),
     ]
     for header, data in packets(capture):
         seconds, micros, captured, original = struct.unpack("<IIII", header)

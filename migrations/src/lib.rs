@@ -59,6 +59,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     (12, "ticks", "12_ticks.sql"),
     (13, "engine_grants", "13_engine_grants.sql"),
     (14, "parts", "14_parts.sql"),
+    (15, "ambiguous", "15_ambiguous.sql"),
 ];
 
 impl Migration {

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import unittest
+from collections import Counter
 from pathlib import Path
 
 from tests.namespaces import ip, joined
@@ -74,6 +75,7 @@ class Interfaces(Case):
         wait_for("rows", lambda: len(self.rows()) == 50)
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(60), OK, self.errors.read_text())
+        self.assertEqual(Counter(row["interface"] for row in self.rows()), {"eth0": 30, "eth1": 20})
         said = self.errors.read_text()
         for interface, sent in on.items():
             found = re.search(rf"kernel_received:{interface} (\d+)", said)
@@ -129,6 +131,8 @@ class Interfaces(Case):
                 wait_for("hellos", lambda: (self.directory / "out").read_bytes().count(b"\n") == 30)
                 process.send_signal(sent_signal)
                 self.assertEqual(process.wait(60), OK)
+                hellos = map(json.loads, (self.directory / "out").read_text().splitlines())
+                self.assertEqual(Counter(hello["interface"] for hello in hellos), {"eth0": 20, "eth1": 10})
                 said = self.errors.read_text()
                 for interface, sent in zip(("eth0", "eth1"), on, strict=True):
                     self.assertIn(f"{interface}: {sent} packets received, 0 dropped by the kernel, 0 dropped by the interface", said)

@@ -62,7 +62,7 @@ class Floods(Case):
     def flood(self, kind: str, count: int) -> dict[str, int]:
         capture = self.directory / "flood.pcap"
         subprocess.run([sys.executable, GENERATOR, kind, capture, str(count)], check=True)
-        run = self.engine("fingerprint", "--counters", "--max-flows", "1000", "--fields", "sni", capture)
+        run = self.engine("fingerprint", "--counters", "--max-flows", "1000", "--fields", "tls_sni", capture)
         self.assert_exit(run, OK)
         self.assertEqual(run.stdout.count("established.example"), 100)
         return counters(run.stderr)

@@ -80,12 +80,14 @@ pub struct Frame<'a> {
     pub wire_len: u32,
     /// Whatever the caller wants back with the hellos that this frame completes ([`Hello::origin`]).
     pub origin: u64,
+    /// A number that the caller has for the interface, which comes back too ([`Hello::interface`]).
+    pub interface: u32,
 }
 
 impl<'a> Frame<'a> {
-    /// A frame that was captured whole, of origin 0.
+    /// A frame that was captured whole, of origin 0 and interface 0.
     pub fn whole(time: i64, linktype: i32, data: &'a [u8]) -> Self {
-        Self { time, linktype, data, wire_len: u32::try_from(data.len()).unwrap_or(u32::MAX), origin: 0 }
+        Self { time, linktype, data, wire_len: u32::try_from(data.len()).unwrap_or(u32::MAX), origin: 0, interface: 0 }
     }
 }
 
@@ -117,6 +119,8 @@ pub struct HelloExtractor {
     seed: u64,
     /// `Frame::origin` of the frame that is looked at.
     origin: u64,
+    /// Its `Frame::interface`.
+    interface: u32,
 }
 
 impl HelloExtractor {
@@ -138,6 +142,7 @@ impl HelloExtractor {
             ready: Vec::new(),
             seed: RandomState::new().hash_one(0),
             origin: 0,
+            interface: 0,
         }
     }
 
@@ -149,7 +154,7 @@ impl HelloExtractor {
         self.expire(frame.time);
         let cut = frame.data.len() < frame.wire_len as usize;
         let decoded = packet::decode(frame.linktype, frame.data, self.limits.tunnels);
-        self.origin = frame.origin;
+        (self.origin, self.interface) = (frame.origin, frame.interface);
         self.decoded(frame.time, decoded, cut, MAX_NESTED_FRAGMENTS);
         self.hand_on(emit);
     }
@@ -269,7 +274,8 @@ impl HelloExtractor {
 
     fn arrival_of(&self, ts: i64, ip: IpMeta, alike: u64) -> Arrival {
         let group = u64::from(ip.ttl) << 48 | alike;
-        Arrival { time: ts, ip, origin: self.origin, order: self.counters.packets_received, group }
+        let Self { origin, interface, .. } = *self;
+        Arrival { time: ts, ip, origin, order: self.counters.packets_received, group, interface }
     }
 
     /// Does something to a flow, whose buffers may change by it.

@@ -64,6 +64,8 @@ pub struct Hello {
     pub ambiguous: bool,
     /// [`Frame::origin`](super::Frame::origin) of the packet that completed the hello.
     pub origin: u64,
+    /// [`Frame::interface`](super::Frame::interface) of that packet.
+    pub interface: u32,
 }
 
 /// The packet that completed the hello.
@@ -78,6 +80,8 @@ pub(crate) struct Arrival {
     pub order: u64,
     /// The same for packets that were sent alike: with one time to live, acknowledgement number and length of options.
     pub group: u64,
+    /// Of its frame.
+    pub interface: u32,
 }
 
 /// Puts together what is known about a hello of this flow.
@@ -117,6 +121,7 @@ pub(crate) fn describe(
         ja3,
         ambiguous: false,
         origin: arrival.origin,
+        interface: arrival.interface,
     })
 }
 

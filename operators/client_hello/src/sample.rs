@@ -208,7 +208,7 @@ pub(crate) fn syn() -> crate::flow::Syn {
 /// A packet at time 0.
 pub(crate) fn arrival() -> crate::hello::Arrival {
     let ip = crate::IpMeta { ttl: 64, total_length: Some(40), id: Some(0), df: Some(true) };
-    crate::hello::Arrival { time: 0, ip, origin: 0, order: 0, group: 0 }
+    crate::hello::Arrival { time: 0, ip, origin: 0, order: 0, group: 0, interface: 0 }
 }
 
 /// A UDP datagram from 10.0.0.1:40000 to 10.0.0.2:443 as an IPv4 packet.

@@ -70,7 +70,7 @@ impl Emitter {
         let input_columns = schema.fields().len() - super::ADDED.len();
         let origins = schema.fields()[..input_columns]
             .iter()
-            .map(|f| Origin { request: request.index_of(f.name()).ok(), hello: hello.index_of(f.name()).ok() })
+            .map(|f| Origin { request: request.index_of(f.name()).ok(), hello: super::of_hello(hello, f.name()) })
             .collect();
         Self { schema: Arc::clone(schema), origins, requests: Gather::default(), hellos: Gather::default() }
     }

@@ -31,6 +31,7 @@ use engine::time::nanos;
 use ipnet::IpNet;
 use serde::Deserializer;
 
+use crate::source::packets::INTERFACE;
 use keys::{Filters, KeySpec};
 use matcher::{Rules, SIGHTINGS_WITHIN};
 
@@ -206,7 +207,7 @@ impl Operator for Correlate {
             complete = false;
         }
         for field in request.schema.fields() {
-            if let Ok(other) = hello.schema.field_with_name(field.name())
+            if let Some(other) = of_hello(&hello.schema, field.name()).map(|at| hello.schema.field(at))
                 && other.data_type() != field.data_type()
             {
                 let message = format!(
@@ -259,10 +260,17 @@ const ADDED: [(&str, DataType); 5] = [
     ("b_timestamp", DataType::UInt64),
 ];
 
+/// The hello's column of this name. That of its interface stays behind: it says which of a sensor's mirrors saw the hello, which is of
+/// no use to whoever looks at requests, and every table of them would have it.
+fn of_hello(hello: &Schema, name: &str) -> Option<usize> {
+    hello.index_of(name).ok().filter(|_| name != INTERFACE)
+}
+
 /// Request columns, the hello's further columns, then [`ADDED`].
 fn output_schema(request: &Schema, hello: &Schema) -> SchemaRef {
     let both = |name: &str| name == TIME || name == SEQ;
-    let further = hello.fields().iter().filter(|f| request.index_of(f.name()).is_err());
+    let is_further = |name: &str| request.index_of(name).is_err() && of_hello(hello, name).is_some();
+    let further = hello.fields().iter().filter(|f| is_further(f.name()));
     let mut fields: Vec<Field> = request
         .fields()
         .iter()

@@ -1,4 +1,7 @@
-//! The fields of a hello.
+//! The fields of a hello. Those that a column of [`hello_schema`](crate::format::hello_schema) has as well are named as it is:
+//! the lines are read as `format: ja4sentinel`.
+
+use std::ops::Deref;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -25,9 +28,25 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Declares the fields once: in the order of the output, with meaning and value.
+/// A hello with what is known of it from elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'h> {
+    pub hello: &'h Hello,
+    pub sensor_id: &'h str,
+    pub interface: Option<&'h str>,
+}
+
+impl Deref for Line<'_> {
+    type Target = Hello;
+
+    fn deref(&self) -> &Hello {
+        self.hello
+    }
+}
+
+/// Declares the fields once: in the order of the output, with meaning and value; some with the name that they had before.
 macro_rules! fields {
-    ($($variant:ident $name:literal $doc:literal = $value:expr;)+) => {
+    ($($variant:ident $name:literal $(($before:literal))? $doc:literal = $value:expr;)+) => {
         /// A field.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(super) enum Field { $($variant,)+ }
@@ -44,9 +63,9 @@ macro_rules! fields {
             }
 
             /// The field of a hello.
-            pub(super) fn of<'h>(self, hello: &'h Hello) -> Value<'h> {
-                let value: fn(&'h Hello) -> Value<'h> = match self { $(Self::$variant => $value,)+ };
-                value(hello)
+            pub(super) fn of<'h>(self, line: &'h Line<'h>) -> Value<'h> {
+                let value: fn(&'h Line<'h>) -> Value<'h> = match self { $(Self::$variant => $value,)+ };
+                value(line)
             }
         }
 
@@ -56,7 +75,7 @@ macro_rules! fields {
             }
 
             fn to_possible_value(&self) -> Option<PossibleValue> {
-                Some(match self { $(Self::$variant => PossibleValue::new($name).help($doc),)+ })
+                Some(match self { $(Self::$variant => PossibleValue::new($name).help($doc)$(.alias($before))?,)+ })
             }
         }
     };
@@ -65,6 +84,7 @@ macro_rules! fields {
 fields! {
     Timestamp "timestamp" "time of the packet that completed the hello, ns since the epoch"
         = |h| Value::Number(h.time.max(0) as u64);
+    SensorId "sensor_id" "the sensor, by default this machine's name" = |h| Value::Text(h.sensor_id);
     SrcIp "src_ip" "the client" = |h| Value::Made(h.src.to_string());
     SrcPort "src_port" "its port" = |h| Value::Number(h.src_port.into());
     DstIp "dst_ip" "the server" = |h| Value::Made(h.dst.to_string());
@@ -78,13 +98,16 @@ fields! {
     Ja4Ro "ja4_ro" "JA4 in wire order, unhashed" = |h| Value::Made(h.values.raw_original());
     Ja3 "ja3" "JA3, unhashed" = |h| Value::Text(&h.ja3);
     Ja3Hash "ja3_hash" "MD5 of the JA3" = |h| Value::Text(&h.ja3_hash);
-    Sni "sni" "the server name asked for" = |h| Value::text(h.sni.as_deref());
-    Alpn "alpn" "the first protocol of ALPN" = |h| Value::text(h.alpn.as_deref());
-    Alpns "alpns" "all protocols of ALPN, comma-separated"
+    Sni "tls_sni" ("sni") "the server name asked for" = |h| Value::text(h.sni.as_deref());
+    Alpn "tls_alpn" ("alpn") "the first protocol of ALPN" = |h| Value::text(h.alpn.as_deref());
+    Alpns "tls_alpns" ("alpns") "all protocols of ALPN, comma-separated"
         = |h| if h.alpns.is_empty() { Value::Null } else { Value::Made(h.alpns.join(",")) };
     TlsVersion "tls_version" "the newest version offered" = |h| Value::text(h.tls_version);
     Ech "ech" "Encrypted Client Hello offered, or a GREASE offer" = |h| Value::Bool(h.ech);
     PostQuantum "post_quantum" "a key share is of a post-quantum group" = |h| Value::Bool(h.post_quantum);
+    Ambiguous "ambiguous" "the client sent two versions of it, and the packets do not tell which one counts"
+        = |h| Value::Bool(h.ambiguous);
+    Interface "interface" "where it was captured, if that is known" = |h| Value::text(h.interface);
     EarlyData "early_data" "data before the server's answer offered" = |h| Value::Bool(h.early_data);
     IpTtl "ip_meta_ttl" "time to live or hop limit" = |h| Value::Number(h.ip.ttl.into());
     InitialTtl "initial_ttl" "the time to live that the client probably sent" = |h| Value::Number(h.ip.initial_ttl().into());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use client_hello::{Counters, HelloExtractor};
+use client_hello::{Counters, Frame, HelloExtractor};
 use engine::cli::Exit;
 use engine::time::wall_clock_ns;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,12 +51,13 @@ impl<W: Write> Work<W> {
             let stopping = stop.load(Relaxed) || end.is_some_and(|end| Instant::now() >= end);
             let mut idle = true;
             for (capture, interface) in captures.iter_mut().zip(&options.interface) {
-                let linktype = capture.get_datalink().0;
+                let (linktype, number) = (capture.get_datalink().0, self.interfaces.number(Some(interface)));
                 for _ in 0..BURST {
                     match capture.next_packet() {
                         Ok(packet) => {
-                            let (time, wire_len) = (timestamp(packet.header), packet.header.len);
-                            outcome = self.packet(&mut extractor, time, linktype, wire_len, packet.data);
+                            let whole = Frame::whole(timestamp(packet.header), linktype, packet.data);
+                            let frame = Frame { wire_len: packet.header.len, interface: number, ..whole };
+                            outcome = self.packet(&mut extractor, &frame);
                         }
                         Err(pcap::Error::TimeoutExpired) => break,
                         Err(error) => {

@@ -4,25 +4,27 @@ mod fields;
 mod live;
 mod output;
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
 
+use capture_file::{CaptureFile, Error, Kind};
 use clap::{Args, FromArgMatches, ValueEnum};
 use client_hello::{Frame, Hello, HelloExtractor, Limits, Tunnels};
 use engine::cli::{Exit, Extra};
 use engine::render::{Failure, FailureClass};
 
-use self::fields::Field;
+use self::fields::{Field, Line};
 use self::output::{Format, Output};
-use crate::source::bpf::{Filter, message};
-use crate::source::packets::timestamp;
-use crate::source::pcap_file::PcapFile;
+use crate::source::bpf::Filter;
+use crate::source::file_filter::{self, FileFilter};
+use crate::source::interfaces::Interfaces;
+use crate::tls::client_hello::host_name;
 
 /// Print the TLS, QUIC and DTLS ClientHellos of capture files or interfaces with their fingerprints
 #[derive(Debug, Args)]
 struct Options {
-    /// Capture files, pcap or pcapng; `-` is standard input
+    /// Capture files, pcap or pcapng, also compressed with gzip, zstd or xz; `-` is standard input
     #[arg(value_name = "FILE", required_unless_present = "interface")]
     files: Vec<PathBuf>,
     /// Capture on this interface, or on `any`; as often as needed. Needs root or CAP_NET_RAW
@@ -40,6 +42,9 @@ struct Options {
     /// Fields to print, comma-separated [default: all; for a table a choice]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     fields: Vec<Field>,
+    /// Name of this sensor, the field sensor_id [default: the machine's host name]
+    #[arg(long, value_name = "NAME")]
+    sensor_id: Option<String>,
     /// Tunnels to look into, comma-separated
     #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',', default_value = "gre")]
     tunnels: Vec<Tunnel>,
@@ -118,6 +123,8 @@ fn run(options: &Options) -> Exit {
     let mut work = Work {
         limits,
         output: Output::new(options.format, fields, io::stdout().lock()),
+        sensor_id: options.sensor_id.clone().unwrap_or_else(host_name),
+        interfaces: Interfaces::default(),
         left: options.count.unwrap_or(u64::MAX),
         counters: options.counters,
     };
@@ -166,6 +173,8 @@ impl From<Failure> for Stop {
 struct Work<W: Write> {
     limits: Limits,
     output: Output<W>,
+    sensor_id: String,
+    interfaces: Interfaces,
     /// Hellos still wanted.
     left: u64,
     counters: bool,
@@ -176,13 +185,9 @@ impl<W: Write> Work<W> {
     fn files(&mut self, options: &Options) -> Result<Exit, Stop> {
         let mut exit = Exit::Ok;
         for path in &options.files {
-            let done = match path.as_os_str() == "-" || options.filter.is_some() {
-                true => self.by_libpcap(path, options)?,
-                false => match PcapFile::open(path) {
-                    Ok(Some(file)) => self.by_pieces(path, file)?,
-                    // Whatever it is, libpcap reads it or says why not.
-                    Ok(None) | Err(_) => self.by_libpcap(path, options)?,
-                },
+            let done = match path.as_os_str() == "-" {
+                true => self.file("standard input", CaptureFile::new(io::stdin().lock()), options)?,
+                false => self.file(&path.display().to_string(), CaptureFile::open(path), options)?,
             };
             if let Err(message) = done {
                 exit = complain(&message, Exit::Failed);
@@ -191,86 +196,78 @@ impl<W: Write> Work<W> {
         Ok(exit)
     }
 
-    /// A file in the classic format. The inner error is what is wrong with the file.
-    fn by_pieces(&mut self, path: &Path, mut file: PcapFile<File>) -> Result<Result<(), String>, Stop> {
-        let linktype = file.linktype();
-        if let Err(message) = decodable(path, linktype) {
-            return Ok(Err(message));
-        }
-        let mut extractor = HelloExtractor::new(self.limits.clone());
-        let outcome = loop {
-            match file.next() {
-                Ok(Some(packet)) => self.packet(&mut extractor, packet.time, linktype, packet.wire_len, packet.data)?,
-                Ok(None) => break Ok(()),
-                // What stands before the break is as good as in a whole file.
-                Err(error) => break Err(format!("{} breaks off: {error}", path.display())),
-            }
-            if self.left == 0 {
-                break Ok(());
-            }
-        };
-        self.hand_on(|emit| extractor.finish(emit))?;
-        self.count(&extractor, &[]);
-        Ok(outcome)
-    }
-
-    /// Any capture file that libpcap reads, and standard input; as [`Work::by_pieces`].
-    fn by_libpcap(&mut self, path: &Path, options: &Options) -> Result<Result<(), String>, Stop> {
-        let opened = match path.as_os_str() == "-" {
-            true => {
-                pcap::Capture::from_file_with_precision("-", pcap::Precision::Nano).map_err(|error| message(&error))
-            }
-            false => crate::source::pcap::open(path),
-        };
+    /// A file. The inner error is what is wrong with it.
+    fn file<R: Read>(
+        &mut self,
+        name: &str,
+        opened: Result<CaptureFile<R>, Error>,
+        options: &Options,
+    ) -> Result<Result<(), String>, Stop> {
         let filter = Filter::new(options.filter.clone(), Vec::new());
-        let opened = opened.and_then(|mut capture| filter.set(&mut capture).map(|()| capture));
-        let checked = opened.and_then(|capture| decodable(path, capture.get_datalink().0).map(|()| capture));
+        let checked = opened.map_err(|error| format!("{name} {error}")).and_then(|capture| {
+            decodable(name, capture.linktypes())?;
+            let checked = file_filter::check(&filter, capture.linktypes());
+            checked.map(|()| capture).map_err(|error| format!("the filter is not understood: {error}"))
+        });
         let mut capture = match checked {
             Ok(capture) => capture,
             Err(message) => return Ok(Err(message)),
         };
-        let linktype = capture.get_datalink().0;
+        let (mut filter, mut filtered) = (FileFilter::new(&filter), 0);
         let mut extractor = HelloExtractor::new(self.limits.clone());
         let outcome = loop {
-            match capture.next_packet() {
-                Ok(packet) => {
-                    let time = timestamp(packet.header);
-                    self.packet(&mut extractor, time, linktype, packet.header.len, packet.data)?;
+            let record = match capture.next_record() {
+                Ok(Some(record)) => record,
+                // Which linktypes pcapng has is known when all interfaces are.
+                Ok(None) => break decodable(name, capture.linktypes()),
+                // What stands before the break is as good as in a whole file.
+                Err(error) if error.kind() == Kind::Truncated => break Err(format!("{name} breaks off: it {error}")),
+                Err(error) => break Err(format!("{name} {error}")),
+            };
+            match filter
+                .as_mut()
+                .map_or(Ok(true), |filter| filter.passes(record.linktype, record.wire_len, record.data))
+            {
+                Ok(true) => {}
+                Ok(false) => {
+                    filtered += 1;
+                    continue;
                 }
-                Err(pcap::Error::NoMorePackets) => break Ok(()),
-                Err(error) => break Err(format!("{} breaks off: {}", path.display(), message(&error))),
+                Err(error) => {
+                    let linktype = record.linktype;
+                    break Err(format!("the filter does not suit packets of linktype {linktype} in {name}: {error}"));
+                }
             }
+            let interface = self.interfaces.number(record.interface_name);
+            let whole = Frame::whole(record.time, record.linktype, record.data);
+            self.packet(&mut extractor, &Frame { wire_len: record.wire_len, interface, ..whole })?;
             if self.left == 0 {
                 break Ok(());
             }
         };
         self.hand_on(|emit| extractor.finish(emit))?;
-        self.count(&extractor, &[]);
+        let more = [("filtered", filtered)];
+        self.count(&extractor, if filter.is_some() { &more } else { &[] });
         Ok(outcome)
     }
 
-    fn packet(
-        &mut self,
-        extractor: &mut HelloExtractor,
-        time: i64,
-        linktype: i32,
-        wire_len: u32,
-        data: &[u8],
-    ) -> Result<(), Stop> {
-        let frame = Frame { wire_len, ..Frame::whole(time, linktype, data) };
-        self.hand_on(|emit| extractor.packet(&frame, emit))
+    fn packet(&mut self, extractor: &mut HelloExtractor, frame: &Frame<'_>) -> Result<(), Stop> {
+        self.hand_on(|emit| extractor.packet(frame, emit))
     }
 
     /// Writes the hellos that `find` hands on.
     fn hand_on(&mut self, find: impl FnOnce(&mut dyn FnMut(Hello))) -> Result<(), Stop> {
         let mut written = Ok(());
-        find(&mut |hello| {
-            if self.left > 0 && written.is_ok() {
-                self.left -= 1;
-                written = self.output.hello(&hello);
-            }
-        });
+        find(&mut |hello| self.hello(&hello, &mut written));
         Ok(written?)
+    }
+
+    fn hello(&mut self, hello: &Hello, written: &mut io::Result<()>) {
+        if self.left > 0 && written.is_ok() {
+            self.left -= 1;
+            let interface = self.interfaces.name(hello.interface);
+            *written = self.output.hello(&Line { hello, sensor_id: &self.sensor_id, interface });
+        }
     }
 
     fn count(&self, extractor: &HelloExtractor, more: &[(&'static str, u64)]) {
@@ -282,9 +279,11 @@ impl<W: Write> Work<W> {
     }
 }
 
-fn decodable(path: &Path, linktype: i32) -> Result<(), String> {
-    match client_hello::is_supported(linktype) {
-        true => Ok(()),
-        false => Err(format!("{}: packets of linktype {linktype} cannot be decoded", path.display())),
+/// Whether packets of one of these linktypes can be decoded, if there are any yet.
+fn decodable(name: &str, linktypes: &BTreeSet<i32>) -> Result<(), String> {
+    if linktypes.is_empty() || linktypes.iter().any(|linktype| client_hello::is_supported(*linktype)) {
+        return Ok(());
     }
+    let list: Vec<String> = linktypes.iter().take(10).map(i32::to_string).collect();
+    Err(format!("{name}: packets of linktype {} cannot be decoded", list.join(", ")))
 }

@@ -3,10 +3,9 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use client_hello::Hello;
 use engine::text::printable;
 
-use super::fields::{Field, Value};
+use super::fields::{Field, Line, Value};
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 64 << 10;
@@ -45,7 +44,7 @@ impl<W: Write> Output<W> {
     ///
     /// # Errors
     /// If the output cannot be written.
-    pub(super) fn hello(&mut self, hello: &Hello) -> io::Result<()> {
+    pub(super) fn hello(&mut self, hello: &Line<'_>) -> io::Result<()> {
         match self.format {
             Format::Json => self.json(hello),
             Format::Csv => self.csv(hello),
@@ -76,7 +75,7 @@ impl<W: Write> Output<W> {
         }
     }
 
-    fn json(&mut self, hello: &Hello) {
+    fn json(&mut self, hello: &Line<'_>) {
         let out = &mut self.buffer;
         let mut before = b'{';
         for field in &self.fields {
@@ -98,7 +97,7 @@ impl<W: Write> Output<W> {
         out.extend_from_slice(b"}\n");
     }
 
-    fn csv(&mut self, hello: &Hello) {
+    fn csv(&mut self, hello: &Line<'_>) {
         for (at, field) in self.fields.iter().enumerate() {
             if at > 0 {
                 self.buffer.push(b',');
@@ -116,7 +115,7 @@ impl<W: Write> Output<W> {
         self.buffer.extend_from_slice(b"\r\n");
     }
 
-    fn table(&mut self, hello: &Hello) {
+    fn table(&mut self, hello: &Line<'_>) {
         let cell = |field: &Field| match field.of(hello) {
             Value::Null => "-".to_owned(),
             value => printable(&plain(value)).to_string(),

@@ -144,6 +144,8 @@ impl Format {
             ("initial_ttl", Kind::U8),
             ("ech", Kind::Bool),
             ("post_quantum", Kind::Bool),
+            ("ambiguous", Kind::Bool),
+            ("interface", Kind::Text),
             ("ja4_r", Kind::Text),
             ("ja4_o", Kind::Text),
             ("ja4_ro", Kind::Text),

@@ -1,9 +1,9 @@
 //! Capture filters in libpcap's language.
 
-use pcap::{Activated, Capture};
+use pcap::{Activated, BpfProgram, Capture};
 
 /// A filter as far as it is known before the linktype is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     user: Option<String>,
     ports: Vec<u16>,
@@ -29,12 +29,17 @@ impl Filter {
         vec![format!("{prefix}({ports} or (vlan and ({ports} or (vlan and ({ports})))))"), format!("{prefix}({ports})")]
     }
 
+    /// Whether everything passes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.user.is_none() && self.ports.is_empty()
+    }
+
     /// Sets the filter.
     ///
     /// # Errors
     /// libpcap's message. Linktypes without VLAN tags are tried without them.
     pub(crate) fn set<T: Activated + ?Sized>(&self, capture: &mut Capture<T>) -> Result<(), String> {
-        self.first(|text| capture.filter(text, true))
+        if self.is_empty() { Ok(()) } else { self.first(|text| capture.filter(text, true)) }
     }
 
     /// Checks that the filter can be set.
@@ -42,18 +47,27 @@ impl Filter {
     /// # Errors
     /// As [`Filter::set`].
     pub(crate) fn check<T: Activated + ?Sized>(&self, capture: &Capture<T>) -> Result<(), String> {
-        self.first(|text| capture.compile(text, true).map(drop))
+        self.compile(capture).map(drop)
     }
 
-    fn first(&self, mut attempt: impl FnMut(&str) -> Result<(), pcap::Error>) -> Result<(), String> {
-        let mut last = Ok(());
+    /// The program of the filter.
+    ///
+    /// # Errors
+    /// As [`Filter::set`].
+    pub(crate) fn compile<T: Activated + ?Sized>(&self, capture: &Capture<T>) -> Result<BpfProgram, String> {
+        self.first(|text| capture.compile(text, true))
+    }
+
+    /// What comes of the first text that works, or why the last does not.
+    fn first<P>(&self, mut attempt: impl FnMut(&str) -> Result<P, pcap::Error>) -> Result<P, String> {
+        let mut outcome = Err(String::new());
         for text in self.texts() {
-            last = if text.is_empty() { Ok(()) } else { attempt(&text).map_err(|error| message(&error)) };
-            if last.is_ok() {
+            outcome = attempt(&text).map_err(|error| message(&error));
+            if outcome.is_ok() {
                 break;
             }
         }
-        last
+        outcome
     }
 }
 

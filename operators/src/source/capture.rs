@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use capture_file::Record;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::batch::{Batch, Time};
 use engine::metrics::NodeMetrics;
@@ -110,6 +111,7 @@ fn explain(interface: &str, message: &str) -> Failure {
 
 /// Packets of one interface, one after the other.
 struct Chunk {
+    interface: Arc<str>,
     linktype: i32,
     /// Time in ns, length on the wire, end of the bytes in `data`.
     heads: Vec<(i64, u32, usize)>,
@@ -147,7 +149,7 @@ impl Live {
                 stop: Arc::clone(&stop),
                 counters: Counters::new(metrics, several.then_some(interface)),
                 drained: drained.last().cloned().unwrap_or_default(),
-                interface: interface.clone(),
+                interface: interface.as_str().into(),
             };
             let named = std::thread::Builder::new().name(format!("pcap {interface}"));
             named.spawn(move || thread.run()).map_err(|error| format!("no thread to capture with: {error}"))?;
@@ -207,8 +209,11 @@ impl Reader for Live {
                 Ok(chunk) => {
                     let chunk = chunk?;
                     let (mut start, mut full) = (0, false);
-                    for (ns, wire_len, end) in chunk.heads {
-                        full |= self.packets.take(ns, chunk.linktype, wire_len, &chunk.data[start..end]);
+                    for (time, wire_len, end) in chunk.heads {
+                        let (linktype, interface_name) = (chunk.linktype, Some(&*chunk.interface));
+                        let data = &chunk.data[start..end];
+                        let packet = Record { time, linktype, wire_len, interface: 0, interface_name, data };
+                        full |= self.packets.take(&packet);
                         start = end;
                     }
                     if full {
@@ -253,7 +258,7 @@ struct Thread {
     counters: Counters,
     /// Wall clock in ns: all packets that had come by then have been handed over. Time may pass up to here.
     drained: Arc<AtomicI64>,
-    interface: String,
+    interface: Arc<str>,
 }
 
 impl Thread {
@@ -310,7 +315,7 @@ impl Thread {
     }
 
     fn empty(&self) -> Chunk {
-        Chunk { linktype: self.linktype, heads: Vec::new(), data: Vec::new() }
+        Chunk { interface: Arc::clone(&self.interface), linktype: self.linktype, heads: Vec::new(), data: Vec::new() }
     }
 
     fn count(&mut self) {

@@ -3,11 +3,13 @@
 pub(crate) mod bpf;
 pub(crate) mod capture;
 pub mod file;
+pub(crate) mod file_filter;
 mod intake;
+pub(crate) mod interfaces;
 mod lines;
 pub(crate) mod packets;
 pub mod pcap;
-pub(crate) mod pcap_file;
+mod pcap_file;
 mod pipe;
 mod tail;
 pub mod unix_socket;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, BinaryBuilder, Int32Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, BinaryBuilder, Int32Array, RecordBatch, StringBuilder, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, SchemaRef};
+use capture_file::Record;
 use engine::batch::{Batch, Time, stream_schema, time_array};
 use engine::logged::Resume;
 use engine::metrics::NodeMetrics;
@@ -17,13 +18,17 @@ const BATCH_ROWS: usize = 4096;
 /// Captured bytes of a batch, a packet more or less.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Columns of a stream of packets: `linktype` is libpcap's, `wire_len` the length on the wire in bytes, `data` the
+/// The column with the name of the interface that a packet was captured on, null if that is not known.
+pub(crate) const INTERFACE: &str = "interface";
+
+/// Columns of a stream of packets: `linktype` is libpcap's or the file's, `wire_len` the length on the wire in bytes, `data` the
 /// frame as captured, which may be shorter.
 pub fn packet_schema() -> SchemaRef {
     stream_schema([
         Field::new("linktype", DataType::Int32, false),
         Field::new("wire_len", DataType::UInt32, false),
         Field::new("data", DataType::Binary, false),
+        Field::new(INTERFACE, DataType::Utf8, true),
     ])
 }
 
@@ -48,6 +53,7 @@ struct Rows {
     linktypes: Vec<i32>,
     wire: Vec<u32>,
     data: BinaryBuilder,
+    interfaces: StringBuilder,
     bytes: usize,
 }
 
@@ -75,7 +81,8 @@ impl Packets {
     }
 
     /// Takes a packet; whether the batch is full now.
-    pub(super) fn take(&mut self, ns: i64, linktype: i32, wire_len: u32, data: &[u8]) -> bool {
+    pub(super) fn take(&mut self, packet: &Record<'_>) -> bool {
+        let &Record { time: ns, linktype, wire_len, interface_name, data, .. } = packet;
         let seq = self.count;
         self.count += 1;
         NodeMetrics::add(&self.metrics.bytes, data.len());
@@ -92,6 +99,7 @@ impl Packets {
         rows.linktypes.push(linktype);
         rows.wire.push(wire_len);
         rows.data.append_value(data);
+        rows.interfaces.append_option(interface_name);
         rows.bytes += data.len();
         self.on_time.times.len() + self.late.times.len() >= BATCH_ROWS
             || self.on_time.bytes + self.late.bytes >= BATCH_BYTES
@@ -123,6 +131,7 @@ impl Packets {
                 Arc::new(Int32Array::from(std::mem::take(&mut rows.linktypes))),
                 Arc::new(UInt32Array::from(std::mem::take(&mut rows.wire))),
                 Arc::new(rows.data.finish()),
+                Arc::new(rows.interfaces.finish()),
             ];
             rows.bytes = 0;
             let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)

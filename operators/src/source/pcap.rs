@@ -1,30 +1,32 @@
-//! `source.pcap`: packets of a capture file (pcap or pcapng) or of a network interface, by libpcap.
+//! `source.pcap`: packets of a capture file, or of a network interface by libpcap.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
+use engine::batch::{Edge, EdgeType, Stream};
 use engine::plan::PlanContext;
 use engine::privileges::{Need, Privileges};
 use engine::registry::{Inputs, Node, Operator, Port, Recorded};
-use engine::render::{BuildContext, Shared};
-use engine::source::{Poll, Reader, source};
-use engine::spec::{Located, Span};
-use pcap::{Capture, Linktype, Offline, Precision};
+use engine::render::BuildContext;
+use engine::source::source;
+use engine::spec::Located;
+use pcap::{Capture, Linktype};
 
 use super::bpf::{Filter, message};
 use super::capture::{Live, Settings};
-use super::packets::{Packets, packet_schema, timestamp};
-
-/// Bytes of a packet's header in a pcap file.
-const PACKET_HEADER: u64 = 16;
+use super::file_filter;
+use super::packets::{Packets, packet_schema};
+use super::pcap_file::{self, FileReader};
 
 /// Reads packets from a file or captures them.
+///
+/// A file that cannot be understood or read further ends the run, with the place. One that was cut off, so that it just ends in
+/// the middle of a packet, is used up to there and counted (`truncated_file`). Other counters: `filtered`, packets of a file that
+/// `ports` or `filter` leave out (on an interface the kernel leaves them out and does not say how many), `bad_time`.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct Options {
-    /// A pcap or pcapng file, relative to the pipeline's. Default: none, then `interface` is needed.
+    /// A capture file, relative to the pipeline's: pcap or pcapng, as it is or compressed with gzip, zstd or xz. Default: none,
+    /// then `interface` is needed.
     file: Option<Located<PathBuf>>,
     /// The network interface to capture on, or `any`. Needs root or CAP_NET_RAW. Default: none.
     interface: Option<Located<String>>,
@@ -39,8 +41,9 @@ pub struct Options {
     /// Default true.
     #[serde(default = "yes")]
     keep_capability: bool,
-    /// Ports of the servers; TCP and UDP from and to them and fragments are read, with up to two VLAN tags. An empty list means all
-    /// packets. Default [443, 8443], or all packets that pass `filter` if there is one.
+    /// Ports of the servers; TCP and UDP from and to them and fragments are read, with up to two VLAN tags, and no other tunnel. An
+    /// empty list means all packets. Default: all packets of a file, be it a recording in place of an interface; on an
+    /// interface [443, 8443], or all packets that pass `filter` if there is one.
     ports: Option<Vec<u16>>,
     /// A filter in libpcap's language, such as `not host 192.0.2.1`. With `ports`, packets must pass both. Default: none.
     filter: Option<Located<String>>,
@@ -99,26 +102,28 @@ impl Operator for PcapSource {
     });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let ports = match (&options.ports, &options.filter) {
-            (Some(ports), _) => ports.clone(),
-            (None, Some(_)) => Vec::new(),
-            (None, None) => vec![443, 8443],
-        };
+        let interfaces = interfaces(options.interface, options.interfaces, context)?;
+        let ports = options.ports.unwrap_or_else(|| match (&interfaces, &options.filter) {
+            (Some(_), None) => vec![443, 8443],
+            _ => Vec::new(),
+        });
         let filter_span = options.filter.as_ref().map_or(context.span, |filter| filter.span);
         let filter = Filter::new(options.filter.map(|filter| filter.value), ports);
-        let interfaces = interfaces(options.interface, options.interfaces, context)?;
+        let not_understood = |error: String| format!("the filter is not understood: {error}");
         let (input, lateness) = match (options.file, interfaces) {
             (Some(file), None) => {
                 let path = context.path(&file.value);
-                let capture = open(&path).map_err(|message| context.error(file.span, message)).ok()?;
-                compiles(&filter, &capture, filter_span, context)?;
+                let linktypes = pcap_file::linktypes(&path).map_err(|fault| context.error(file.span, fault)).ok()?;
+                file_filter::check(&filter, &linktypes)
+                    .map_err(|error| context.error(filter_span, not_understood(error)))
+                    .ok()?;
                 (Input::File { path, filter }, Duration::from_secs(60))
             }
             (None, Some(interfaces)) => {
                 // Which linktype the interface has is known when it is opened; nearly all have Ethernet's.
                 let dead =
                     Capture::dead(Linktype::ETHERNET).map_err(|e| context.error(interfaces.span, message(&e))).ok()?;
-                compiles(&filter, &dead, filter_span, context)?;
+                filter.check(&dead).map_err(|error| context.error(filter_span, not_understood(error))).ok()?;
                 let settings = Settings {
                     interfaces: interfaces.value,
                     filter,
@@ -174,35 +179,6 @@ fn interfaces(
     Some(Some(Located { span, value: names.into_iter().map(|name| name.value).collect() }))
 }
 
-/// Reports a filter that cannot be compiled.
-fn compiles<T: pcap::Activated + ?Sized>(
-    filter: &Filter,
-    capture: &Capture<T>,
-    span: Span,
-    context: &mut PlanContext<'_>,
-) -> Option<()> {
-    filter.check(capture).map_err(|error| context.error(span, format!("the filter is not understood: {error}"))).ok()
-}
-
-/// Opens a capture file.
-pub(crate) fn open(path: &Path) -> Result<Capture<Offline>, String> {
-    let shown = path.display();
-    let metadata = std::fs::metadata(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
-    if !metadata.is_file() {
-        return Err(format!("{shown} is not a regular file"));
-    }
-    if metadata.len() == 0 {
-        return Err(format!("{shown} is empty; a capture without packets has a file header"));
-    }
-    std::fs::File::open(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
-    // The wrapper would hand libpcap no name at all.
-    if path.to_str().is_none() {
-        return Err(format!("{shown}: the name of a capture file must be UTF-8"));
-    }
-    Capture::from_file_with_precision(path, Precision::Nano)
-        .map_err(|error| format!("{shown} is not a pcap or pcapng file: {}", message(&error)))
-}
-
 impl Node for PcapSource {
     fn outputs(&self) -> Vec<EdgeType> {
         vec![EdgeType::stream(packet_schema())]
@@ -212,22 +188,9 @@ impl Node for PcapSource {
         let resume = context.resume();
         let packets = || Packets::new((self.lateness, self.tick), &context.metrics, &resume);
         match &self.input {
-            Input::File { path, filter } => source(context, 1, || {
-                let mut capture = open(path)?;
-                filter.set(&mut capture)?;
-                let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-                context.shared.progress.total.fetch_add(bytes, Relaxed);
-                Ok(FileReader {
-                    packets: packets(),
-                    linktype: capture.get_datalink().0,
-                    capture,
-                    unread: bytes,
-                    shared: Arc::clone(&context.shared),
-                    truncated: context.metrics.counter("truncated_file"),
-                    path: path.clone(),
-                    stopping: false,
-                })
-            }),
+            Input::File { path, filter } => {
+                source(context, 1, || FileReader::new(path, filter, packets(), &context.shared, &context.metrics))
+            }
             Input::Interfaces(settings) => source(context, 1, || {
                 Live::start(settings, &context.shared.privileges, &context.metrics, packets()).map_err(|failure| {
                     // Noted with its class before `source` reports the text: the first report counts.
@@ -262,66 +225,5 @@ impl Node for PcapSource {
 
     fn yields_facts(&self) -> bool {
         false
-    }
-}
-
-/// Reads a file on the worker that owns the source.
-struct FileReader {
-    capture: Capture<Offline>,
-    linktype: i32,
-    packets: Packets,
-    /// Bytes of the file that progress does not show as read yet.
-    unread: u64,
-    shared: Arc<Shared>,
-    truncated: Arc<std::sync::atomic::AtomicU64>,
-    path: PathBuf,
-    stopping: bool,
-}
-
-impl Reader for FileReader {
-    fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
-        let poll = self.read();
-        self.packets.flush(out)?;
-        Ok(poll)
-    }
-
-    fn watermark(&self) -> Time {
-        self.packets.watermark()
-    }
-
-    fn stop(&mut self) {
-        self.stopping = true;
-    }
-}
-
-impl FileReader {
-    fn read(&mut self) -> Poll {
-        if self.stopping {
-            return Poll::Done;
-        }
-        let mut read = 0;
-        let poll = loop {
-            match self.capture.next_packet() {
-                Ok(packet) => {
-                    read += PACKET_HEADER + packet.data.len() as u64;
-                    if self.packets.take(timestamp(packet.header), self.linktype, packet.header.len, packet.data) {
-                        break Poll::Ready;
-                    }
-                }
-                Err(pcap::Error::NoMorePackets) => break Poll::Done,
-                Err(error) => {
-                    // What stands before the break is as good as in a whole file.
-                    self.truncated.fetch_add(1, Relaxed);
-                    let error = message(&error);
-                    tracing::warn!(file = %self.path.display(), error, "the capture breaks off; the packets before are used");
-                    break Poll::Done;
-                }
-            }
-        };
-        // Packets that the filter keeps back are not seen here; at the end everything has been read.
-        let read = if poll == Poll::Done { self.unread } else { read.min(self.unread) };
-        self.unread -= read;
-        self.shared.progress.read.fetch_add(read, Relaxed);
-        poll
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arrow::array::{Array, BinaryArray, Int32Array, TimestampNanosecondArray, UInt32Array, UInt64Array};
+use arrow::array::{Array, BinaryArray, Int32Array, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array};
 use engine::batch::{Batch, Edge, EdgeType, SEQ, Stream, TIME, Time};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
@@ -22,7 +22,9 @@ use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::rows::HelloRows;
 use crate::format::hello_schema;
+use crate::source::interfaces::Interfaces;
 use crate::source::packet_schema;
+use crate::source::packets::INTERFACE;
 use client_hello::{Frame, Hello, HelloExtractor, Limits, Tunnels};
 use ipnet::IpNet;
 
@@ -177,7 +179,8 @@ impl Operator for ClientHello {
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let input = context.stream_input(0)?;
         let wanted = packet_schema();
-        let wrong = wanted.fields().iter().find(|field| {
+        // The interface is not always known, nor needed.
+        let wrong = wanted.fields().iter().filter(|field| !field.is_nullable()).find(|field| {
             !input.schema.field_with_name(field.name()).is_ok_and(|found| found.data_type() == field.data_type())
         });
         if let Some(field) = wrong {
@@ -220,7 +223,7 @@ impl Operator for ClientHello {
 }
 
 /// The machine's name as the kernel has it; `localhost` if that cannot be read.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
         "" => "localhost".to_owned(),
@@ -287,6 +290,7 @@ struct Work {
     extractor: HelloExtractor,
     /// Of packets that were on time, and of late ones.
     rows: [HelloRows; 2],
+    interfaces: Interfaces,
     retries: bool,
     wanted: Wanted,
     excluded: Arc<AtomicU64>,
@@ -304,6 +308,7 @@ struct Packets<'b> {
     linktypes: &'b Int32Array,
     wire_lens: &'b UInt32Array,
     data: &'b BinaryArray,
+    interfaces: Option<&'b StringArray>,
 }
 
 impl<'b> Packets<'b> {
@@ -315,7 +320,12 @@ impl<'b> Packets<'b> {
             linktypes: column("linktype")?.downcast_ref()?,
             wire_lens: column("wire_len")?.downcast_ref()?,
             data: column("data")?.downcast_ref()?,
+            interfaces: column(INTERFACE).and_then(|column| column.downcast_ref()),
         })
+    }
+
+    fn interface(&self, at: usize) -> Option<&'b str> {
+        self.interfaces.filter(|names| names.is_valid(at)).map(|names| names.value(at))
     }
 }
 
@@ -326,7 +336,8 @@ impl Work {
         let rows = [(); 2].map(|()| HelloRows::new(Arc::clone(&node.sensor), node.variants));
         let (excluded, elsewhere) = (metrics.counter("excluded_sources"), metrics.counter("other_destinations"));
         let (retries, wanted) = (node.retries, node.wanted.clone());
-        Self { extractor, rows, retries, wanted, excluded, elsewhere, metrics, counters, flows: 0 }
+        let interfaces = Interfaces::default();
+        Self { extractor, rows, interfaces, retries, wanted, excluded, elsewhere, metrics, counters, flows: 0 }
     }
 
     /// Takes the packets of a batch. Their hellos are late if they are.
@@ -339,6 +350,7 @@ impl Work {
                 data: packets.data.value(at),
                 wire_len: packets.wire_lens.value(at),
                 origin: packets.seqs.value(at) << 1 | u64::from(batch.late),
+                interface: self.interfaces.number(packets.interface(at)),
             };
             let (extractor, mut emit) = self.emitter();
             extractor.packet(&frame, &mut emit);
@@ -361,14 +373,14 @@ impl Work {
 
     /// The extractor, and what becomes of its hellos.
     fn emitter(&mut self) -> (&mut HelloExtractor, impl FnMut(Hello)) {
-        let Self { extractor, rows, retries, wanted, excluded, elsewhere, .. } = self;
+        let Self { extractor, rows, interfaces, retries, wanted, excluded, elsewhere, .. } = self;
         let emit = |hello: Hello| {
             if !wanted.source(hello.src) {
                 excluded.fetch_add(1, Relaxed);
             } else if !wanted.destination(hello.dst) {
                 elsewhere.fetch_add(1, Relaxed);
             } else if *retries || hello.index == 0 {
-                rows[(hello.origin & 1) as usize].push(hello.origin >> 1, &hello);
+                rows[(hello.origin & 1) as usize].push(hello.origin >> 1, &hello, interfaces.name(hello.interface));
             }
         };
         (extractor, emit)

@@ -20,10 +20,10 @@ pub(super) struct HelloRows {
     seqs: Vec<u64>,
     /// Whether the other forms of JA4 are filled in.
     variants: bool,
-    texts: [StringBuilder; 12],
+    texts: [StringBuilder; 13],
     forms: [StringBuilder; 3],
     small: [UInt8Builder; 2],
-    flags: [BooleanBuilder; 2],
+    flags: [BooleanBuilder; 3],
     ports: [UInt16Builder; 2],
     ip: (UInt8Builder, UInt16Builder, UInt16Builder, BooleanBuilder),
     tcp: (UInt16Builder, UInt16Builder, UInt8Builder),
@@ -54,8 +54,8 @@ impl HelloRows {
         self.times.is_empty()
     }
 
-    /// Adds a hello that the packet `seq` completed.
-    pub(super) fn push(&mut self, seq: u64, hello: &Hello) {
+    /// Adds a hello that the packet `seq` completed, which came on this interface.
+    pub(super) fn push(&mut self, seq: u64, hello: &Hello, interface: Option<&str>) {
         let tcp = hello.tcp.as_ref();
         self.times.push(hello.time);
         self.seqs.push(seq);
@@ -73,6 +73,7 @@ impl HelloRows {
             Some(&hello.ja3),
             Some(&hello.ja3_hash),
             Some(hello.transport.name()),
+            interface,
         ];
         for (values, text) in self.texts.iter_mut().zip(texts) {
             values.append_option(text);
@@ -90,7 +91,7 @@ impl HelloRows {
         for (values, number) in self.small.iter_mut().zip([hello.index, hello.ip.initial_ttl()]) {
             values.append_value(number);
         }
-        for (values, flag) in self.flags.iter_mut().zip([hello.ech, hello.post_quantum]) {
+        for (values, flag) in self.flags.iter_mut().zip([hello.ech, hello.post_quantum, hello.ambiguous]) {
             values.append_value(flag);
         }
         let forms =
@@ -106,11 +107,11 @@ impl HelloRows {
     /// # Errors
     /// Never: the columns are made to the schema.
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
-        let [sensor, src, dst, conn, options, version, sni, alpn, ja4, ja3, ja3_hash, transport] =
+        let [sensor, src, dst, conn, options, version, sni, alpn, ja4, ja3, ja3_hash, transport, interface] =
             self.texts.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
         let [ja4_r, ja4_o, ja4_ro] = self.forms.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
         let [index, initial_ttl] = self.small.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
-        let [ech, post_quantum] = self.flags.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
+        let [ech, post_quantum, ambiguous] = self.flags.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
         let [src_port, dst_port] = self.ports.each_mut().map(|values| Arc::new(values.finish()) as ArrayRef);
         let columns: Vec<ArrayRef> = vec![
             time_array(std::mem::take(&mut self.times)),
@@ -141,6 +142,8 @@ impl HelloRows {
             initial_ttl,
             ech,
             post_quantum,
+            ambiguous,
+            interface,
             ja4_r,
             ja4_o,
             ja4_ro,

@@ -63,6 +63,11 @@ fn run_pcap(dir: &Path, bytes: &[u8], options: &str) -> (Vec<Value>, Arc<Shared>
     (rows(&collected(&names[0])), shared)
 }
 
+fn counter(shared: &Shared, name: &str) -> u64 {
+    let counters = shared.metrics.node("s", "").named();
+    counters.iter().find(|(found, _)| *found == name).map_or(0, |(_, value)| *value)
+}
+
 fn frames(n: u8) -> Vec<Vec<u8>> {
     (0..n).map(|i| frame(if i % 3 == 2 { 80 } else { 443 }, i)).collect()
 }
@@ -72,7 +77,7 @@ fn every_kind_of_capture_file_gives_the_same_packets() {
     let dir = tempfile::tempdir().expect("a directory");
     let frames = frames(30);
     let (packets, shared) = run_pcap(dir.path(), &pcap(&frames, false, false), "");
-    assert_eq!(packets.len(), 20);
+    assert_eq!((packets.len(), counter(&shared, "filtered")), (30, 0));
     assert_eq!(column(&packets, "time")[..2], ["1970-01-01T00:16:40.000001Z", "1970-01-01T00:16:40.100001Z"]);
     assert_eq!(column(&packets, "wire_len")[..2], ["54", "55"]);
     let progress = &shared.progress;
@@ -83,11 +88,15 @@ fn every_kind_of_capture_file_gives_the_same_packets() {
     assert_eq!(column(&nano, "time")[0], "1970-01-01T00:16:40.000000001Z");
     for (options, count) in [
         (", ports: [80]", 10),
+        (", ports: [443]", 20),
         (", ports: []", 30),
         (", filter: \"greater 80\"", 4),
         (", filter: \"greater 80\", ports: [80]", 2),
     ] {
-        assert_eq!(run_pcap(dir.path(), &pcap(&frames, false, false), options).0.len(), count, "{options}");
+        for file in [pcap(&frames, false, false), pcapng(&frames)] {
+            let (packets, shared) = run_pcap(dir.path(), &file, options);
+            assert_eq!((packets.len(), counter(&shared, "filtered")), (count, 30 - count as u64), "{options}");
+        }
     }
 }
 
@@ -108,9 +117,8 @@ fn a_truncated_capture_gives_the_packets_before_the_break() {
                 }
             }
             let (packets, shared) = run_pcap(dir.path(), &whole[..cut], ", ports: []");
-            let counters = shared.metrics.node("s", "").named();
-            let broken = counters.iter().find(|(name, _)| *name == "truncated_file").map(|(_, value)| *value);
-            assert_eq!((packets.len(), broken), (complete, Some(u64::from(end != cut && cut != head))), "{cut}");
+            let broken = counter(&shared, "truncated_file");
+            assert_eq!((packets.len(), broken), (complete, u64::from(end != cut && cut != head)), "{cut}");
         }
     }
 }
@@ -121,11 +129,14 @@ fn what_is_no_capture_is_a_fault_with_its_place() {
     std::fs::write(dir.path().join("empty"), "").expect("written");
     std::fs::write(dir.path().join("text"), "this is not a capture file at all, is it?").expect("written");
     std::fs::write(dir.path().join("cut"), &pcap(&[], false, false)[..20]).expect("written");
+    let torn = [pcap(&[], false, false), vec![0xff; 16]].concat();
+    std::fs::write(dir.path().join("torn"), torn).expect("written");
     std::fs::write(dir.path().join("good"), pcap(&frames(1), false, false)).expect("written");
     for (options, part) in [
         ("file: empty", "is empty"),
         ("file: text", "is not a pcap or pcapng file: unknown file format"),
-        ("file: cut", "is not a pcap or pcapng file: truncated dump file"),
+        ("file: cut", "cut ends in the middle of the file's header at byte 0: 20 of its 24 bytes"),
+        ("file: torn", "torn cannot be understood at byte 24: a packet of 4294967295 bytes"),
         ("file: none", "cannot be read: No such file"),
         ("file: .", "is not a regular file"),
         ("file: good, filter: tcp prot 443", "the filter is not understood: "),
@@ -136,6 +147,46 @@ fn what_is_no_capture_is_a_fault_with_its_place() {
         let text = fault(dir.path(), &format!("kind: source.pcap, {options}"));
         assert!(text.contains(part) && text.contains("p.yaml:3:"), "{options}: {text}");
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_understood_ends_the_run_with_its_place_and_what_is_before_is_used() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let frames = frames(3);
+    let torn = |whole: Vec<u8>| [whole, vec![0xff; 40]].concat();
+    for (bytes, at) in [(torn(pcap(&frames, false, false)), 24 + 3 * 70 + 3), (torn(pcapng(&frames)), 48 + 3 * 88)] {
+        std::fs::write(dir.path().join("c.pcap"), &bytes).expect("written");
+        let (yaml, names) = pipeline("kind: source.pcap, file: c.pcap", &["out"]);
+        let shared = run(load(&dir.path().join("p.yaml"), &yaml).expect("valid"), 1);
+        let failure = shared.failure().expect("a failure").message;
+        assert!(failure.contains(&format!("c.pcap cannot be understood at byte {at}: ")), "{failure}");
+        assert_eq!((rows(&collected(&names[0])).len(), counter(&shared, "truncated_file")), (3, 0));
+    }
+}
+
+#[test]
+fn packets_have_the_name_of_their_interface_and_each_linktype_its_filter() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let block = |kind: u32, body: &[u8]| {
+        let len = (body.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes()[..], &len, body, &len].concat()
+    };
+    let mut file = pcapng(&[]);
+    // if_name, then raw IP; the interface before has no name.
+    file.extend(block(1, b"\x65\0\0\0\0\0\0\0\x02\0\x04\0tun0\0\0\0\0"));
+    for (interface, port) in [(0_u32, 443), (1, 443), (0, 80), (1, 80)] {
+        let frame = frame(port, 0);
+        let data = &frame[if interface == 0 { 0 } else { 14 }..];
+        let words = [interface, 0, 1_000_000, data.len() as u32, data.len() as u32];
+        let mut body = words.map(u32::to_le_bytes).concat();
+        body.extend(data);
+        body.resize(body.len().next_multiple_of(4), 0);
+        file.extend(block(6, &body));
+    }
+    let (packets, shared) = run_pcap(dir.path(), &file, ", ports: [443]");
+    let got: Vec<_> = packets.iter().map(|row| (row["linktype"].as_i64(), row["interface"].as_str())).collect();
+    assert_eq!(got, [(Some(1), None), (Some(101), Some("tun0"))]);
+    assert_eq!(counter(&shared, "filtered"), 2);
 }
 
 fn recording() -> PathBuf {
