@@ -3,7 +3,7 @@
 Usage: packets.py mix|plain|syns|hellos|initials FILE [N]
 
 `mix` is N connections (31370) of three packets: a hello of about 1.8 kB in two segments, as current browsers send it,
-and a server's segment that fills up to 95 MB (one connection in 69 has a SYN); each connection has another client address. `syns` is N SYNs (10
+and a server's segment that acknowledges it and fills up to 96 MB (one connection in 69 has a SYN); each connection has another client address. `syns` is N SYNs (10
 million) from distinct addresses, `hellos` N distinct hellos (1 million); in both, 100 connections are
 open before the flood and send their hellos after it, with the SNI `established.example`. `initials` is the same with N QUIC Initial
 packets (1 million) from distinct addresses: in turn one with a distinct connection ID whose content is noise, and the first of two packets
@@ -42,13 +42,25 @@ def hello(name: bytes, rng: random.Random, share: int = 1216, more: bytes = b"")
 
 
 SYN_OPTIONS = bytes.fromhex("020405b40402080a01020304000000000103030a")
+OPTIONS = bytes.fromhex("0101080a0102030400000000")
 
 
-def frame(src: int, sport: int, dst: int, dport: int, seq: int, flags: int, payload: bytes = b"") -> bytes:
-    options = SYN_OPTIONS if flags == 2 else b""
+def checksum(data: bytes) -> bytes:
+    """RFC 1071."""
+    words = struct.unpack(f">{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2))
+    total = sum(words)
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack(">H", total ^ 0xFFFF)
+
+
+def frame(src: int, sport: int, dst: int, dport: int, seq: int, flags: int, payload: bytes = b"", ack: int = 1) -> bytes:
+    options = SYN_OPTIONS if flags == 2 else OPTIONS
     ip = struct.pack(">BBHHHBBHII", 0x45, 0, 40 + len(options) + len(payload), sport, 0x4000, 57, 6, 0, src, dst)
-    tcp = struct.pack(">HHIIBBHHH", sport, dport, seq, 1, (5 + len(options) // 4) << 4, flags, 64240, 0, 0)
-    return b"\2" * 12 + b"\x08\0" + ip + tcp + options + payload
+    tcp = struct.pack(">HHIIBBHHH", sport, dport, seq, ack, (5 + len(options) // 4) << 4, flags, 64240, 0, 0)
+    tcp += options + payload
+    tcp_sum = checksum(struct.pack(">IIHH", src, dst, 6, len(tcp)) + tcp)
+    return b"\2" * 12 + b"\x08\0" + ip[:10] + checksum(ip) + ip[12:] + tcp[:16] + tcp_sum + tcp[18:]
 
 
 def datagram(src: int, sport: int, dst: int, dport: int, payload: bytes) -> bytes:
@@ -99,7 +111,7 @@ def mix(path: str, count: int) -> None:
             out.add(frame(client, port, SERVER, 443, seq, 2))
         out.add(frame(client, port, SERVER, 443, first, 0x18, data[:1400]))
         out.add(frame(client, port, SERVER, 443, (first + 1400) & 0xFFFFFFFF, 0x18, data[1400:]))
-        out.add(frame(SERVER, 443, client, port, 99, 0x18, answer))
+        out.add(frame(SERVER, 443, client, port, 1, 0x18, answer, (first + len(data)) & 0xFFFFFFFF))
     out.file.close()
 
 

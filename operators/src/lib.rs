@@ -12,6 +12,7 @@ pub mod format;
 mod linear;
 pub mod sink;
 pub mod source;
+mod timeline;
 pub mod tls;
 mod value;
 

@@ -14,7 +14,7 @@ use super::keys::{Dropped, Filters, KeySpec, Keys};
 use super::matcher::{AHEAD, Decision, END, Matcher, Outcomes, Rules, Side, Waiting};
 use super::skew::Monitor;
 use super::store::{Row, Store};
-use super::timeline::Timeline;
+use crate::timeline::Timeline;
 
 /// The most rows that are taken in, and hellos that are looked at, in one activation; the other operators get their
 /// turn in between.

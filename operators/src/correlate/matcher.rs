@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use super::connections::{ConnId, Connections, Key, NO_REQUEST, NONE};
 use super::store::Row;
-use super::timeline::{Timed, Timeline};
+use crate::timeline::{Timed, Timeline};
 
 /// The rules' parameters; times in ns.
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,6 @@ mod matcher;
 mod operator;
 mod skew;
 mod store;
-mod timeline;
 
 use std::net::IpAddr;
 use std::sync::Arc;

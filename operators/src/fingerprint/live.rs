@@ -15,6 +15,7 @@ use super::{Options, Stop, Work, complain};
 use crate::source::bpf::{Filter, message};
 use crate::source::capture::{DRAIN, Settings};
 use crate::source::packets::timestamp;
+use crate::tls::hint;
 
 /// Packets of one interface before the others are looked at.
 const BURST: usize = 4096;
@@ -127,6 +128,9 @@ fn summary(kernel: &[(&str, [u32; 3])], counters: &Counters) -> String {
         .collect();
     if !rejects.is_empty() {
         let _ = writeln!(text, "rejected or given up: {}", rejects.join(", "));
+    }
+    if let Some(hint) = hint::no_hello(counters) {
+        let _ = writeln!(text, "{hint}");
     }
     text
 }

@@ -10,8 +10,8 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Packets that pass `user` and are TCP or UDP from or to one of `ports`, or whose ports cannot be told: fragments, and
-    /// IPv6 packets with extension headers. None given, none asked for.
+    /// Packets that pass `user` and are TCP or UDP from or to one of `ports`, or whose ports cannot be told: fragments,
+    /// IPv6 packets with extension headers, and packets in others. None given, none asked for.
     pub(crate) fn new(user: Option<String>, ports: Vec<u16>) -> Self {
         Self { user: user.filter(|text| !text.trim().is_empty()), ports }
     }
@@ -26,7 +26,8 @@ impl Filter {
         let ports: Vec<String> = self.ports.iter().map(|port| format!("tcp port {port} or udp port {port}")).collect();
         // A fragment but the first has no ports, and libpcap does not look for them behind IPv6 extension headers.
         let ports = format!("{} or (ip[6:2] & 0x1fff != 0) or {}", ports.join(" or "), extended());
-        vec![format!("{prefix}({ports} or (vlan and ({ports} or (vlan and ({ports})))))"), format!("{prefix}({ports})")]
+        let tagged = |inside: &str| format!("{prefix}({inside} or (vlan and ({inside} or (vlan and ({inside})))))");
+        vec![tagged(&format!("{ports} or {}", encapsulated())), tagged(&ports), format!("{prefix}({ports})")]
     }
 
     /// Whether everything passes.
@@ -70,6 +71,24 @@ impl Filter {
         outcome
     }
 }
+
+/// Packets in which others may be, whatever these are: a mirror's tunnel or tag hides their ports. What is not looked into is
+/// counted by its name where hellos are looked for.
+fn encapsulated() -> String {
+    let types = ETHERTYPES.map(|number| format!("ether proto {number:#06x}"));
+    let protocols = PROTOCOLS.map(|number| format!("ip proto {number} or ip6 proto {number}"));
+    let tunnels = TUNNELS.map(|port| format!("udp dst port {port}"));
+    [types.join(" or "), protocols.join(" or "), tunnels.join(" or ")].join(" or ")
+}
+
+/// MPLS, PPPoE, Cisco's SGT and VN-Tag, provider backbone bridges, MACsec, NSH.
+const ETHERTYPES: [u16; 8] = [0x8847, 0x8848, 0x8864, 0x8909, 0x8926, 0x88e7, 0x88e5, 0x894f];
+
+/// IP in IP, IPv6 in IP, GRE, Ethernet in IP, MPLS in IP.
+const PROTOCOLS: [u8; 5] = [4, 41, 47, 97, 137];
+
+/// VXLAN and its former port, VXLAN-GPE, GENEVE, TZSP, GTP-U.
+const TUNNELS: [u16; 6] = [4789, 8472, 4790, 6081, 37008, 2152];
 
 /// IPv6 packets that begin with an extension header, whatever comes behind it; but for ICMPv6, which every link has now
 /// and then behind hop-by-hop options (RFC 3810).
@@ -142,6 +161,28 @@ mod tests {
             // TCP and UDP to other ports, ICMPv6; ICMPv6 behind hop-by-hop options.
             assert!([6, 17, 58].iter().all(|next| !passes(&filter, &frame6(tags, *next, 0))), "{tags}");
             assert!(!passes(&filter, &frame6(tags, 0, 58)), "{tags}");
+        }
+    }
+
+    #[test]
+    fn packets_in_which_others_may_be_are_let_through() {
+        let filter = Filter::new(None, vec![443]);
+        for tags in 0..=2 {
+            let with = |ethertype: u16| {
+                let mut frame = frame(tags, 80);
+                frame[12 + 4 * tags..14 + 4 * tags].copy_from_slice(&ethertype.to_be_bytes());
+                frame
+            };
+            assert!(ETHERTYPES.iter().all(|ethertype| passes(&filter, &with(*ethertype))), "{tags}");
+            assert!([0x0806, 0x88cc].iter().all(|ethertype| !passes(&filter, &with(*ethertype))), "{tags}");
+            let carrying = |protocol: u8, port: u16| {
+                let mut frame = frame(tags, port);
+                frame[14 + 4 * tags + 9] = protocol;
+                frame
+            };
+            assert!(PROTOCOLS.iter().all(|protocol| passes(&filter, &carrying(*protocol, 80))), "{tags}");
+            assert!(TUNNELS.iter().all(|port| passes(&filter, &carrying(17, *port))), "{tags}");
+            assert!(!passes(&filter, &carrying(17, 53)) && !passes(&filter, &carrying(50, 80)), "{tags}");
         }
     }
 

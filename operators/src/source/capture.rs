@@ -226,6 +226,7 @@ impl Reader for Live {
                 }
                 Err(TryRecvError::Disconnected) => {
                     self.packets.close();
+                    self.packets.end();
                     break Poll::Done;
                 }
             }

@@ -12,6 +12,9 @@ use engine::logged::Resume;
 use engine::metrics::NodeMetrics;
 use engine::time::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
 
+use super::interfaces::Interfaces;
+use super::order::{Order, Packet};
+
 /// Packets of a batch.
 const BATCH_ROWS: usize = 4096;
 
@@ -33,12 +36,16 @@ pub fn packet_schema() -> SchemaRef {
 }
 
 /// Packets read and not handed on.
-#[derive(Debug)]
 pub(super) struct Packets {
     schema: SchemaRef,
     watermark: Watermark,
-    on_time: Rows,
-    late: Rows,
+    order: Order,
+    interfaces: Interfaces,
+    /// In the order in which they are handed on: rows that are on time, and late ones.
+    runs: Vec<(bool, Rows)>,
+    /// Packets taken, and bytes of them, since rows were handed on the last time.
+    taken: (usize, usize),
+    disordered: Arc<AtomicU64>,
     /// Packets so far.
     count: u64,
     latest: i64,
@@ -54,18 +61,21 @@ struct Rows {
     wire: Vec<u32>,
     data: BinaryBuilder,
     interfaces: StringBuilder,
-    bytes: usize,
 }
 
 impl Packets {
-    pub(super) fn new((lateness, tick): (Duration, Duration), metrics: &Arc<NodeMetrics>, resume: &Resume) -> Self {
+    /// Packets are late by `lateness` and leave in the order of their time, as far as that is within `window`, which is not more.
+    pub(super) fn new([lateness, window, tick]: [Duration; 3], metrics: &Arc<NodeMetrics>, resume: &Resume) -> Self {
         let mut watermark = Watermark::new(lateness, tick);
         watermark.resume(resume.watermark);
         let mut packets = Self {
             schema: packet_schema(),
             watermark,
-            on_time: Rows::default(),
-            late: Rows::default(),
+            order: Order::new(nanos(window.min(lateness))),
+            interfaces: Interfaces::default(),
+            runs: Vec::new(),
+            taken: (0, 0),
+            disordered: metrics.counter("disordered"),
             count: resume.seq,
             latest: 0,
             bad_time: metrics.counter("bad_time"),
@@ -90,19 +100,41 @@ impl Packets {
             self.bad_time.fetch_add(1, Relaxed);
             return false;
         }
-        let rows = match self.watermark.observe(ns) {
-            Arrival::OnTime => &mut self.on_time,
-            Arrival::Late => &mut self.late,
-        };
-        rows.times.push(ns);
-        rows.seqs.push(seq);
-        rows.linktypes.push(linktype);
-        rows.wire.push(wire_len);
-        rows.data.append_value(data);
-        rows.interfaces.append_option(interface_name);
-        rows.bytes += data.len();
-        self.on_time.times.len() + self.late.times.len() >= BATCH_ROWS
-            || self.on_time.bytes + self.late.bytes >= BATCH_BYTES
+        self.taken = (self.taken.0 + 1, self.taken.1 + data.len());
+        let interface = self.interfaces.number(interface_name);
+        let packet = Packet { time: ns, seq, linktype, wire_len, interface, data: data.into() };
+        match self.watermark.observe(ns) {
+            Arrival::OnTime => self.order.push(packet),
+            Arrival::Late => self.give(true, &packet),
+        }
+        self.pass();
+        self.taken.0 >= BATCH_ROWS || self.taken.1 >= BATCH_BYTES
+    }
+
+    /// Gives out what has waited for long enough.
+    fn pass(&mut self) {
+        while let Some(packet) = self.order.pop() {
+            self.give(false, &packet);
+        }
+    }
+
+    fn give(&mut self, late: bool, packet: &Packet) {
+        if self.runs.last().is_none_or(|(other, _)| *other != late) {
+            self.runs.push((late, Rows::default()));
+        }
+        let Some((_, rows)) = self.runs.last_mut() else { return };
+        rows.times.push(packet.time);
+        rows.seqs.push(packet.seq);
+        rows.linktypes.push(packet.linktype);
+        rows.wire.push(packet.wire_len);
+        rows.data.append_value(&packet.data);
+        rows.interfaces.append_option(self.interfaces.name(packet.interface));
+    }
+
+    /// The input has ended: nothing is waited for.
+    pub(super) fn end(&mut self) {
+        self.order.pass(i64::MAX);
+        self.pass();
     }
 
     /// Moves time on to now: the source has stopped, and nothing from before can come later.
@@ -113,6 +145,8 @@ impl Packets {
     /// Moves time on while nothing comes.
     pub(super) fn idle(&mut self, drained_ns: i64) {
         self.watermark.idle(drained_ns);
+        self.order.pass(drained_ns);
+        self.pass();
     }
 
     pub(super) fn watermark(&self) -> Time {
@@ -121,10 +155,9 @@ impl Packets {
 
     /// Hands on what has been read.
     pub(super) fn flush(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<(), String> {
-        for (late, rows) in [(false, &mut self.on_time), (true, &mut self.late)] {
-            if rows.times.is_empty() {
-                continue;
-            }
+        self.taken = (0, 0);
+        self.disordered.fetch_add(std::mem::take(&mut self.order.disordered), Relaxed);
+        for (late, mut rows) in self.runs.drain(..) {
             let columns: Vec<ArrayRef> = vec![
                 time_array(std::mem::take(&mut rows.times)),
                 Arc::new(UInt64Array::from(std::mem::take(&mut rows.seqs))),
@@ -133,7 +166,6 @@ impl Packets {
                 Arc::new(rows.data.finish()),
                 Arc::new(rows.interfaces.finish()),
             ];
-            rows.bytes = 0;
             let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)
                 .map_err(|error| format!("packets do not fit their columns: {error}"))?;
             out.push((0, Batch { late, ..Batch::new(rows) }));

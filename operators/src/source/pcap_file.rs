@@ -140,6 +140,9 @@ impl Reader for FileReader {
             return Ok(Poll::Done);
         }
         let done = self.read();
+        if done != Ok(Poll::Ready) {
+            self.packets.end();
+        }
         // Also those before a fault.
         self.packets.flush(out)?;
         done

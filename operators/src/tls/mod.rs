@@ -1,4 +1,5 @@
 //! TLS over TCP.
 
 pub mod client_hello;
+pub(crate) mod hint;
 mod rows;

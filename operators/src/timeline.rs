@@ -7,13 +7,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 /// Something with a time. Its order must be that of the time first.
-pub(super) trait Timed: Ord {
+pub(crate) trait Timed: Ord {
     /// Event time in ns.
     fn time(&self) -> i64;
 }
 
 /// Entries in the order of their time.
-pub(super) struct Timeline<T> {
+pub(crate) struct Timeline<T> {
     /// Width of a bucket in ns.
     width: i64,
     /// The bucket that is given out, and all before it.
