@@ -6,6 +6,10 @@ use std::time::Instant;
 
 use client_hello::{Frame, HelloExtractor, Limits};
 
+/// As the engine has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().expect("a pcap file");

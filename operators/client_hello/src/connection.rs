@@ -37,7 +37,7 @@ pub(crate) struct Connection<'a> {
     pub joined: &'a mut Vec<u8>,
     pub queue: &'a mut Queue,
     /// Hellos that leave.
-    pub ready: &'a mut Vec<Box<Hello>>,
+    pub ready: &'a mut Vec<Hello>,
     /// For the digests of hellos.
     pub seed: u64,
     /// The segment that is looked at, where nothing is buffered: sequence number and length.
@@ -291,15 +291,21 @@ impl Connection<'_> {
             match tls::resume(rest, &mut walk, self.joined, self.limits.max_hello_bytes) {
                 Outcome::Hello(hello, end) => {
                     let early_data = hello.offers_early_data();
-                    let index = u8::from(self.flow.stage == Stage::Second);
-                    let hello = describe(self.flow, self.key, arrival, Transport::Tcp, index, &hello);
                     if self.flow.stage == Stage::Second {
+                        let hello = describe(self.flow, self.key, arrival, Transport::Tcp, 1, &hello);
                         self.release();
                         self.ready.push(hello);
                         return Step::Finish { consumed: at };
                     }
                     let from = self.flow.base.wrapping_add(at as u32);
-                    self.found(hello, arrival, from, &rest[..end.min(rest.len())], end >= stream.len() && at == 0);
+                    // Where it is not to wait it need not be read again.
+                    let end_seq = from.wrapping_add(rest.len().min(end) as u32);
+                    if self.limits.hold.is_zero() || self.flow.server.has(end_seq) {
+                        let hello = describe(self.flow, self.key, arrival, Transport::Tcp, 0, &hello);
+                        self.leave(hello, from, &rest[..end.min(rest.len())], self.flow.disputed);
+                    } else {
+                        self.wait(arrival, from, &rest[..end.min(rest.len())], end >= stream.len() && at == 0);
+                    }
                     (self.flow.stage, self.flow.early_data, self.flow.skipped) = (Stage::Second, early_data, 0);
                     at += end;
                 }

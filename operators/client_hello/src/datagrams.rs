@@ -99,24 +99,27 @@ impl HelloExtractor {
         let Some(flow) = flows.get_mut(at) else { return };
         let held = flow.held();
         if hello.index > 0 {
-            ready.extend(flow.waiting.take().map(|waiting| waiting.hello));
+            ready.extend(flow.waiting.take().and_then(|waiting| waiting.hello).map(|hello| *hello));
             ready.push(hello);
         } else if let Some(waiting) = &mut flow.waiting {
             // Two stories, and no answer yet.
             let is_better = rank < waiting.rank;
             if is_better {
-                (waiting.hello, waiting.arrival, waiting.rank) = (hello, arrival, rank);
+                (waiting.hello, waiting.arrival, waiting.rank) = (Some(Box::new(hello)), arrival, rank);
             }
-            waiting.hello.ambiguous = true;
+            if let Some(hello) = &mut waiting.hello {
+                hello.ambiguous = true;
+            }
         } else {
             let mut hello = hello;
             hello.ambiguous = disputed;
             let number = queue.push(arrival.time, at);
             let bytes = Vec::new();
+            let hello = Some(Box::new(hello));
             flow.waiting = Some(Box::new(Waiting { hello, arrival, rank, from: 0, bytes, is_whole: false, number }));
         }
         if limits.hold.is_zero() {
-            ready.extend(flow.waiting.take().map(|waiting| waiting.hello));
+            ready.extend(flow.waiting.take().and_then(|waiting| waiting.hello).map(|hello| *hello));
         }
         *buffered = *buffered - held + flow.held();
     }
@@ -126,7 +129,7 @@ impl HelloExtractor {
         let Self { flows, ready, buffered, .. } = self;
         let Some(flow) = flows.get_mut(at) else { return };
         let held = flow.held();
-        ready.extend(flow.waiting.take().map(|waiting| waiting.hello));
+        ready.extend(flow.waiting.take().and_then(|waiting| waiting.hello).map(|hello| *hello));
         match &mut flow.datagrams {
             Some(Datagrams::Quic(connection)) => connection.answered(),
             Some(Datagrams::Dtls(connection)) => connection.answered(),
@@ -138,7 +141,7 @@ impl HelloExtractor {
 
 /// A hello that a datagram completed.
 struct Found {
-    hello: Box<Hello>,
+    hello: Hello,
     arrival: Arrival,
     rank: Rank,
     disputed: bool,

@@ -32,36 +32,40 @@ enum First<'a> {
 }
 
 impl Connection<'_> {
-    /// A first hello is complete: `bytes` from sequence number `from` on.
-    pub(crate) fn found(&mut self, hello: Box<Hello>, arrival: &Arrival, from: u32, bytes: &[u8], is_all: bool) {
-        let end = from.wrapping_add(bytes.len() as u32);
-        if self.limits.hold.is_zero() || self.flow.server.has(end) {
-            return self.leave(hello, from, bytes, self.flow.disputed);
-        }
+    /// A first hello is complete, and not acknowledged: `bytes` from sequence number `from` on.
+    pub(crate) fn wait(&mut self, arrival: &Arrival, from: u32, bytes: &[u8], is_all: bool) {
         let is_whole = self.segment == Some((from, bytes.len()));
         // Buffered bytes are taken over when they are let go.
         let kept = if self.is_buffered && is_all { Vec::new() } else { bytes.to_vec() };
         let number = self.queue.push(arrival.time, self.at);
         let (arrival, rank) = (*arrival, Rank::Trusted);
-        let waiting = Waiting { hello, arrival, rank, from, bytes: kept, is_whole, number };
+        let waiting = Waiting { hello: None, arrival, rank, from, bytes: kept, is_whole, number };
         self.flow.waiting = Some(Box::new(waiting));
     }
 
     /// Hands on the hello that waits.
     pub(crate) fn release(&mut self) {
         let Some(waiting) = self.flow.waiting.take() else { return };
-        let Waiting { hello, from, bytes, .. } = *waiting;
+        let Waiting { hello, arrival, from, bytes, .. } = *waiting;
+        let hello = match hello {
+            Some(hello) => *hello,
+            None => match tls::client_hello(&bytes, self.joined, self.limits.max_hello_bytes) {
+                Outcome::Hello(hello, _) => describe(self.flow, self.key, &arrival, Transport::Tcp, 0, &hello),
+                // It was read from the same bytes before.
+                _ => return,
+            },
+        };
         self.leave(hello, from, &bytes, self.flow.disputed);
     }
 
-    fn leave(&mut self, mut hello: Box<Hello>, from: u32, bytes: &[u8], ambiguous: bool) {
+    pub(crate) fn leave(&mut self, mut hello: Hello, from: u32, bytes: &[u8], ambiguous: bool) {
         hello.ambiguous |= ambiguous;
         self.flow.disputed |= hello.ambiguous;
         // What the server has taken is settled.
         if !self.flow.server.has(from.wrapping_add(1)) {
             let random = bytes.get(RANDOM).and_then(|random| random.first_chunk().copied()).unwrap_or_default();
             let (len, digest) = (bytes.len() as u32, digest(self.seed, bytes));
-            self.flow.verdict = Some(Verdict { from, len, random, digest });
+            self.flow.verdict = Some(Box::new(Verdict { from, len, random, digest }));
         }
         self.ready.push(hello);
     }
@@ -74,7 +78,7 @@ impl Connection<'_> {
             let repeats = distance(piece.seq, waiting.end()) > 0 && waiting.arrival.group != piece.arrival.group;
             return repeats || differs(waiting.from, &waiting.bytes, piece.seq, piece.payload);
         }
-        let Some(verdict) = self.flow.verdict.filter(|_| !self.flow.disputed) else { return false };
+        let Some(verdict) = self.flow.verdict.as_deref().filter(|_| !self.flow.disputed) else { return false };
         if self.flow.server.has(verdict.from.wrapping_add(1)) {
             return false;
         }
@@ -126,7 +130,7 @@ impl Connection<'_> {
     /// The client does not begin with a hello, as far as it has come.
     fn no_hello(&mut self, from: u32) {
         if self.flow.stage == Stage::First {
-            self.flow.verdict = Some(Verdict { from, len: 0, random: [0; 8], digest: 0 });
+            self.flow.verdict = Some(Box::new(Verdict { from, len: 0, random: [0; 8], digest: 0 }));
         }
         self.finish();
     }

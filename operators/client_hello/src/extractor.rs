@@ -114,7 +114,7 @@ pub struct HelloExtractor {
     /// Flows with something that leaves later, unless the server acknowledges it before.
     pub(crate) queue: Queue,
     /// Hellos that leave with the packet that is looked at.
-    pub(crate) ready: Vec<Box<Hello>>,
+    pub(crate) ready: Vec<Hello>,
     /// Made anew in every process: nobody can make two hellos that are taken for one.
     seed: u64,
     /// `Frame::origin` of the frame that is looked at.
@@ -198,7 +198,7 @@ impl HelloExtractor {
             let flow = self.flows.get(entry.at)?;
             let waiting = flow.waiting.as_ref().filter(|waiting| waiting.number == entry.number);
             let contest = flow.contest.as_ref().filter(|contest| contest.number == entry.number);
-            waiting.map(|waiting| waiting.hello.time).or_else(|| Some(contest?.oldest().min(entry.since)))
+            waiting.map(|waiting| waiting.arrival.time).or_else(|| Some(contest?.oldest().min(entry.since)))
         });
         waiting.min()
     }
@@ -207,7 +207,7 @@ impl HelloExtractor {
         for hello in self.ready.drain(..) {
             self.counters.hellos += 1;
             self.counters.ambiguous_hellos += u64::from(hello.ambiguous);
-            emit(*hello);
+            emit(hello);
         }
     }
 

@@ -141,7 +141,8 @@ impl Server {
 /// A hello that waits to be handed on: until the server acknowledges it, or some time has passed.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    pub hello: Box<Hello>,
+    /// Of a datagram; that of a segment is read again from its bytes, which take less than it does.
+    pub hello: Option<Box<Hello>>,
     pub arrival: Arrival,
     /// Of what it was read from.
     pub rank: Rank,
@@ -156,14 +157,16 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    /// Memory that it takes, beside that of texts.
+    fn held(&self) -> usize {
+        size_of::<Self>() + self.bytes.capacity() + self.hello.as_ref().map_or(0, |_| size_of::<Hello>())
+    }
+
     /// Sequence number after its last byte.
     pub(crate) fn end(&self) -> u32 {
         self.from.wrapping_add(self.bytes.len() as u32)
     }
 }
-
-/// Memory that one takes, beside its bytes and what is in texts.
-const WAITING: usize = size_of::<Waiting>() + size_of::<Hello>();
 
 /// Where the first look at a client's bytes ended: with a hello that was handed on, or without.
 #[derive(Debug, Clone, Copy)]
@@ -204,7 +207,7 @@ pub(crate) struct Flow {
     pub waiting: Option<Box<Waiting>>,
     /// Bytes of which it is not sure whether they are the client's.
     pub contest: Option<Box<Contest>>,
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<Box<Verdict>>,
     /// The client has sent two versions of its first bytes: its hello is ambiguous.
     pub disputed: bool,
     /// It was given up while its start was unknown: what came was from behind a hello.
@@ -258,7 +261,7 @@ impl Flow {
     pub(crate) fn held(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| size_of::<Assembly>() + assembly.held())
             + self.datagrams.as_ref().map_or(0, |datagrams| datagrams.held())
-            + self.waiting.as_ref().map_or(0, |waiting| WAITING + waiting.bytes.capacity())
+            + self.waiting.as_ref().map_or(0, |waiting| waiting.held())
             + self.contest.as_ref().map_or(0, |contest| contest.held())
     }
 

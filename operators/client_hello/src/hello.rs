@@ -92,11 +92,11 @@ pub(crate) fn describe(
     transport: Transport,
     index: u8,
     hello: &ClientHello<'_>,
-) -> Box<Hello> {
+) -> Hello {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let ja3 = ja3::ja3(hello);
     let values = Ja4::new(hello, transport);
-    Box::new(Hello {
+    Hello {
         time: arrival.time,
         src: Ipv6Addr::from(key.src).to_canonical(),
         src_port: key.src_port,
@@ -122,7 +122,7 @@ pub(crate) fn describe(
         ambiguous: false,
         origin: arrival.origin,
         interface: arrival.interface,
-    })
+    }
 }
 
 /// 64 bits of a SHA-256 in hex: a client cannot choose addresses, ports and time so that two connections share it.

@@ -148,6 +148,8 @@ pub struct ClientHello<'a> {
     ciphers: &'a [u8],
     /// The extension list, known to be well-formed.
     extensions: &'a [u8],
+    /// The first content of each extension that is looked into, by its place in [`extension::LOOKED_INTO`].
+    known: [Option<&'a [u8]>; extension::LOOKED_INTO.len()],
 }
 
 impl<'a> ClientHello<'a> {
@@ -185,10 +187,14 @@ impl<'a> ClientHello<'a> {
             [] => rest,
             _ => take_vector(&mut rest, 2).ok_or(Reason::Extensions)?,
         };
-        let mut walk = Extensions(extensions);
-        walk.by_ref().for_each(drop);
+        let (mut walk, mut known) = (Extensions(extensions), [None; extension::LOOKED_INTO.len()]);
+        for (kind, content) in walk.by_ref() {
+            if let Some(known) = extension::place(kind).and_then(|place| known.get_mut(place)) {
+                known.get_or_insert(content);
+            }
+        }
         match walk.0 {
-            [] => Ok(Self { legacy_version, ciphers, extensions }),
+            [] => Ok(Self { legacy_version, ciphers, extensions, known }),
             _ => Err(Reason::Extensions),
         }
     }
@@ -205,7 +211,10 @@ impl<'a> ClientHello<'a> {
 
     /// The content of the first extension of this type.
     pub fn extension(&self, kind: u16) -> Option<&'a [u8]> {
-        self.extensions().find(|(found, _)| *found == kind).map(|(_, content)| content)
+        match extension::place(kind).and_then(|place| self.known.get(place)) {
+            Some(known) => *known,
+            None => self.extensions().find(|(found, _)| *found == kind).map(|(_, content)| content),
+        }
     }
 
     /// The first host name of `server_name`. As sent: neither its characters nor its case are checked.
@@ -304,6 +313,36 @@ pub mod extension {
     pub const SUPPORTED_VERSIONS: u16 = 0x002b;
     pub const KEY_SHARE: u16 = 0x0033;
     pub const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
+
+    /// All of them.
+    pub(super) const LOOKED_INTO: [u16; 9] = [
+        SERVER_NAME,
+        SUPPORTED_GROUPS,
+        EC_POINT_FORMATS,
+        SIGNATURE_ALGORITHMS,
+        ALPN,
+        EARLY_DATA,
+        SUPPORTED_VERSIONS,
+        KEY_SHARE,
+        ENCRYPTED_CLIENT_HELLO,
+    ];
+
+    /// Where one stands in the list.
+    #[inline]
+    pub(super) fn place(kind: u16) -> Option<usize> {
+        Some(match kind {
+            SERVER_NAME => 0,
+            SUPPORTED_GROUPS => 1,
+            EC_POINT_FORMATS => 2,
+            SIGNATURE_ALGORITHMS => 3,
+            ALPN => 4,
+            EARLY_DATA => 5,
+            SUPPORTED_VERSIONS => 6,
+            KEY_SHARE => 7,
+            ENCRYPTED_CLIENT_HELLO => 8,
+            _ => return None,
+        })
+    }
 }
 
 /// Iterates over an extension list; ends early at the first extension that is not all there.

@@ -160,3 +160,11 @@ fn protocols_without_end_are_cut_off() {
     let body = spec.body();
     assert_eq!(ClientHello::parse(&body).expect("a hello").alpns().count(), 100);
 }
+
+#[test]
+fn extensions_that_are_looked_into_have_a_place_each() {
+    for (at, kind) in extension::LOOKED_INTO.into_iter().enumerate() {
+        assert_eq!(extension::place(kind), Some(at));
+    }
+    assert_eq!(extension::place(0x0a0a), None);
+}
