@@ -23,14 +23,11 @@ use super::pcap_file::{self, FileReader};
 const QUEUES_APART: Duration = Duration::from_millis(20);
 
 /// Reads packets from a file or captures them.
-///
-/// A file that cannot be understood or read further ends the run, with the place. One that was cut off, so that it just ends in
-/// the middle of a packet, is used up to there and counted (`truncated_file`). Other counters: `filtered`, packets of a file that
-/// `ports` or `filter` leave out (on an interface the kernel leaves them out and does not say how many), `bad_time`.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct Options {
-    /// A capture file, relative to the pipeline's: pcap or pcapng, as it is or compressed with gzip, zstd or xz. Default: none,
-    /// then `interface` is needed.
+    /// A capture file, relative to the pipeline's: pcap or pcapng, as it is or compressed with gzip, zstd or xz. One that cannot be
+    /// understood or read further fails the run; one that just ends in the middle of a packet is used up to there, and counted
+    /// in `truncated_file`. Default: none, then `interface` is needed.
     file: Option<Located<PathBuf>>,
     /// The network interface to capture on, or `any`. Needs root or CAP_NET_RAW. Default: none.
     interface: Option<Located<String>>,
@@ -50,7 +47,8 @@ pub struct Options {
     /// empty list means all packets. Default: all packets of a file, be it a recording in place of an interface; on an
     /// interface [443, 8443], or all packets that pass `filter` if there is one.
     ports: Option<Vec<u16>>,
-    /// A filter in libpcap's language, such as `not host 192.0.2.1`. With `ports`, packets must pass both. Default: none.
+    /// A filter in libpcap's language, such as `not host 192.0.2.1`. With `ports`, packets must pass both. What they leave out of
+    /// a file is counted in `filtered`; on an interface the kernel leaves it out, and does not say how much. Default: none.
     filter: Option<Located<String>>,
     /// Bytes of a packet that are captured on an interface. Default 65535.
     #[serde(default = "default_snaplen")]
