@@ -305,7 +305,7 @@ class Order(Case):
 
     def test_files_by_fingerprint(self) -> None:
         def hellos(segments: list[Segment]) -> Counter:
-            run = self.engine("fingerprint", self.write("capture.pcap", pcap(segments)))
+            run = self.engine("fingerprint", "--reorder", "20", self.write("capture.pcap", pcap(segments)))
             self.assert_exit(run, OK)
             return Counter(run.stdout.splitlines())
         expected = hellos(self.segments)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use client_hello::{Counters, Frame, HelloExtractor};
+use client_hello::{Counters, Frame};
 use engine::cli::Exit;
 use engine::time::wall_clock_ns;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +44,7 @@ impl<W: Write> Work<W> {
         let stop = signalled().map_err(|error| Stop::Capture(format!("signals cannot be handled: {error}").into()))?;
         // Standard error may be gone together with the terminal.
         let _ = writeln!(io::stderr(), "capturing on {}; ends with Ctrl-C", options.interface.join(", "));
-        let mut extractor = HelloExtractor::new(self.limits.clone());
+        let mut extractor = self.begin(options);
         let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let mut outcome = Ok(());
         let mut ends: Option<Instant> = None;
@@ -75,7 +75,7 @@ impl<W: Write> Work<W> {
             // What has waited for an acknowledgement that does not come leaves by the clock while no packet tells the time.
             if idle {
                 let until = wall_clock_ns().saturating_sub(LATENESS_NS);
-                outcome = outcome.and_then(|()| self.hand_on(|emit| extractor.advance(until, emit)));
+                outcome = outcome.and_then(|()| self.advance(&mut extractor, until));
             }
             outcome = outcome.and_then(|()| Ok(self.output.flush()?));
             // What the kernel has received is still decoded.
@@ -89,7 +89,7 @@ impl<W: Write> Work<W> {
                 std::thread::sleep(SLEEP);
             }
         }
-        outcome = outcome.and_then(|()| self.hand_on(|emit| extractor.finish(emit)));
+        outcome = outcome.and_then(|()| self.end(&mut extractor));
         let mut kernel = Vec::with_capacity(captures.len());
         for (capture, interface) in captures.iter_mut().zip(&options.interface) {
             match capture.stats() {

@@ -19,6 +19,7 @@ use self::output::{Format, Output};
 use crate::source::bpf::Filter;
 use crate::source::file_filter::{self, FileFilter};
 use crate::source::interfaces::Interfaces;
+use crate::source::order::{Order, Packet};
 use crate::tls::client_hello::host_name;
 
 /// Print the TLS, QUIC and DTLS ClientHellos of capture files or interfaces with their fingerprints
@@ -54,6 +55,10 @@ struct Options {
     /// Connections tracked at a time
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_flows)]
     max_flows: usize,
+    /// Packets may be out of order by so many milliseconds, as in captures that were merged: they are put in order
+    /// [default: 0, with several interfaces 200]
+    #[arg(long, value_name = "MS")]
+    reorder: Option<u32>,
     /// Bytes of a packet that are captured on an interface
     #[arg(long, value_name = "BYTES", default_value_t = 65_535)]
     snaplen: u16,
@@ -127,6 +132,8 @@ fn run(options: &Options) -> Exit {
         interfaces: Interfaces::default(),
         left: options.count.unwrap_or(u64::MAX),
         counters: options.counters,
+        order: None,
+        taken: 0,
     };
     let done = match options.interface.is_empty() {
         true => work.files(options),
@@ -178,7 +185,14 @@ struct Work<W: Write> {
     /// Hellos still wanted.
     left: u64,
     counters: bool,
+    /// Packets that wait for earlier ones, if they may be out of order.
+    order: Option<Order>,
+    /// Packets so far.
+    taken: u64,
 }
+
+/// How far packets of several interfaces are out of order: they are read in turn.
+const INTERFACES_APART: u32 = 200;
 
 impl<W: Write> Work<W> {
     /// Files one after the other; one that cannot be read does not keep the others back.
@@ -214,7 +228,7 @@ impl<W: Write> Work<W> {
             Err(message) => return Ok(Err(message)),
         };
         let (mut filter, mut filtered) = (FileFilter::new(&filter), 0);
-        let mut extractor = HelloExtractor::new(self.limits.clone());
+        let mut extractor = self.begin(options);
         let outcome = loop {
             let record = match capture.next_record() {
                 Ok(Some(record)) => record,
@@ -245,14 +259,51 @@ impl<W: Write> Work<W> {
                 break Ok(());
             }
         };
-        self.hand_on(|emit| extractor.finish(emit))?;
+        self.end(&mut extractor)?;
         let more = [("filtered", filtered)];
         self.count(&extractor, if filter.is_some() { &more } else { &[] });
         Ok(outcome)
     }
 
+    /// Begins with a file or with interfaces.
+    fn begin(&mut self, options: &Options) -> HelloExtractor {
+        let apart = if options.interface.len() > 1 { INTERFACES_APART } else { 0 };
+        let window = options.reorder.unwrap_or(apart);
+        self.order = (window > 0).then(|| Order::new(i64::from(window) * 1_000_000));
+        HelloExtractor::new(self.limits.clone())
+    }
+
     fn packet(&mut self, extractor: &mut HelloExtractor, frame: &Frame<'_>) -> Result<(), Stop> {
-        self.hand_on(|emit| extractor.packet(frame, emit))
+        let Some(order) = &mut self.order else { return self.hand_on(|emit| extractor.packet(frame, emit)) };
+        let &Frame { time, linktype, wire_len, interface, data, .. } = frame;
+        order.push(Packet { time, seq: self.taken, linktype, wire_len, interface, data: data.into() });
+        self.taken += 1;
+        self.ordered(extractor)
+    }
+
+    /// The packets that have waited for long enough.
+    fn ordered(&mut self, extractor: &mut HelloExtractor) -> Result<(), Stop> {
+        while let Some(packet) = self.order.as_mut().and_then(Order::pop) {
+            let Packet { time, linktype, wire_len, interface, data, .. } = packet;
+            let frame = Frame { wire_len, interface, ..Frame::whole(time, linktype, &data) };
+            self.hand_on(|emit| extractor.packet(&frame, emit))?;
+        }
+        Ok(())
+    }
+
+    /// No packet comes any more that is older than this, in ns since the epoch.
+    fn advance(&mut self, extractor: &mut HelloExtractor, now: i64) -> Result<(), Stop> {
+        if let Some(order) = &mut self.order {
+            order.pass(now);
+            self.ordered(extractor)?;
+        }
+        self.hand_on(|emit| extractor.advance(now, emit))
+    }
+
+    /// There are no more packets.
+    fn end(&mut self, extractor: &mut HelloExtractor) -> Result<(), Stop> {
+        self.advance(extractor, i64::MAX)?;
+        self.hand_on(|emit| extractor.finish(emit))
     }
 
     /// Writes the hellos that `find` hands on.

@@ -7,7 +7,7 @@ pub(crate) mod file_filter;
 mod intake;
 pub(crate) mod interfaces;
 mod lines;
-mod order;
+pub(crate) mod order;
 pub(crate) mod packets;
 pub mod pcap;
 mod pcap_file;

@@ -383,8 +383,10 @@ impl Work {
 
     /// There will be no more packets.
     fn finish(&mut self) {
-        let (extractor, mut emit) = self.emitter();
-        extractor.finish(&mut emit);
+        {
+            let (extractor, mut emit) = self.emitter();
+            extractor.finish(&mut emit);
+        }
         if let Some(hint) = hint::no_hello(self.extractor.counters()).filter(|_| !self.finished) {
             tracing::warn!("{hint}");
         }
