@@ -177,7 +177,7 @@ class ServerUsers(Case):
         self.assertEqual({right for _, right in self.rights("analyst", "rights")}, {"SELECT", "dictGet"})
         self.migrate("rights", "down", "--to", "12", "--yes")
         self.assertEqual(self.rights("data_writer", "rights"), {("http_logs_raw", "INSERT"), ("http_logs_raw", "SELECT")})
-        self.assert_exit(migrate(self.proxy.url, "rights", "verify"), FAILED, "2 of 16")
+        self.assert_exit(migrate(self.proxy.url, "rights", "verify"), FAILED, "3 of 16")
 
     def test_users_that_were_there_before_stay_and_lose_what_they_were_given(self):
         self.proxy.users["analyst"] = {("other", "t", "SELECT")}

@@ -218,7 +218,7 @@ fn is_another_member(input: &mut impl BufRead) -> io::Result<bool> {
             continue;
         };
         if there[zeros] != 0x1f {
-            return Err(io::Error::new(ErrorKind::InvalidData, "something else follows it"));
+            return Err(io::Error::new(ErrorKind::InvalidData, "what follows is no further member"));
         }
         input.consume(zeros);
         return Ok(true);

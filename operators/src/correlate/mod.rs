@@ -336,3 +336,24 @@ impl Node for Planned {
         time.saturating_sub(u64::try_from(back).unwrap_or(0).div_ceil(1_000_000))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Format, hello_schema};
+
+    #[test]
+    fn all_columns_of_a_hello_go_on_but_its_interface() {
+        let (requests, hellos) = (Arc::clone(&Format::reqin_log().schema), hello_schema());
+        let schema = output_schema(&requests, &hellos);
+        let left_out: Vec<&String> =
+            hellos.fields().iter().map(|field| field.name()).filter(|name| schema.index_of(name).is_err()).collect();
+        assert_eq!(left_out, [INTERFACE]);
+        // A request's own column of that name is the request's alone.
+        let mut fields: Vec<Field> = requests.fields().iter().map(|field| Field::clone(field)).collect();
+        fields.push(Field::new(INTERFACE, DataType::UInt16, true));
+        let schema = output_schema(&Schema::new(fields), &hellos);
+        assert!(schema.field_with_name(INTERFACE).is_ok_and(|field| *field.data_type() == DataType::UInt16));
+        assert_eq!(of_hello(&hellos, INTERFACE), None);
+    }
+}
