@@ -208,11 +208,6 @@ impl Contest {
         Version { stream: assembly.into_data(), pieces }
     }
 
-    /// When the oldest piece came, nanoseconds since the epoch.
-    pub(crate) fn oldest(&self) -> i64 {
-        self.parts.iter().map(|part| part.arrival.time).min().unwrap_or(i64::MAX)
-    }
-
     /// Whether a version holds all bytes before `acked`.
     pub(crate) fn covers(&self, version: &Version, acked: u32) -> bool {
         distance(self.start.wrapping_add(version.stream.len() as u32), acked) <= 0

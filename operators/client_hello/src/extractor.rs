@@ -192,15 +192,16 @@ impl HelloExtractor {
         self.buffered + self.fragments.held()
     }
 
-    /// The earliest time that a hello which leaves later may have, nanoseconds since the epoch; `None` if none waits.
-    pub fn oldest_waiting(&self) -> Option<i64> {
-        let waiting = self.queue.iter().filter_map(|entry| {
-            let flow = self.flows.get(entry.at)?;
-            let waiting = flow.waiting.as_ref().filter(|waiting| waiting.number == entry.number);
-            let contest = flow.contest.as_ref().filter(|contest| contest.number == entry.number);
-            waiting.map(|waiting| waiting.arrival.time).or_else(|| Some(contest?.oldest().min(entry.since)))
-        });
-        waiting.min()
+    /// The earliest time that a hello which leaves later may have, nanoseconds since the epoch; `None` if none waits. That of
+    /// packets whose times ascend by and large.
+    pub fn oldest_waiting(&mut self) -> Option<i64> {
+        while let Some(entry) = self.queue.front() {
+            if self.waits(entry) {
+                return Some(entry.since);
+            }
+            self.queue.pop();
+        }
+        None
     }
 
     fn hand_on(&mut self, emit: &mut (impl FnMut(Hello) + ?Sized)) {

@@ -41,9 +41,4 @@ impl Queue {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
-
-    /// All of them, those that are over included.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter()
-    }
 }

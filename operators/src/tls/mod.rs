@@ -3,3 +3,4 @@
 pub mod client_hello;
 pub(crate) mod hint;
 mod rows;
+mod run;
