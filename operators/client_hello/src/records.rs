@@ -1,7 +1,7 @@
 //! The records of a client's stream (RFC 8446 section 5.1) as far as its first handshake message goes.
 
 use super::bytes::u16_at;
-use super::tls::{Outcome, Reason};
+use super::tls::Reason;
 
 /// The type of a record that holds handshake messages.
 pub(crate) const HANDSHAKE: u8 = 22;
@@ -22,6 +22,14 @@ pub(crate) struct Frame {
     pub in_one_record: bool,
 }
 
+/// Why the first handshake message is not there.
+pub(crate) enum NoFrame {
+    /// The stream must be this long.
+    NeedMore(usize),
+    /// It never will be.
+    Broken(Reason),
+}
+
 /// How far the front of a stream has been looked through. A hello may come in records of one byte, a prelude in segments
 /// of one: beginning anew for each would take time with the square of their number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,7 +47,7 @@ pub(crate) struct Walk {
 }
 
 /// Walks the records until the first handshake message is complete.
-pub(crate) fn frame(stream: &[u8], walk: &mut Walk, max: usize) -> Result<Frame, Outcome<'static>> {
+pub(crate) fn frame(stream: &[u8], walk: &mut Walk, max: usize) -> Result<Frame, NoFrame> {
     // Asking for all the bytes that must still come keeps a hello in tiny records from being looked at for each of them.
     loop {
         let Walk { at, have, .. } = *walk;
@@ -48,13 +56,13 @@ pub(crate) fn frame(stream: &[u8], walk: &mut Walk, max: usize) -> Result<Frame,
         };
         let Some(len) = u16_at(stream, at + 3).map(usize::from) else {
             let left = if have < HANDSHAKE_HEADER { 1 } else { whole(&walk.header) - have };
-            return Err(Outcome::NeedMore(at + RECORD_HEADER + left));
+            return Err(NoFrame::NeedMore(at + RECORD_HEADER + left));
         };
         if stream[at] != HANDSHAKE {
-            return Err(Outcome::Broken(Reason::Interrupted));
+            return Err(NoFrame::Broken(Reason::Interrupted));
         }
         if len == 0 || len > MAX_RECORD {
-            return Err(Outcome::Broken(Reason::RecordLength));
+            return Err(NoFrame::Broken(Reason::RecordLength));
         }
         let start = at + RECORD_HEADER;
         let content = &stream[start..stream.len().min(start + len)];
@@ -66,21 +74,21 @@ pub(crate) fn frame(stream: &[u8], walk: &mut Walk, max: usize) -> Result<Frame,
         if have + content.len() >= HANDSHAKE_HEADER {
             let message = whole(&walk.header);
             if message > max {
-                return Err(Outcome::Broken(Reason::TooLong));
+                return Err(NoFrame::Broken(Reason::TooLong));
             }
             if have + content.len() >= message {
                 let body_len = message - HANDSHAKE_HEADER;
                 return Ok(Frame { body_len, end: start + len, in_one_record: at == 0 });
             }
             if have + len >= message {
-                return Err(Outcome::NeedMore(start + message - have));
+                return Err(NoFrame::NeedMore(start + message - have));
             }
             left = message - have - len;
         } else if have + len >= HANDSHAKE_HEADER {
-            return Err(Outcome::NeedMore(start + HANDSHAKE_HEADER - have));
+            return Err(NoFrame::NeedMore(start + HANDSHAKE_HEADER - have));
         }
         if content.len() < len {
-            return Err(Outcome::NeedMore(start + len + RECORD_HEADER + left));
+            return Err(NoFrame::NeedMore(start + len + RECORD_HEADER + left));
         }
         (walk.at, walk.have) = (start + len, have + len);
     }

@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 use super::bytes::{take_vector, u8_at, u16_at, u16s};
-use super::records::{self, HANDSHAKE, HANDSHAKE_HEADER, MAX_RECORD, RECORD_HEADER, Walk};
+use super::records::{self, HANDSHAKE, HANDSHAKE_HEADER, MAX_RECORD, NoFrame, RECORD_HEADER, Walk};
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
@@ -63,7 +63,8 @@ pub(crate) fn resume<'a>(stream: &'a [u8], walk: &mut Walk, joined: &'a mut Vec<
     }
     let frame = match records::frame(stream, walk, max) {
         Ok(frame) => frame,
-        Err(outcome) => return outcome,
+        Err(NoFrame::NeedMore(need)) => return Outcome::NeedMore(need),
+        Err(NoFrame::Broken(reason)) => return Outcome::Broken(reason),
     };
     let body = match frame.in_one_record {
         true => &stream[RECORD_HEADER + HANDSHAKE_HEADER..][..frame.body_len],

@@ -111,7 +111,7 @@ impl Wire {
         }
         let mut tcp = ports.map(u16::to_be_bytes).concat();
         tcp.extend([self.seq, ack].map(u32::to_be_bytes).concat());
-        tcp.extend([(20 + options.len() as u8) / 4 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        tcp.extend([(5 + options.len() as u8 / 4) << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
         tcp.extend([&options[..], &self.payload].concat());
         let len = (tcp.len() as u16).to_be_bytes();
         let checksum = sum(&[&src[..], &dst, &[0, 6], &len, &tcp].concat());
