@@ -186,7 +186,7 @@ impl Work {
     }
 
     /// The earliest time, in ms since the epoch, that a hello may have which leaves later; `None` if none waits.
-    fn oldest_waiting(&self) -> Option<Time> {
+    fn oldest_waiting(&mut self) -> Option<Time> {
         self.extractor.oldest_waiting().map(|ns| u64::try_from(ns / 1_000_000).unwrap_or(0))
     }
 
