@@ -28,7 +28,7 @@ pub(crate) fn of_header(header: &[u8]) -> Checksum {
 /// prefix of these adds nothing to the sum.
 pub(crate) fn of_transport(src: u128, dst: u128, protocol: u8, data: &[u8], at: usize) -> Checksum {
     let Some(field) = data.get(at..).and_then(|rest| rest.first_chunk::<2>()) else { return Checksum::Open };
-    let addresses = add(add(u64::from(protocol), &src.to_be_bytes()).into(), &dst.to_be_bytes());
+    let addresses = fold(u64::from(protocol) + halves(src) + halves(dst));
     let pseudo = fold(u64::from(addresses) + data.len() as u64);
     if fold(u64::from(pseudo) + u64::from(add(0, data))) == 0xffff {
         return Checksum::Right;
@@ -39,6 +39,12 @@ pub(crate) fn of_transport(src: u128, dst: u128, protocol: u8, data: &[u8], at: 
         sum if sum == pseudo || sum == fold(addresses.into()) => Checksum::Open,
         _ => Checksum::Wrong,
     }
+}
+
+/// A number whose sum of 16-bit parts is that of an address.
+fn halves(address: u128) -> u64 {
+    let parts = [96, 64, 32, 0].map(|at| (address >> at) as u64 & 0xffff_ffff);
+    parts.iter().sum()
 }
 
 /// Adds the big-endian 16-bit numbers of `data`, an odd last byte padded with 0, in one's complement.

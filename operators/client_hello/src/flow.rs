@@ -1,5 +1,7 @@
 //! The table of connections: bounded, and in order of last use, so that what goes first is always the same.
 
+use std::cell::Cell;
+
 use ahash::RandomState;
 use hashbrown::HashTable;
 
@@ -338,6 +340,8 @@ pub(crate) struct FlowTable {
     index: HashTable<Index>,
     /// Keyed anew in every process: nobody can send keys that collide. No result depends on it.
     hasher: RandomState,
+    /// The hash that was asked for last.
+    hashed: Cell<(FlowKey, u64)>,
     /// One for each `ListId`.
     lists: [List; 6],
     /// Uses of flows so far.
@@ -346,12 +350,15 @@ pub(crate) struct FlowTable {
 
 impl FlowTable {
     pub(crate) fn new() -> Self {
+        let hasher = RandomState::new();
+        let nobody = FlowKey { src: 0, dst: 0, src_port: 0, dst_port: 0, udp: false };
         let empty = List { oldest: NONE, newest: NONE, len: 0 };
         Self {
             slots: Vec::new(),
             free: Vec::new(),
             index: HashTable::new(),
-            hasher: RandomState::new(),
+            hashed: Cell::new((nobody, hasher.hash_one(nobody))),
+            hasher,
             lists: [empty; 6],
             uses: 0,
         }
@@ -480,8 +487,16 @@ impl FlowTable {
         order.into_iter().map(|class| self.list(class, true).oldest).find(|at| *at != NONE)
     }
 
+    /// The same for both directions. A packet asks for that of one connection several times.
     fn hash(&self, key: &FlowKey) -> u64 {
-        self.hasher.hash_one(key.undirected())
+        let key = key.undirected();
+        let (last, hash) = self.hashed.get();
+        if last == key {
+            return hash;
+        }
+        let hash = self.hasher.hash_one(key);
+        self.hashed.set((key, hash));
+        hash
     }
 
     fn list(&self, class: Class, holds: bool) -> &List {
