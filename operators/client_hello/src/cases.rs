@@ -1,14 +1,20 @@
 //! Every way in which a hello can reach a capture point must give the hello that one plain segment gives.
 
+mod attacks;
 mod bounds;
 mod encapsulations;
 mod forged;
 mod layers;
+mod legit;
 mod properties;
 mod seeds;
+mod wire;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
 
 use super::sample::{self, Spec, Tcp};
 use super::*;
@@ -20,6 +26,11 @@ const SECOND: i64 = 1_000_000_000;
 /// Limits with which hellos leave as soon as they are complete.
 fn at_once() -> Limits {
     Limits { hold: Duration::ZERO, ..Limits::default() }
+}
+
+/// So many cases of a property, by this seed.
+fn config(cases: u32, seed: u64) -> ProptestConfig {
+    ProptestConfig { cases, rng_seed: RngSeed::Fixed(seed), ..ProptestConfig::default() }
 }
 
 /// Feeds Ethernet frames a millisecond apart and collects what comes out.

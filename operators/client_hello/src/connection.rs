@@ -186,10 +186,10 @@ impl Connection<'_> {
     }
 
     /// Bytes in order while nothing is buffered.
-    fn fresh(&mut self, fresh: &[u8], arrival: &Arrival) {
+    pub(crate) fn fresh(&mut self, fresh: &[u8], arrival: &Arrival) {
         match self.read(fresh, Walk::default(), arrival) {
             Step::Finish { consumed } => self.give_up(consumed, fresh, arrival),
-            Step::Wait { consumed, .. } if self.is_unsure_of(consumed) => self.keep_back(fresh, arrival),
+            Step::Wait { consumed, .. } if self.is_unsure_of(consumed) => self.keep_back(consumed, fresh, arrival),
             Step::Wait { consumed, need, walk } => {
                 self.flow.base = self.flow.base.wrapping_add(consumed as u32);
                 if let Some(rest) = fresh.get(consumed..).filter(|rest| !rest.is_empty()) {
@@ -209,7 +209,9 @@ impl Connection<'_> {
             let stage = self.flow.stage;
             match self.read(data, assembly.walk, arrival) {
                 Step::Finish { consumed } => return self.give_up(consumed, data, arrival),
-                Step::Wait { consumed, .. } if self.is_unsure_of(consumed) => return self.keep_back(data, arrival),
+                Step::Wait { consumed, .. } if self.is_unsure_of(consumed) => {
+                    return self.keep_back(consumed, data, arrival);
+                }
                 Step::Wait { consumed, need, walk } => {
                     self.flow.base = self.flow.base.wrapping_add(consumed as u32);
                     let all = assembly.advance(self.flow.base, consumed, need, walk);
@@ -293,8 +295,11 @@ impl Connection<'_> {
                     let early_data = hello.offers_early_data();
                     if self.flow.stage == Stage::Second {
                         let hello = describe(self.flow, self.key, arrival, Transport::Tcp, 1, &hello);
-                        self.release();
-                        self.ready.push(hello);
+                        // Whoever sends both at once may send others: neither leaves before the first may.
+                        match &mut self.flow.waiting {
+                            Some(waiting) => waiting.sequel = Some(Box::new(hello)),
+                            None => self.ready.push(hello),
+                        }
                         return Step::Finish { consumed: at };
                     }
                     let from = self.flow.base.wrapping_add(at as u32);

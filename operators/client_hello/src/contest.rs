@@ -79,8 +79,8 @@ pub(crate) struct Contest {
     bytes: usize,
     taken: usize,
     most: usize,
-    /// A piece had to go that the server may have taken.
-    overflowed: bool,
+    /// Where the first piece was that had to go though the server may have taken it: bytes from the start.
+    lost: Option<i64>,
     /// Greatest number of bytes.
     window: usize,
 }
@@ -102,7 +102,7 @@ impl Version {
 
 impl Contest {
     pub(crate) fn new(start: u32, window: usize, number: u64) -> Self {
-        Self { start, number, parts: Vec::new(), bytes: 0, taken: 0, most: MAX_TAKEN, overflowed: false, window }
+        Self { start, number, parts: Vec::new(), bytes: 0, taken: 0, most: MAX_TAKEN, lost: None, window }
     }
 
     /// Whether these bytes are other ones than those of a piece.
@@ -129,15 +129,24 @@ impl Contest {
         }
         self.bytes += part.bytes.len();
         self.parts.push(part);
+        self.fit();
+        self.taken < self.most
+    }
+
+    /// Lets pieces go until the rest is within the bounds: first those that were hardly taken, so that whoever floods with
+    /// them hides nothing, then those furthest ahead, which the first hello needs least; of equals the least likely.
+    fn fit(&mut self) {
         while self.parts.len() > MAX_PARTS || self.bytes > self.window {
-            // The least likely goes, of these the oldest: whoever floods with what is dropped does not hide the rest.
-            let worst = self.parts.iter().map(|part| part.rank).max();
-            let Some(at) = self.parts.iter().position(|part| Some(part.rank) == worst) else { break };
+            let worth = |part: &Part| (part.rank >= Rank::Early, distance(self.start, part.at), part.rank);
+            let least = self.parts.iter().map(worth).max();
+            let Some(at) = self.parts.iter().position(|part| Some(worth(part)) == least) else { break };
             let gone = self.parts.remove(at);
             self.bytes -= gone.bytes.len();
-            self.overflowed |= gone.rank < Rank::Early;
+            if gone.rank < Rank::Early {
+                let at = distance(self.start, gone.at);
+                self.lost = Some(self.lost.map_or(at, |lost| lost.min(at)));
+            }
         }
-        self.taken < self.most
     }
 
     /// The server has just acknowledged everything before `acked` and nothing behind. A segment that goes on behind that,
@@ -159,6 +168,7 @@ impl Contest {
             part.rank = Rank::Dropped;
         }
         self.parts.append(&mut tails);
+        self.fit();
     }
 
     /// Forgets pieces of this rank; whether there are others.
@@ -168,16 +178,26 @@ impl Contest {
         !self.parts.is_empty()
     }
 
-    /// Whether pieces that the server may have taken contradict each other.
-    pub(crate) fn is_open(&self) -> bool {
+    /// Whether no piece goes on behind the first `len` bytes.
+    pub(crate) fn ends_within(&self, len: usize) -> bool {
+        self.parts.iter().all(|part| distance(self.start, part.end()) <= len as i64)
+    }
+
+    /// Whether there are pieces that the server may have taken.
+    pub(crate) fn has_likely(&self) -> bool {
+        self.parts.iter().any(|part| part.rank < Rank::Early)
+    }
+
+    /// Whether pieces that the server may have taken contradict each other, or one of the first `len` bytes had to go.
+    pub(crate) fn is_open(&self, len: usize) -> bool {
         let possible: Vec<&Part> = self.parts.iter().filter(|part| part.rank < Rank::Early).collect();
-        self.overflowed
+        self.lost.is_some_and(|lost| lost < len as i64)
             || possible.iter().enumerate().any(|(at, part)| possible[..at].iter().any(|other| other.contradicts(part)))
     }
 
     /// The ways to put the pieces together, the best first.
     pub(crate) fn orders(&self) -> impl Iterator<Item = Order> + use<> {
-        const MAX_GROUPS: usize = 4;
+        const MAX_GROUPS: usize = 8;
         let mut groups: Vec<u64> = Vec::new();
         for part in &self.parts {
             if groups.len() < MAX_GROUPS && !groups.contains(&part.arrival.group) {

@@ -99,8 +99,11 @@ impl HelloExtractor {
         let Some(flow) = flows.get_mut(at) else { return };
         let held = flow.held();
         if hello.index > 0 {
-            ready.extend(flow.waiting.take().and_then(|waiting| waiting.hello).map(|hello| *hello));
-            ready.push(hello);
+            // Whoever sends both at once may send others: neither leaves before the first may.
+            match &mut flow.waiting {
+                Some(waiting) => waiting.sequel = Some(Box::new(hello)),
+                None => ready.push(hello),
+            }
         } else if let Some(waiting) = &mut flow.waiting {
             // Two stories, and no answer yet.
             let is_better = rank < waiting.rank;
@@ -116,27 +119,40 @@ impl HelloExtractor {
             let number = queue.push(arrival.time, at);
             let bytes = Vec::new();
             let hello = Some(Box::new(hello));
-            flow.waiting = Some(Box::new(Waiting { hello, arrival, rank, from: 0, bytes, is_whole: false, number }));
+            flow.waiting =
+                Some(Box::new(Waiting { hello, sequel: None, arrival, rank, from: 0, bytes, is_whole: false, number }));
         }
         if limits.hold.is_zero() {
-            ready.extend(flow.waiting.take().and_then(|waiting| waiting.hello).map(|hello| *hello));
+            let_go(flow, ready);
         }
         *buffered = *buffered - held + flow.held();
     }
 
     /// The server has answered: it has taken what it was sent.
     fn replied(&mut self, at: Index) {
+        // An answer to a hello of which others were on their way may be one to these.
         let Self { flows, ready, buffered, .. } = self;
         let Some(flow) = flows.get_mut(at) else { return };
         let held = flow.held();
-        ready.extend(flow.waiting.take().and_then(|waiting| waiting.hello).map(|hello| *hello));
-        match &mut flow.datagrams {
+        let (is_sure, is_only) = match &mut flow.datagrams {
             Some(Datagrams::Quic(connection)) => connection.answered(),
             Some(Datagrams::Dtls(connection)) => connection.answered(),
-            None => {}
+            None => (true, true),
+        };
+        if let Some(hello) = flow.waiting.as_mut().and_then(|waiting| waiting.hello.as_mut()) {
+            hello.ambiguous |= !is_only;
+        }
+        if is_sure {
+            let_go(flow, ready);
         }
         *buffered = *buffered - held + flow.held();
     }
+}
+
+/// Hands on what waits.
+fn let_go(flow: &mut Flow, ready: &mut Vec<Hello>) {
+    let Some(waiting) = flow.waiting.take() else { return };
+    ready.extend([waiting.hello, waiting.sequel].into_iter().flatten().map(|hello| *hello));
 }
 
 /// A hello that a datagram completed.

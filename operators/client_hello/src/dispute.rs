@@ -39,14 +39,14 @@ impl Connection<'_> {
         let kept = if self.is_buffered && is_all { Vec::new() } else { bytes.to_vec() };
         let number = self.queue.push(arrival.time, self.at);
         let (arrival, rank) = (*arrival, Rank::Trusted);
-        let waiting = Waiting { hello: None, arrival, rank, from, bytes: kept, is_whole, number };
+        let waiting = Waiting { hello: None, sequel: None, arrival, rank, from, bytes: kept, is_whole, number };
         self.flow.waiting = Some(Box::new(waiting));
     }
 
     /// Hands on the hello that waits.
     pub(crate) fn release(&mut self) {
         let Some(waiting) = self.flow.waiting.take() else { return };
-        let Waiting { hello, arrival, from, bytes, .. } = *waiting;
+        let Waiting { hello, sequel, arrival, from, bytes, .. } = *waiting;
         let hello = match hello {
             Some(hello) => *hello,
             None => match tls::client_hello(&bytes, self.joined, self.limits.max_hello_bytes) {
@@ -56,13 +56,20 @@ impl Connection<'_> {
             },
         };
         self.leave(hello, from, &bytes, self.flow.disputed);
+        self.ready.extend(sequel.map(|sequel| *sequel));
     }
 
     pub(crate) fn leave(&mut self, mut hello: Hello, from: u32, bytes: &[u8], ambiguous: bool) {
-        hello.ambiguous |= ambiguous;
+        let server = &self.flow.server;
+        let (has_begin, has_all) =
+            (server.has(from.wrapping_add(1)), server.has(from.wrapping_add(bytes.len() as u32)));
+        // A server that has taken a part, and in all this time not the rest, may take another rest.
+        let has_part = has_begin && !has_all;
+        let is_unsure = (self.flow.is_unproven || self.flow.is_rivalled) && !server.answered && !has_all;
+        hello.ambiguous |= ambiguous || has_part || is_unsure;
         self.flow.disputed |= hello.ambiguous;
         // What the server has taken is settled.
-        if !self.flow.server.has(from.wrapping_add(1)) {
+        if !has_begin {
             let random = bytes.get(RANDOM).and_then(|random| random.first_chunk().copied()).unwrap_or_default();
             let (len, digest) = (bytes.len() as u32, digest(self.seed, bytes));
             self.flow.verdict = Some(Box::new(Verdict { from, len, random, digest }));
@@ -120,11 +127,13 @@ impl Connection<'_> {
     }
 
     /// Keeps bytes in order of which some go before a hello.
-    pub(crate) fn keep_back(&mut self, bytes: &[u8], arrival: &Arrival) {
+    pub(crate) fn keep_back(&mut self, consumed: usize, bytes: &[u8], arrival: &Arrival) {
         let number = self.queue.push(arrival.time, self.at);
         let mut contest = Contest::new(self.flow.base, MAX_PRELUDE + self.limits.max_hello_bytes, number);
         contest.add(Part::known(self.flow.base, bytes.to_vec(), *arrival));
-        (self.flow.assembly, self.flow.contest, self.flow.skipped) = (None, Some(Box::new(contest)), 0);
+        // They are looked at again.
+        self.flow.skipped = self.flow.skipped.saturating_sub(consumed);
+        (self.flow.assembly, self.flow.contest) = (None, Some(Box::new(contest)));
     }
 
     /// The client does not begin with a hello, as far as it has come.
@@ -187,9 +196,13 @@ impl Connection<'_> {
         let part = piece.part(piece.rank(self.flow));
         let Some(contest) = &mut self.flow.contest else { return };
         if !contest.add(part) {
+            // Whoever floods hides nothing: what is here is judged.
             self.counters.segment_exceeded_count += 1;
-            self.flow.contest = None;
-            return self.finish();
+            self.judge(None);
+            if let Some(contest) = self.flow.contest.take() {
+                self.no_hello(contest.start);
+            }
+            return;
         }
         if contest.number == 0 {
             contest.number = self.queue.push(piece.arrival.time, self.at);
@@ -260,10 +273,16 @@ impl Connection<'_> {
                     let early_data = hello.offers_early_data();
                     let hello = describe(self.flow, self.key, &arrival, Transport::Tcp, 0, &hello);
                     let from = contest.start.wrapping_add(begin as u32);
-                    let ambiguous = self.flow.disputed || contest.is_open();
+                    // Bytes of the SYN between others may be those of another version.
+                    let is_mixed = acked.is_none() && worst >= Rank::Early && contest.has_likely();
+                    let ambiguous = self.flow.disputed || contest.is_open(end) || is_mixed;
                     self.leave(hello, from, &version.stream[begin..end], ambiguous);
                     (self.flow.stage, self.flow.base) = (Stage::Second, behind);
                     (self.flow.early_data, self.flow.skipped) = (early_data, 0);
+                    // What follows may be the second hello.
+                    if let Some(rest) = version.stream.get(end..).filter(|rest| !rest.is_empty()) {
+                        self.fresh(rest, &arrival);
+                    }
                     return;
                 }
                 // The best version may still become whole, unless the server has taken more than it holds.
@@ -287,17 +306,22 @@ impl Connection<'_> {
         let version = contest.version(Order::Rank, Rank::Doubtful);
         let len = version.stream.len();
         let end = contest.start.wrapping_add(len as u32);
-        if len == 0 || contest.is_open() || acked.is_some_and(|acked| distance(end, acked) < 0) {
+        if len == 0
+            || contest.is_open(len)
+            || !contest.ends_within(len)
+            || acked.is_some_and(|acked| distance(end, acked) < 0)
+        {
             return false;
         }
         let passed = match first(&version.stream, self.flow.skipped == 0, self.limits, self.joined) {
             First::More(passed) => passed,
             _ => return false,
         };
-        if passed == len {
-            (self.flow.base, self.flow.skipped) = (end, self.flow.skipped + len);
+        if passed >= len {
+            self.flow.base = contest.start.wrapping_add(passed as u32);
+            self.flow.skipped += passed;
         }
-        passed == len
+        passed >= len
     }
 
     /// Whether what the server has taken cannot become a hello, whichever version that was.
@@ -333,7 +357,8 @@ fn first<'a>(stream: &'a [u8], is_first: bool, limits: &Limits, joined: &'a mut 
     let (starttls, max) = (limits.starttls, limits.max_hello_bytes);
     let mut at = 0;
     loop {
-        let rest = &stream[at..];
+        // What goes before a hello may be longer than what has come.
+        let rest = stream.get(at..).unwrap_or_default();
         if rest.is_empty() {
             return First::More(at);
         }

@@ -62,7 +62,7 @@ pub(crate) fn is_handshake(datagram: &[u8]) -> bool {
 }
 
 /// Messages of one client that are put together at a time: more than one only if it tells more than one story.
-const MAX_PARTIAL: usize = 4;
+const MAX_PARTIAL: usize = 8;
 
 /// A client's datagram.
 pub(crate) struct From<'a> {
@@ -133,10 +133,13 @@ impl Connection {
     }
 
     /// The server has answered: another version of a hello that is out is none any more.
-    pub(crate) fn answered(&mut self) {
+    ///
+    /// Whether that is what it answered to, and whether there is nothing else that it may have answered to.
+    pub(crate) fn answered(&mut self) -> (bool, bool) {
         if let Some(last) = &mut self.last {
             last.answered = true;
         }
+        (true, self.partial.is_empty())
     }
 
     /// Takes a datagram; `emit` gets hellos with the packet that completed each.
@@ -208,7 +211,8 @@ impl Connection {
             return true;
         }
         counters.ports_reused += 1;
-        *self = Self::default();
+        // Or one that was made up: nothing shows which.
+        *self = Self { lost: true, ..Self::default() };
         false
     }
 
@@ -220,7 +224,8 @@ impl Connection {
             Some(at) => self.partial.remove(at),
             None => {
                 if self.partial.len() >= MAX_PARTIAL {
-                    self.partial.remove(0);
+                    // Not the first: whoever makes up others hides nothing that came before.
+                    self.partial.remove(1);
                     self.lost = true;
                 }
                 Partial { message, len, parts: Assembly::default(), contest: None }

@@ -145,6 +145,8 @@ impl Server {
 pub(crate) struct Waiting {
     /// Of a datagram; that of a segment is read again from its bytes, which take less than it does.
     pub hello: Option<Box<Hello>>,
+    /// The second hello, which follows.
+    pub sequel: Option<Box<Hello>>,
     pub arrival: Arrival,
     /// Of what it was read from.
     pub rank: Rank,
@@ -161,7 +163,9 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// Memory that it takes, beside that of texts.
     fn held(&self) -> usize {
-        size_of::<Self>() + self.bytes.capacity() + self.hello.as_ref().map_or(0, |_| size_of::<Hello>())
+        size_of::<Self>()
+            + self.bytes.capacity()
+            + [&self.hello, &self.sequel].into_iter().flatten().count() * size_of::<Hello>()
     }
 
     /// Sequence number after its last byte.
@@ -212,6 +216,10 @@ pub(crate) struct Flow {
     pub verdict: Option<Box<Verdict>>,
     /// The client has sent two versions of its first bytes: its hello is ambiguous.
     pub disputed: bool,
+    /// It began anew on the ports of a connection whose server was seen, and without that server.
+    pub is_unproven: bool,
+    /// Another SYN came for it.
+    pub is_rivalled: bool,
     /// It was given up while its start was unknown: what came was from behind a hello.
     pub is_past: bool,
     /// There may be a connection in the other direction too: who is the client is not known yet.
@@ -254,6 +262,8 @@ impl Flow {
             contest: None,
             verdict: None,
             disputed: false,
+            is_unproven: false,
+            is_rivalled: false,
             is_past: false,
             has_twin: false,
         }

@@ -56,7 +56,7 @@ impl HelloExtractor {
     /// Gives a client's data to its connection; `rank` if that is not to be found out.
     fn data(&mut self, at: Index, seq: u32, rank: Option<Rank>, ts: i64, packet: &Packet<'_>, segment: &Segment<'_>) {
         let at = self.supplanted(at, ts, seq, segment.payload);
-        let Some(at) = self.reused(at, ts, seq, segment.payload) else { return };
+        let Some(at) = self.reused(at, ts, seq, packet, segment) else { return };
         let arrival = self.arrival(ts, packet);
         let piece = Piece { seq, payload: segment.payload, rank, packet, segment, arrival };
         self.with(at, |connection| connection.data(&piece));
@@ -68,8 +68,13 @@ impl HelloExtractor {
     fn acknowledged(&mut self, at: Index, ts: i64, segment: &Segment<'_>) {
         let Some(flow) = self.flows.get(at).filter(|_| segment.is_plain_ack()) else { return };
         let rival = flow.rival.as_deref().copied().filter(|(start, _)| *start == segment.seq && !flow.server.answered);
+        let known = flow.syn.map(|syn| Box::new((flow.start, syn)));
         let at = rival.map_or(at, |(start, syn)| self.renewed(at, ts, start, Some(syn)));
         let Some(flow) = self.flows.get_mut(at) else { return };
+        if rival.is_some() {
+            // Whoever can send the SYN can send this, too.
+            flow.rival = known;
+        }
         if flow.class() == Class::OnlySyn && segment.seq == flow.start {
             flow.confirmed = true;
             flow.server.assumed(segment.ack);
@@ -86,7 +91,18 @@ impl HelloExtractor {
             Some((start, syn)) if flow.start != segment.ack => self.renewed(at, ts, start, Some(syn)),
             _ => at,
         };
+        let is_other = self.flows.get(at).is_some_and(|flow| {
+            let is_blank =
+                flow.rival.is_some() && flow.assembly.is_none() && flow.contest.is_none() && !flow.server.answered;
+            let window = 0..=self.limits.max_hello_bytes as i64;
+            flow.stage == Stage::First && is_blank && !window.contains(&distance(flow.start, segment.ack))
+        });
+        // The SYN that the server accepts is none of those that were kept.
+        let at = if is_other { self.renewed(at, ts, segment.ack, None) } else { at };
         let Some(flow) = self.flows.get_mut(at) else { return };
+        if is_other {
+            flow.stage = Stage::First;
+        }
         // It may acknowledge the data in a SYN as well (RFC 7413).
         if (0..=self.limits.max_hello_bytes as i64).contains(&distance(flow.start, segment.ack)) {
             flow.rival = None;
@@ -101,6 +117,10 @@ impl HelloExtractor {
     /// Any other segment of the server.
     fn answered(&mut self, at: Index, segment: &Segment<'_>) {
         let Some(flow) = self.flows.get_mut(at) else { return };
+        if flow.is_unproven && !flow.server.answered {
+            // It may speak of the connection before.
+            return;
+        }
         flow.server.sent(segment);
         if segment.acknowledges() {
             self.confirmed(at, segment.ack);
@@ -153,11 +173,12 @@ impl HelloExtractor {
             self.flows.touch(at, ts);
             return Some(at);
         }
-        if flow.stage == Stage::First {
+        if flow.stage == Stage::First || flow.waiting.is_some() {
             // A SYN that the server never sees, or that it only questions (RFC 5961), must not hide the hello. Whether it
             // begins another connection is seen when the server accepts it, or when its own hello comes.
             let known = flow.syn.map_or(syn.checksum, |known| known.checksum);
             if !trust::is_better(known, syn.checksum) {
+                flow.is_rivalled = true;
                 flow.rival = Some(Box::new((start, syn)));
             }
             return None;
@@ -169,12 +190,14 @@ impl HelloExtractor {
     fn renewed(&mut self, at: Index, ts: i64, start: u32, syn: Option<Syn>) -> Index {
         let Some(key) = self.flows.key(at) else { return at };
         self.counters.ports_reused += 1;
+        let old = self.flows.get(at);
+        let (is_unproven, is_rivalled) = old.map_or((false, false), |old| (old.server.answered, old.rival.is_some()));
         self.remove(at);
         let (first, stage) = match &syn {
             Some(syn) => (syn.time, Stage::First),
             None => (ts, Stage::Unanchored),
         };
-        self.insert(key, Flow { syn, ..Flow::new(first, start, stage) }, ts)
+        self.insert(key, Flow { syn, is_unproven, is_rivalled, ..Flow::new(first, start, stage) }, ts)
     }
 
     /// Begins anew if data comes that can only follow another SYN, seen while a hello was not complete.
@@ -185,18 +208,19 @@ impl HelloExtractor {
         let own = window.contains(&distance(flow.base, seq));
         let follows = window.contains(&distance(start, seq));
         let begins = start == seq && tls::may_start(payload);
-        if begins || follows && !own && !flow.server.answered { self.renewed(at, ts, start, Some(syn)) } else { at }
+        if !flow.server.answered && (begins || follows && !own) { self.renewed(at, ts, start, Some(syn)) } else { at }
     }
 
     /// Begins anew if a hello comes at a sequence number that cannot be the connection's own: its ports serve a new connection
     /// whose SYN was not captured. `None` if the server drops it.
-    fn reused(&mut self, at: Index, ts: i64, seq: u32, payload: &[u8]) -> Option<Index> {
+    fn reused(&mut self, at: Index, ts: i64, seq: u32, packet: &Packet<'_>, segment: &Segment<'_>) -> Option<Index> {
         let Some(flow) = self.flows.get(at).filter(|flow| flow.stage != Stage::Unanchored) else { return Some(at) };
-        if distance(flow.base, seq).unsigned_abs() <= NEW_CONNECTION_DISTANCE || !tls::surely_starts(payload) {
+        if distance(flow.base, seq).unsigned_abs() <= NEW_CONNECTION_DISTANCE || !tls::surely_starts(segment.payload) {
             return Some(at);
         }
         let is_over = matches!(flow.stage, Stage::Second | Stage::Done);
-        if !is_over && flow.server.answered {
+        let is_dropped = trust::of_segment(flow, packet, segment) == Rank::Dropped;
+        if is_dropped || !is_over && flow.server.answered {
             // Far outside of every window: another connection would have had a SYN that the server answers.
             self.counters.refused_segments += 1;
             return None;

@@ -6,128 +6,9 @@
 use std::ops::Range;
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
+use super::wire::{ACK, CERTAIN, DATA, FAULTS, Fault, ISN, Wire, header_checksum};
 use super::*;
-
-const ACK: u8 = 0x10;
-const DATA: u8 = 0x18;
-const ISN: u32 = 1000;
-const SERVER_ISN: u32 = 5000;
-/// The client's clock when it opens the connection.
-const CLOCK: u32 = 70_000;
-
-/// Why a server drops a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Checksum,
-    NoAck,
-    Reset,
-    AckTooHigh,
-    AckTooLow,
-    Ttl,
-    OldClock,
-    NoClock,
-    Md5,
-    SourceRoute,
-    HeaderChecksum,
-}
-
-const FAULTS: [Fault; 11] = [
-    Fault::Checksum,
-    Fault::NoAck,
-    Fault::Reset,
-    Fault::AckTooHigh,
-    Fault::AckTooLow,
-    Fault::Ttl,
-    Fault::OldClock,
-    Fault::NoClock,
-    Fault::Md5,
-    Fault::SourceRoute,
-    Fault::HeaderChecksum,
-];
-
-/// Faults that leave no doubt, wherever the capture is made.
-const CERTAIN: [Fault; 4] = [Fault::Checksum, Fault::NoAck, Fault::Reset, Fault::HeaderChecksum];
-
-/// A packet of the connection, as it was on the wire.
-#[derive(Debug, Clone)]
-struct Wire {
-    from_client: bool,
-    seq: u32,
-    ack: u32,
-    flags: u8,
-    payload: Vec<u8>,
-    fault: Option<Fault>,
-}
-
-fn sum(data: &[u8]) -> u16 {
-    let mut sum = 0_u32;
-    for pair in data.chunks(2) {
-        sum += u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
-impl Wire {
-    fn client(seq: u32, flags: u8, payload: &[u8]) -> Self {
-        let ack = if flags & SYN != 0 { 0 } else { SERVER_ISN + 1 };
-        Self { from_client: true, seq, ack, flags, payload: payload.to_vec(), fault: None }
-    }
-
-    fn server(ack: u32, flags: u8) -> Self {
-        let seq = if flags & SYN != 0 { SERVER_ISN } else { SERVER_ISN + 1 };
-        Self { from_client: false, seq, ack, flags, payload: Vec::new(), fault: None }
-    }
-
-    fn options(&self) -> Vec<u8> {
-        let clock = match self.fault {
-            Some(Fault::OldClock) => CLOCK - 1000,
-            _ => CLOCK + 5,
-        };
-        let mut options = match self.fault {
-            Some(Fault::NoClock) => vec![],
-            _ => [&[1, 1, 8, 10][..], &clock.to_be_bytes(), &[0; 4]].concat(),
-        };
-        if self.fault == Some(Fault::Md5) {
-            options.extend([&[19, 18][..], &[7; 16], &[1, 1]].concat());
-        }
-        options
-    }
-
-    /// The IPv4 packet.
-    fn packet(&self) -> Vec<u8> {
-        let ([client, server], options) = ([[10, 0, 0, 1], [10, 0, 0, 2]], self.options());
-        let (src, dst) = if self.from_client { (client, server) } else { (server, client) };
-        let ports = if self.from_client { [40_000, 443] } else { [443, 40_000_u16] };
-        let (mut flags, mut ack) = (self.flags, self.ack);
-        match self.fault {
-            Some(Fault::NoAck) => (flags, ack) = (flags & !ACK, 0),
-            Some(Fault::Reset) => flags |= 4,
-            Some(Fault::AckTooHigh) => ack = ack.wrapping_add(900_000),
-            Some(Fault::AckTooLow) => ack = ack.wrapping_sub(1_000_000),
-            _ => {}
-        }
-        let mut tcp = ports.map(u16::to_be_bytes).concat();
-        tcp.extend([self.seq, ack].map(u32::to_be_bytes).concat());
-        tcp.extend([(5 + options.len() as u8 / 4) << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
-        tcp.extend([&options[..], &self.payload].concat());
-        let len = (tcp.len() as u16).to_be_bytes();
-        let checksum = sum(&[&src[..], &dst, &[0, 6], &len, &tcp].concat());
-        let wrong = if self.fault == Some(Fault::Checksum) { 0x1111 } else { 0 };
-        tcp[16..18].copy_from_slice(&(checksum ^ wrong).to_be_bytes());
-        let route: &[u8] = if self.fault == Some(Fault::SourceRoute) { &[0x83, 7, 4, 10, 0, 0, 9, 0] } else { &[] };
-        let total = ((20 + route.len() + tcp.len()) as u16).to_be_bytes();
-        let ttl = if self.fault == Some(Fault::Ttl) { 3 } else { 64 };
-        let mut ip = vec![0x45 + route.len() as u8 / 4, 0, total[0], total[1], 0, 7, 0x40, 0, ttl, 6, 0, 0];
-        ip.extend([&src[..], &dst, route].concat());
-        let checksum = sum(&ip);
-        let wrong = if self.fault == Some(Fault::HeaderChecksum) { 0x1111 } else { 0 };
-        ip[10..12].copy_from_slice(&(checksum ^ wrong).to_be_bytes());
-        [ip, tcp].concat()
-    }
-}
 
 fn run(packets: &[Wire], sees_server: bool, limits: Limits) -> Capture {
     let mut capture = Capture::new(limits);
@@ -153,7 +34,7 @@ fn connection(record: &[u8], cuts: &[usize]) -> Vec<Wire> {
 }
 
 /// The hello of somebody else: fewer ciphers, another random.
-fn other() -> Vec<u8> {
+pub(super) fn other() -> Vec<u8> {
     let mut spec = sample::chrome();
     spec.ciphers.truncate(9);
     let mut record = spec.record();
@@ -161,7 +42,7 @@ fn other() -> Vec<u8> {
     record
 }
 
-const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
 /// A forged segment: where in the connection it comes, what it holds, at which place of the stream.
 fn forged() -> impl Strategy<Value = (usize, Wire)> {
@@ -182,7 +63,7 @@ fn forged() -> impl Strategy<Value = (usize, Wire)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, rng_seed: RngSeed::Fixed(14), ..ProptestConfig::default() })]
+    #![proptest_config(config(2000, 14))]
 
     #[test]
     fn what_the_server_drops_is_not_believed_or_flagged(
@@ -266,12 +147,6 @@ fn fragment(whole: &[u8], payload: &[u8], range: Range<usize>) -> Vec<u8> {
     part[6..8].copy_from_slice(&(more | (range.start / 8) as u16).to_be_bytes());
     header_checksum(&mut part);
     part
-}
-
-fn header_checksum(packet: &mut [u8]) {
-    packet[10..12].fill(0);
-    let checksum = sum(&packet[..20]);
-    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
 #[test]

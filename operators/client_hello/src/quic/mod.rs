@@ -14,6 +14,8 @@ pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
+use sha2::{Digest, Sha256};
+
 use super::assembly::Assembly;
 use super::contest::{Contest, Part, Rank};
 use super::counters::Counters;
@@ -34,7 +36,7 @@ const MAX_ID: usize = 20;
 /// Offset of the random in a handshake message that is a ClientHello.
 const RANDOM: usize = 6;
 /// Sets of keys of one client that are kept: one in the usual case, two after a Retry or another version.
-const MAX_ATTEMPTS: usize = 4;
+const MAX_ATTEMPTS: usize = 8;
 
 /// A client's datagram.
 pub(crate) struct From<'a> {
@@ -60,8 +62,8 @@ pub(crate) struct Message {
 pub(crate) struct Connection {
     /// By the keys of their packets, the latest used first.
     attempts: Vec<Attempt>,
-    /// The randoms of hellos that are out: after a Retry the same one comes again.
-    randoms: Vec<[u8; 32]>,
+    /// What tells the hellos that are out from others: after a Retry the same one comes again.
+    known: Vec<Known>,
     /// An attempt went before its hello was complete.
     lost: bool,
 }
@@ -74,13 +76,13 @@ impl Connection {
         let initial = Initials::of(datagram).next()?;
         let keys = Keys::of_client(initial.version, initial.dcid);
         let opened = keys.open(&initial, scratch);
-        opened.then(|| Self { attempts: vec![Attempt::with(keys, &initial)], randoms: Vec::new(), lost: false })
+        opened.then(|| Self { attempts: vec![Attempt::with(keys, &initial)], known: Vec::new(), lost: false })
     }
 
     /// Memory that it takes, in bytes.
     pub(crate) fn held(&self) -> usize {
         let attempts: usize = self.attempts.iter().map(Attempt::held).sum();
-        size_of::<Self>() + attempts + self.randoms.capacity() * size_of::<[u8; 32]>()
+        size_of::<Self>() + attempts + self.known.capacity() * size_of::<Known>()
     }
 
     /// Whether its hello is out, or will never come.
@@ -89,13 +91,18 @@ impl Connection {
     }
 
     /// The server has answered: which version of a hello it took cannot change any more.
-    pub(crate) fn answered(&mut self) {
+    ///
+    /// Whether the hello that is out is what it answered to, and whether there is nothing else that it may have answered to.
+    pub(crate) fn answered(&mut self) -> (bool, bool) {
+        // A server acknowledges the first datagram of a hello that comes in two.
+        let is_sure = self.attempts.iter().all(|attempt| !attempt.is_split);
         for attempt in &mut self.attempts {
             attempt.answered = true;
-            if attempt.hellos > 0 {
+            if attempt.hellos > 0 && is_sure {
                 (attempt.last, attempt.settled) = (None, true);
             }
         }
+        (is_sure, self.attempts.len() == 1 || self.attempts.iter().all(Attempt::is_over))
     }
 
     /// Takes a datagram; `emit` gets hellos with the packet that completed each.
@@ -114,19 +121,23 @@ impl Connection {
                 counters.quic_undecryptable += 1;
                 continue;
             }
-            let Self { attempts, randoms, lost } = self;
+            let Self { attempts, known, lost } = self;
             let Some(attempt) = attempts.first_mut().filter(|attempt| !attempt.done) else { continue };
             attempt.frames(scratch, from, limits, counters);
-            let is_other = attempt.hellos == 0 && !attempt.began_before;
+            let (is_other, began_before) = (attempt.hellos == 0 && !attempt.began_before, attempt.began_before);
             let mut reused = 0;
-            attempt.read(from, limits, counters, &mut |hello, arrival, random, message| {
-                reused += u64::from(is_other && !randoms.is_empty() && !randoms.contains(&random));
-                // The same hello after a Retry is no hello of its own.
-                if message.is_second || message.disputed || !randoms.contains(&random) {
-                    emit(hello, arrival, Message { disputed: message.disputed || *lost, ..message });
+            attempt.read(from, limits, counters, &mut |hello, arrival, new, message| {
+                // The same hello after a Retry is no hello of its own, also where its content was adapted.
+                let repeats = |old: &Known| old.digest == new.digest || began_before && old.random == new.random;
+                let is_new = !known.iter().any(repeats);
+                // On the same ports there is another connection, or another story: nothing shows which.
+                let is_other = is_other && is_new && !known.is_empty();
+                reused += u64::from(is_other);
+                if message.is_second || message.disputed || is_new {
+                    emit(hello, arrival, Message { disputed: message.disputed || *lost || is_other, ..message });
                 }
-                if !randoms.contains(&random) && randoms.len() < MAX_ATTEMPTS {
-                    randoms.push(random);
+                if is_new && known.len() < MAX_ATTEMPTS {
+                    known.push(new);
                 }
             });
             counters.ports_reused += reused;
@@ -152,7 +163,8 @@ impl Connection {
             if self.attempts.len() >= MAX_ATTEMPTS {
                 let over = self.attempts.iter().rposition(Attempt::is_over);
                 self.lost |= over.is_none();
-                self.attempts.remove(over.unwrap_or(self.attempts.len() - 1));
+                // Not the first one: whoever makes up others hides nothing that came before.
+                self.attempts.remove(over.unwrap_or(self.attempts.len() - 2));
             }
             let latest = self.attempts.first();
             let began_before = latest.is_some_and(|latest| latest.goes_on_with(initial));
@@ -189,6 +201,10 @@ struct Attempt {
     base: u32,
     hellos: u8,
     last: Option<Box<Last>>,
+    /// Its frames came in more than one datagram before a hello was complete.
+    is_split: bool,
+    /// The datagram of its first frame, by [`Arrival::order`].
+    first: Option<u64>,
     /// Another version of what is out is not looked at any more.
     settled: bool,
     done: bool,
@@ -197,20 +213,9 @@ struct Attempt {
 impl Attempt {
     fn with(keys: Keys, initial: &Initial<'_>) -> Self {
         let (stream, scid) = (Assembly::default(), id_of(initial.scid));
-        let (began_before, answered, settled, done) = (false, false, false, false);
-        Self {
-            keys,
-            scid,
-            began_before,
-            answered,
-            stream,
-            contest: None,
-            base: 0,
-            hellos: 0,
-            last: None,
-            settled,
-            done,
-        }
+        let (began_before, answered, is_split, settled, done) = (false, false, false, false, false);
+        let (contest, last, first, base, hellos) = (None, None, None, 0, 0);
+        Self { keys, scid, began_before, answered, stream, contest, base, hellos, last, is_split, first, settled, done }
     }
 
     /// Whether a packet with other keys is of the same connection. After a Retry it has the token, and the client may not
@@ -236,6 +241,8 @@ impl Attempt {
         for frame in frames::Frames(payload) {
             let Frame::Crypto { offset, data } = frame else { continue };
             let Ok(offset) = u32::try_from(offset) else { continue };
+            let first = *self.first.get_or_insert(from.arrival.order);
+            self.is_split |= self.hellos == 0 && first != from.arrival.order;
             let differs = self.contest.is_none() && self.differs(offset, data);
             counters.overlap_conflicts += u64::from(differs);
             if differs && !self.settled {
@@ -258,7 +265,11 @@ impl Attempt {
             // For each frame: a datagram put together from fragments has room for 13,000 of them.
             if !within {
                 counters.segment_exceeded_count += 1;
-                return self.finish();
+                if self.contest.is_none() {
+                    return self.finish();
+                }
+                // Whoever floods hides nothing that comes whole.
+                (self.stream, self.contest, self.settled) = (Assembly::default(), None, false);
             }
         }
     }
@@ -292,7 +303,7 @@ impl Attempt {
         from: &From<'_>,
         limits: &Limits,
         counters: &mut Counters,
-        emit: &mut impl FnMut(&ClientHello<'_>, &Arrival, [u8; 32], Message),
+        emit: &mut impl FnMut(&ClientHello<'_>, &Arrival, Known, Message),
     ) {
         if let Some(contest) = self.contest.take() {
             return self.judge(contest, limits, emit);
@@ -303,18 +314,24 @@ impl Attempt {
                 Read::More => return,
                 read => {
                     self.count(&read, counters);
-                    return self.finish();
+                    // It may be there to hide a hello.
+                    if self.hellos > 0 || self.answered || self.settled {
+                        return self.finish();
+                    }
+                    return self.dispute(limits, from);
                 }
             };
-            let random = random(data);
-            emit(&hello, &from.arrival, random, self.message(false));
+            emit(&hello, &from.arrival, Known::of(&data[..len]), self.message(false));
             if self.hellos == 0 {
                 let last = Last { at: self.base, bytes: data[..len].to_vec(), arrival: from.arrival };
                 self.last = Some(Box::new(last));
             }
             self.hellos += 1;
             if self.hellos == MAX_HELLOS {
-                return self.finish();
+                if self.answered {
+                    self.finish();
+                }
+                return;
             }
             self.base = self.base.wrapping_add(len as u32);
             self.stream.advance(self.base, len, 0, Walk::default());
@@ -327,13 +344,13 @@ impl Attempt {
         &mut self,
         contest: Box<Contest>,
         limits: &Limits,
-        emit: &mut impl FnMut(&ClientHello<'_>, &Arrival, [u8; 32], Message),
+        emit: &mut impl FnMut(&ClientHello<'_>, &Arrival, Known, Message),
     ) {
         for order in contest.orders() {
             let version = contest.version(order, Rank::Doubtful);
             let Read::Hello(hello, len) = message(&version.stream, limits.max_hello_bytes) else { continue };
             let Some(arrival) = version.completed(len) else { continue };
-            emit(&hello, &arrival, random(&version.stream), self.message(true));
+            emit(&hello, &arrival, Known::of(&version.stream[..len]), self.message(true));
             (self.hellos, self.base) = (1, contest.start.wrapping_add(len as u32));
             return;
         }
@@ -395,6 +412,17 @@ fn id_of(id: &[u8]) -> ([u8; MAX_ID], u8) {
     (bytes, len as u8)
 }
 
-fn random(message: &[u8]) -> [u8; 32] {
-    message.get(RANDOM..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default()
+/// What tells a hello from others.
+#[derive(Debug)]
+struct Known {
+    random: [u8; 32],
+    /// SHA-256 of the message.
+    digest: [u8; 32],
+}
+
+impl Known {
+    fn of(message: &[u8]) -> Self {
+        let random = message.get(RANDOM..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
+        Self { random, digest: Sha256::digest(message).into() }
+    }
 }
