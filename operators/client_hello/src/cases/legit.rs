@@ -57,7 +57,8 @@ fn weather(len: usize) -> impl Strategy<Value = Weather> {
     (numbers, switches).prop_map(|(numbers, (switches, sums, sees_syn, upload, pace))| {
         let (isn, cuts, again, late, acks) = numbers;
         let [six, sees_server, early_probe, late_probe, twice, is_late] = switches;
-        let late = if is_late { late } else { vec![0; 24] };
+        // Without a SYN the first segment tells where the stream begins.
+        let late = if is_late && sees_syn { late } else { vec![0; 24] };
         let probes = [early_probe, late_probe];
         Weather { isn, six, cuts, again, late, acks, sees_server, sees_syn, sums, probes, twice, upload, pace }
     })
