@@ -188,8 +188,10 @@ impl Connection<'_> {
     /// Bytes in order while nothing is buffered.
     pub(crate) fn fresh(&mut self, fresh: &[u8], arrival: &Arrival) {
         match self.read(fresh, Walk::default(), arrival) {
-            Step::Finish { consumed } => self.give_up(consumed, fresh, arrival),
-            Step::Wait { consumed, .. } if self.is_unsure_of(consumed) => self.keep_back(consumed, fresh, arrival),
+            Step::Finish { consumed } => self.give_up(consumed, [(self.flow.base, fresh.to_vec())], arrival),
+            Step::Wait { consumed, .. } if self.is_unsure_of(consumed) => {
+                self.keep_back(consumed, [(self.flow.base, fresh.to_vec())], arrival);
+            }
             Step::Wait { consumed, need, walk } => {
                 self.flow.base = self.flow.base.wrapping_add(consumed as u32);
                 if let Some(rest) = fresh.get(consumed..).filter(|rest| !rest.is_empty()) {
@@ -208,9 +210,11 @@ impl Connection<'_> {
             self.is_buffered = true;
             let stage = self.flow.stage;
             match self.read(data, assembly.walk, arrival) {
-                Step::Finish { consumed } => return self.give_up(consumed, data, arrival),
+                Step::Finish { consumed } => {
+                    return self.give_up(consumed, assembly.into_parts(self.flow.base), arrival);
+                }
                 Step::Wait { consumed, .. } if self.is_unsure_of(consumed) => {
-                    return self.keep_back(consumed, data, arrival);
+                    return self.keep_back(consumed, assembly.into_parts(self.flow.base), arrival);
                 }
                 Step::Wait { consumed, need, walk } => {
                     self.flow.base = self.flow.base.wrapping_add(consumed as u32);

@@ -103,19 +103,28 @@ impl Connection<'_> {
         }
     }
 
-    /// There is no hello behind the first `consumed` bytes of these, which are in order. If the server has not acknowledged
-    /// them, they may be there to hide one.
-    pub(crate) fn give_up(&mut self, consumed: usize, bytes: &[u8], arrival: &Arrival) {
+    /// There is no hello behind the first `consumed` bytes in order. If the server has not acknowledged them, they may be
+    /// there to hide one: all that has come is kept.
+    pub(crate) fn give_up(
+        &mut self,
+        consumed: usize,
+        parts: impl IntoIterator<Item = (u32, Vec<u8>)>,
+        arrival: &Arrival,
+    ) {
         let from = self.flow.base.wrapping_add(consumed as u32);
         self.flow.base = from;
-        let rest = bytes.get(consumed..).unwrap_or_default();
-        let settled = self.flow.server.has(from.wrapping_add(1)) || self.limits.hold.is_zero() || rest.is_empty();
+        let settled = self.flow.server.has(from.wrapping_add(1)) || self.limits.hold.is_zero();
         if self.flow.stage != Stage::First || settled {
             return self.no_hello(from);
         }
-        let mut contest = Contest::limited(from, self.limits.max_hello_bytes, MAX_HIDING);
+        self.keep(Contest::limited(from, self.limits.max_hello_bytes, MAX_HIDING), parts, arrival);
+    }
+
+    fn keep(&mut self, mut contest: Contest, parts: impl IntoIterator<Item = (u32, Vec<u8>)>, arrival: &Arrival) {
         contest.number = self.queue.push(arrival.time, self.at);
-        contest.add(Part::known(from, rest.to_vec(), *arrival));
+        for (at, bytes) in parts {
+            contest.add(Part::known(at, bytes, *arrival));
+        }
         (self.flow.assembly, self.flow.contest) = (None, Some(Box::new(contest)));
     }
 
@@ -126,14 +135,16 @@ impl Connection<'_> {
         is_front && !self.limits.hold.is_zero() && !self.flow.server.has(end)
     }
 
-    /// Keeps bytes in order of which some go before a hello.
-    pub(crate) fn keep_back(&mut self, consumed: usize, bytes: &[u8], arrival: &Arrival) {
-        let number = self.queue.push(arrival.time, self.at);
-        let mut contest = Contest::new(self.flow.base, MAX_PRELUDE + self.limits.max_hello_bytes, number);
-        contest.add(Part::known(self.flow.base, bytes.to_vec(), *arrival));
+    /// Keeps what has come, of which the first `consumed` bytes go before a hello.
+    pub(crate) fn keep_back(
+        &mut self,
+        consumed: usize,
+        parts: impl IntoIterator<Item = (u32, Vec<u8>)>,
+        arrival: &Arrival,
+    ) {
         // They are looked at again.
         self.flow.skipped = self.flow.skipped.saturating_sub(consumed);
-        (self.flow.assembly, self.flow.contest) = (None, Some(Box::new(contest)));
+        self.keep(Contest::new(self.flow.base, MAX_PRELUDE + self.limits.max_hello_bytes, 0), parts, arrival);
     }
 
     /// The client does not begin with a hello, as far as it has come.

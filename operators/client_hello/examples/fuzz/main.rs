@@ -31,8 +31,8 @@ use self::second::Verdict;
 use self::targets::{BODIES, TARGETS, Target};
 
 const MAX_BUFFERED: usize = 200_000;
-/// Fragments have a bound of their own.
-const MAX_FRAGMENTS: usize = 9 << 20;
+/// Fragments have bounds of their own: of packets that are not complete, and of those that were.
+const MAX_FRAGMENTS: usize = 12 << 20;
 
 /// Time that a case may take: so much, and so much for each of its bytes. The dearest bytes are those of short packets
 /// that look like QUIC, for which keys are derived (about 100 ns a byte); a walk over all pieces at each of them takes more.
