@@ -111,9 +111,12 @@ impl Connection<'_> {
         parts: impl IntoIterator<Item = (u32, Vec<u8>)>,
         arrival: &Arrival,
     ) {
+        let parts: Vec<(u32, Vec<u8>)> = parts.into_iter().collect();
         let from = self.flow.base.wrapping_add(consumed as u32);
         self.flow.base = from;
-        let settled = self.flow.server.has(from.wrapping_add(1)) || self.limits.hold.is_zero();
+        let end = parts.first().map_or(from, |(at, bytes)| at.wrapping_add(bytes.len() as u32));
+        let settled = self.flow.server.has(from.wrapping_add(1)) && self.flow.server.has(end);
+        let settled = settled || self.limits.hold.is_zero();
         if self.flow.stage != Stage::First || settled {
             return self.no_hello(from);
         }

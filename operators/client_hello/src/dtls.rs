@@ -61,6 +61,9 @@ pub(crate) fn is_handshake(datagram: &[u8]) -> bool {
     record(datagram).is_some()
 }
 
+/// Bytes of a hello, and fragments, that are kept once two of them differ.
+const MAX_DISPUTED: usize = 16 << 10;
+const MAX_PIECES: usize = 256;
 /// Messages of one client that are put together at a time: more than one only if it tells more than one story.
 const MAX_PARTIAL: usize = 8;
 
@@ -243,7 +246,7 @@ impl Partial {
         let at = fragment.offset as u32;
         if self.contest.is_none() && self.parts.contradicts(0, at, fragment.data) {
             counters.overlap_conflicts += 1;
-            let mut contest = Box::new(Contest::new(0, limits.max_hello_bytes, 0));
+            let mut contest = Box::new(Contest::limited(0, limits.max_hello_bytes.min(MAX_DISPUTED), MAX_PIECES));
             let parts = std::mem::take(&mut self.parts);
             let arrival = parts.latest.unwrap_or(from.arrival);
             for (at, bytes) in parts.into_parts(0) {

@@ -81,13 +81,25 @@ pub(crate) struct Whole {
     meta: IpMeta,
     protocol: u8,
     payload: Vec<u8>,
+    /// Its fragments differed, or were not sent alike.
+    is_doubtful: bool,
 }
 
 impl Whole {
     /// The packet as if it had come in one.
     pub(crate) fn ip(&self) -> Result<Ip<'_>, Skip> {
         let (protocol, payload, fragment) = after_extensions(self.protocol, &self.payload)?;
-        Ok(Ip { src: self.src, dst: self.dst, meta: self.meta, header: &[], protocol, payload, cut: false, fragment })
+        Ok(Ip {
+            src: self.src,
+            dst: self.dst,
+            meta: self.meta,
+            header: &[],
+            is_doubtful: self.is_doubtful,
+            protocol,
+            payload,
+            cut: false,
+            fragment,
+        })
     }
 }
 
@@ -295,7 +307,7 @@ impl Remembered {
             self.payload = streams.first().cloned().unwrap_or_default();
             self.payload.truncate(self.lengths.iter().copied().max().unwrap_or_default());
         }
-        let mut versions = Vec::new();
+        let (mut versions, is_doubtful) = (Vec::new(), self.contest.is_some());
         for (stream, len) in streams.iter().flat_map(|stream| self.lengths.iter().map(move |len| (stream, *len))) {
             let Some(payload) = stream.get(..len) else { continue };
             let hash = hasher.hash_one(payload);
@@ -304,7 +316,7 @@ impl Remembered {
             }
             self.given.push(hash);
             let Key { src, dst, protocol, .. } = *key;
-            versions.push(Whole { src, dst, meta: self.meta, protocol, payload: payload.to_vec() });
+            versions.push(Whole { src, dst, meta: self.meta, protocol, payload: payload.to_vec(), is_doubtful });
         }
         versions
     }

@@ -6,7 +6,7 @@ use crate::ip::{Place, protocol};
 fn part(id: u32, offset: u32, more: bool, payload: &[u8]) -> Ip<'_> {
     let meta = IpMeta { ttl: 64, total_length: None, id: None, df: None };
     let fragment = Some(Place { id, offset, more });
-    Ip { src: 1, dst: 2, meta, header: &[], protocol: protocol::UDP, payload, cut: false, fragment }
+    Ip { src: 1, dst: 2, meta, header: &[], is_doubtful: false, protocol: protocol::UDP, payload, cut: false, fragment }
 }
 
 fn arrival(time: i64) -> Arrival {

@@ -72,6 +72,8 @@ pub(crate) struct Ip<'a> {
     pub meta: IpMeta,
     /// The header of IPv4 with its options; empty for IPv6 and for packets put together from fragments.
     pub header: &'a [u8],
+    /// It was put together from fragments of which not all may have reached the receiver.
+    pub is_doubtful: bool,
     /// Protocol of `payload`, after all extension headers.
     pub protocol: u8,
     /// Without link-layer padding.
@@ -116,6 +118,7 @@ fn v4(data: &[u8]) -> Result<Ip<'_>, Skip> {
             df: Some(fragment & 0x4000 != 0),
         },
         header: data.get(..header_len).ok_or(Skip::Short)?,
+        is_doubtful: false,
         protocol: header[9],
         payload: data.get(header_len..end).ok_or(Skip::Short)?,
         cut: end < announced,
@@ -149,6 +152,7 @@ fn v6(data: &[u8]) -> Result<Ip<'_>, Skip> {
             df: None,
         },
         header: &[],
+        is_doubtful: false,
         protocol,
         payload,
         cut: end < announced,

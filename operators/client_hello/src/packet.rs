@@ -25,6 +25,8 @@ pub struct Packet<'a> {
     pub ip: IpMeta,
     /// The header of IPv4 with its options; empty for IPv6 and for packets put together from fragments.
     pub header: &'a [u8],
+    /// It was put together from fragments of which not all may have reached the receiver.
+    pub is_doubtful: bool,
     /// What it carries.
     pub transport: Transport<'a>,
     /// The capture's snapshot length cut bytes off the payload.
@@ -145,8 +147,8 @@ pub(crate) fn without_hello(port: u16, payload: &[u8]) -> Skip {
 }
 
 fn packet<'a>(ip: &Ip<'a>, src_port: u16, dst_port: u16, transport: Transport<'a>) -> Packet<'a> {
-    let Ip { src, dst, meta, header, cut, .. } = *ip;
-    Packet { src, src_port, dst, dst_port, ip: meta, header, transport, cut }
+    let Ip { src, dst, meta, header, is_doubtful, cut, .. } = *ip;
+    Packet { src, src_port, dst, dst_port, ip: meta, header, is_doubtful, transport, cut }
 }
 
 /// Ports and payload of a UDP datagram (RFC 768).

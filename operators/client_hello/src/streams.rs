@@ -1,6 +1,7 @@
 //! TCP: which connection a segment belongs to, who of the two is the client, and what the server's segments show.
 
 use super::assembly::distance;
+use super::checksum::Checksum;
 use super::connection::Piece;
 use super::contest::Rank;
 use super::extractor::{HelloExtractor, NEW_CONNECTION_DISTANCE};
@@ -176,8 +177,9 @@ impl HelloExtractor {
         if flow.stage == Stage::First || flow.waiting.is_some() {
             // A SYN that the server never sees, or that it only questions (RFC 5961), must not hide the hello. Whether it
             // begins another connection is seen when the server accepts it, or when its own hello comes.
-            let known = flow.syn.map_or(syn.checksum, |known| known.checksum);
-            if !trust::is_better(known, syn.checksum) {
+            let is_right = flow.syn.is_some_and(|known| known.checksum == Checksum::Right);
+            // One that no server takes, as far as checksums say anything.
+            if !(is_right && syn.checksum == Checksum::Wrong) {
                 flow.is_rivalled = true;
                 flow.rival = Some(Box::new((start, syn)));
             }

@@ -65,7 +65,7 @@ pub(crate) fn of_datagram(packet: &Packet<'_>, datagram: &Datagram<'_>) -> Rank 
     let len = datagram.bytes.get(4..).and_then(|rest| rest.first_chunk().copied()).map(u16::from_be_bytes);
     let bytes = len.and_then(|len| datagram.bytes.get(..usize::from(len))).unwrap_or(datagram.bytes);
     let sum = checksum::of_transport(packet.src, packet.dst, protocol::UDP, bytes, UDP_CHECKSUM);
-    let is_wrong = [of_header(packet), sum].contains(&Checksum::Wrong) || has_options(packet);
+    let is_wrong = [of_header(packet), sum].contains(&Checksum::Wrong) || has_options(packet) || packet.is_doubtful;
     if is_wrong { Rank::Doubtful } else { Rank::Trusted }
 }
 
@@ -87,7 +87,8 @@ fn has_options(packet: &Packet<'_>) -> bool {
 /// Whether something differs from the connection's SYN, or does not fit what the server has sent.
 fn is_odd(flow: &Flow, packet: &Packet<'_>, segment: &Segment<'_>) -> bool {
     let syn = flow.syn.as_ref();
-    has_options(packet)
+    packet.is_doubtful
+        || has_options(packet)
         || segment.is_urgent()
         || !flow.server.may_be_acknowledged(segment.ack)
         || syn.is_some_and(|syn| syn.ip.ttl != packet.ip.ttl)

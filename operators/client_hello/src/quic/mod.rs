@@ -31,6 +31,9 @@ pub(crate) use self::packet::{is_initial, is_long};
 
 /// Hellos of one connection: the first and the answer to a HelloRetryRequest.
 const MAX_HELLOS: u8 = 2;
+/// Bytes of a hello, and frames, that are kept once two of them differ: each datagram puts them together in several ways.
+const MAX_DISPUTED: usize = 16 << 10;
+const MAX_PIECES: usize = 256;
 /// The longest connection ID (RFC 9000 section 17.2).
 const MAX_ID: usize = 20;
 /// Offset of the random in a handshake message that is a ClientHello.
@@ -284,7 +287,7 @@ impl Attempt {
     fn dispute(&mut self, limits: &Limits, from: &From<'_>) {
         self.settled = true;
         let start = self.last.as_ref().map_or(self.base, |last| last.at);
-        let mut contest = Contest::new(start, limits.max_hello_bytes, 0);
+        let mut contest = Contest::limited(start, limits.max_hello_bytes.min(MAX_DISPUTED), MAX_PIECES);
         if let Some(last) = self.last.take() {
             let Last { at, bytes, arrival } = *last;
             contest.add(Part::known(at, bytes, arrival));
