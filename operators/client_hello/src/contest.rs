@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 
-use super::assembly::{Assembly, Brought, distance};
+use super::assembly::distance;
 use super::hello::Arrival;
 
 /// Pieces that are kept of one connection.
@@ -133,6 +133,18 @@ impl Contest {
         self.taken < self.most
     }
 
+    /// Takes what was put together before, in its order: the first pieces, which a hello needs most.
+    pub(crate) fn add_known(&mut self, parts: impl IntoIterator<Item = (u32, Vec<u8>)>, arrival: Arrival) {
+        let mut parts = parts.into_iter();
+        for (at, bytes) in parts.by_ref().take(MAX_PARTS) {
+            self.add(Part::known(at, bytes, arrival));
+        }
+        if let Some((at, _)) = parts.next() {
+            let at = distance(self.start, at);
+            self.lost = Some(self.lost.map_or(at, |lost| lost.min(at)));
+        }
+    }
+
     /// Lets pieces go until the rest is within the bounds: first those that were hardly taken, so that whoever floods with
     /// them hides nothing, then those furthest ahead, which the first hello needs least; of equals the least likely.
     fn fit(&mut self) {
@@ -219,13 +231,30 @@ impl Contest {
         }
         // What is not likely to have been taken fills gaps and no more.
         parts.sort_by_key(|part| part.rank.max(Rank::Doubtful));
-        let (mut assembly, mut pieces) = (Assembly::default(), Vec::with_capacity(parts.len()));
+        // Where each piece begins in the stream, and what of it is behind the start.
+        let place = |part: &Part| {
+            let ahead = distance(self.start, part.at);
+            let skipped = part.bytes.len().min(usize::try_from(-ahead).unwrap_or(0));
+            (usize::try_from(ahead).unwrap_or(0), skipped)
+        };
+        let ends = parts.iter().map(|part| place(part).0 + part.bytes.len() - place(part).1);
+        let end = ends.max().unwrap_or(0).min(self.window);
+        let (mut stream, mut is_known) = (vec![0; end], vec![false; end]);
+        let mut pieces = Vec::with_capacity(parts.len());
         for part in parts {
-            if assembly.insert(self.start, part.at, &part.bytes, self.window) != Brought::Nothing {
-                pieces.push((usize::try_from(distance(self.start, part.at)).unwrap_or(0), part.arrival));
+            let (from, skipped) = place(part);
+            let mut brings = false;
+            for (at, byte) in (from..end).zip(&part.bytes[skipped..]) {
+                if !is_known[at] {
+                    (stream[at], is_known[at], brings) = (*byte, true, true);
+                }
+            }
+            if brings {
+                pieces.push((from, part.arrival));
             }
         }
-        Version { stream: assembly.into_data(), pieces }
+        stream.truncate(is_known.iter().take_while(|is_known| **is_known).count());
+        Version { stream, pieces }
     }
 
     /// Whether a version holds all bytes before `acked`.

@@ -125,9 +125,7 @@ impl Connection<'_> {
 
     fn keep(&mut self, mut contest: Contest, parts: impl IntoIterator<Item = (u32, Vec<u8>)>, arrival: &Arrival) {
         contest.number = self.queue.push(arrival.time, self.at);
-        for (at, bytes) in parts {
-            contest.add(Part::known(at, bytes, *arrival));
-        }
+        contest.add_known(parts, *arrival);
         (self.flow.assembly, self.flow.contest) = (None, Some(Box::new(contest)));
     }
 
@@ -184,9 +182,7 @@ impl Connection<'_> {
             let mut contest = Contest::new(self.flow.base, window, number);
             if let Some(assembly) = self.flow.assembly.take() {
                 let arrival = assembly.latest.unwrap_or(piece.arrival);
-                for (at, bytes) in assembly.into_parts(self.flow.base) {
-                    contest.add(Part::known(at, bytes, arrival));
-                }
+                contest.add_known(assembly.into_parts(self.flow.base), arrival);
             }
             contest
         };

@@ -63,7 +63,7 @@ pub(crate) fn is_handshake(datagram: &[u8]) -> bool {
 
 /// Bytes of a hello, and fragments, that are kept once two of them differ.
 const MAX_DISPUTED: usize = 16 << 10;
-const MAX_PIECES: usize = 256;
+const MAX_PIECES: usize = 64;
 /// Messages of one client that are put together at a time: more than one only if it tells more than one story.
 const MAX_PARTIAL: usize = 8;
 
@@ -249,9 +249,7 @@ impl Partial {
             let mut contest = Box::new(Contest::limited(0, limits.max_hello_bytes.min(MAX_DISPUTED), MAX_PIECES));
             let parts = std::mem::take(&mut self.parts);
             let arrival = parts.latest.unwrap_or(from.arrival);
-            for (at, bytes) in parts.into_parts(0) {
-                contest.add(Part::known(at, bytes, arrival));
-            }
+            contest.add_known(parts.into_parts(0), arrival);
             self.contest = Some(contest);
         }
         match &mut self.contest {

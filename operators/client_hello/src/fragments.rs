@@ -272,9 +272,7 @@ impl Partial {
         let mut contest = Contest::limited(0, MAX_PAYLOAD, MAX_CONTESTED);
         let parts = std::mem::take(&mut self.parts);
         let arrival = parts.latest.unwrap_or(*arrival);
-        for (at, bytes) in parts.into_parts(0) {
-            contest.add(Part::known(at, bytes, arrival));
-        }
+        contest.add_known(parts.into_parts(0), arrival);
         self.contest = Some(Box::new(contest));
     }
 

@@ -33,7 +33,7 @@ pub(crate) use self::packet::{is_initial, is_long};
 const MAX_HELLOS: u8 = 2;
 /// Bytes of a hello, and frames, that are kept once two of them differ: each datagram puts them together in several ways.
 const MAX_DISPUTED: usize = 16 << 10;
-const MAX_PIECES: usize = 256;
+const MAX_PIECES: usize = 64;
 /// The longest connection ID (RFC 9000 section 17.2).
 const MAX_ID: usize = 20;
 /// Offset of the random in a handshake message that is a ClientHello.
@@ -294,9 +294,7 @@ impl Attempt {
         }
         let stream = std::mem::take(&mut self.stream);
         let arrival = stream.latest.unwrap_or(from.arrival);
-        for (at, bytes) in stream.into_parts(self.base) {
-            contest.add(Part::known(at, bytes, arrival));
-        }
+        contest.add_known(stream.into_parts(self.base), arrival);
         (self.base, self.hellos, self.contest) = (start, 0, Some(Box::new(contest)));
     }
 
