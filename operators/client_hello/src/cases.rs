@@ -4,6 +4,7 @@ mod attacks;
 mod bounds;
 mod encapsulations;
 mod forged;
+mod forged_quic;
 mod layers;
 mod legit;
 mod properties;

@@ -108,7 +108,13 @@ impl Connection<'_> {
                 self.counters.ack_padding += 1;
                 return;
             }
-            if piece.rank(self.flow) != Rank::Trusted {
+            let rank = piece.rank(self.flow);
+            if rank < Rank::Early && self.is_passed_over(piece) {
+                // What stood there was taken for something before a hello, and the server has not acknowledged it.
+                self.no_hello(seq);
+                return self.dispute(piece);
+            }
+            if rank != Rank::Trusted {
                 return self.dispute(piece);
             }
         }

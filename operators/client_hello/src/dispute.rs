@@ -148,8 +148,14 @@ impl Connection<'_> {
         self.keep(Contest::new(self.flow.base, MAX_PRELUDE + self.limits.max_hello_bytes, 0), parts, arrival);
     }
 
+    /// Whether a hello comes at a place that was passed over.
+    pub(crate) fn is_passed_over(&self, piece: &Piece<'_>) -> bool {
+        let is_before = self.flow.skipped > 0 && distance(piece.seq, self.flow.base) > 0;
+        is_before && tls::surely_starts(piece.payload) && !self.flow.server.has(piece.seq.wrapping_add(1))
+    }
+
     /// The client does not begin with a hello, as far as it has come.
-    fn no_hello(&mut self, from: u32) {
+    pub(crate) fn no_hello(&mut self, from: u32) {
         if self.flow.stage == Stage::First {
             self.flow.verdict = Some(Box::new(Verdict { from, len: 0, random: [0; 8], digest: 0 }));
         }
