@@ -195,6 +195,12 @@ impl Contest {
         self.parts.iter().all(|part| distance(self.start, part.end()) <= len as i64)
     }
 
+    /// Whether all pieces were sent alike.
+    pub(crate) fn is_alike(&self) -> bool {
+        let how = |part: &Part| (part.rank, part.arrival.group);
+        self.parts.windows(2).all(|pair| how(&pair[0]) == how(&pair[1]))
+    }
+
     /// Whether there are pieces that the server may have taken.
     pub(crate) fn has_likely(&self) -> bool {
         self.parts.iter().any(|part| part.rank < Rank::Early)

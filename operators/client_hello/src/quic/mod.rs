@@ -248,7 +248,10 @@ impl Attempt {
             self.is_split |= self.hellos == 0 && first != from.arrival.order;
             let differs = self.contest.is_none() && self.differs(offset, data);
             counters.overlap_conflicts += u64::from(differs);
-            if differs && !self.settled {
+            // Those that were not sent alike are kept apart, in case the server drops one of them.
+            let is_alike = self.stream.latest.is_none_or(|latest| latest.group == from.arrival.group);
+            let is_odd = self.hellos == 0 && (!is_alike || from.rank != Rank::Trusted);
+            if self.contest.is_none() && (differs || is_odd) && !self.settled {
                 self.dispute(limits, from);
             }
             let within = match &mut self.contest {
@@ -351,7 +354,12 @@ impl Attempt {
             let version = contest.version(order, Rank::Doubtful);
             let Read::Hello(hello, len) = message(&version.stream, limits.max_hello_bytes) else { continue };
             let Some(arrival) = version.completed(len) else { continue };
-            emit(&hello, &arrival, Known::of(&version.stream[..len]), self.message(true));
+            emit(
+                &hello,
+                &arrival,
+                Known::of(&version.stream[..len]),
+                self.message(contest.is_open(len) || !contest.is_alike()),
+            );
             (self.hellos, self.base) = (1, contest.start.wrapping_add(len as u32));
             return;
         }
