@@ -21,7 +21,8 @@ TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux apache2 et
 OPTIONAL_PACKAGES := chromium firefox-esr golang-go nodejs tcpreplay
 RECORD_PACKAGES := apache2 chromium curl ethtool iproute2 libnss3-tools mawk nodejs npm openssl python3-requests tcpdump tshark wget
 
-# One selection of packages and features for demo, test and lint: with another one Cargo would build DataFusion twice.
+# One selection of packages and features for test and lint: with another one Cargo would build DataFusion twice. The demo's binary
+# alone has the same features.
 SELECTION := --locked --workspace
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
@@ -31,7 +32,7 @@ help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 .PHONY: demo
-demo: build ## run the recorded traffic through pipelines/demo.yaml; SERVE=1 keeps the dashboards up, at LISTEN
+demo: binary ## run the recorded traffic through pipelines/demo.yaml; SERVE=1 keeps the dashboards up, at LISTEN
 	$(call say,Running pipelines/demo.yaml on the recording in pipelines/recording/demo)
 	@$(ENGINE) run $(if $(SERVE),--serve --listen $(LISTEN),--listen 127.0.0.1:0) pipelines/demo.yaml
 	@$(if $(SERVE),true,python3 scripts/detections.py data/demo/detections.jsonl pipelines/recording/demo/truth.jsonl)
@@ -107,12 +108,20 @@ fuzz: ## mutated packets, TLS, QUIC, DTLS and capture files through the parsers,
 	$(call fuzz_crate,client-hello,$(filter-out capture_file,$(FUZZ_TARGETS)),fuzz)
 	$(call fuzz_crate,capture-file,$(filter capture_file,$(FUZZ_TARGETS)),fuzz_files)
 
+.PHONY: binary
+binary: ## the binary alone, development profile
+	$(call say,Packages and toolchain)
+	@scripts/packages.sh $(BUILD_PACKAGES)
+	@scripts/toolchain.sh
+	$(call say,Building the binary (the first time takes minutes))
+	@cargo build --locked --bins
+
 .PHONY: build
 build: ## the binary and the tests, development profile
 	$(call say,Packages and toolchain)
 	@scripts/packages.sh $(BUILD_PACKAGES)
 	@scripts/toolchain.sh
-	$(call say,Building (the first time takes about 14 minutes on 2 cores))
+	$(call say,Building the binary and the tests (the first time takes a while))
 	@cargo build $(SELECTION) --bins --tests
 
 .PHONY: test-tools

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tests.traffic import HELLO, IDS, REQUEST, SECOND
+from tests.traffic import HELLO, IDS, REQUEST, SECOND, event_time
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Rules:
     keepalive_ttl: int = 120 * SECOND
     tolerance: int = SECOND // 2
     max_age: int = 3600 * SECOND
+    longest_request: int = 900 * SECOND
     one_to_one: bool = False
     connection: bool = False  # key: connection
     exclude: tuple[str, ...] = ()  # exclude_source_ips
@@ -47,15 +48,18 @@ class _Hello:
         return (row["timestamp"] - self.time <= SIGHTINGS and row["sensor_id"] != self.row["sensor_id"]
                 and all(row.get(name) == self.row.get(name) for name in ALIKE))
 
-    def can_have(self, time: int, rules: Rules) -> bool:
-        """Whether a request at `time` may be given this hello, were it the only one."""
+    def can_have(self, time: int, end: int, rules: Rules) -> bool:
+        """Whether a request from `time` to `end` may be given this hello, were it the only one."""
         if rules.one_to_one and self.matches:
             return False
-        if self.time > time:
-            return self.time - time <= rules.tolerance
-        fresh = time - self.time <= rules.window
-        kept = self.last is not None and time - self.last <= rules.keepalive_ttl
-        return (fresh or kept) and time - self.time <= rules.max_age
+        if end > self.alive_until(rules) + rules.longest_request:
+            return False
+        return self.time - time <= rules.tolerance if self.time > time else self.alive_until(rules) >= time
+
+    def alive_until(self, rules: Rules) -> int:
+        """The last moment at which a request may begin."""
+        kept = self.time if self.last is None else self.last + rules.keepalive_ttl
+        return min(max(self.time + rules.window, kept), self.time + rules.max_age)
 
 
 def correlate(hellos: Iterable[dict], requests: Iterable[dict], rules: Rules = Rules()) -> dict[str, Result]:
@@ -67,13 +71,13 @@ def correlate(hellos: Iterable[dict], requests: Iterable[dict], rules: Rules = R
         if not any(hello.is_seen_again(row) for hello in of_key):
             of_key.append(_Hello(row["timestamp"], row))
     results = {}
-    for row in sorted(remaining(requests, rules), key=lambda row: row["timestamp"]):
-        time = row["timestamp"]
-        usable = [hello for hello in offered.get(key(row, REQUEST, rules), ()) if hello.can_have(time, rules)]
+    for row in sorted(remaining(requests, rules), key=event_time):
+        time, end = row["timestamp"], event_time(row)
+        usable = [hello for hello in offered.get(key(row, REQUEST, rules), ()) if hello.can_have(time, end, rules)]
         before = [hello for hello in usable if hello.time <= time]
         found = before[-1] if before else usable[0] if usable else None
         if found:
-            found.last = time
+            found.last = end
             found.matches += 1
         results[row[IDS[REQUEST]]] = (found.row[IDS[HELLO]], found.matches) if found else (None, 0)
     return results
@@ -111,7 +115,7 @@ def judged(rows: Sequence[dict], lateness: int) -> tuple[list[dict], list[dict]]
     on_time, late = [], []
     greatest = None
     for row in rows:
-        time = row["timestamp"]
+        time = event_time(row)
         (late if greatest is not None and time < greatest - lateness else on_time).append(row)
         greatest = time if greatest is None else max(greatest, time)
     return on_time, late

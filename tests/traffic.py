@@ -38,9 +38,14 @@ class Event:
 
     stream: str
     id: str
-    time: int  # as the sensor writes it, ns
+    time: int  # as the sensor writes it, ns; of a request its begin
     arrival: int  # when it reaches the engine, ns
     fields: dict
+
+    @property
+    def end(self) -> int:
+        """When the sensor wrote it: a request's end."""
+        return self.time + self.fields.get("duration_ms", 0) * MS
 
     def row(self, time: int | None = None) -> dict:
         """What the sensor writes, by default at the event's own time."""
@@ -79,6 +84,7 @@ class Traffic:
     two_sensors: float = 0.0  # hellos that another sensor sees too, a little later
     skew: int = 0  # how far the hello sensor's clock is ahead
     lateness: int = 2 * SECOND
+    slow: float = 0.0  # requests of up to 10 minutes
     late: float = 0.0  # rows that are held up by more than the lateness
     idle_port: int = 60 * SECOND  # the longest between two uses of a port
     # Gaps are drawn around these.
@@ -135,6 +141,8 @@ class Traffic:
         time = connection.begin + self._first(rng)
         for number in range(count):
             fields = request(rng, connection, self.ipv6, host, agent)
+            if rng.random() < self.slow:
+                fields["duration_ms"] = rng.randrange(600_001)
             rows.append(self._event(rng, REQUEST, f"{name}-{number}", time, fields))
             time += self._gap(rng)
         return rows
@@ -144,7 +152,7 @@ class Traffic:
         written = time + (self.skew if stream == HELLO else 0)
         if rng.random() < self.ties:
             written -= written % (100 * MS)
-        arrival = written + rng.randint(0, self.lateness)
+        arrival = written + fields.get("duration_ms", 0) * MS + rng.randint(0, self.lateness)
         if rng.random() < self.late:
             arrival += self.lateness + rng.randint(0, 3 * self.lateness)
         if stream == HELLO:
@@ -213,6 +221,11 @@ def request(rng: random.Random, connection: Connection, ipv6: float, host: str, 
     }
 
 
+def event_time(row: dict) -> int:
+    """When the line was written: a request's begin and how long it took."""
+    return row["timestamp"] + row.get("duration_ms", 0) * MS
+
+
 def in_order(events: Iterable[Event]) -> list[Event]:
     """By arrival."""
     return sorted(events, key=lambda event: (event.arrival, event.stream, event.id))
@@ -221,7 +234,7 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 def shuffled(events: Iterable[Event], lateness: int, seed: int) -> list[Event]:
     """The same rows in another order of arrival, in which none comes later than the lateness allows."""
     rng = random.Random(f"shuffle {seed}")
-    return in_order(replace(event, arrival=event.time + rng.randint(0, lateness)) for event in events)
+    return in_order(replace(event, arrival=event.end + rng.randint(0, lateness)) for event in events)
 
 
 def write(events: Iterable[Event], directory: Path) -> None:

@@ -145,7 +145,7 @@ def by_group() -> dict[str, pl.Expr]:
         "hits": n, "first_seen": c("a_timestamp").min(), "last_seen": c("a_timestamp").max(),
         "hit_velocity": n / pl.max_horizontal(seconds, pl.lit(1.0)),
         "active_minutes": c("minute").n_unique() / 60, "conn_count": connections,
-        "multiplexing_efficiency": n / connections, "max_keepalives": c("keepalives").max(),
+        "multiplexing_efficiency": n / (connections + 1), "max_keepalives": c("keepalives").max(),
         "src_port_density": c("src_port").n_unique() / n,
         "req_size_cv": ratio(c("target_length").std(ddof=0), c("target_length").mean()),
         "non_standard_port_ratio": share(~c("dst_port").is_in([80, 443])),
@@ -171,8 +171,7 @@ def by_group() -> dict[str, pl.Expr]:
         "modern_browser_score": pl.when(c("header_sec_ch_ua").is_not_null()).then(100)
         .when(c("header_sec_fetch_site").is_not_null()).then(70).otherwise(0).mean(),
         "accept_language_missing": share(c("header_accept_language").is_null()),
-        "generic_accept_ratio": ratio((c("page") & (c("header_accept").fill_null("*/*") == "*/*")).sum(),
-                                      c("page").sum()),
+        "generic_accept_ratio": share(c("page") & (c("header_accept").fill_null("*/*") == "*/*")),
         "referer_missing_ratio": share(c("header_referer").is_null() & (c("nth") > 1)),
         "cookie_missing_after_first": (~c("has_cookie") & (c("nth") > 1)).sum() / pl.max_horizontal(n - 1, pl.lit(1)),
         "sec_fetch_absence_rate": share(c("header_sec_fetch_mode").is_null()), "is_fake_navigation": share(c("fake")),

@@ -17,10 +17,12 @@ SEED = int(os.environ.get("SEED", 1))
 
 # Features that both define alike, the engine's and the view's.
 BOTH = ("hits", "hit_velocity", "fuzzing_index", "src_port_density", "max_keepalives", "modern_browser_score", "header_count",
-        "temporal_entropy", "path_diversity_ratio", "url_depth_variance", "window_mss_ratio")
+        "temporal_entropy", "path_diversity_ratio", "url_depth_variance", "window_mss_ratio", "multiplexing_efficiency", "ua_ch_mismatch",
+        "has_xff")
 # The same over hits + 1 in the view, over hits in the engine.
 SHIFTED = ("post_ratio", "head_ratio", "asset_ratio", "http10_ratio", "orphan_ratio", "sec_fetch_absence_rate",
-           "login_post_concentration", "non_standard_port_ratio", "is_fake_navigation")
+           "login_post_concentration", "non_standard_port_ratio", "is_fake_navigation", "generic_accept_ratio", "alpn_http_mismatch",
+           "ip_id_zero_ratio")
 # What the way in does not decide: `tick` says when the engine wrote a row, and is 0 where it did not.
 NOT_COMPARED = ("tick",)
 # Labels of Anubis come from its rules, by the view alone; without rules both ways have none.

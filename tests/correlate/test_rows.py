@@ -78,6 +78,17 @@ class Rows(Case):
                 print(f"\n    seed {seed}: {len(expected.rows)} rows, {orphans} without a hello, {kept} kept alive, late "
                       f"{ {stream: len(ids) for stream, ids in expected.late.items()} } ", end="")
 
+    def test_slow_requests_have_the_hello_of_their_begin(self):
+        """Requests of up to ten minutes, logged at their end: none is late, and the ports are used again meanwhile."""
+        events = Traffic(seed=17, seconds=60, lateness=LATENESS, slow=0.2, reuse=0.6).events()
+        slow = {event.id for event in events if event.stream == REQUEST and event.end - event.time > 60 * SECOND}
+        for workers in WORKERS:
+            with self.subTest(workers=workers):
+                expected = self.check(events, workers)
+        self.assertEqual(expected.late, {HELLO: [], REQUEST: []})
+        joined = [hello for name, (hello, _) in expected.rows if name in slow and hello]
+        self.assertGreater(len(joined), len(slow) // 2)
+
     def test_the_order_of_arrival_does_not_matter(self):
         """Shuffled within the lateness, rows are the same; only ties are broken by it, so there are none."""
         events = Traffic(seed=11, seconds=60, lateness=LATENESS, ties=0).events()
@@ -104,9 +115,10 @@ class Rows(Case):
             "orphans: { emit_after: 1500ms }": Rules(tolerance=1500 * MS),
             "tolerance: 100ms": Rules(tolerance=100 * MS),
             "max_age: 60s": Rules(max_age=60 * SECOND),
+            "longest_request: 20s": Rules(longest_request=20 * SECOND),
             "exclude_source_ips: [198.18.0.1, '2001:db8::/44']": Rules(exclude=("198.18.0.1", "2001:db8::/44")),
         }
-        events = Traffic(seed=13, seconds=60, lateness=LATENESS).events()
+        events = Traffic(seed=13, seconds=60, lateness=LATENESS, slow=0.1).events()
         plain = self.check(events, workers=2)
         for options, rules in cases.items():
             with self.subTest(options):

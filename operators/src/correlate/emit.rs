@@ -100,7 +100,7 @@ impl Emitter {
                 (None, None, _) => arrow::array::new_null_array(ty, decisions.len()),
             });
         }
-        let ns = |side: Option<Side>| side.and_then(|side| u64::try_from(side.time).ok());
+        let ns = |side: Option<Side>| side.and_then(|side| u64::try_from(side.begin).ok());
         let correlated = decisions.iter().map(|d| u8::from(matches!(d, Decision::Matched { .. })));
         columns.push(Arc::new(UInt8Array::from_iter_values(correlated)));
         columns.push(Arc::new(StringArray::from_iter_values(decisions.iter().map(Decision::side))));

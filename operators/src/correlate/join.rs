@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::TimestampNanosecondType;
 use arrow::error::ArrowError;
 use engine::batch::{Batch, MAX_ROWS, Time};
 use engine::metrics::NodeMetrics;
@@ -14,6 +15,7 @@ use super::keys::{Dropped, Filters, KeySpec, Keys};
 use super::matcher::{AHEAD, Decision, END, Matcher, Outcomes, Rules, Side, Waiting};
 use super::skew::Monitor;
 use super::store::{Row, Store};
+use crate::format::BEGIN_TIME;
 use crate::timeline::Timeline;
 
 /// The most rows that are taken in, and hellos that are looked at, in one activation; the other operators get their
@@ -55,6 +57,8 @@ struct Counters {
     duplicate_hellos: Arc<AtomicU64>,
     requests_decided_early: Arc<AtomicU64>,
     evicted_waiting: Arc<AtomicU64>,
+    expired_early: Arc<AtomicU64>,
+    too_long: Arc<AtomicU64>,
     failed_ip_excluded: Arc<AtomicU64>,
     failed_dest_port_filtered: Arc<AtomicU64>,
 }
@@ -68,6 +72,8 @@ impl Counters {
             duplicate_hellos: metrics.counter("duplicate_hellos"),
             requests_decided_early: metrics.counter("requests_decided_early"),
             evicted_waiting: metrics.counter("evicted_waiting"),
+            expired_early: metrics.counter("hellos_expired_early"),
+            too_long: metrics.counter("requests_too_long"),
             failed_ip_excluded: metrics.counter("failed_ip_excluded"),
             failed_dest_port_filtered: metrics.counter("failed_dest_port_filtered"),
         }
@@ -164,8 +170,9 @@ impl Join {
     pub fn output_frontier(&self) -> Option<Time> {
         let mut earliest = self.taken.min(self.matcher.first_unmatched().unwrap_or(END));
         if self.settings.emit_hellos && self.matcher.hellos() > 0 {
-            // A hello that no request matched leaves with its own time, a window after it.
-            earliest = earliest.min(self.swept.saturating_sub(self.settings.rules.window));
+            // A hello that no request matched leaves with its own time, when no request can match it any more.
+            let rules = &self.settings.rules;
+            earliest = earliest.min(self.swept.saturating_sub(rules.window.saturating_add(rules.longest)));
         }
         (earliest != END).then(|| message_time(earliest, self.settings.step))
     }
@@ -180,8 +187,11 @@ impl Join {
             Input::Hello => (&mut self.hellos, &mut self.waiting_hellos),
             Input::Request => (&mut self.requests, &mut self.waiting_requests),
         };
+        // A hello has no such column, or one that says nothing of it.
+        let begins = batch.rows.column_by_name(BEGIN_TIME).filter(|_| input == Input::Request);
+        let begins = begins.and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
         let rows = store.insert(batch.rows.clone());
-        let (mut by_address, mut by_port, mut late) = (0, 0, Vec::new());
+        let (mut by_address, mut by_port, mut too_long, mut late) = (0, 0, 0, Vec::new());
         let mut block: Vec<(Key, u64, Waiting)> = Vec::with_capacity(BLOCK);
         for (first, rows) in (0..).step_by(BLOCK).zip(rows.chunks(BLOCK)) {
             for (at, &row) in (first..).zip(rows) {
@@ -193,11 +203,14 @@ impl Join {
                     continue;
                 }
                 let time = times.value(at).min(END - 1);
+                let begin =
+                    begins.filter(|begins| begins.is_valid(at)).map_or(time, |begins| begins.value(at).min(time));
                 if batch.late {
-                    late.push(alone(input, Side { row, time }));
+                    late.push(alone(input, Side { row, time, begin }));
                     continue;
                 }
-                let row = Waiting { time, seq: seqs.value(at), row, connection: ConnId::MAX };
+                too_long += usize::from(time.saturating_sub(begin) > self.settings.rules.longest);
+                let row = Waiting { time, seq: seqs.value(at), begin, row, connection: ConnId::MAX };
                 block.push((key, self.matcher.hash(&key), row));
             }
             for (key, hash, row) in block.drain(..) {
@@ -206,6 +219,7 @@ impl Join {
         }
         NodeMetrics::add(&self.counters.failed_ip_excluded, by_address);
         NodeMetrics::add(&self.counters.failed_dest_port_filtered, by_port);
+        NodeMetrics::add(&self.counters.too_long, too_long);
         // Late rows leave as orphans of their side.
         self.send(&late, Port::Late(came), out)
     }
@@ -223,7 +237,7 @@ impl Join {
                     self.matcher.give_up_first(&mut self.outcomes);
                 }
             } else if let Some(request) = self.waiting_requests.pop_before(END) {
-                self.take_hellos_to(request.time.saturating_add(tolerance));
+                self.take_hellos_to(request.begin.saturating_add(tolerance));
                 self.matcher.request_now(request, &mut self.outcomes);
             }
         }
@@ -232,7 +246,7 @@ impl Join {
         while self.waiting_hellos.len() > self.settings.max_waiting_hellos {
             let Some(hello) = self.waiting_hellos.pop_before(END) else { break };
             self.matcher.turn_away(&hello);
-            self.outcomes.evicted.push(Side { row: hello.row, time: hello.time });
+            self.outcomes.evicted.push(hello.side());
             evicted += 1;
         }
         NodeMetrics::add(&self.counters.evicted_waiting, evicted);
@@ -296,6 +310,7 @@ impl Join {
         NodeMetrics::add(&self.counters.orphan_requests, outcomes.decisions.len() - matched);
         NodeMetrics::add(&self.counters.orphan_hellos, outcomes.alone.len());
         self.counters.duplicate_hellos.fetch_add(outcomes.sightings, Relaxed);
+        self.counters.expired_early.fetch_add(outcomes.expired_early, Relaxed);
         self.send(&outcomes.decisions, Port::Main, out)?;
         let hellos = |sides: &[Side]| sides.iter().map(|side| alone(Input::Hello, *side)).collect::<Vec<_>>();
         if self.settings.emit_hellos {

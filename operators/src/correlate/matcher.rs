@@ -1,12 +1,13 @@
 //! Which hello belongs to which request: the rules, without Arrow and without the dataflow.
 //!
 //! Hellos and requests are taken in in the order of event time, hellos first where times are equal, so that every
-//! outcome is a function of the rows alone.
+//! outcome is a function of the rows alone. A request's event time is its end, when its line was written; hellos are
+//! compared with its begin.
 //!
-//! - A hello is alive from its own time for `window`, and after each match for `keepalive_ttl` from that match, but
-//!   never for more than `max_age` in all.
-//! - A request is given the latest hello of its key that is alive and not after it: at once. Failing that, it waits for
-//!   the first that follows it by at most `tolerance` (the two sensors' clocks may differ).
+//! - A hello is alive from its own time for `window`, and after the end of each match for `keepalive_ttl`, but never for
+//!   more than `max_age` in all. It is held for `longest` more: a request that began while it was alive may end until then.
+//! - A request is given the latest hello of its key that was alive when it began and is not after its begin: at once.
+//!   Failing that, it waits for the first that follows its begin by at most `tolerance` (the two sensors' clocks may differ).
 //! - A hello that another sensor has seen too is one hello: the first of them counts.
 //! - Beyond a bound, the hello that would expire first makes room.
 
@@ -22,7 +23,9 @@ pub(super) struct Rules {
     pub window: i64,
     pub keepalive_ttl: i64,
     pub max_age: i64,
-    /// How far a hello may be after its request.
+    /// The longest that a request may take and still find its hello.
+    pub longest: i64,
+    /// How far a hello may be after its request's begin.
     pub tolerance: i64,
     /// How long a request without a hello waits; at least `tolerance`.
     pub wait: i64,
@@ -50,6 +53,8 @@ pub(super) const END: i64 = i64::MAX;
 pub(super) struct Waiting {
     pub time: i64,
     pub seq: u64,
+    /// When a request began; of a hello its time.
+    pub begin: i64,
     pub row: Row,
     pub connection: ConnId,
 }
@@ -60,11 +65,20 @@ impl Timed for Waiting {
     }
 }
 
+impl Waiting {
+    /// The row without its place in the input.
+    pub fn side(&self) -> Side {
+        Side { row: self.row, time: self.time, begin: self.begin }
+    }
+}
+
 /// A row and its event time in ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Side {
     pub row: Row,
     pub time: i64,
+    /// When a request began; of a hello its time.
+    pub begin: i64,
 }
 
 /// A row of the output.
@@ -90,6 +104,8 @@ pub(super) struct Outcomes {
     pub finished: Vec<Row>,
     /// How many of `finished` are further sightings.
     pub sightings: u64,
+    /// How many hellos a bound pushed out that only slow requests could have matched.
+    pub expired_early: u64,
     /// Of each first request on a connection, how long after its hello it was, in ns.
     pub delays: Vec<i64>,
 }
@@ -97,13 +113,13 @@ pub(super) struct Outcomes {
 impl Outcomes {
     /// Forgets all, but keeps the memory.
     pub fn clear(&mut self) {
-        let Self { decisions, evicted, alone, finished, sightings, delays } = self;
+        let Self { decisions, evicted, alone, finished, sightings, expired_early, delays } = self;
         decisions.clear();
         evicted.clear();
         alone.clear();
         finished.clear();
         delays.clear();
-        *sightings = 0;
+        (*sightings, *expired_early) = (0, 0);
     }
 }
 
@@ -111,7 +127,7 @@ impl Outcomes {
 struct Hello {
     time: i64,
     seq: u64,
-    /// Time of the last match, or `i64::MIN`.
+    /// End of the last match, or `i64::MIN`.
     last: i64,
     row: Row,
     connection: ConnId,
@@ -128,12 +144,16 @@ impl Hello {
         kept.min(self.time.saturating_add(rules.max_age)).min(END - 1)
     }
 
-    fn is_usable(&self, rules: &Rules, time: i64) -> bool {
-        self.alive_until(rules) >= time && !(rules.one_to_one && self.matches > 0)
+    fn held_until(&self, rules: &Rules) -> i64 {
+        self.alive_until(rules).saturating_add(rules.longest).min(END - 1)
+    }
+
+    fn is_usable(&self, rules: &Rules, begin: i64) -> bool {
+        self.alive_until(rules) >= begin && !(rules.one_to_one && self.matches > 0)
     }
 
     fn side(&self) -> Side {
-        Side { row: self.row, time: self.time }
+        Side { row: self.row, time: self.time, begin: self.time }
     }
 }
 
@@ -238,9 +258,9 @@ impl Matcher {
             self.connections.done(hello.connection);
             return;
         }
-        let Waiting { time, seq, row, connection } = hello;
+        let Waiting { time, seq, row, connection, .. } = hello;
         if self.connections[connection].hellos >= MAX_PER_KEY {
-            out.evicted.push(Side { row, time });
+            out.evicted.push(hello.side());
             self.connections.done(connection);
             return;
         }
@@ -249,7 +269,7 @@ impl Matcher {
             (later, earlier) = (earlier, self.hellos[earlier as usize].earlier);
         }
         let fresh = Hello { time, seq, last: i64::MIN, row, connection, matches: 0, earlier };
-        let at = fresh.alive_until(&self.rules);
+        let at = fresh.held_until(&self.rules);
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.hellos[slot as usize] = fresh;
@@ -269,7 +289,7 @@ impl Matcher {
         self.serve_unmatched(slot, out);
         self.connections.done(connection);
         while self.hellos() > self.rules.max_hellos {
-            self.evict(out);
+            self.evict(time, out);
         }
     }
 
@@ -291,7 +311,7 @@ impl Matcher {
     /// Decides a request with what is known, whatever may come.
     pub fn request_now(&mut self, request: Waiting, out: &mut Outcomes) {
         if !self.decide(&request, out) {
-            out.decisions.push(Decision::Request { request: Side { row: request.row, time: request.time } });
+            out.decisions.push(Decision::Request { request: request.side() });
             self.connections.done(request.connection);
         }
     }
@@ -318,7 +338,7 @@ impl Matcher {
         if chain.0 == number {
             *chain = if next == NO_REQUEST { (NO_REQUEST, NO_REQUEST) } else { (next, chain.1) };
         }
-        out.decisions.push(Decision::Request { request: Side { row: request.row, time: request.time } });
+        out.decisions.push(Decision::Request { request: request.side() });
         self.connections.done(request.connection);
         self.drop_decided();
     }
@@ -329,31 +349,42 @@ impl Matcher {
         for looked in 0..limit {
             let Some(due) = self.schedule.pop_before(now) else { return looked };
             if self.is_due(due, now) {
-                let (side, matches) = self.remove(due.hello);
-                if matches > 0 {
-                    out.finished.push(side.row);
-                } else {
-                    out.alone.push(side);
-                }
+                self.let_go(due.hello, out);
             }
         }
         limit
     }
 
-    /// Pushes out the hello that would expire first.
-    fn evict(&mut self, out: &mut Outcomes) {
+    fn let_go(&mut self, slot: u32, out: &mut Outcomes) {
+        let (side, matches) = self.remove(slot);
+        if matches > 0 {
+            out.finished.push(side.row);
+        } else {
+            out.alone.push(side);
+        }
+    }
+
+    /// Pushes out the hello that would expire first; `now` is the time of the row that needs its room. One that only a
+    /// request which has begun by now can match leaves as if it had expired.
+    fn evict(&mut self, now: i64, out: &mut Outcomes) {
         while let Some(due) = self.schedule.pop_before(END) {
-            if self.is_due(due, due.at.saturating_add(1)) {
+            if !self.is_due(due, due.at.saturating_add(1)) {
+                continue;
+            }
+            if self.hellos[due.hello as usize].alive_until(&self.rules) < now {
+                out.expired_early += 1;
+                self.let_go(due.hello, out);
+            } else {
                 let (side, _) = self.remove(due.hello);
                 out.evicted.push(side);
-                return;
             }
+            return;
         }
     }
 
     /// Whether a hello expires before `now`; if it has been matched since it was scheduled, it is scheduled again.
     fn is_due(&mut self, due: Due, now: i64) -> bool {
-        let at = self.hellos[due.hello as usize].alive_until(&self.rules);
+        let at = self.hellos[due.hello as usize].held_until(&self.rules);
         if at >= now {
             self.schedule.push(Due { at, ..due });
         }
@@ -394,8 +425,8 @@ impl Matcher {
 
     /// Whether a hello was found.
     fn decide(&mut self, request: &Waiting, out: &mut Outcomes) -> bool {
-        let time = request.time;
-        // Only a request that a bound forces out can meet hellos after it.
+        let time = request.begin;
+        // Hellos after its begin: those that came while it was served, or before a bound forced it out.
         let mut after = None;
         let mut found = None;
         for slot in self.chain(request.connection) {
@@ -423,8 +454,8 @@ impl Matcher {
             let Some(entry) = self.unmatched.get_mut(at as usize) else { break };
             let (request, next) = (entry.request, entry.next);
             let hello = &self.hellos[slot as usize];
-            if hello.time <= request.time.saturating_add(self.rules.tolerance) {
-                if !hello.is_usable(&self.rules, request.time) {
+            if hello.time <= request.begin.saturating_add(self.rules.tolerance) {
+                if !hello.is_usable(&self.rules, request.begin) {
                     break;
                 }
                 entry.decided = true;
@@ -450,10 +481,10 @@ impl Matcher {
         hello.last = hello.last.max(request.time);
         hello.matches = hello.matches.saturating_add(1);
         if hello.matches == 1 {
-            out.delays.push(request.time.saturating_sub(hello.time));
+            out.delays.push(request.begin.saturating_sub(hello.time));
         }
         out.decisions.push(Decision::Matched {
-            request: Side { row: request.row, time: request.time },
+            request: request.side(),
             hello: hello.side(),
             keepalives: hello.matches,
         });

@@ -7,6 +7,7 @@ fn rules() -> Rules {
         window: 10 * S,
         keepalive_ttl: 120 * S,
         max_age: 3600 * S,
+        longest: 0,
         tolerance: S / 2,
         wait: S / 2,
         one_to_one: false,
@@ -28,7 +29,7 @@ impl Bench {
     fn waiting(&mut self, port: u16, time: i64, row: u32) -> Waiting {
         let key = Key { src: 1, src_port: port, ..Key::default() };
         let connection = self.matcher.arrive(&key, self.matcher.hash(&key));
-        Waiting { time, seq: row.into(), row, connection }
+        Waiting { time, seq: row.into(), begin: time, row, connection }
     }
 
     fn hello(&mut self, port: u16, time: i64, row: u32) {
@@ -111,6 +112,35 @@ fn a_hello_just_after_the_request_matches_if_no_earlier_one_does() {
 }
 
 #[test]
+fn a_request_of_ten_minutes_has_the_hello_of_its_begin() {
+    let mut bench = Bench::new(Rules { longest: 600 * S, ..rules() });
+    let slow = |bench: &mut Bench, begin: i64, end: i64| {
+        let request = Waiting { begin, ..bench.waiting(1, end, 0) };
+        bench.matcher.expire(end, usize::MAX, &mut bench.out);
+        bench.matcher.request(request, &mut bench.out);
+        bench.last()
+    };
+    bench.hello(1, 0, 7);
+    bench.hello(1, 599 * S, 8);
+    assert_eq!(slow(&mut bench, 5 * S, 605 * S), Some((7, 1)), "not that of the connection after it");
+    assert_eq!(slow(&mut bench, 606 * S, 606 * S), Some((8, 1)));
+    assert_eq!(bench.request(1, 725 * S), Some((8, 2)), "the ttl counts from the end");
+    bench.hello(2, 1000 * S, 9);
+    bench.matcher.expire(1700 * S, usize::MAX, &mut bench.out);
+    assert_eq!(bench.matcher.hellos(), 0, "held no longer than the longest request needs it");
+}
+
+#[test]
+fn a_bound_lets_go_of_hellos_for_slow_requests_without_calling_it_an_eviction() {
+    let mut bench = Bench::new(Rules { longest: 600 * S, max_hellos: 1, ..rules() });
+    bench.hello(1, 0, 1);
+    bench.hello(2, 11 * S, 2);
+    assert_eq!((bench.out.expired_early, bench.evicted()), (1, Vec::new()));
+    bench.hello(3, 12 * S, 3);
+    assert_eq!((bench.out.expired_early, bench.evicted()), (1, vec![2]), "that one was alive");
+}
+
+#[test]
 fn a_request_leaves_when_its_wait_is_over_and_not_before() {
     let mut bench = Bench::new(Rules { wait: 2 * S, ..rules() });
     assert_eq!(bench.request(1, 5 * S), None);
@@ -119,7 +149,7 @@ fn a_request_leaves_when_its_wait_is_over_and_not_before() {
     bench.hello(1, 6 * S, 1);
     assert!(bench.out.decisions.is_empty(), "beyond the tolerance");
     bench.matcher.give_up(7 * S + 1, 10, &mut bench.out);
-    assert_eq!(bench.out.decisions, [Decision::Request { request: Side { row: 0, time: 5 * S } }]);
+    assert_eq!(bench.out.decisions, [Decision::Request { request: Side { row: 0, time: 5 * S, begin: 5 * S } }]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! An interval join in event time. Both inputs are partitioned by the connection's key; rows wait until both inputs'
 //! frontiers say that nothing earlier can come, and are then taken in, hellos and requests merged in the order of event
-//! time, by the rules in `matcher`. Which rows meet therefore does not depend on arrival, batches or workers. A request
+//! time, by the rules in `matcher`. A request that has a column `begin_time` is compared with hellos by that. Which rows meet therefore does not depend on arrival, batches or workers. A request
 //! whose hello is known leaves at once; only one without waits for a hello after it.
 
 mod connections;
@@ -30,6 +30,7 @@ use engine::time::nanos;
 use ipnet::IpNet;
 use serde::Deserializer;
 
+use crate::format::BEGIN_TIME;
 use crate::source::packets::INTERFACE;
 use keys::{Filters, KeySpec};
 use matcher::{Rules, SIGHTINGS_WITHIN};
@@ -40,11 +41,13 @@ pub struct Correlate;
 /// Options of `correlate`.
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 pub struct Options {
-    /// The most time between a hello and the first request on its connection. Default 10s.
+    /// How long a hello waits for the first request on its connection. It is held until the later of `window` after it and
+    /// `keepalive_ttl` after the last request. Default 10s.
     #[serde(default = "default_window", deserialize_with = "duration")]
     #[schemars(with = "String")]
     window: Duration,
-    /// The most time between one request and the next on a connection. Default 120s.
+    /// How long a hello is held after the end of each request that got it, for the next one on the connection. Where it
+    /// is less than `window`, it counts only once `window` is over. Default 120s.
     #[serde(default = "default_keepalive_ttl", deserialize_with = "duration")]
     #[schemars(with = "String")]
     keepalive_ttl: Duration,
@@ -53,7 +56,13 @@ pub struct Options {
     #[serde(default = "default_max_age", deserialize_with = "duration")]
     #[schemars(with = "String")]
     max_age: Duration,
-    /// How far a hello may be after its request, because the two sensors' clocks differ. The gauge `clock_skew_us` shows
+    /// The longest request that still finds its hello, for requests with the column `begin_time` (formats that know how
+    /// long a request took have it). A server logs a request at its end, so hellos are held for so much longer. A request
+    /// that took longer is an orphan, and counted as `requests_too_long`. Default 15m.
+    #[serde(default = "default_longest_request", deserialize_with = "duration")]
+    #[schemars(with = "String")]
+    longest_request: Duration,
+    /// How far a hello may be after the begin of its request, because the two sensors' clocks differ. The gauge `clock_skew_us` shows
     /// by how much they do: how far requests are behind their hellos at the least (the 5th percentile of the last 1024
     /// first requests on a connection); near 0 is right, and below it requests are logged before their hellos are seen.
     /// Default: `orphans.emit_after`.
@@ -83,7 +92,8 @@ pub struct Options {
     /// What happens to rows that find no partner.
     #[serde(default)]
     orphans: Orphans,
-    /// The most hellos that are held, over all workers; the one that would expire first is evicted. As many again, but
+    /// The most hellos that are held, over all workers; the one that would expire first is evicted. One that only a slow
+    /// request could still match is counted as `hellos_expired_early` instead. As many again, but
     /// at least 65536 on each worker, may wait until both inputs are complete up to their time; beyond, the oldest is
     /// evicted and counted as `evicted_waiting`. A key holds 256 at most. Default 1000000.
     #[serde(default = "default_bound")]
@@ -125,7 +135,7 @@ pub struct Orphans {
     #[schemars(with = "String")]
     emit_after: Duration,
     /// Whether hellos that no request matched are emitted when they expire. Delays every result downstream by
-    /// `window`. Default false.
+    /// `window`, and by `longest_request` where requests have the column `begin_time`. Default false.
     #[serde(default)]
     hello: bool,
 }
@@ -146,6 +156,10 @@ fn default_keepalive_ttl() -> Duration {
 
 fn default_max_age() -> Duration {
     Duration::from_secs(3600)
+}
+
+fn default_longest_request() -> Duration {
+    Duration::from_secs(15 * 60)
 }
 
 fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -245,8 +259,11 @@ impl Operator for Correlate {
         }
         let filters = Filters::new(&excluded, &options.include_dest_ports);
         let schema = output_schema(&request.schema, &hello.schema);
-        let skews = Arc::default();
-        complete.then(|| Box::new(Planned { options, filters, schema, tick: context.tick, skews }) as Box<dyn Node>)
+        let has_begin =
+            request.schema.field_with_name(BEGIN_TIME).is_ok_and(|f| *f.data_type() == engine::batch::time_type());
+        let longest = if has_begin { options.longest_request } else { Duration::ZERO };
+        let (skews, tick) = (Arc::default(), context.tick);
+        complete.then(|| Box::new(Planned { options, filters, schema, longest, tick, skews }) as Box<dyn Node>)
     }
 }
 
@@ -291,6 +308,7 @@ struct Planned {
     options: Options,
     filters: Filters,
     schema: SchemaRef,
+    longest: Duration,
     tick: Duration,
     /// Shared by the workers.
     skews: Arc<skew::Board>,
@@ -304,6 +322,7 @@ impl Planned {
             window: nanos(self.options.window),
             keepalive_ttl: nanos(self.options.keepalive_ttl),
             max_age: nanos(self.options.max_age),
+            longest: nanos(self.longest),
             tolerance,
             wait: wait.max(tolerance),
             one_to_one: self.options.mode == Mode::OneToOne,
@@ -325,12 +344,12 @@ impl Node for Planned {
         operator::build(self, context, inputs)
     }
 
-    /// A request may have a hello of `max_age` before it, whose earlier requests may be before it by the tolerance, and
+    /// A request may have a hello of `max_age` before its begin, whose earlier requests may be before it by the tolerance, and
     /// which may be another sensor's sighting of one before it. A hello without a request leaves at its own time, so it
     /// needs no more than that either.
     fn needs_from(&self, time: Time) -> Time {
         let rules = self.rules(1);
-        let back = [rules.window.max(rules.max_age), rules.tolerance, SIGHTINGS_WITHIN];
+        let back = [rules.window.max(rules.max_age), rules.longest, rules.tolerance, SIGHTINGS_WITHIN];
         let back = back.into_iter().fold(0i64, i64::saturating_add);
         // Up to a whole ms, so that nothing needed is left out.
         time.saturating_sub(u64::try_from(back).unwrap_or(0).div_ceil(1_000_000))

@@ -21,5 +21,8 @@ pub use rows::{Rejects, Row, Rows};
 pub use schema::{Column, Format, Kind, hello_schema};
 pub use time::{LATEST_NS, parse as parse_time};
 
+/// When a request began, for formats that know how long it took; its event time is then its end.
+pub const BEGIN_TIME: &str = "begin_time";
+
 /// The longest line that is read if nothing else is said, in bytes.
 pub const MAX_LINE: usize = 1 << 20;

@@ -33,6 +33,8 @@ fn schema(own: &str) -> SchemaRef {
         text("sensor_id"),
         text(if own == "hello" { "ja4" } else { "http_version" }),
         Field::new(own, DataType::UInt64, false),
+        // A hello's says nothing.
+        Field::new("begin_time", engine::batch::time_type(), true),
     ])
 }
 
@@ -75,6 +77,7 @@ fn batch(own: &str, rows: &[(usize, &Event)]) -> RecordBatch {
         text(&|e| e.sensor.map(|sensor| format!("sensor-{sensor}"))),
         text(&|e| Some(kind(e))),
         Arc::new(UInt64Array::from_iter_values(seqs())),
+        time_array(rows.iter().map(|(_, e)| START + (e.at - e.took) * MS).collect()),
     ];
     RecordBatch::try_new(schema(own), columns).expect("valid")
 }
@@ -152,10 +155,11 @@ fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
 fn various(most: usize) -> impl Strategy<Value = Vec<Event>> {
     let ends = (0..8u16, prop::sample::select(vec![None, Some(443), Some(8443)]), 0..2u8);
     let kinds = (prop::option::weighted(0.9, 0..2u8), prop::bool::weighted(0.2), 0..2u8);
-    let event = (0..60_000i64, 0..LATENESS_MS, prop::bool::ANY, ends, kinds).prop_map(
-        |(at, delay, coarse, (client, port, server), (sensor, udp, program))| {
-            let at = if coarse { at / 1_000 * 1_000 } else { at };
-            Event { at, client, delay, port, server, sensor, udp, program }
+    let times = (0..60_000i64, 0..LATENESS_MS, prop_oneof![2 => Just(0), 1 => 0..500i64, 1 => 0..60_000i64]);
+    let event = (times, prop::bool::ANY, ends, kinds).prop_map(
+        |((at, delay, took), coarse, (client, port, server), (sensor, udp, program))| {
+            let (at, took) = if coarse { (at / 1_000 * 1_000, took / 1_000 * 1_000) } else { (at, took) };
+            Event { at, took, client, delay, port, server, sensor, udp, program }
         },
     );
     prop::collection::vec(event, 0..most)
@@ -164,13 +168,25 @@ fn various(most: usize) -> impl Strategy<Value = Vec<Event>> {
 fn rules() -> impl Strategy<Value = Rules> {
     let one_of = |values: &'static [i64]| prop::sample::select(values);
     let times = (one_of(&[3_000, 10_000]), one_of(&[1_000, 30_000]), one_of(&[5_000, 20_000, 3_600_000]));
-    let late = (one_of(&[0, 500, 3_000]), one_of(&[100, 500, 5_000]));
+    let late = (one_of(&[0, 500, 3_000]), one_of(&[100, 500, 5_000]), one_of(&[0, 20_000, 900_000]));
     let flags = (prop::bool::ANY, prop::bool::ANY, prop::bool::weighted(0.3), prop::bool::ANY, prop::bool::ANY);
-    (times, late, flags).prop_map(|((window, ttl, max_age), (tolerance, emit_after), flags)| {
+    (times, late, flags).prop_map(|((window, ttl, max_age), (tolerance, emit_after, longest), flags)| {
         let (one_to_one, by_connection, by_sensor, exclude, by_port) = flags;
         let excluded = if exclude { vec![0] } else { Vec::new() };
         let ports = if by_port { vec![443] } else { Vec::new() };
-        Rules { window, ttl, max_age, tolerance, emit_after, one_to_one, by_connection, by_sensor, excluded, ports }
+        Rules {
+            window,
+            ttl,
+            max_age,
+            longest,
+            tolerance,
+            emit_after,
+            one_to_one,
+            by_connection,
+            by_sensor,
+            excluded,
+            ports,
+        }
     })
 }
 
@@ -332,11 +348,11 @@ fn a_run_that_starts_later_needs_the_hellos_of_the_greatest_age() {
     let dir = tempfile::tempdir().expect("a folder");
     let yaml = format!(
         "name: t\nnodes:\n  - {{ id: h, kind: test.replay, name: {left} }}\n  - {{ id: r, kind: test.replay, name: {right} }}\n  \
-         - {{ id: c, kind: correlate, from: {{ hello: h, request: r }}, max_age: 60s, tolerance: 1s }}\n"
+         - {{ id: c, kind: correlate, from: {{ hello: h, request: r }}, max_age: 60s, tolerance: 1s, longest_request: 10s }}\n"
     );
     let plan = load(&dir.path().join("p.yaml"), &yaml).expect("a valid pipeline");
     let node = &plan.nodes[2].node;
-    assert_eq!(node.needs_from(100_000), 100_000 - 60_000 - 1_000 - 2_000);
+    assert_eq!(node.needs_from(100_000), 100_000 - 60_000 - 10_000 - 1_000 - 2_000);
     assert_eq!(node.needs_from(5_000), 0);
 }
 

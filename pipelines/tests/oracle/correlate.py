@@ -1,8 +1,8 @@
 """The join of requests and ClientHellos, recomputed request by request from whole files.
 
-A request belongs to the latest hello of its (src_ip, src_port) that is not after it and still alive; failing that, to
-the earliest one that comes at most EMIT_AFTER later (the two clocks differ). A hello is alive for WINDOW, and for
-KEEPALIVE_TTL after each request that it was given to. Of a connection only the first hello counts.
+A request belongs to the latest hello of its (src_ip, src_port) that is not after its begin and was alive then; failing
+that, to the earliest one that comes at most EMIT_AFTER later (the two clocks differ). A hello is alive for WINDOW, and for
+KEEPALIVE_TTL after the end of each request that it was given to. Of a connection only the first hello counts.
 
 Usage: correlate.py --pcap CAPTURE --log REQUESTS     one JSON object a line
 """
@@ -26,9 +26,10 @@ EMIT_AFTER = SECOND // 2
 
 @dataclass
 class Request:
-    """One line of the log: its number from 0, its time in nanoseconds, its client's end, and the line itself."""
+    """One line of the log: its number from 0, when it began and ended in nanoseconds, its client's end, and the line itself."""
 
     seq: int
+    begin: int
     time: int
     src_ip: str
     src_port: int
@@ -63,13 +64,13 @@ def join(requests: Iterable[Request], offered: Iterable[Hello]) -> list[Joined]:
     for request in sorted(requests, key=lambda request: (request.time, request.seq)):
         chosen = None
         for hello in by_client.get((request.src_ip, request.src_port), ()):
-            if hello.time <= request.time:
+            if hello.time <= request.begin:
                 matched = last_match.get(id(hello))
-                if hello.time + WINDOW >= request.time or (
-                    matched is not None and matched + KEEPALIVE_TTL >= request.time
+                if hello.time + WINDOW >= request.begin or (
+                    matched is not None and matched + KEEPALIVE_TTL >= request.begin
                 ):
                     chosen = hello
-            elif chosen is None and hello.time <= request.time + EMIT_AFTER:
+            elif chosen is None and hello.time <= request.begin + EMIT_AFTER:
                 chosen = hello
                 break
         if chosen is not None:
@@ -85,12 +86,14 @@ def requests(log: Path) -> Iterator[Request]:
         for number, text in enumerate(lines):
             try:
                 line = json.loads(text)
-                yield Request(number, event_time(line), canonical(line["src_ip"]), int(line["src_port"]), line)
+                begin = begin_time(line)
+                end = begin + line.get("duration_ms", 0) * SECOND // 1000
+                yield Request(number, begin, end, canonical(line["src_ip"]), int(line["src_port"]), line)
             except (ValueError, KeyError, TypeError):
                 continue
 
 
-def event_time(line: dict) -> int:
+def begin_time(line: dict) -> int:
     """`timestamp` in nanoseconds, else the ISO 8601 `time`."""
     if "timestamp" in line:
         return int(line["timestamp"])

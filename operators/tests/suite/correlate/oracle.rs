@@ -6,6 +6,8 @@
 #[derive(Clone, Debug, Default)]
 pub struct Event {
     pub at: i64,
+    /// How long before `at` a request began.
+    pub took: i64,
     pub client: u16,
     pub delay: i64,
     /// The server's port.
@@ -28,6 +30,7 @@ pub struct Rules {
     pub window: i64,
     pub ttl: i64,
     pub max_age: i64,
+    pub longest: i64,
     pub tolerance: i64,
     pub emit_after: i64,
     pub one_to_one: bool,
@@ -45,6 +48,7 @@ impl Default for Rules {
             window: 10_000,
             ttl: 30_000,
             max_age: 3_600_000,
+            longest: 900_000,
             tolerance: 500,
             emit_after: 500,
             one_to_one: false,
@@ -59,12 +63,13 @@ impl Default for Rules {
 impl Rules {
     /// As options of the node.
     pub fn options(&self) -> String {
-        let Self { window, ttl, max_age, tolerance, emit_after, by_sensor, ports, .. } = self;
+        let Self { window, ttl, max_age, longest, tolerance, emit_after, by_sensor, ports, .. } = self;
         let mode = if self.one_to_one { "one_to_one" } else { "one_to_many" };
         let key = if self.by_connection { "connection" } else { "source" };
         let excluded: Vec<String> = self.excluded.iter().map(|client| format!("'{}'", address(*client))).collect();
         format!(
-            ", window: {window}ms, keepalive_ttl: {ttl}ms, max_age: {max_age}ms, tolerance: {tolerance}ms, mode: {mode}, \
+            ", window: {window}ms, keepalive_ttl: {ttl}ms, max_age: {max_age}ms, \
+             longest_request: {longest}ms, tolerance: {tolerance}ms, mode: {mode}, \
              key: {key}, match_sensor: {by_sensor}, exclude_source_ips: [{}], include_dest_ports: {ports:?}, \
              orphans: {{ emit_after: {emit_after}ms }}",
             excluded.join(", ")
@@ -110,19 +115,20 @@ impl Rules {
         let mut rows = Vec::new();
         for i in in_order(requests).into_iter().filter(|i| self.passes(&requests[*i])) {
             let request = &requests[i];
+            let begin = request.at - request.took;
             let usable = |h: &usize| {
                 let hello = &hellos[*h];
+                let alive = (hello.at + self.window).max(last[*h].map_or(i64::MIN, |l| l + self.ttl));
+                let alive = alive.min(hello.at + self.max_age);
                 self.same_key(hello, request)
-                    && (hello.at + self.window >= request.at || last[*h].is_some_and(|l| l + self.ttl >= request.at))
-                    && hello.at + self.max_age >= request.at
+                    && alive >= begin
+                    && alive + self.longest >= request.at
                     && !(self.one_to_one && count[*h] > 0)
             };
             let usable: Vec<usize> = counted.iter().copied().filter(usable).collect();
-            let before = usable.iter().copied().filter(|h| hellos[*h].at <= request.at);
-            let after = usable
-                .iter()
-                .copied()
-                .filter(|h| hellos[*h].at > request.at && hellos[*h].at <= request.at + self.tolerance);
+            let before = usable.iter().copied().filter(|h| hellos[*h].at <= begin);
+            let after =
+                usable.iter().copied().filter(|h| hellos[*h].at > begin && hellos[*h].at <= begin + self.tolerance);
             let found =
                 before.max_by_key(|h| (hellos[*h].at, *h)).or_else(|| after.min_by_key(|h| (hellos[*h].at, *h)));
             if let Some(h) = found {
