@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::connections::{ConnId, Connections, Key, NO_REQUEST, NONE};
+use super::connections::{ConnId, Connections, Key, NO_REQUEST, NONE, UNKNOWN};
 use super::store::Row;
 use crate::timeline::{Timed, Timeline};
 
@@ -90,6 +90,8 @@ pub(super) struct Outcomes {
     pub finished: Vec<Row>,
     /// How many of `finished` are further sightings.
     pub sightings: u64,
+    /// How many requests of `decisions` have no hello because they do not say which connection they belong to.
+    pub without_port: u64,
     /// Of each first request on a connection, how long after its hello it was, in ns.
     pub delays: Vec<i64>,
 }
@@ -97,13 +99,13 @@ pub(super) struct Outcomes {
 impl Outcomes {
     /// Forgets all, but keeps the memory.
     pub fn clear(&mut self) {
-        let Self { decisions, evicted, alone, finished, sightings, delays } = self;
+        let Self { decisions, evicted, alone, finished, sightings, without_port, delays } = self;
         decisions.clear();
         evicted.clear();
         alone.clear();
         finished.clear();
         delays.clear();
-        *sightings = 0;
+        (*sightings, *without_port) = (0, 0);
     }
 }
 
@@ -218,7 +220,7 @@ impl Matcher {
     /// memory once and not for each.
     pub fn look_ahead(&self, rows: &[Waiting]) {
         let mut latest = [NONE; AHEAD];
-        for (slot, row) in latest.iter_mut().zip(rows) {
+        for (slot, row) in latest.iter_mut().zip(rows.iter().filter(|row| row.connection != UNKNOWN)) {
             *slot = self.connections[row.connection].latest;
         }
         let hellos = latest.iter().filter_map(|slot| self.hellos.get(*slot as usize));
@@ -232,6 +234,10 @@ impl Matcher {
 
     /// Takes in a hello. `is_same` says of two rows whether they are sightings of one hello by different sensors.
     pub fn hello(&mut self, hello: Waiting, is_same: impl Fn(Row, Row) -> bool, out: &mut Outcomes) {
+        if hello.connection == UNKNOWN {
+            out.alone.push(Side { row: hello.row, time: hello.time });
+            return;
+        }
         if self.sightings(hello.connection, hello.time).any(|other| is_same(other, hello.row)) {
             out.sightings += 1;
             out.finished.push(hello.row);
@@ -273,8 +279,11 @@ impl Matcher {
         }
     }
 
-    /// Takes in a request. It is decided if a hello is known; otherwise it waits for one.
+    /// Takes in a request. It is decided if a hello is known, or if none can be; otherwise it waits for one.
     pub fn request(&mut self, request: Waiting, out: &mut Outcomes) {
+        if request.connection == UNKNOWN {
+            return self.request_now(request, out);
+        }
         if self.decide(&request, out) {
             return;
         }
@@ -290,7 +299,9 @@ impl Matcher {
 
     /// Decides a request with what is known, whatever may come.
     pub fn request_now(&mut self, request: Waiting, out: &mut Outcomes) {
-        if !self.decide(&request, out) {
+        let is_unknown = request.connection == UNKNOWN;
+        out.without_port += u64::from(is_unknown);
+        if is_unknown || !self.decide(&request, out) {
             out.decisions.push(Decision::Request { request: Side { row: request.row, time: request.time } });
             self.connections.done(request.connection);
         }
