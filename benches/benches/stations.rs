@@ -8,7 +8,7 @@ use std::path::Path;
 
 use client_hello::{Frame, HelloExtractor, Limits};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use operators::format::{Format, LineParser, Rows};
+use operators::format::{Format, LineParser, Rows, Unit};
 
 fn recording(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/recording/demo").join(name)
@@ -47,8 +47,8 @@ fn json_lines(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("json_lines");
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function("demo recording", |bencher| {
-        let mut parser = LineParser::new(Format::reqin_log(), engine::time::wall_clock_ns());
-        let mut rows = Rows::new(&Format::reqin_log());
+        let mut parser = LineParser::new(Format::reqin_log(Unit::Ns), engine::time::wall_clock_ns());
+        let mut rows = Rows::new(&Format::reqin_log(Unit::Ns));
         bencher.iter(|| {
             for (seq, line) in lines.iter().enumerate() {
                 let row = parser.parse(line).expect("a line of the recording");

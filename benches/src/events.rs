@@ -14,7 +14,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use engine::batch::{Batch, MAX_ROWS, Time, stream_schema, time_array};
 use engine::time::Watermark;
-use operators::format::Format;
+use operators::format::{Format, Unit};
 
 const S: u64 = 1_000_000_000;
 const START: u64 = 1_700_000_000 * S;
@@ -55,8 +55,8 @@ impl Load {
         let text = |name: &str| Field::new(name, DataType::Utf8, true);
         let ends = [Field::new("src_ip", DataType::Utf8, false), Field::new("src_port", DataType::UInt16, false)];
         match (self.wide, side) {
-            (true, Side::Hello) => Arc::clone(&Format::ja4sentinel().schema),
-            (true, Side::Request) => Arc::clone(&Format::reqin_log().schema),
+            (true, Side::Hello) => Arc::clone(&Format::ja4sentinel(Unit::Ns).schema),
+            (true, Side::Request) => Arc::clone(&Format::reqin_log(Unit::Ns).schema),
             (_, Side::Joined) => joined(),
             (false, Side::Hello) => stream_schema(ends.into_iter().chain([text("ja4"), text("tls_sni")])),
             (false, Side::Request) => stream_schema(ends.into_iter().chain([text("host"), text("path")])),
@@ -126,7 +126,7 @@ impl Iterator for Events {
 
 /// Columns of requests, of hellos, and what the join adds.
 fn joined() -> SchemaRef {
-    let (requests, hellos) = (&Format::reqin_log().schema, &Format::ja4sentinel().schema);
+    let (requests, hellos) = (&Format::reqin_log(Unit::Ns).schema, &Format::ja4sentinel(Unit::Ns).schema);
     let further = hellos.fields().iter().filter(|field| requests.index_of(field.name()).is_err());
     let added = [
         ("correlated", DataType::UInt8),

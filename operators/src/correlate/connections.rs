@@ -40,6 +40,9 @@ pub(super) fn mix(mut z: u64) -> u64 {
 /// Names a connection for as long as anything is known of it.
 pub(super) type ConnId = u32;
 
+/// The connection of a row that does not say which one it belongs to.
+pub(super) const UNKNOWN: ConnId = ConnId::MAX;
+
 /// No hello.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -109,8 +112,10 @@ impl Connections {
 
     /// A row waits no longer.
     pub fn done(&mut self, id: ConnId) {
-        self.slots[id as usize].waiting -= 1;
-        self.forget_if_empty(id);
+        if id != UNKNOWN {
+            self.slots[id as usize].waiting -= 1;
+            self.forget_if_empty(id);
+        }
     }
 
     /// Forgets a connection of which nothing waits and nothing is held.

@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use engine::batch::{Batch, MAX_ROWS, Time};
 use engine::metrics::NodeMetrics;
 
-use super::connections::{ConnId, Key};
+use super::connections::{Key, UNKNOWN};
 use super::emit::Emitter;
 use super::keys::{Dropped, Filters, KeySpec, Keys};
 use super::matcher::{AHEAD, Decision, END, Matcher, Outcomes, Rules, Side, Waiting};
@@ -53,6 +53,7 @@ pub(super) struct Outbox {
 struct Counters {
     correlated: Arc<AtomicU64>,
     orphan_requests: Arc<AtomicU64>,
+    orphans_without_port: Arc<AtomicU64>,
     orphan_hellos: Arc<AtomicU64>,
     duplicate_hellos: Arc<AtomicU64>,
     requests_decided_early: Arc<AtomicU64>,
@@ -68,6 +69,7 @@ impl Counters {
         Self {
             correlated: metrics.counter("correlated"),
             orphan_requests: metrics.counter("orphan_requests"),
+            orphans_without_port: metrics.counter("orphans_without_port"),
             orphan_hellos: metrics.counter("orphan_hellos"),
             duplicate_hellos: metrics.counter("duplicate_hellos"),
             requests_decided_early: metrics.counter("requests_decided_early"),
@@ -210,7 +212,11 @@ impl Join {
                     continue;
                 }
                 too_long += usize::from(time.saturating_sub(begin) > self.settings.rules.longest);
-                let row = Waiting { time, seq: seqs.value(at), begin, row, connection: ConnId::MAX };
+                let row = Waiting { time, seq: seqs.value(at), begin, row, connection: UNKNOWN };
+                if !keys.has_port(at) {
+                    waiting.push(row);
+                    continue;
+                }
                 block.push((key, self.matcher.hash(&key), row));
             }
             for (key, hash, row) in block.drain(..) {
@@ -309,6 +315,7 @@ impl Join {
         NodeMetrics::add(&self.counters.correlated, matched);
         NodeMetrics::add(&self.counters.orphan_requests, outcomes.decisions.len() - matched);
         NodeMetrics::add(&self.counters.orphan_hellos, outcomes.alone.len());
+        self.counters.orphans_without_port.fetch_add(outcomes.without_port, Relaxed);
         self.counters.duplicate_hellos.fetch_add(outcomes.sightings, Relaxed);
         self.counters.expired_early.fetch_add(outcomes.expired_early, Relaxed);
         self.send(&outcomes.decisions, Port::Main, out)?;

@@ -56,12 +56,18 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// The key of a row; a null or malformed address counts as `::`.
+    /// The key of a row; a null or malformed address counts as `::`, a null port as 0.
     pub fn get(&self, row: usize) -> Key {
         let (src, src_port) = endpoint(self.source, row);
         let (dst, dst_port) = self.destination.map_or((0, 0), |side| endpoint(side, row));
         let sensor = self.sensor.and_then(|sensors| value(sensors, row)).map_or(0, |name| fnv(name.as_bytes()));
         Key { src, dst, sensor, src_port, dst_port, udp: self.transport.is_udp(row) }
+    }
+
+    /// Whether the row has the port that its client sent from. Without it nothing tells which of the client's connections
+    /// it belongs to.
+    pub fn has_port(&self, row: usize) -> bool {
+        self.source.1.is_valid(row)
     }
 
     /// The destination's port, if the row has one.

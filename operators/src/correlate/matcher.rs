@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::connections::{ConnId, Connections, Key, NO_REQUEST, NONE};
+use super::connections::{ConnId, Connections, Key, NO_REQUEST, NONE, UNKNOWN};
 use super::store::Row;
 use crate::timeline::{Timed, Timeline};
 
@@ -106,6 +106,8 @@ pub(super) struct Outcomes {
     pub sightings: u64,
     /// How many hellos a bound pushed out that only slow requests could have matched.
     pub expired_early: u64,
+    /// How many requests of `decisions` have no hello because they do not say which connection they belong to.
+    pub without_port: u64,
     /// Of each first request on a connection, how long after its hello it was, in ns.
     pub delays: Vec<i64>,
 }
@@ -113,13 +115,13 @@ pub(super) struct Outcomes {
 impl Outcomes {
     /// Forgets all, but keeps the memory.
     pub fn clear(&mut self) {
-        let Self { decisions, evicted, alone, finished, sightings, expired_early, delays } = self;
+        let Self { decisions, evicted, alone, finished, sightings, expired_early, without_port, delays } = self;
         decisions.clear();
         evicted.clear();
         alone.clear();
         finished.clear();
         delays.clear();
-        (*sightings, *expired_early) = (0, 0);
+        (*sightings, *expired_early, *without_port) = (0, 0, 0);
     }
 }
 
@@ -238,7 +240,7 @@ impl Matcher {
     /// memory once and not for each.
     pub fn look_ahead(&self, rows: &[Waiting]) {
         let mut latest = [NONE; AHEAD];
-        for (slot, row) in latest.iter_mut().zip(rows) {
+        for (slot, row) in latest.iter_mut().zip(rows.iter().filter(|row| row.connection != UNKNOWN)) {
             *slot = self.connections[row.connection].latest;
         }
         let hellos = latest.iter().filter_map(|slot| self.hellos.get(*slot as usize));
@@ -252,6 +254,10 @@ impl Matcher {
 
     /// Takes in a hello. `is_same` says of two rows whether they are sightings of one hello by different sensors.
     pub fn hello(&mut self, hello: Waiting, is_same: impl Fn(Row, Row) -> bool, out: &mut Outcomes) {
+        if hello.connection == UNKNOWN {
+            out.alone.push(hello.side());
+            return;
+        }
         if self.sightings(hello.connection, hello.time).any(|other| is_same(other, hello.row)) {
             out.sightings += 1;
             out.finished.push(hello.row);
@@ -293,8 +299,11 @@ impl Matcher {
         }
     }
 
-    /// Takes in a request. It is decided if a hello is known; otherwise it waits for one.
+    /// Takes in a request. It is decided if a hello is known, or if none can be; otherwise it waits for one.
     pub fn request(&mut self, request: Waiting, out: &mut Outcomes) {
+        if request.connection == UNKNOWN {
+            return self.request_now(request, out);
+        }
         if self.decide(&request, out) {
             return;
         }
@@ -310,7 +319,9 @@ impl Matcher {
 
     /// Decides a request with what is known, whatever may come.
     pub fn request_now(&mut self, request: Waiting, out: &mut Outcomes) {
-        if !self.decide(&request, out) {
+        let is_unknown = request.connection == UNKNOWN;
+        out.without_port += u64::from(is_unknown);
+        if is_unknown || !self.decide(&request, out) {
             out.decisions.push(Decision::Request { request: request.side() });
             self.connections.done(request.connection);
         }

@@ -73,7 +73,9 @@ pub struct Options {
     #[serde(default)]
     mode: Mode,
     /// What identifies a connection, with its transport: `udp` for a hello whose column `transport` says so, or whose
-    /// `ja4` begins with `q`, and for a request over HTTP/3; otherwise `tcp`. Default `source`.
+    /// `ja4` begins with `q`, and for a request over HTTP/3; otherwise `tcp`. A request without a source port is an orphan
+    /// at once (`orphans_without_port`, a part of `orphan_requests`): nothing tells which of its client's connections it
+    /// was on. Default `source`.
     #[serde(default)]
     key: KeyColumns,
     /// Whether `sensor_id` is part of the key, for networks that use the same private addresses; both inputs must have
@@ -359,11 +361,11 @@ impl Node for Planned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{Format, hello_schema};
+    use crate::format::{Format, Unit, hello_schema};
 
     #[test]
     fn all_columns_of_a_hello_go_on_but_its_interface() {
-        let (requests, hellos) = (Arc::clone(&Format::reqin_log().schema), hello_schema());
+        let (requests, hellos) = (Arc::clone(&Format::reqin_log(Unit::Ns).schema), hello_schema());
         let schema = output_schema(&requests, &hellos);
         let left_out: Vec<&String> =
             hellos.fields().iter().map(|field| field.name()).filter(|name| schema.index_of(name).is_err()).collect();

@@ -3,20 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ahash::HashMap;
 use engine::time::MAX_FUTURE;
-use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::cell::{Cell, Cells, Slot, Target as CellTarget};
+use super::keys::{Found, Keys, ROOT, Target};
 use super::rows::Row;
 use super::schema::{Format, Kind};
-use super::value::{Cell, CellSeed, Cells, Ignored};
+use super::tolerant::{self, Fault};
+use super::value::{CellSeed, Ignored};
 
 /// Why a line is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reject {
-    /// Some bytes are not UTF-8.
-    #[error("not UTF-8 from byte {0} on")]
-    NotUtf8(usize),
     /// The line is not one JSON object.
     #[error("not a JSON object: {0}")]
     NotJson(String),
@@ -50,12 +49,12 @@ pub enum Reject {
 }
 
 /// Reads lines of one format.
-///
-/// Keys usually come in the order of the line before, so the next column is guessed and then checked.
 #[derive(Debug)]
 pub struct LineParser {
     format: Arc<Format>,
     keys: Keys,
+    /// First the columns, then the keys of the event time.
+    slots: Vec<Slot>,
     cells: Cells,
     latest: i64,
     /// How far ahead of the wall clock that is.
@@ -65,8 +64,11 @@ pub struct LineParser {
 impl LineParser {
     /// A parser that refuses event times more than [`MAX_FUTURE`] after `now_ns`.
     pub fn new(format: Arc<Format>, now_ns: i64) -> Self {
-        let keys = Keys::new(&format);
-        let mut parser = Self { format, keys, cells: Cells::default(), latest: 0, ahead: MAX_FUTURE };
+        let (keys, _) = Keys::new(format.paths());
+        let columns = format.columns.iter().map(|column| Slot { kind: column.kind, absent: column.absent.clone() });
+        let times = format.times.iter().map(|(_, unit)| Kind::Time(*unit));
+        let slots = columns.chain(times.map(|kind| Slot { kind, absent: kind.absent() })).collect();
+        let mut parser = Self { format, keys, slots, cells: Cells::default(), latest: 0, ahead: MAX_FUTURE };
         parser.set_now(now_ns);
         parser
     }
@@ -94,128 +96,99 @@ impl LineParser {
     /// # Errors
     /// If the line is not understood; the parser can go on with the next one.
     pub fn parse<'p>(&'p mut self, line: &'p [u8]) -> Result<Row<'p>, Reject> {
-        let line = std::str::from_utf8(line).map_err(|error| Reject::NotUtf8(error.valid_up_to()))?;
-        let slots = self.format.columns.len() + self.format.time_keys.len();
-        self.cells.cells.clear();
-        self.cells.cells.resize(slots, Cell::Missing);
-        self.cells.scratch.clear();
-        self.cells.mismatch = None;
-        let mut json = sonic_rs::Deserializer::from_str(line);
-        let object = Object { format: &self.format, keys: &mut self.keys, cells: &mut self.cells, line };
-        if let Err(error) = json.deserialize_any(object).and_then(|()| json.end()) {
-            return Err(self.refusal(&error));
-        }
+        let line = unwrapped(line);
+        let text = std::str::from_utf8(line).ok().filter(|line| self.read(line));
+        let repaired = match text {
+            Some(_) => false,
+            None => self.read_again(line)?,
+        };
         let (cells, times) = self.cells.cells.split_at(self.format.columns.len());
         let time = times.iter().find_map(|cell| match cell {
             Cell::Signed(ns) => Some(*ns),
             _ => None,
         });
-        let Some(time) = time else { return Err(Reject::Missing(self.format.time_keys[0].clone())) };
+        let Some(time) = time else { return Err(Reject::Missing(self.format.times[0].0.to_string())) };
         if time > self.latest {
             return Err(Reject::Future { time, limit: self.ahead.as_secs() });
         }
         let missing = self.format.columns.iter().zip(cells).find(|(c, cell)| c.required && **cell == Cell::Missing);
         if let Some((column, _)) = missing {
-            return Err(Reject::Missing(column.key.clone()));
+            return Err(Reject::Missing(column.key.to_string()));
         }
-        Ok(Row { time, line, scratch: &self.cells.scratch, cells })
+        Ok(Row { time, repaired, line: text.unwrap_or_default(), scratch: &self.cells.scratch, cells })
     }
 
+    /// Reads a line that is JSON. False if it is not, if a value is refused, or if this parser cannot tell its digits.
+    fn read(&mut self, line: &str) -> bool {
+        self.cells.clear(self.slots.len());
+        let mut json = sonic_rs::Deserializer::from_str(line);
+        let (keys, slots, cells) = (&mut self.keys, &self.slots, &mut self.cells);
+        let object = Object { keys, slots, cells, line, level: ROOT };
+        json.deserialize_any(object).and_then(|()| json.end()).is_ok()
+    }
+
+    /// Reads a line that may be no JSON. Whether it was repaired.
     #[cold]
-    fn refusal(&self, error: &sonic_rs::Error) -> Reject {
-        match &self.cells.mismatch {
-            Some(mismatch) => {
-                let (key, kind) = slot(&self.format, mismatch.slot);
-                Reject::Mismatch { key: key.to_owned(), expected: kind.expected(), found: mismatch.found.clone() }
-            }
-            // The first line of the parser's message; the others repeat the input.
-            None => {
-                Reject::NotJson(error.to_string().lines().next().unwrap_or_default().trim_end_matches('.').to_owned())
-            }
-        }
+    fn read_again(&mut self, line: &[u8]) -> Result<bool, Reject> {
+        let read = if self.cells.mismatch.is_some() {
+            Err(Fault::Refused)
+        } else {
+            self.cells.clear(self.slots.len());
+            tolerant::read(line, &mut self.keys, &self.slots, &mut self.cells)
+        };
+        let mismatch = match read {
+            Ok(repaired) => return Ok(repaired),
+            Err(Fault::Syntax(reason)) => return Err(Reject::NotJson(reason)),
+            Err(Fault::Refused) => self.cells.mismatch.take(),
+        };
+        let Some(mismatch) = mismatch else { return Err(Reject::NotJson("a value is not understood".to_owned())) };
+        let key = self.format.paths().nth(mismatch.slot).map(ToString::to_string).unwrap_or_default();
+        let expected = self.slots[mismatch.slot].kind.expected();
+        Err(Reject::Mismatch { key, expected, found: mismatch.found })
     }
 }
 
-/// Key and kind of a cell: first the columns, then the keys of the event time.
-fn slot(format: &Format, slot: usize) -> (&str, Kind) {
-    match format.columns.get(slot) {
-        Some(column) => (&column.key, column.kind),
-        None => (format.time_keys.get(slot - format.columns.len()).map_or("", String::as_str), Kind::Time),
+/// The object of a line, without what senders put around it: NUL bytes, a byte order mark, or the header with which
+/// syslog's messages begin (`<190>Nov 23 15:35:27 host nginx: `; RFC 3164, RFC 5424).
+fn unwrapped(line: &[u8]) -> &[u8] {
+    if let [b'{', .., b'}'] = line {
+        return line;
+    }
+    let is_around = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
+    let start = line.iter().position(|byte| !is_around(byte)).unwrap_or(line.len());
+    let end = line.iter().rposition(|byte| !is_around(byte)).map_or(start, |last| last + 1);
+    let line = &line[start..end];
+    let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
+    let priority = line.iter().skip(1).take_while(|byte| byte.is_ascii_digit()).count();
+    let has_header =
+        (1..=3).contains(&priority) && line.first() == Some(&b'<') && line.get(1 + priority) == Some(&b'>');
+    match line.iter().position(|byte| *byte == b'{') {
+        Some(object) if has_header => &line[object..],
+        _ => line,
     }
 }
 
-/// Which keys there are, and which one came after which.
-#[derive(Debug)]
-struct Keys {
-    /// By slot.
-    names: Vec<String>,
-    by_name: HashMap<String, usize>,
-    /// By slot, the slot that came next the last time; the last element is for the first key of a line.
-    next: Vec<usize>,
-    folded: String,
-}
-
-/// Names of request headers are case-insensitive (RFC 9110, section 5.1).
-const HEADER: &str = "header_";
-
-impl Keys {
-    fn new(format: &Format) -> Self {
-        let columns = format.columns.iter().map(|column| column.key.clone());
-        let names: Vec<String> = columns.chain(format.time_keys.iter().cloned()).collect();
-        let mut by_name = HashMap::default();
-        for (slot, name) in names.iter().enumerate() {
-            by_name.insert(name.clone(), slot);
-            if let Some(folded) = fold(name, String::new()) {
-                by_name.entry(folded).or_insert(slot);
-            }
-        }
-        let next = (1..=names.len()).chain([0]).collect();
-        Self { names, by_name, next, folded: String::new() }
-    }
-
-    /// The slot before the first key.
-    fn start(&self) -> usize {
-        self.names.len()
-    }
-
-    /// The slot of `key`, which came after that of `previous`.
-    #[inline]
-    fn find(&mut self, previous: usize, key: &str) -> Option<usize> {
-        let guess = self.next[previous];
-        if self.names.get(guess).is_some_and(|name| name == key) {
-            return Some(guess);
-        }
-        let found = self.look_up(key)?;
-        self.next[previous] = found;
-        Some(found)
-    }
-
-    fn look_up(&mut self, key: &str) -> Option<usize> {
-        if let Some(slot) = self.by_name.get(key) {
-            return Some(*slot);
-        }
-        self.folded = fold(key, std::mem::take(&mut self.folded))?;
-        self.by_name.get(&self.folded).copied()
-    }
-}
-
-/// The name of a header's key in lower case with `_` for `-`, written into `out`; `None` if it is another key.
-fn fold(key: &str, mut out: String) -> Option<String> {
-    out.clear();
-    let prefix = key.get(..HEADER.len())?;
-    if !prefix.eq_ignore_ascii_case(HEADER) {
-        return None;
-    }
-    out.extend(key.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }));
-    Some(out)
-}
-
-/// Reads the object of a line.
+/// Reads the object of a line, or one in it that has cells.
 struct Object<'p, 'l> {
-    format: &'p Format,
     keys: &'p mut Keys,
+    slots: &'p [Slot],
     cells: &'p mut Cells,
     line: &'l str,
+    level: usize,
+}
+
+impl Object<'_, '_> {
+    /// The seed of a value in this object or list.
+    #[inline]
+    fn cell(&mut self, slot: usize, after: Option<usize>) -> CellSeed<'_, '_> {
+        CellSeed { target: CellTarget { cells: self.cells, slot, slots: self.slots }, line: self.line, after }
+    }
+
+    /// What reads an object or a list in this one.
+    fn inner(&mut self, level: usize) -> Inner<'_, '_> {
+        self.keys.clear(level, self.cells);
+        Inner(Object { keys: self.keys, slots: self.slots, cells: self.cells, line: self.line, level })
+    }
 }
 
 impl<'de> Visitor<'de> for Object<'_, '_> {
@@ -225,44 +198,113 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut previous = self.keys.start();
-        while let Some(found) = map.next_key_seed(KeySeed { keys: self.keys, previous })? {
-            let Some(slot) = found else {
-                map.next_value_seed(Ignored::value())?;
-                continue;
-            };
-            let kind = self.format.columns.get(slot).map_or(Kind::Time, |column| column.kind);
-            map.next_value_seed(CellSeed { cells: self.cells, line: self.line, slot, kind })?;
-            previous = slot;
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut previous = self.keys.start(self.level);
+        loop {
+            let mut after = None;
+            let seed = KeySeed { keys: self.keys, level: self.level, previous, after: &mut after };
+            let Some(found) = map.next_key_seed(seed)? else { return Ok(()) };
+            match found {
+                Some((number, Target::Cell(slot))) => {
+                    // Where the key ends in memory; in the line, if it stands there.
+                    let after = after.and_then(|after: usize| after.checked_sub(self.line.as_ptr() as usize));
+                    map.next_value_seed(self.cell(slot, after))?;
+                    previous = number;
+                }
+                Some((number, Target::Level(level))) => {
+                    map.next_value_seed(self.inner(level))?;
+                    previous = number;
+                }
+                None => map.next_value_seed(Ignored::value())?,
+            }
         }
-        Ok(())
     }
 }
 
-/// Finds the slot of a key; `None` for a key that no column has.
+/// Reads a value in which cells are, if it is an object or a list.
+struct Inner<'p, 'l>(Object<'p, 'l>);
+
+impl<'de> DeserializeSeed<'de> for Inner<'_, '_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Inner<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a value")
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        for index in 0.. {
+            let more = match self.0.keys.element(self.0.level, index) {
+                Some(Target::Cell(slot)) => list.next_element_seed(self.0.cell(slot, None))?,
+                Some(Target::Level(level)) => list.next_element_seed(self.0.inner(level))?,
+                None => list.next_element_seed(Ignored::value())?,
+            };
+            if more.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        self.0.visit_map(map)
+    }
+}
+
+/// Finds a key; `None` for one that no column has.
 struct KeySeed<'k> {
     keys: &'k mut Keys,
+    level: usize,
     previous: usize,
+    /// The address behind the key's last byte, if it stands in the line.
+    after: &'k mut Option<usize>,
 }
 
 impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
-    type Value = Option<usize>;
+    type Value = Option<Found>;
     #[inline]
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Found>, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
 impl<'de> Visitor<'de> for KeySeed<'_> {
-    type Value = Option<usize>;
+    type Value = Option<Found>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a key")
     }
 
     #[inline]
-    fn visit_str<E>(self, key: &str) -> Result<Option<usize>, E> {
-        Ok(self.keys.find(self.previous, key))
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Option<Found>, E> {
+        *self.after = Some(key.as_ptr() as usize + key.len());
+        Ok(self.keys.find(self.level, self.previous, key))
+    }
+
+    #[inline]
+    fn visit_str<E>(self, key: &str) -> Result<Option<Found>, E> {
+        Ok(self.keys.find(self.level, self.previous, key))
     }
 }

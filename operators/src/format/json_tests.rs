@@ -7,13 +7,13 @@ use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 
 use super::columns::Type;
-use super::schema::{Column, Format, Kind};
-use super::{LineParser, Reject, Rows};
+use super::schema::{Column, Format, Kind, REPAIRED};
+use super::{LineParser, Path, Reject, Rows, Unit};
 
 /// The wall clock of these tests: 2026-11-23T16:00:00Z.
-const NOW: i64 = 1_795_449_600_000_000_000;
+pub(super) const NOW: i64 = 1_795_449_600_000_000_000;
 
-fn parse(parser: &mut LineParser, line: &[u8]) -> Result<RecordBatch, Reject> {
+pub(super) fn parse(parser: &mut LineParser, line: &[u8]) -> Result<RecordBatch, Reject> {
     let mut rows = Rows::new(&std::sync::Arc::clone(parser.format()));
     let row = parser.parse(line)?;
     rows.push(7, &row);
@@ -21,10 +21,10 @@ fn parse(parser: &mut LineParser, line: &[u8]) -> Result<RecordBatch, Reject> {
 }
 
 fn request(line: &str) -> Result<RecordBatch, String> {
-    parse(&mut LineParser::new(Format::reqin_log(), NOW), line.as_bytes()).map_err(|e| e.to_string())
+    parse(&mut LineParser::new(Format::reqin_log(Unit::Ns), NOW), line.as_bytes()).map_err(|e| e.to_string())
 }
 
-fn text<'a>(rows: &'a RecordBatch, column: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(rows: &'a RecordBatch, column: &str) -> Option<&'a str> {
     let array = rows.column_by_name(column).expect("a column").as_string::<i32>();
     array.is_valid(0).then(|| array.value(0))
 }
@@ -79,7 +79,7 @@ fn the_exact_time_counts_before_the_one_for_people() {
 
 #[test]
 fn duplicate_keys_and_mistaken_guesses_do_no_harm() {
-    let mut parser = LineParser::new(Format::reqin_log(), NOW);
+    let mut parser = LineParser::new(Format::reqin_log(Unit::Ns), NOW);
     for line in [
         r#"{"timestamp":1795449599000000001,"src_ip":"192.0.2.1","src_port":1,"host":"a","path":"b"}"#,
         r#"{"path":"b","x":1,"host":"a","src_port":9,"src_ip":"192.0.2.1","timestamp":1795449599000000001,"src_port":1}"#,
@@ -102,23 +102,23 @@ fn hostile_lines_are_refused_with_a_reason() {
         (r#""dst_port":65536"#, "`dst_port` should be a whole number from 0 to 65535, found 65536"),
         (r#""dst_port":-1"#, "found -1"),
         (r#""dst_port":1.5"#, "found 1.5"),
-        (r#""dst_port":"""#, "found \"\""),
+        (r#""dst_port":"x""#, "found \"x\""),
         (r#""status_code":{"a":1}"#, "found an object"),
         (r#""host":["a"]"#, "`host` should be text, found a list"),
         (r#""host":true"#, "`host` should be text, found true"),
         (r#""has_cookie":"maybe""#, "`has_cookie` should be true or false"),
         (r#""has_cookie":2"#, "`has_cookie` should be true or false, found 2"),
         (r#""response_size":1e30"#, "found 1000000000000000000000000000000"),
-        (r#""time":"yesterday""#, "`time` should be a time (RFC 3339, or nanoseconds since 1970), found \"yesterday\""),
-        (r#""src_port":null"#, "`src_port` is missing"),
+        (
+            r#""time":"yesterday""#,
+            "`time` should be a time (a date with its zone, or nanoseconds since 1970; `time_unit` names another unit), found \"yesterday\"",
+        ),
+        (r#""src_ip":null"#, "`src_ip` is missing"),
+        (r#""src_ip":"-""#, "`src_ip` is missing"),
         (r#""timestamp":null"#, "`timestamp` is missing"),
         (r#""timestamp":9223372036854775808"#, "`timestamp` should be a time"),
         (r#""timestamp":1795536000000000001"#, "more than 86400 s ahead"),
-        (r#""host":"\ud800""#, "not a JSON object"),
-        (r#""host":"\x""#, "not a JSON object"),
         (r#""host":01"#, "not a JSON object"),
-        ("\"host\":\"a\u{0}b\"", "not a JSON object"),
-        ("\"host\":\"a\tb\"", "not a JSON object"),
         (r#""host":"a""#.trim_end_matches('"'), "not a JSON object"),
         (r#""new":nul"#, "not a JSON object"),
         (r#""a":1,"#, "not a JSON object"),
@@ -127,23 +127,12 @@ fn hostile_lines_are_refused_with_a_reason() {
     ] {
         let found = with(extra).expect_err(extra);
         assert!(found.contains(reason), "{extra}: {found}");
-        assert!(!found.contains('\n') && found.len() < 200, "{found}");
+        assert!(!found.contains('\n') && found.len() < 250, "{found}");
     }
     for line in ["", "null", "[]", "7", "\"x\"", "{", "}", "{}x", "{\"a\":1}{}", "\u{0}", "not json"] {
         assert!(request(line).is_err(), "{line:?}");
     }
     assert_eq!(request("{}"), Err("`timestamp` is missing".into()));
-}
-
-#[test]
-fn bytes_that_are_no_text_are_refused() {
-    let mut parser = LineParser::new(Format::reqin_log(), NOW);
-    let mut line = br#"{"timestamp":1795449599000000001,"src_ip":"192.0.2.1","src_port":1,"host":"a"}"#.to_vec();
-    let at = line.len() - 3;
-    line[at] = 0xff;
-    assert_eq!(parse(&mut parser, &line), Err(Reject::NotUtf8(at)));
-    line[at] = b'b';
-    assert!(parse(&mut parser, &line).is_ok(), "the parser goes on");
 }
 
 #[test]
@@ -165,11 +154,19 @@ fn text_keeps_escapes_nul_and_numbers() {
 }
 
 /// A format with a column of every kind.
-fn every_kind() -> std::sync::Arc<Format> {
-    let kinds = [Type::Text, Type::Integer, Type::Float, Type::Boolean, Type::Ip].map(Type::kind);
-    let column = |(name, kind): (&str, Kind)| Column { name: name.into(), key: name.into(), kind, required: false };
-    let columns = ["text", "integer", "float", "boolean", "ip"].into_iter().zip(kinds).chain([("u8", Kind::U8)]);
-    std::sync::Arc::new(Format::new(columns.map(column).collect(), vec!["at".into()]))
+pub(super) fn every_kind() -> std::sync::Arc<Format> {
+    let kinds =
+        [Type::Text, Type::Integer, Type::Float, Type::Boolean, Type::Ip, Type::Time].map(|ty| ty.kind(Unit::Ns));
+    let columns = ["text", "integer", "float", "boolean", "ip", "when"].into_iter().zip(kinds);
+    let column = |(name, kind): (&str, Kind)| Column {
+        name: name.into(),
+        key: Path::key(name),
+        kind,
+        absent: kind.absent(),
+        required: false,
+    };
+    let columns = columns.chain([("u8", Kind::U8)]).map(column).collect();
+    std::sync::Arc::new(Format::new(columns, vec![(Path::key("at"), Unit::Ns)]))
 }
 
 /// What a value becomes by the rules written down a second time, over `serde_json`. `Err` refuses the line.
@@ -181,6 +178,7 @@ fn expected(kind: &str, value: Option<&Value>) -> Result<Value, ()> {
     };
     match (kind, value) {
         ("text", Value::String(_)) => Ok(value.clone()),
+        (_, Value::String(text)) if text.is_empty() || text == "-" => Ok(Value::Null),
         ("text", Value::Number(n)) => Ok(json!(n.to_string())),
         ("integer", _) => {
             let from_text = written.and_then(|t| t.parse::<i64>().ok());
@@ -266,6 +264,7 @@ proptest! {
         let here = parse(&mut LineParser::new(every_kind(), NOW), &line);
         let there = serde_json::from_slice::<Value>(&line);
         match (&here, &there) {
+            (Ok(rows), Err(_)) if rows.column_by_name(REPAIRED).is_some_and(|r| r.as_boolean().value(0)) => {}
             (Ok(_), Err(error)) => prop_assert!(false, "accepted {:?}: {error}", String::from_utf8_lossy(&line)),
             (Err(Reject::NotJson(reason)), Ok(value)) => {
                 prop_assert!(!value.is_object(), "refused {value}: {reason}");

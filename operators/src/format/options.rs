@@ -6,8 +6,11 @@ use engine::batch::{SEQ, TIME};
 use engine::plan::PlanContext;
 use engine::spec::{Diagnostic, Located};
 
-use super::columns::{Columns, Type};
-use super::schema::{Column, Format};
+use super::columns::{Columns, Declared, Type};
+use super::keys::Keys;
+use super::path::Path;
+use super::schema::{Column, Format, REPAIRED};
+use super::time::Unit;
 
 /// A format that is built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
@@ -24,6 +27,7 @@ pub fn choose(
     format: Option<&Located<FormatName>>,
     columns: Option<&Located<Columns>>,
     time: Option<&Located<String>>,
+    unit: Unit,
     context: &mut PlanContext<'_>,
 ) -> Option<Arc<Format>> {
     match (format, columns) {
@@ -37,11 +41,11 @@ pub fn choose(
                 return None;
             }
             Some(match format.value {
-                FormatName::ReqinLog => Format::reqin_log(),
-                FormatName::Ja4sentinel => Format::ja4sentinel(),
+                FormatName::ReqinLog => Format::reqin_log(unit),
+                FormatName::Ja4sentinel => Format::ja4sentinel(unit),
             })
         }
-        (None, Some(columns)) => declared(columns, time, context),
+        (None, Some(columns)) => declared(columns, time, unit, context),
         (None, None) => {
             let fault = Diagnostic::new(context.span, "the source needs `format`, or `columns` and `time`");
             context.report(fault.help("formats: reqin_log, ja4sentinel"));
@@ -53,31 +57,52 @@ pub fn choose(
 fn declared(
     columns: &Located<Columns>,
     time: Option<&Located<String>>,
+    unit: Unit,
     context: &mut PlanContext<'_>,
 ) -> Option<Arc<Format>> {
-    let (key, span) = time.map_or((TIME, columns.span), |time| (time.value.as_str(), time.span));
-    match columns.0.iter().find(|(name, _)| name == key) {
-        Some((_, Type::Time)) => {}
-        Some(_) => {
-            context.error(span, format!("the column `{key}` holds the event time: its type must be `time`"));
-            return None;
-        }
-        None => {
-            let fault = Diagnostic::new(span, format!("no column `{key}` to take the event time from"));
-            context.report(fault.nearest(key, columns.0.iter().map(|(name, _)| name.as_str())));
-            return None;
-        }
-    }
-    let others = columns.0.iter().filter(|(name, _)| name != key);
-    if let Some((name, _)) = others.clone().find(|(name, _)| name == TIME || name == SEQ) {
-        context.error(columns.span, format!("every stream has its own column `{name}`; another cannot be declared"));
+    let (time, span) = time.map_or((TIME, columns.span), |time| (time.value.as_str(), time.span));
+    if !columns.0.iter().any(|(name, _)| name == time) {
+        let fault = Diagnostic::new(span, format!("no column `{time}` to take the event time from"));
+        context.report(fault.nearest(time, columns.0.iter().map(|(name, _)| name.as_str())));
         return None;
     }
-    let column = |(name, ty): &(String, Type)| Column {
-        name: name.clone(),
-        key: name.clone(),
-        kind: ty.kind(),
-        required: false,
-    };
-    Some(Arc::new(Format::new(others.map(column).collect(), vec![key.to_owned()])))
+    let (mut others, mut times) = (Vec::new(), Vec::new());
+    for (name, declared) in &columns.0 {
+        let key = declared.key.clone().unwrap_or_else(|| Path::key(name));
+        match check(name, declared, name == time) {
+            Err(fault) => {
+                context.error(if name == time { span } else { columns.span }, fault);
+                return None;
+            }
+            Ok(()) if name == time => times.push((key, declared.unit.unwrap_or(unit))),
+            Ok(()) => {
+                let kind = declared.ty.kind(declared.unit.unwrap_or(unit));
+                let absent = declared.absent.clone().unwrap_or_else(|| kind.absent());
+                others.push(Column { name: name.clone(), key, kind, absent, required: false });
+            }
+        }
+    }
+    let format = Format::new(others, times);
+    if let (_, Some(excluded)) = Keys::new(format.paths()) {
+        let (name, key) = format.columns.get(excluded).map_or((time, &format.times[0].0), |c| (&c.name, &c.key));
+        context.error(columns.span, format!("another column than `{name}` takes `{key}`, or something in it"));
+        return None;
+    }
+    Some(Arc::new(format))
+}
+
+/// What is wrong with a column.
+fn check(name: &str, declared: &Declared, is_event_time: bool) -> Result<(), String> {
+    match declared.ty {
+        Type::Time => {}
+        _ if is_event_time => {
+            return Err(format!("the column `{name}` holds the event time: its type must be `time`"));
+        }
+        _ if declared.unit.is_some() => return Err(format!("`unit` is for times, which the column `{name}` is not")),
+        _ => {}
+    }
+    if !is_event_time && [TIME, SEQ, REPAIRED].contains(&name) {
+        return Err(format!("every stream of lines has its own column `{name}`; another cannot be declared"));
+    }
+    Ok(())
 }

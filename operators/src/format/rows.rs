@@ -10,8 +10,8 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::error::ArrowError;
 use engine::batch::{stream_schema, time_array};
 
+use super::cell::Cell;
 use super::schema::{Format, Kind};
-use super::value::Cell;
 
 /// The most of a refused line that is kept, in bytes.
 pub(super) const KEPT: usize = 4096;
@@ -21,6 +21,8 @@ pub(super) const KEPT: usize = 4096;
 pub struct Row<'p> {
     /// Event time in ns since the epoch.
     pub time: i64,
+    /// Whether the line had bytes that JSON does not allow, and was taken all the same.
+    pub repaired: bool,
     pub(super) line: &'p str,
     pub(super) scratch: &'p str,
     pub(super) cells: &'p [Cell],
@@ -33,13 +35,15 @@ pub struct Rows {
     times: Vec<i64>,
     seqs: Vec<u64>,
     values: Vec<Values>,
+    repaired: BooleanBuilder,
 }
 
 impl Rows {
     /// No rows yet.
     pub fn new(format: &Format) -> Self {
         let values = format.columns.iter().map(|column| Values::new(column.kind)).collect();
-        Self { schema: Arc::clone(&format.schema), times: Vec::new(), seqs: Vec::new(), values }
+        let (schema, repaired) = (Arc::clone(&format.schema), BooleanBuilder::new());
+        Self { schema, times: Vec::new(), seqs: Vec::new(), values, repaired }
     }
 
     /// How many rows there are.
@@ -59,6 +63,7 @@ impl Rows {
         for (values, cell) in self.values.iter_mut().zip(row.cells) {
             values.push(*cell, row);
         }
+        self.repaired.append_value(row.repaired);
     }
 
     /// The rows so far; empty afterwards.
@@ -68,7 +73,8 @@ impl Rows {
     pub fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         let times = time_array(std::mem::take(&mut self.times));
         let seqs: ArrayRef = Arc::new(UInt64Array::from(std::mem::take(&mut self.seqs)));
-        let columns = [times, seqs].into_iter().chain(self.values.iter_mut().map(Values::finish));
+        let repaired: ArrayRef = Arc::new(self.repaired.finish());
+        let columns = [times, seqs].into_iter().chain(self.values.iter_mut().map(Values::finish)).chain([repaired]);
         RecordBatch::try_new(Arc::clone(&self.schema), columns.collect())
     }
 }
@@ -96,7 +102,7 @@ impl Values {
             Kind::I64 => Self::I64(Int64Builder::new()),
             Kind::F64 => Self::F64(Float64Builder::new()),
             Kind::Bool => Self::Bool(BooleanBuilder::new()),
-            Kind::Time => Self::Time(Int64Builder::new()),
+            Kind::Time(_) => Self::Time(Int64Builder::new()),
         }
     }
 

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use engine::batch::{stream_schema, time_type};
 
+use super::path::Path;
+use super::time::Unit;
+
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Text; a number is written as text.
+    /// Text; a number is taken with its digits as they stand in the line.
     Text,
     /// An IP address in its canonical text, IPv4-mapped IPv6 as IPv4 (RFC 5952, RFC 4291 section 2.5.5.2).
     Ip,
@@ -24,8 +27,8 @@ pub enum Kind {
     F64,
     /// True or false.
     Bool,
-    /// A moment: RFC 3339 text, or nanoseconds since the epoch.
-    Time,
+    /// A moment: a date with its zone, or a number of these units since the epoch.
+    Time(Unit),
 }
 
 impl Kind {
@@ -39,7 +42,7 @@ impl Kind {
             Self::I64 => DataType::Int64,
             Self::F64 => DataType::Float64,
             Self::Bool => DataType::Boolean,
-            Self::Time => time_type(),
+            Self::Time(_) => time_type(),
         }
     }
 
@@ -54,20 +57,40 @@ impl Kind {
             Self::I64 => "a whole number",
             Self::F64 => "a number",
             Self::Bool => "true or false",
-            Self::Time => "a time (RFC 3339, or nanoseconds since 1970)",
+            Self::Time(unit) => unit.expected(),
         }
     }
+
+    /// What servers write where there is no value: Apache `-`, nginx nothing, or `unix:` for the address of a client that
+    /// came over a socket; `unknown` is RFC 7239's. Text may be any text.
+    pub(super) fn absent(self) -> Vec<String> {
+        let texts: &[&str] = match self {
+            Self::Text => &[],
+            Self::Ip => &["-", "", "unix:", "unknown"],
+            _ => &ABSENT,
+        };
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
 }
+
+/// What servers write for a variable or a header that is not there.
+const ABSENT: [&str; 2] = ["-", ""];
+
+/// The column that says whether the row's line was no JSON until it was repaired. It may be null only in rows that an
+/// earlier version has logged.
+pub const REPAIRED: &str = "repaired";
 
 /// A column besides `time` and `seq`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// The key in a line.
-    pub key: String,
+    /// Where its value stands in a line.
+    pub key: Path,
     /// What it holds.
     pub kind: Kind,
+    /// Texts that stand for no value: the column is null.
+    pub absent: Vec<String>,
     /// A line without it is refused; the column is never null.
     pub required: bool,
 }
@@ -77,23 +100,29 @@ pub struct Column {
 pub struct Format {
     /// The columns after `time` and `seq`.
     pub columns: Vec<Column>,
-    /// Keys that hold the event time; where a line has several, the first in this list counts.
-    pub time_keys: Vec<String>,
-    /// Columns of the rows.
+    /// Keys that hold the event time, with the unit of numbers; where a line has several, the first in this list counts.
+    pub times: Vec<(Path, Unit)>,
+    /// Columns of the rows; the last is [`REPAIRED`].
     pub schema: SchemaRef,
 }
 
 impl Format {
-    /// A format of these columns, whose event time is under one of `time_keys`.
-    pub fn new(columns: Vec<Column>, time_keys: Vec<String>) -> Self {
+    /// A format of these columns, whose event time is under one of the keys `times`.
+    pub fn new(columns: Vec<Column>, times: Vec<(Path, Unit)>) -> Self {
         let fields = columns.iter().map(|c| Field::new(&c.name, c.kind.data_type(), !c.required));
-        let schema = stream_schema(fields.collect::<Vec<_>>());
-        Self { columns, time_keys, schema }
+        let schema = stream_schema(fields.chain([Field::new(REPAIRED, DataType::Boolean, true)]).collect::<Vec<_>>());
+        Self { columns, times, schema }
     }
 
-    /// Requests as mod_reqin_log writes them.
-    pub fn reqin_log() -> Arc<Self> {
+    /// Where values stand in a line: of the columns, then of the event time.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.columns.iter().map(|column| &column.key).chain(self.times.iter().map(|(path, _)| path))
+    }
+
+    /// Requests as mod_reqin_log writes them, with times that are numbers in `unit`.
+    pub fn reqin_log(unit: Unit) -> Arc<Self> {
         let mut columns = endpoints();
+        columns[0].required = true;
         columns.extend(named(&[
             ("method", Kind::Text),
             ("scheme", Kind::Text),
@@ -107,56 +136,67 @@ impl Format {
             ("client_headers", Kind::Text),
             ("header_order_signature", Kind::Text),
         ]));
+        // A header that was not sent is no header, however the server writes that.
         columns.extend(HEADERS.iter().map(|header| Column {
             name: format!("header_{}", header.to_ascii_lowercase().replace('-', "_")),
-            key: format!("header_{header}"),
+            key: Path::key(format!("header_{header}")),
             kind: Kind::Text,
+            absent: ABSENT.map(str::to_owned).to_vec(),
             required: false,
         }));
         columns.extend(named(&[("has_cookie", Kind::Bool)]));
-        Arc::new(Self::new(columns, times()))
+        Arc::new(Self::new(columns, times(unit)))
     }
 
-    /// Hellos as ja4sentinel writes them.
-    pub fn ja4sentinel() -> Arc<Self> {
-        let mut columns = named(&[("sensor_id", Kind::Text)]);
-        columns.extend(endpoints());
-        columns.extend(named(&[
-            ("conn_id", Kind::Text),
-            ("ip_meta_ttl", Kind::U8),
-            ("ip_meta_total_length", Kind::U16),
-            ("ip_meta_id", Kind::U16),
-            ("ip_meta_df", Kind::Bool),
-            ("tcp_meta_window_size", Kind::U16),
-            ("tcp_meta_mss", Kind::U16),
-            ("tcp_meta_window_scale", Kind::U8),
-            ("tcp_meta_options", Kind::Text),
-            ("syn_to_clienthello_ms", Kind::F64),
-            ("tls_version", Kind::Text),
-            ("tls_sni", Kind::Text),
-            ("tls_alpn", Kind::Text),
-            ("ja4", Kind::Text),
-            ("ja3", Kind::Text),
-            ("ja3_hash", Kind::Text),
-            // `tcp`, `quic`, `dtls` or `udp`; lines of older sensors have none, as of what follows.
-            ("transport", Kind::Text),
-            ("hello", Kind::U8),
-            ("initial_ttl", Kind::U8),
-            ("ech", Kind::Bool),
-            ("post_quantum", Kind::Bool),
-            ("ambiguous", Kind::Bool),
-            ("interface", Kind::Text),
-            ("ja4_r", Kind::Text),
-            ("ja4_o", Kind::Text),
-            ("ja4_ro", Kind::Text),
-        ]));
-        Arc::new(Self::new(columns, times()))
+    /// Hellos as ja4sentinel writes them, with times that are numbers in `unit`.
+    pub fn ja4sentinel(unit: Unit) -> Arc<Self> {
+        Arc::new(Self::new(hello_columns(), times(unit)))
     }
 }
 
-/// Columns of a stream of hellos, from packets or from ja4sentinel's lines.
+/// Columns of a stream of hellos from packets; ja4sentinel's lines have [`REPAIRED`] besides.
 pub fn hello_schema() -> SchemaRef {
-    Arc::clone(&Format::ja4sentinel().schema)
+    stream_schema(
+        hello_columns().iter().map(|c| Field::new(&c.name, c.kind.data_type(), !c.required)).collect::<Vec<_>>(),
+    )
+}
+
+/// What is known of a hello.
+fn hello_columns() -> Vec<Column> {
+    let mut ends = endpoints();
+    ends[..2].iter_mut().for_each(|column| column.required = true);
+    let mut columns = named(&[("sensor_id", Kind::Text)]);
+    columns.extend(ends);
+    columns.extend(named(&[
+        ("conn_id", Kind::Text),
+        ("ip_meta_ttl", Kind::U8),
+        ("ip_meta_total_length", Kind::U16),
+        ("ip_meta_id", Kind::U16),
+        ("ip_meta_df", Kind::Bool),
+        ("tcp_meta_window_size", Kind::U16),
+        ("tcp_meta_mss", Kind::U16),
+        ("tcp_meta_window_scale", Kind::U8),
+        ("tcp_meta_options", Kind::Text),
+        ("syn_to_clienthello_ms", Kind::F64),
+        ("tls_version", Kind::Text),
+        ("tls_sni", Kind::Text),
+        ("tls_alpn", Kind::Text),
+        ("ja4", Kind::Text),
+        ("ja3", Kind::Text),
+        ("ja3_hash", Kind::Text),
+        // `tcp`, `quic`, `dtls` or `udp`; lines of older sensors have none, as of what follows.
+        ("transport", Kind::Text),
+        ("hello", Kind::U8),
+        ("initial_ttl", Kind::U8),
+        ("ech", Kind::Bool),
+        ("post_quantum", Kind::Bool),
+        ("ambiguous", Kind::Bool),
+        ("interface", Kind::Text),
+        ("ja4_r", Kind::Text),
+        ("ja4_o", Kind::Text),
+        ("ja4_ro", Kind::Text),
+    ]));
+    columns
 }
 
 /// Request headers that have a column, as their key spells them after `header_`.
@@ -181,19 +221,22 @@ const HEADERS: [&str; 16] = [
 
 /// The four columns that name a connection.
 fn endpoints() -> Vec<Column> {
-    let mut columns =
-        named(&[("src_ip", Kind::Ip), ("src_port", Kind::U16), ("dst_ip", Kind::Ip), ("dst_port", Kind::U16)]);
-    columns[..2].iter_mut().for_each(|column| column.required = true);
-    columns
+    named(&[("src_ip", Kind::Ip), ("src_port", Kind::U16), ("dst_ip", Kind::Ip), ("dst_port", Kind::U16)])
 }
 
 /// The exact time first, the one for people last.
-fn times() -> Vec<String> {
-    ["timestamp", "timestamp_ns", "time"].map(str::to_owned).to_vec()
+fn times(unit: Unit) -> Vec<(Path, Unit)> {
+    [("timestamp", unit), ("timestamp_ns", Unit::Ns), ("time", unit)].map(|(key, unit)| (Path::key(key), unit)).to_vec()
 }
 
 fn named(columns: &[(&str, Kind)]) -> Vec<Column> {
-    let column = |&(name, kind): &(&str, Kind)| Column { name: name.into(), key: name.into(), kind, required: false };
+    let column = |&(name, kind): &(&str, Kind)| Column {
+        name: name.into(),
+        key: Path::key(name),
+        kind,
+        absent: kind.absent(),
+        required: false,
+    };
     columns.iter().map(column).collect()
 }
 
@@ -203,18 +246,28 @@ mod tests {
 
     #[test]
     fn a_header_becomes_a_column_in_lower_case() {
-        let format = Format::reqin_log();
-        let column = format.columns.iter().find(|c| c.key == "header_Sec-CH-UA-Mobile").expect("there");
+        let format = Format::reqin_log(Unit::Ns);
+        let column = format.columns.iter().find(|c| c.key == Path::key("header_Sec-CH-UA-Mobile")).expect("there");
         assert_eq!((column.name.as_str(), column.required), ("header_sec_ch_ua_mobile", false));
         let names: Vec<&str> = format.schema.fields().iter().map(|f| f.name().as_str()).collect();
         assert_eq!(names[..4], ["time", "seq", "src_ip", "src_port"]);
-        assert_eq!(names[names.len() - 2..], ["header_sec_fetch_user", "has_cookie"]);
+        assert_eq!(names[names.len() - 3..], ["header_sec_fetch_user", "has_cookie", REPAIRED]);
     }
 
     #[test]
-    fn only_what_names_the_client_is_required() {
-        let format = Format::ja4sentinel();
-        let required: Vec<&str> = format.columns.iter().filter(|c| c.required).map(|c| c.name.as_str()).collect();
-        assert_eq!(required, ["src_ip", "src_port"]);
+    fn a_hello_needs_its_client_and_a_request_only_the_address() {
+        for (format, needed) in
+            [(Format::ja4sentinel(Unit::Ns), &["src_ip", "src_port"][..]), (Format::reqin_log(Unit::Ns), &["src_ip"])]
+        {
+            let required: Vec<&str> = format.columns.iter().filter(|c| c.required).map(|c| c.name.as_str()).collect();
+            assert_eq!(required, needed);
+        }
+    }
+
+    #[test]
+    fn hellos_of_lines_have_the_columns_of_hellos_of_packets() {
+        let (lines, packets) = (&Format::ja4sentinel(Unit::Ns).schema, hello_schema());
+        assert_eq!(lines.fields()[..packets.fields().len()], packets.fields()[..]);
+        assert_eq!(lines.fields().len(), packets.fields().len() + 1);
     }
 }

@@ -2,28 +2,93 @@
 
 use chrono::DateTime;
 
-/// The latest moment that a nanosecond timestamp can hold, 2262-04-11T23:47:16Z, in ns since the epoch.
-pub const LATEST_NS: i64 = i64::MAX;
+/// What a number that is a time counts since 1970.
+///
+/// A number never says so itself, and guessing by its size would take a wrong one for a moment of another year. So it is
+/// what the pipeline says, and every other unit gives a year that is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Seconds, such as nginx's `$msec`.
+    S,
+    /// Milliseconds.
+    Ms,
+    /// Microseconds.
+    #[serde(alias = "µs", alias = "μs")]
+    Us,
+    /// Nanoseconds.
+    #[default]
+    Ns,
+}
 
-/// Reads RFC 3339 (a zone without colon, as strftime's `%z` writes it, is accepted too), or nanoseconds since the
-/// epoch in digits. `None` if it is neither, or after 2262, or before 1970 (digits: 1973).
-pub fn parse(text: &str) -> Option<i64> {
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        return from_ns(text.parse().ok()?);
+impl Unit {
+    /// Its length in ns, and how many decimals of it a ns is.
+    fn scale(self) -> (i64, usize) {
+        match self {
+            Self::S => (1_000_000_000, 9),
+            Self::Ms => (1_000_000, 6),
+            Self::Us => (1_000, 3),
+            Self::Ns => (1, 0),
+        }
     }
-    let moment = DateTime::parse_from_rfc3339(text)
-        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"))
-        .ok()?;
+
+    /// What a line should hold, for messages.
+    pub(super) fn expected(self) -> &'static str {
+        match self {
+            Self::S => "a time (a date with its zone, or seconds since 1970)",
+            Self::Ms => "a time (a date with its zone, or milliseconds since 1970)",
+            Self::Us => "a time (a date with its zone, or microseconds since 1970)",
+            Self::Ns => "a time (a date with its zone, or nanoseconds since 1970; `time_unit` names another unit)",
+        }
+    }
+}
+
+/// The first moment that a number can name, in 1973: now in a smaller unit is a smaller number, and must not pass for a
+/// moment of 1970. Now in a larger one is after 2262, which a timestamp cannot hold.
+const EARLIEST_NS: i64 = 100_000_000_000_000_000;
+
+/// Reads a date and time with its zone, or a number. `None` if it is neither, before 1970 (a number: 1973) or after 2262.
+///
+/// Dates are RFC 3339 and what is written beside it: a comma before the fraction (ISO 8601), a blank before the zone, a
+/// zone without colon or minutes; and Apache's and nginx's own, `[10/Oct/2000:13:55:36 -0700]`, with or without brackets.
+pub(super) fn parse(text: &str, unit: Unit) -> Option<i64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return from_decimal(text, unit);
+    }
+    let moment = DateTime::parse_from_rfc3339(text).ok().or_else(|| other(text))?;
     moment.timestamp_nanos_opt().filter(|ns| *ns >= 0)
 }
 
-/// The first moment that digits can name, in 1973: now in seconds, milliseconds or microseconds is a smaller number,
-/// and must not pass for a moment of 1970.
-const EARLIEST_NS: u64 = 100_000_000_000_000_000;
+/// The spellings beside RFC 3339.
+fn other(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
+    if text.contains('/') {
+        let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        return DateTime::parse_from_str(text, "%d/%b/%Y:%H:%M:%S%.f %z").ok();
+    }
+    let text = text.replacen(',', ".", 1);
+    let formats = ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z"];
+    formats.iter().find_map(|format| DateTime::parse_from_str(&text, format).ok())
+}
 
-/// Checks that a number is nanoseconds since the epoch, in 1973..2262.
-pub(super) fn from_ns(ns: u64) -> Option<i64> {
-    i64::try_from(ns).ok().filter(|_| ns >= EARLIEST_NS)
+/// Reads whole units since the epoch.
+pub(super) fn from_whole(number: u64, unit: Unit) -> Option<i64> {
+    i64::try_from(number).ok()?.checked_mul(unit.scale().0).filter(|ns| *ns >= EARLIEST_NS)
+}
+
+/// Reads digits, with decimals after a point; those behind ns are cut off. Not by way of a float, which has not enough of
+/// them.
+pub(super) fn from_decimal(text: &str, unit: Unit) -> Option<i64> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) {
+        return None;
+    }
+    let (length, places) = unit.scale();
+    let kept = &decimals[..decimals.len().min(places)];
+    let fraction: i64 = if kept.is_empty() { 0 } else { kept.parse().ok()? };
+    let fraction = fraction.checked_mul(10_i64.checked_pow(u32::try_from(places - kept.len()).ok()?)?)?;
+    let ns = whole.parse::<i64>().ok()?.checked_mul(length)?.checked_add(fraction)?;
+    (ns >= EARLIEST_NS).then_some(ns)
 }
 
 #[cfg(test)]
@@ -40,8 +105,42 @@ mod tests {
             "2026-11-23 15:35:27.143731+00:00",
             "2026-11-23T17:35:27.143731+0200",
             "2026-11-23T10:05:27.143731-05:30",
+            "2026-11-23T15:35:27,143731Z",
+            "2026-11-23 15:35:27,143731 +0000",
+            "2026-11-23T15:35:27.143731+00",
+            "2026-11-23 16:35:27.143731 +01:00",
+            "23/Nov/2026:15:35:27.143731 +0000",
+            "[23/Nov/2026:08:35:27.143731 -0700]",
         ] {
-            assert_eq!(parse(text), ns, "{text}");
+            assert_eq!(parse(text, Unit::Ns), ns, "{text}");
+            if text.contains(':') {
+                assert_eq!(parse(text, Unit::S), ns, "the unit is that of numbers: {text}");
+            }
+        }
+        assert_eq!(parse("[10/Oct/2000:13:55:36 -0700]", Unit::Ns), Some(971_211_336_000_000_000));
+    }
+
+    #[test]
+    fn numbers_are_of_the_unit_that_is_said_and_of_no_other() {
+        const NOW: i64 = 1_795_448_127_143_731_829;
+        let units = [(Unit::S, 1_000_000_000), (Unit::Ms, 1_000_000), (Unit::Us, 1_000), (Unit::Ns, 1)];
+        for (unit, length) in units {
+            for (other, size) in units {
+                let ns = (unit == other).then_some(NOW / size * size);
+                let whole = (NOW / size).to_string();
+                assert_eq!(parse(&whole, unit), ns, "{whole} {unit:?}");
+                assert_eq!(from_whole((NOW / size) as u64, unit), ns, "{whole} {unit:?}");
+            }
+            let digits = length.to_string().len() - 1;
+            let exact = format!("{}.{:0digits$}9999", NOW / length, NOW % length);
+            assert_eq!(parse(&exact, unit), Some(NOW), "{exact} {unit:?}");
+        }
+        for (text, ns) in [
+            ("1795448127.143", 1_795_448_127_143_000_000),
+            ("1795448127.0", 1_795_448_127_000_000_000),
+            ("1795448127.000000001", 1_795_448_127_000_000_001),
+        ] {
+            assert_eq!(parse(text, Unit::S), Some(ns), "{text}");
         }
     }
 
@@ -49,14 +148,23 @@ mod tests {
     fn what_is_no_moment_or_out_of_range_is_refused() {
         for text in [
             "",
+            ".",
+            "1795448127.",
+            ".5",
+            "1.7.9",
             "now",
             "-1",
             "1.5",
             "1795448127",
             "1795448127143",
             "1795448127143731",
+            "1.795448127143731e18",
             "2026-11-23",
             "2026-11-23T15:35:27",
+            "2026-11-23 15:35:27,143",
+            "23/Nov/2026:15:35:27",
+            "[23/Nov/2026:15:35:27 +0000",
+            "32/Nov/2026:15:35:27 +0000",
             "2026-13-01T00:00:00Z",
             "1969-12-31T23:59:59.999Z",
             "2262-04-12T00:00:00Z",
@@ -64,8 +172,10 @@ mod tests {
             "18446744073709551615",
             "9223372036854775808",
         ] {
-            assert_eq!(parse(text), None, "{text}");
+            assert_eq!(parse(text, Unit::Ns), None, "{text}");
         }
-        assert_eq!(parse("9223372036854775807"), Some(LATEST_NS));
+        assert_eq!(parse("9223372036854775807", Unit::Ns), Some(i64::MAX));
+        assert_eq!(parse("9223372036.854775807", Unit::S), Some(i64::MAX));
+        assert_eq!(parse("9223372036.854775808", Unit::S), None);
     }
 }

@@ -1,161 +1,42 @@
-//! One value of a line: from JSON to a cell of the column's kind, without an allocation.
-
-use std::fmt::Write;
-use std::net::{Ipv4Addr, Ipv6Addr};
+//! Values of a line that is JSON, from the parser to their cells, without an allocation.
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::schema::Kind;
-use super::time;
+use super::cell::{Cell, Refused, Target};
 
 /// The deepest nesting of a value that is skipped.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
-/// How much of a value a message shows, in characters.
-const SHOWN: usize = 40;
-
-/// A value of the line that is being read.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Cell {
-    /// The key did not come, or null did.
-    Missing,
-    /// Text as it stands in the line: first byte and length.
-    Line(usize, usize),
-    /// Text that had to be written anew, in [`Cells::scratch`]: first byte and length.
-    Scratch(usize, usize),
-    /// A whole number, 0 or more.
-    Unsigned(u64),
-    /// A whole number, or ns since the epoch.
-    Signed(i64),
-    /// A finite number.
-    Float(f64),
-    /// True or false.
-    Bool(bool),
-}
-
-/// What a value was instead of what it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mismatch {
-    /// Which cell.
-    pub slot: usize,
-    /// What was found, for a message.
-    pub found: String,
-}
-
-/// The cells of one line.
-#[derive(Debug, Default)]
-pub(super) struct Cells {
-    pub cells: Vec<Cell>,
-    /// Text that could not be taken from the line as it stands.
-    pub scratch: String,
-    /// Why the line is refused.
-    pub mismatch: Option<Mismatch>,
-}
-
-/// Reads a value into `slot`.
+/// Reads a value into a cell.
 pub(super) struct CellSeed<'c, 'l> {
-    pub cells: &'c mut Cells,
+    pub target: Target<'c>,
     pub line: &'l str,
-    pub slot: usize,
-    pub kind: Kind,
+    /// Where the value's key ends in the line, if it has one and stands there as it is.
+    pub after: Option<usize>,
 }
 
-impl CellSeed<'_, '_> {
-    fn set<E>(self, cell: Cell) -> Result<(), E> {
-        self.cells.cells[self.slot] = cell;
-        Ok(())
-    }
-
-    /// The parser's own errors carry the input; the reason is kept aside instead.
-    fn refuse<E: de::Error>(self, found: String) -> Result<(), E> {
-        self.cells.mismatch = Some(Mismatch { slot: self.slot, found });
-        Err(E::custom("refused"))
-    }
-
-    fn scratch<E>(self, write: impl FnOnce(&mut String)) -> Result<(), E> {
-        let start = self.cells.scratch.len();
-        write(&mut self.cells.scratch);
-        let len = self.cells.scratch.len() - start;
-        self.set(Cell::Scratch(start, len))
-    }
-
+impl<'l> CellSeed<'_, 'l> {
     /// Where `text` stands in the line, if it does.
+    #[inline]
     fn place(&self, text: &str) -> Option<usize> {
         let start = (text.as_ptr() as usize).checked_sub(self.line.as_ptr() as usize)?;
         (start + text.len() <= self.line.len()).then_some(start)
     }
 
-    fn text<E: de::Error>(self, text: &str, at: Option<usize>) -> Result<(), E> {
-        let cell = match self.kind {
-            Kind::Text => return self.keep(text, at),
-            // Rust reads only the canonical spelling of an IPv4 address.
-            Kind::Ip if text.parse::<Ipv4Addr>().is_ok() => return self.keep(text, at),
-            Kind::Ip => match text.parse::<Ipv6Addr>() {
-                Ok(ip) => {
-                    return self.scratch(|out| {
-                        let _ = write!(out, "{}", ip.to_canonical());
-                    });
-                }
-                Err(_) => None,
-            },
-            Kind::U8 | Kind::U16 | Kind::U64 => {
-                text.parse().ok().filter(|n| *n <= largest(self.kind)).map(Cell::Unsigned)
-            }
-            Kind::I64 => text.parse().ok().map(Cell::Signed),
-            Kind::F64 => text.parse().ok().filter(|n: &f64| n.is_finite()).map(Cell::Float),
-            Kind::Bool => match text {
-                "true" | "1" => Some(Cell::Bool(true)),
-                "false" | "0" => Some(Cell::Bool(false)),
-                _ => None,
-            },
-            Kind::Time => time::parse(text).map(Cell::Signed),
-        };
-        match cell {
-            Some(cell) => self.set(cell),
-            None => self.refuse(quoted(text)),
-        }
-    }
-
-    fn keep<E>(self, text: &str, at: Option<usize>) -> Result<(), E> {
-        match at {
-            Some(at) => self.set(Cell::Line(at, text.len())),
-            None => self.scratch(|out| out.push_str(text)),
-        }
-    }
-
-    fn whole<E: de::Error>(self, number: u64) -> Result<(), E> {
-        let cell = match self.kind {
-            Kind::Text => return self.scratch(|out| out.push_str(itoa::Buffer::new().format(number))),
-            Kind::U8 | Kind::U16 | Kind::U64 if number <= largest(self.kind) => Some(Cell::Unsigned(number)),
-            Kind::I64 => i64::try_from(number).ok().map(Cell::Signed),
-            Kind::F64 => Some(Cell::Float(number as f64)),
-            Kind::Bool if number <= 1 => Some(Cell::Bool(number == 1)),
-            Kind::Time => time::from_ns(number).map(Cell::Signed),
-            _ => None,
-        };
-        match cell {
-            Some(cell) => self.set(cell),
-            None => self.refuse(number.to_string()),
-        }
+    /// The digits of the number that is being read, and where they stand.
+    #[cold]
+    fn digits(&self) -> Option<(&'l str, usize)> {
+        let after = self.after?;
+        let is_digit = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
+        let rest = self.line.get(after..)?.trim_start_matches(['"', ':', ' ', '\t', '\n', '\r']);
+        let digits = &rest[..rest.find(|c| !is_digit(c)).unwrap_or(rest.len())];
+        Some((digits, self.line.len() - rest.len()))
     }
 }
 
-/// The largest number that a column of unsigned numbers holds.
-fn largest(kind: Kind) -> u64 {
-    match kind {
-        Kind::U8 => u8::MAX.into(),
-        Kind::U16 => u16::MAX.into(),
-        _ => u64::MAX,
-    }
-}
-
-/// Text for a message: short, control characters escaped.
-fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    format!("\"{shown}\"")
+/// The parser's own errors carry the input; the reason is kept aside instead.
+fn aside<E: de::Error>(_: Refused) -> E {
+    E::custom("refused")
 }
 
 impl<'de> DeserializeSeed<'de> for CellSeed<'_, '_> {
@@ -170,64 +51,52 @@ impl<'de> Visitor<'de> for CellSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.kind.expected())
+        f.write_str(self.target.kind().expected())
     }
 
     #[inline]
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<(), E> {
         let at = self.place(text);
-        self.text(text, at)
+        self.target.text(text, at).map_err(aside)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
-        self.text(text, None)
+        self.target.text(text, None).map_err(aside)
     }
 
     #[inline]
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
-        self.whole(number)
+        self.target.whole(number).map_err(aside)
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<(), E> {
-        if let Ok(number) = u64::try_from(number) {
-            return self.whole(number);
-        }
-        match self.kind {
-            Kind::Text => self.scratch(|out| out.push_str(itoa::Buffer::new().format(number))),
-            Kind::I64 => self.set(Cell::Signed(number)),
-            Kind::F64 => self.set(Cell::Float(number as f64)),
-            _ => self.refuse(number.to_string()),
-        }
+        self.target.signed(number).map_err(aside)
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<(), E> {
-        /// Above this not every whole number is a double.
-        const EXACT: f64 = 9_007_199_254_740_992.0;
-        match self.kind {
-            Kind::F64 => self.set(Cell::Float(number)),
-            Kind::Text => self.scratch(|out| out.push_str(ryu::Buffer::new().format(number))),
-            _ if number.fract() == 0.0 && number.abs() < EXACT => self.visit_i64(number as i64),
-            _ => self.refuse(number.to_string()),
+        use super::schema::Kind;
+        if matches!(self.target.kind(), Kind::Text | Kind::Time(_))
+            && let Some((digits, at)) = self.digits()
+        {
+            return self.target.digits(digits, Some(at)).map_err(aside);
         }
+        self.target.float(number).map_err(aside)
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
-        match self.kind {
-            Kind::Bool => self.set(Cell::Bool(value)),
-            _ => self.refuse(value.to_string()),
-        }
+        self.target.boolean(value).map_err(aside)
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.set(Cell::Missing)
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.target.set(Cell::Missing).map_err(aside)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        self.refuse("a list".into())
+        self.target.refuse("a list".into()).map_err(aside)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        self.refuse("an object".into())
+        self.target.refuse("an object".into()).map_err(aside)
     }
 }
 

@@ -19,7 +19,7 @@ use super::intake::{Intake, Settings};
 use super::lines::Lines;
 use super::pipe::{self, Pipe};
 use super::tail::{self, Place, Progress, Tail};
-use crate::format::{Columns, FormatName, Rejects, choose};
+use crate::format::{Columns, FormatName, Rejects, Unit, choose};
 
 /// Reads JSON lines from a file.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -27,13 +27,25 @@ pub struct Options {
     /// The file, relative to the pipeline's; `-` for standard input. A named pipe is read until its writer closes it;
     /// while it is silent time goes on if what came last was happening then.
     path: Located<PathBuf>,
-    /// What the lines are. Default: none, then `columns` is needed.
+    /// What the lines are. Each row has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that
+    /// are no JSON, such as Apache's `\xHH`, and was taken with them replaced; such rows are counted. Default: none, then `columns` is needed.
     format: Option<Located<FormatName>>,
     /// For lines of another program: the columns to take, each with the type of the JSON value under the same key
-    /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`). Other keys are ignored. Default: none.
+    /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`), or a mapping with `type` and, if needed: `key`, where the
+    /// value stands, such as `request.headers.User-Agent[0]`, or a list of the steps if a key has dots itself
+    /// (`["http.method"]`); `unit` of a time that is a number; `absent`, texts that stand for no value (not for `text`
+    /// by default: `-` and empty; for `ip` also `unix:` and `unknown`). Text keeps the digits of a number. Where nginx
+    /// lists values of several upstreams (`0.004, 0.120`) a number is the last. Other keys are ignored, and of equal keys
+    /// the last counts. A value that a client writes is best taken as text: one that is not of the column's type rejects
+    /// its line. Default: none.
     columns: Option<Located<Columns>>,
     /// Which of `columns` is the event time; it becomes the column `time`. Default `time`.
     time: Option<Located<String>>,
+    /// What a time that is a number counts since 1970: `s` (nginx's `$msec`), `ms`, `us` or `ns`, with decimals or
+    /// without. A number of another unit is rejected, not guessed. Times may also be dates with their zone: RFC 3339,
+    /// with a comma before the fraction, or as Apache writes `%t`. Default `ns`.
+    #[serde(default)]
+    time_unit: Unit,
     /// Wait for more at the end of the file, as `tail -F` does, through truncation and rotation. Default false.
     #[serde(default)]
     follow: bool,
@@ -76,7 +88,8 @@ impl Operator for FileSource {
     const RECORDED: Option<Recorded> = Some(Recorded { kind: Self::KIND, path: "path", without: &["follow"] });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let format = choose(options.format.as_ref(), options.columns.as_ref(), options.time.as_ref(), context);
+        let (format, columns, time) = (options.format.as_ref(), options.columns.as_ref(), options.time.as_ref());
+        let format = choose(format, columns, time, options.time_unit, context);
         let path = context.path(&options.path.value);
         let input = match (options.path.value == Path::new("-"), options.follow) {
             (true, true) => Err("standard input cannot be followed: it is read to its end".to_owned()),
@@ -121,7 +134,7 @@ impl Node for FileSource {
 
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let resume = context.resume();
-        let intake = Intake::new(&self.settings, &resume);
+        let intake = Intake::new(&self.settings, &resume, context.metrics.counter("repaired"));
         let place = resume.cursor.and_then(|cursor| serde_json::from_slice(&cursor.place).ok());
         source(context, 2, || {
             Ok(FileReader {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use engine::batch::{Batch, Time};
@@ -48,6 +49,8 @@ pub(super) struct Intake {
     /// whether time has moved on or this one is wrong: it must not make all that follow late.
     suspect: Option<(u64, i64, Vec<u8>)>,
     live: bool,
+    /// Rows whose lines were repaired.
+    repaired: Arc<AtomicU64>,
 }
 
 /// How lines are taken in.
@@ -64,7 +67,8 @@ pub(super) struct Settings {
 }
 
 impl Intake {
-    pub(super) fn new(settings: &Settings, resume: &Resume) -> Self {
+    /// Counts rows whose lines were repaired in `repaired`.
+    pub(super) fn new(settings: &Settings, resume: &Resume, repaired: Arc<AtomicU64>) -> Self {
         let Settings { format, lateness, tick, max_line, max_ahead } = settings.clone();
         let mut watermark = Watermark::new(lateness, tick);
         watermark.resume(resume.watermark);
@@ -81,6 +85,7 @@ impl Intake {
             bytes: 0,
             suspect: None,
             live: max_ahead.is_some(),
+            repaired,
         }
     }
 
@@ -111,10 +116,13 @@ impl Intake {
                 self.judge(Some(time));
                 self.enter(seq, text);
             }
-            Ok(row) => match self.watermark.observe(row.time) {
-                Arrival::OnTime => self.on_time.push(seq, &row),
-                Arrival::Late => self.late.push(seq, &row),
-            },
+            Ok(row) => {
+                self.repaired.fetch_add(row.repaired.into(), Relaxed);
+                match self.watermark.observe(row.time) {
+                    Arrival::OnTime => self.on_time.push(seq, &row),
+                    Arrival::Late => self.late.push(seq, &row),
+                }
+            }
             Err(reason) => self.reject(seq, text, &reason),
         }
         self.is_full()
@@ -138,6 +146,7 @@ impl Intake {
     /// Takes in a line that has been understood before.
     fn enter(&mut self, seq: u64, text: &[u8]) {
         let Ok(row) = self.parser.parse(text) else { return };
+        self.repaired.fetch_add(row.repaired.into(), Relaxed);
         match self.watermark.observe(row.time) {
             Arrival::OnTime => self.on_time.push(seq, &row),
             Arrival::Late => self.late.push(seq, &row),
@@ -212,6 +221,7 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Unit;
 
     const HOUR_NS: i64 = 3_600_000_000_000;
     const START_NS: i64 = 1_700_000_000_000_000_000;
@@ -219,13 +229,13 @@ mod tests {
     /// Rows on time, late rows and refused lines of recorded lines with these times, in hours after the first.
     fn counts(hours: &[i64]) -> (usize, usize, usize) {
         let settings = Settings {
-            format: Format::reqin_log(),
+            format: Format::reqin_log(Unit::Ns),
             lateness: Duration::from_secs(60),
             tick: Duration::from_millis(100),
             max_line: 1 << 20,
             max_ahead: None,
         };
-        let mut intake = Intake::new(&settings, &Resume::default());
+        let mut intake = Intake::new(&settings, &Resume::default(), Arc::default());
         for hour in hours {
             let ns = START_NS + hour * HOUR_NS;
             let line = format!("{{\"timestamp\":{ns},\"src_ip\":\"192.0.2.1\",\"src_port\":1}}");
@@ -251,14 +261,14 @@ mod tests {
     #[test]
     fn what_an_earlier_run_logged_is_passed_over() {
         let settings = Settings {
-            format: Format::reqin_log(),
+            format: Format::reqin_log(Unit::Ns),
             lateness: Duration::ZERO,
             tick: Duration::from_millis(100),
             max_line: 1 << 20,
             max_ahead: Some(Duration::from_secs(10)),
         };
         let cursor = engine::logged::Cursor { seq: 5, place: Vec::new(), logged: vec![6] };
-        let mut intake = Intake::new(&settings, &Resume { watermark: 0, seq: 7, cursor: Some(cursor) });
+        let mut intake = Intake::new(&settings, &Resume { watermark: 0, seq: 7, cursor: Some(cursor) }, Arc::default());
         for port in 5..9 {
             let line = format!("{{\"timestamp\":{START_NS},\"src_ip\":\"192.0.2.1\",\"src_port\":{port}}}");
             intake.take(Line::Whole(line.as_bytes()));

@@ -28,7 +28,7 @@ use engine::time::wall_clock_ns;
 use super::file::FileSource;
 use super::intake::{Intake, Settings};
 use super::lines::Lines;
-use crate::format::{Columns, FormatName, Rejects, choose};
+use crate::format::{Columns, FormatName, Rejects, Unit, choose};
 
 /// How long the thread waits for a datagram before it looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -47,13 +47,26 @@ const QUEUE: usize = 64;
 pub struct Options {
     /// Where the socket is made, relative to the pipeline's file. A socket that an earlier run left there is removed.
     path: Located<PathBuf>,
-    /// What the lines are; a datagram may hold several. Default: none, then `columns` is needed.
+    /// What the lines are; a datagram may hold several, and NUL bytes or a syslog header before an object are passed
+    /// over. Each row has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that are no
+    /// JSON, such as Apache's `\xHH`, and was taken with them replaced; such rows are counted. Default: none, then `columns` is needed.
     format: Option<Located<FormatName>>,
     /// For lines of another program: the columns to take, each with the type of the JSON value under the same key
-    /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`). Other keys are ignored. Default: none.
+    /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`), or a mapping with `type` and, if needed: `key`, where the
+    /// value stands, such as `request.headers.User-Agent[0]`, or a list of the steps if a key has dots itself
+    /// (`["http.method"]`); `unit` of a time that is a number; `absent`, texts that stand for no value (not for `text`
+    /// by default: `-` and empty; for `ip` also `unix:` and `unknown`). Text keeps the digits of a number. Where nginx
+    /// lists values of several upstreams (`0.004, 0.120`) a number is the last. Other keys are ignored, and of equal keys
+    /// the last counts. A value that a client writes is best taken as text: one that is not of the column's type rejects
+    /// its line. Default: none.
     columns: Option<Located<Columns>>,
     /// Which of `columns` is the event time; it becomes the column `time`. Default `time`.
     time: Option<Located<String>>,
+    /// What a time that is a number counts since 1970: `s` (nginx's `$msec`), `ms`, `us` or `ns`, with decimals or
+    /// without. A number of another unit is rejected, not guessed. Times may also be dates with their zone: RFC 3339,
+    /// with a comma before the fraction, or as Apache writes `%t`. Default `ns`.
+    #[serde(default)]
+    time_unit: Unit,
     /// How far a row's time may be before the greatest time seen without being late. While nothing comes, the same
     /// distance to the wall clock. Default 500ms.
     #[serde(default = "default_lateness", deserialize_with = "humantime_duration::deserialize")]
@@ -101,7 +114,8 @@ impl Operator for UnixSocket {
         Some(Recorded { kind: FileSource::KIND, path: "path", without: &["mode", "recv_buffer"] });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let format = choose(options.format.as_ref(), options.columns.as_ref(), options.time.as_ref(), context);
+        let (format, columns, time) = (options.format.as_ref(), options.columns.as_ref(), options.time.as_ref());
+        let format = choose(format, columns, time, options.time_unit, context);
         let mode = match &options.mode {
             None => Some(0o660),
             Some(text) => {
@@ -167,7 +181,7 @@ impl Node for UnixSocket {
             Ok(SocketReader {
                 queue,
                 lines: Lines::new(self.settings.max_line),
-                intake: Intake::new(&self.settings, &context.resume()),
+                intake: Intake::new(&self.settings, &context.resume(), context.metrics.counter("repaired")),
                 metrics: Arc::clone(&context.metrics),
                 stop,
                 drained,

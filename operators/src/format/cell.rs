@@ -1,0 +1,265 @@
+//! One value of a row: what a line has, as the column's kind.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::schema::Kind;
+use super::time;
+
+/// How much of a value a message shows, in characters.
+const SHOWN: usize = 40;
+
+/// A value of the line that is being read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Cell {
+    /// The key did not come, or null did, or what stands for no value.
+    Missing,
+    /// Text as it stands in the line: first byte and length.
+    Line(usize, usize),
+    /// Text that had to be written anew, in [`Cells::scratch`]: first byte and length.
+    Scratch(usize, usize),
+    /// A whole number, 0 or more.
+    Unsigned(u64),
+    /// A whole number, or ns since the epoch.
+    Signed(i64),
+    /// A finite number.
+    Float(f64),
+    /// True or false.
+    Bool(bool),
+}
+
+/// What a cell may hold.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    /// As what it is read.
+    pub kind: Kind,
+    /// Texts that stand for no value.
+    pub absent: Vec<String>,
+}
+
+/// What a value was instead of what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mismatch {
+    /// Which cell.
+    pub slot: usize,
+    /// What was found, for a message.
+    pub found: String,
+}
+
+/// A value was not taken; [`Cells::mismatch`] says why, unless it was only out of the fast parser's reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused;
+
+/// The cells of one line.
+#[derive(Debug, Default)]
+pub(super) struct Cells {
+    pub cells: Vec<Cell>,
+    /// Text that could not be taken from the line as it stands.
+    pub scratch: String,
+    /// Why the line is refused.
+    pub mismatch: Option<Mismatch>,
+}
+
+impl Cells {
+    /// Forgets the line before.
+    pub(super) fn clear(&mut self, slots: usize) {
+        self.cells.clear();
+        self.cells.resize(slots, Cell::Missing);
+        self.scratch.clear();
+        self.mismatch = None;
+    }
+}
+
+/// Puts a value into a cell.
+pub(super) struct Target<'c> {
+    pub cells: &'c mut Cells,
+    pub slot: usize,
+    pub slots: &'c [Slot],
+}
+
+impl Target<'_> {
+    pub(super) fn kind(&self) -> Kind {
+        self.slots[self.slot].kind
+    }
+
+    #[inline]
+    pub(super) fn set(self, cell: Cell) -> Result<(), Refused> {
+        self.cells.cells[self.slot] = cell;
+        Ok(())
+    }
+
+    #[cold]
+    pub(super) fn refuse(self, found: String) -> Result<(), Refused> {
+        self.cells.mismatch = Some(Mismatch { slot: self.slot, found });
+        Err(Refused)
+    }
+
+    fn set_or_refuse(self, cell: Option<Cell>, found: impl FnOnce() -> String) -> Result<(), Refused> {
+        match cell {
+            Some(cell) => self.set(cell),
+            None => self.refuse(found()),
+        }
+    }
+
+    fn scratch(self, write: impl FnOnce(&mut String)) -> Result<(), Refused> {
+        let start = self.cells.scratch.len();
+        write(&mut self.cells.scratch);
+        let len = self.cells.scratch.len() - start;
+        self.set(Cell::Scratch(start, len))
+    }
+
+    /// Text, which stands in the line at `at` if it does.
+    #[inline]
+    pub(super) fn text(self, text: &str, at: Option<usize>) -> Result<(), Refused> {
+        if self.slots[self.slot].absent.iter().any(|absent| absent == text) {
+            return self.set(Cell::Missing);
+        }
+        match self.kind() {
+            Kind::Text => self.keep(text, at),
+            // Rust reads only the canonical spelling of an IPv4 address.
+            Kind::Ip if text.parse::<Ipv4Addr>().is_ok() => self.keep(text, at),
+            Kind::Ip => match address(text.trim_ascii()) {
+                Some(ip) => self.scratch(|out| {
+                    let _ = write!(out, "{}", ip.to_canonical());
+                }),
+                None => self.refuse(quoted(text)),
+            },
+            _ => self.parse(text),
+        }
+    }
+
+    /// Text that is to be a number, a time, true or false.
+    fn parse(self, text: &str) -> Result<(), Refused> {
+        let value = last(text).trim_ascii();
+        if self.slots[self.slot].absent.iter().any(|absent| absent == value) {
+            return self.set(Cell::Missing);
+        }
+        let cell = match self.kind() {
+            Kind::Text | Kind::Ip => None,
+            Kind::U8 | Kind::U16 | Kind::U64 => {
+                value.parse().ok().filter(|n| *n <= largest(self.kind())).map(Cell::Unsigned)
+            }
+            Kind::I64 => value.parse().ok().map(Cell::Signed),
+            Kind::F64 => value.parse().ok().filter(|n: &f64| n.is_finite()).map(Cell::Float),
+            Kind::Bool => match value {
+                "true" | "1" => Some(Cell::Bool(true)),
+                "false" | "0" => Some(Cell::Bool(false)),
+                _ => None,
+            },
+            Kind::Time(unit) => time::parse(text.trim_ascii(), unit).map(Cell::Signed),
+        };
+        self.set_or_refuse(cell, || quoted(text))
+    }
+
+    #[inline]
+    fn keep(self, text: &str, at: Option<usize>) -> Result<(), Refused> {
+        match at {
+            Some(at) => self.set(Cell::Line(at, text.len())),
+            None => self.scratch(|out| out.push_str(text)),
+        }
+    }
+
+    /// A whole number, 0 or more.
+    #[inline]
+    pub(super) fn whole(self, number: u64) -> Result<(), Refused> {
+        let cell = match self.kind() {
+            Kind::Text => return self.scratch(|out| out.push_str(itoa::Buffer::new().format(number))),
+            Kind::U8 | Kind::U16 | Kind::U64 if number <= largest(self.kind()) => Some(Cell::Unsigned(number)),
+            Kind::I64 => i64::try_from(number).ok().map(Cell::Signed),
+            Kind::F64 => Some(Cell::Float(number as f64)),
+            Kind::Bool if number <= 1 => Some(Cell::Bool(number == 1)),
+            Kind::Time(unit) => time::from_whole(number, unit).map(Cell::Signed),
+            _ => None,
+        };
+        self.set_or_refuse(cell, || number.to_string())
+    }
+
+    /// A whole number.
+    pub(super) fn signed(self, number: i64) -> Result<(), Refused> {
+        if let Ok(number) = u64::try_from(number) {
+            return self.whole(number);
+        }
+        match self.kind() {
+            Kind::Text => self.scratch(|out| out.push_str(itoa::Buffer::new().format(number))),
+            Kind::I64 => self.set(Cell::Signed(number)),
+            Kind::F64 => self.set(Cell::Float(number as f64)),
+            _ => self.refuse(number.to_string()),
+        }
+    }
+
+    /// Any other number. Text and times are made of its digits, of which a float has not enough: [`Target::digits`].
+    pub(super) fn float(self, number: f64) -> Result<(), Refused> {
+        /// Above this not every whole number is a double.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        match self.kind() {
+            Kind::Text | Kind::Time(_) => Err(Refused),
+            // There is one zero: the fast parser drops its sign.
+            Kind::F64 => self.set(Cell::Float(number + 0.0)),
+            _ if number.fract() == 0.0 && number.abs() < EXACT => self.signed(number as i64),
+            _ => self.refuse(number.to_string()),
+        }
+    }
+
+    /// A number by its digits, which stand in the line at `at` if they do.
+    pub(super) fn digits(self, digits: &str, at: Option<usize>) -> Result<(), Refused> {
+        match self.kind() {
+            Kind::Text => self.keep(digits, at),
+            Kind::Time(unit) => {
+                let ns = time::from_decimal(digits, unit);
+                self.set_or_refuse(ns.map(Cell::Signed), || digits.to_owned())
+            }
+            _ => match (digits.parse(), digits.parse(), digits.parse::<f64>()) {
+                (Ok(number), _, _) => self.whole(number),
+                (_, Ok(number), _) => self.signed(number),
+                (_, _, Ok(number)) if number.is_finite() => self.float(number),
+                _ => self.refuse(digits.to_owned()),
+            },
+        }
+    }
+
+    pub(super) fn boolean(self, value: bool) -> Result<(), Refused> {
+        match self.kind() {
+            Kind::Bool => self.set(Cell::Bool(value)),
+            _ => self.refuse(value.to_string()),
+        }
+    }
+}
+
+/// The largest number that a column of unsigned numbers holds.
+fn largest(kind: Kind) -> u64 {
+    match kind {
+        Kind::U8 => u8::MAX.into(),
+        Kind::U16 => u16::MAX.into(),
+        _ => u64::MAX,
+    }
+}
+
+/// The last of several values: nginx writes one for each upstream that it tried, separated by `, `, and by ` : ` where
+/// another location took over. The last is that of the answer which the client got.
+fn last(text: &str) -> &str {
+    let text = text.rsplit_once(" : ").map_or(text, |(_, last)| last);
+    text.rsplit_once(", ").map_or(text, |(_, last)| last)
+}
+
+/// An address as servers and proxies write it: with brackets, a port, or the zone of a link-local one (RFC 4007), which
+/// says nothing about the client.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Some(ip);
+    }
+    if let Ok(socket) = text.parse::<SocketAddr>() {
+        return Some(socket.ip());
+    }
+    let (ip, zone) = bare.split_once('%')?;
+    ip.parse::<IpAddr>().ok().filter(|ip| ip.is_ipv6() && !zone.is_empty())
+}
+
+/// Text for a message: short, control characters escaped.
+fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    format!("\"{shown}\"")
+}

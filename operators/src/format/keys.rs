@@ -1,0 +1,163 @@
+//! Which keys of a line hold which cells, also inside of objects and lists.
+
+use ahash::HashMap;
+
+use super::cell::{Cell, Cells};
+use super::path::{Path, Step};
+
+/// The level of a line's own object.
+pub(super) const ROOT: usize = 0;
+
+/// Names of request headers are case-insensitive (RFC 9110, section 5.1).
+const HEADER: &str = "header_";
+
+/// What a key leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A cell.
+    Cell(usize),
+    /// An object or a list in which there are cells.
+    Level(usize),
+}
+
+/// A key that was found: its number among those of its object, and what it leads to.
+pub(super) type Found = (usize, Target);
+
+/// Two paths that cannot both be taken: one is the other, or leads into it.
+#[derive(Debug)]
+struct Conflict;
+
+/// The keys of a format, by the objects and lists in which they are.
+#[derive(Debug)]
+pub(super) struct Keys {
+    levels: Vec<Level>,
+    folded: String,
+}
+
+/// The keys of one object, or the numbers of one list's elements.
+///
+/// Keys usually come in the order of the line before, so the next one is guessed and then checked.
+#[derive(Debug, Default)]
+struct Level {
+    names: Vec<String>,
+    targets: Vec<Target>,
+    by_name: HashMap<String, usize>,
+    /// By number of a key, the number that came next the last time; the last element is for the first key.
+    next: Vec<usize>,
+    elements: Vec<(usize, Target)>,
+    /// All cells in it.
+    cells: Vec<usize>,
+}
+
+impl Keys {
+    /// Keys that lead to the cells 0, 1, 2…, and the number of a path that another one before it excludes: nothing leads
+    /// to its cell.
+    pub(super) fn new<'p>(paths: impl Iterator<Item = &'p Path>) -> (Self, Option<usize>) {
+        let mut keys = Self { levels: vec![Level::default()], folded: String::new() };
+        let mut excluded = None;
+        for (cell, path) in paths.enumerate() {
+            if keys.insert(path, cell).is_err() {
+                excluded = excluded.or(Some(cell));
+            }
+        }
+        for level in &mut keys.levels {
+            level.next = (1..=level.names.len()).chain([0]).collect();
+        }
+        (keys, excluded)
+    }
+
+    fn insert(&mut self, path: &Path, cell: usize) -> Result<(), Conflict> {
+        let mut at = ROOT;
+        for (number, step) in path.steps().iter().enumerate() {
+            let last = number + 1 == path.steps().len();
+            let fresh = if last { Target::Cell(cell) } else { Target::Level(self.levels.len()) };
+            match (self.levels[at].step(step), fresh) {
+                (None, _) => {
+                    self.levels[at].add(step, fresh, at == ROOT);
+                    if let Target::Level(_) = fresh {
+                        self.levels.push(Level::default());
+                    }
+                }
+                (Some(Target::Level(_)), Target::Level(_)) => {}
+                _ => return Err(Conflict),
+            }
+            if let Some(Target::Level(level)) = self.levels[at].step(step) {
+                self.levels[level].cells.push(cell);
+                at = level;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number before that of an object's first key.
+    pub(super) fn start(&self, level: usize) -> usize {
+        self.levels[level].names.len()
+    }
+
+    /// Looks up a key of the object `level`, which came after the one with the number `previous`.
+    #[inline]
+    pub(super) fn find(&mut self, level: usize, previous: usize, key: &str) -> Option<Found> {
+        let keys = &mut self.levels[level];
+        let guess = keys.next[previous];
+        if keys.names.get(guess).is_some_and(|name| name == key) {
+            return Some((guess, keys.targets[guess]));
+        }
+        let found = keys.look_up(key, &mut self.folded)?;
+        keys.next[previous] = found;
+        Some((found, keys.targets[found]))
+    }
+
+    /// What an element of the list `level` leads to.
+    pub(super) fn element(&self, level: usize, index: usize) -> Option<Target> {
+        self.levels[level].elements.iter().find(|(at, _)| *at == index).map(|(_, target)| *target)
+    }
+
+    /// Forgets what an object or list of the same key before this one had: the last of equal keys counts.
+    pub(super) fn clear(&self, level: usize, cells: &mut Cells) {
+        for cell in &self.levels[level].cells {
+            cells.cells[*cell] = Cell::Missing;
+        }
+    }
+}
+
+impl Level {
+    fn step(&self, step: &Step) -> Option<Target> {
+        match step {
+            Step::Key(key) => self.names.iter().position(|name| name == key).map(|at| self.targets[at]),
+            Step::Index(index) => self.elements.iter().find(|(at, _)| at == index).map(|(_, target)| *target),
+        }
+    }
+
+    fn add(&mut self, step: &Step, target: Target, root: bool) {
+        let key = match step {
+            Step::Key(key) => key,
+            Step::Index(index) => return self.elements.push((*index, target)),
+        };
+        let number = self.names.len();
+        self.names.push(key.clone());
+        self.targets.push(target);
+        self.by_name.insert(key.clone(), number);
+        if root && let Some(folded) = fold(key, String::new()) {
+            self.by_name.entry(folded).or_insert(number);
+        }
+    }
+
+    fn look_up(&self, key: &str, folded: &mut String) -> Option<usize> {
+        if let Some(number) = self.by_name.get(key) {
+            return Some(*number);
+        }
+        *folded = fold(key, std::mem::take(folded))?;
+        self.by_name.get(folded.as_str()).copied()
+    }
+}
+
+/// The name of a header's key in lower case with `_` for `-`, written into `out`; `None` if it is another key.
+fn fold(key: &str, mut out: String) -> Option<String> {
+    out.clear();
+    let prefix = key.get(..HEADER.len())?;
+    if !prefix.eq_ignore_ascii_case(HEADER) {
+        return None;
+    }
+    out.extend(key.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }));
+    Some(out)
+}
