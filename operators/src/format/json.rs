@@ -8,7 +8,7 @@ use engine::time::MAX_FUTURE;
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
 
 use super::rows::Row;
-use super::schema::{Format, Kind};
+use super::schema::Format;
 use super::value::{Cell, CellSeed, Cells, Ignored};
 
 /// Why a line is refused.
@@ -95,9 +95,8 @@ impl LineParser {
     /// If the line is not understood; the parser can go on with the next one.
     pub fn parse<'p>(&'p mut self, line: &'p [u8]) -> Result<Row<'p>, Reject> {
         let line = std::str::from_utf8(line).map_err(|error| Reject::NotUtf8(error.valid_up_to()))?;
-        let slots = self.format.columns.len() + self.format.time_keys.len();
         self.cells.cells.clear();
-        self.cells.cells.resize(slots, Cell::Missing);
+        self.cells.cells.resize(self.format.cells(), Cell::Missing);
         self.cells.scratch.clear();
         self.cells.mismatch = None;
         let mut json = sonic_rs::Deserializer::from_str(line);
@@ -105,12 +104,17 @@ impl LineParser {
         if let Err(error) = json.deserialize_any(object).and_then(|()| json.end()) {
             return Err(self.refusal(&error));
         }
-        let (cells, times) = self.cells.cells.split_at(self.format.columns.len());
+        let begin = match &self.format.request {
+            Some(request) => request.fill(&mut self.cells, line)?,
+            None => None,
+        };
+        let (cells, others) = self.cells.cells.split_at(self.format.columns.len());
+        let times = &others[..self.format.time_keys.len()];
         let time = times.iter().find_map(|cell| match cell {
             Cell::Signed(ns) => Some(*ns),
             _ => None,
         });
-        let Some(time) = time else { return Err(Reject::Missing(self.format.time_keys[0].clone())) };
+        let Some(time) = time.or(begin) else { return Err(Reject::Missing(self.format.time_keys[0].clone())) };
         if time > self.latest {
             return Err(Reject::Future { time, limit: self.ahead.as_secs() });
         }
@@ -125,7 +129,7 @@ impl LineParser {
     fn refusal(&self, error: &sonic_rs::Error) -> Reject {
         match &self.cells.mismatch {
             Some(mismatch) => {
-                let (key, kind) = slot(&self.format, mismatch.slot);
+                let (key, kind) = self.format.cell(mismatch.slot);
                 Reject::Mismatch { key: key.to_owned(), expected: kind.expected(), found: mismatch.found.clone() }
             }
             // The first line of the parser's message; the others repeat the input.
@@ -133,14 +137,6 @@ impl LineParser {
                 Reject::NotJson(error.to_string().lines().next().unwrap_or_default().trim_end_matches('.').to_owned())
             }
         }
-    }
-}
-
-/// Key and kind of a cell: first the columns, then the keys of the event time.
-fn slot(format: &Format, slot: usize) -> (&str, Kind) {
-    match format.columns.get(slot) {
-        Some(column) => (&column.key, column.kind),
-        None => (format.time_keys.get(slot - format.columns.len()).map_or("", String::as_str), Kind::Time),
     }
 }
 
@@ -160,8 +156,7 @@ const HEADER: &str = "header_";
 
 impl Keys {
     fn new(format: &Format) -> Self {
-        let columns = format.columns.iter().map(|column| column.key.clone());
-        let names: Vec<String> = columns.chain(format.time_keys.iter().cloned()).collect();
+        let names: Vec<String> = (0..format.cells()).map(|cell| format.cell(cell).0.to_owned()).collect();
         let mut by_name = HashMap::default();
         for (slot, name) in names.iter().enumerate() {
             by_name.insert(name.clone(), slot);
@@ -232,7 +227,7 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
                 map.next_value_seed(Ignored::value())?;
                 continue;
             };
-            let kind = self.format.columns.get(slot).map_or(Kind::Time, |column| column.kind);
+            let kind = self.format.cell(slot).1;
             map.next_value_seed(CellSeed { cells: self.cells, line: self.line, slot, kind })?;
             previous = slot;
         }

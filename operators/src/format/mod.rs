@@ -6,6 +6,7 @@
 mod columns;
 mod json;
 mod options;
+mod request;
 mod rows;
 mod schema;
 mod time;

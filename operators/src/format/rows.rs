@@ -93,7 +93,7 @@ impl Values {
             Kind::U8 => Self::U8(UInt8Builder::new()),
             Kind::U16 => Self::U16(UInt16Builder::new()),
             Kind::U64 => Self::U64(UInt64Builder::new()),
-            Kind::I64 => Self::I64(Int64Builder::new()),
+            Kind::I64 | Kind::Seconds => Self::I64(Int64Builder::new()),
             Kind::F64 => Self::F64(Float64Builder::new()),
             Kind::Bool => Self::Bool(BooleanBuilder::new()),
             Kind::Time => Self::Time(Int64Builder::new()),

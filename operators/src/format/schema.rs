@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use engine::batch::{stream_schema, time_type};
 
+use super::request::{self, Request};
+
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -26,6 +28,8 @@ pub enum Kind {
     Bool,
     /// A moment: RFC 3339 text, or nanoseconds since the epoch.
     Time,
+    /// Seconds with a fraction, since the epoch or of a duration; in ns.
+    Seconds,
 }
 
 impl Kind {
@@ -36,7 +40,7 @@ impl Kind {
             Self::U8 => DataType::UInt8,
             Self::U16 => DataType::UInt16,
             Self::U64 => DataType::UInt64,
-            Self::I64 => DataType::Int64,
+            Self::I64 | Self::Seconds => DataType::Int64,
             Self::F64 => DataType::Float64,
             Self::Bool => DataType::Boolean,
             Self::Time => time_type(),
@@ -55,6 +59,7 @@ impl Kind {
             Self::F64 => "a number",
             Self::Bool => "true or false",
             Self::Time => "a time (RFC 3339, or nanoseconds since 1970)",
+            Self::Seconds => "a number of seconds, 0 or more",
         }
     }
 }
@@ -81,6 +86,8 @@ pub struct Format {
     pub time_keys: Vec<String>,
     /// Columns of the rows.
     pub schema: SchemaRef,
+    /// Columns that are also filled from other keys.
+    pub(super) request: Option<Request>,
 }
 
 impl Format {
@@ -88,7 +95,28 @@ impl Format {
     pub fn new(columns: Vec<Column>, time_keys: Vec<String>) -> Self {
         let fields = columns.iter().map(|c| Field::new(&c.name, c.kind.data_type(), !c.required));
         let schema = stream_schema(fields.collect::<Vec<_>>());
-        Self { columns, time_keys, schema }
+        Self { columns, time_keys, schema, request: None }
+    }
+
+    /// How many cells a line has: of the columns, the keys of the event time, and other keys.
+    pub(super) fn cells(&self) -> usize {
+        self.columns.len() + self.time_keys.len() + self.others().len()
+    }
+
+    /// Key and kind of a cell; none behind the last.
+    pub(super) fn cell(&self, at: usize) -> (&str, Kind) {
+        if let Some(column) = self.columns.get(at) {
+            return (&column.key, column.kind);
+        }
+        let at = at - self.columns.len();
+        match self.time_keys.get(at) {
+            Some(key) => (key, Kind::Time),
+            None => self.others().get(at - self.time_keys.len()).copied().unwrap_or(("", Kind::Text)),
+        }
+    }
+
+    fn others(&self) -> &'static [(&'static str, Kind)] {
+        if self.request.is_some() { &request::KEYS } else { &[] }
     }
 
     /// Requests as mod_reqin_log writes them.
@@ -114,7 +142,9 @@ impl Format {
             required: false,
         }));
         columns.extend(named(&[("has_cookie", Kind::Bool)]));
-        Arc::new(Self::new(columns, times()))
+        let mut format = Self::new(columns, times());
+        format.request = Request::new(&format.columns, format.cells());
+        Arc::new(format)
     }
 
     /// Hellos as ja4sentinel writes them.

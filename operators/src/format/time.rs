@@ -17,6 +17,19 @@ pub fn parse(text: &str) -> Option<i64> {
     moment.timestamp_nanos_opt().filter(|ns| *ns >= 0)
 }
 
+/// Reads seconds with or without a fraction, such as `1700000000.123`, in ns. Digits after the ninth are cut off. `None` if it
+/// is something else, or above 292 years.
+pub(super) fn seconds(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) {
+        return None;
+    }
+    let kept = &fraction[..fraction.len().min(9)];
+    let ns = kept.parse::<i64>().ok()? * 10_i64.pow(9 - u32::try_from(kept.len()).ok()?);
+    whole.parse::<i64>().ok()?.checked_mul(1_000_000_000)?.checked_add(ns)
+}
+
 /// The first moment that digits can name, in 1973: now in seconds, milliseconds or microseconds is a smaller number,
 /// and must not pass for a moment of 1970.
 const EARLIEST_NS: u64 = 100_000_000_000_000_000;
@@ -42,6 +55,28 @@ mod tests {
             "2026-11-23T10:05:27.143731-05:30",
         ] {
             assert_eq!(parse(text), ns, "{text}");
+        }
+    }
+
+    #[test]
+    fn seconds_keep_their_digits() {
+        for (text, ns) in [
+            ("1700000000.123", Some(1_700_000_000_123_000_000)),
+            ("1700000000", Some(1_700_000_000_000_000_000)),
+            ("0.000", Some(0)),
+            ("0.0000000019", Some(1)),
+            ("9223372036.854775807", Some(i64::MAX)),
+            ("9223372036.854775808", None),
+            ("9223372037", None),
+            ("", None),
+            (".5", None),
+            ("5.", None),
+            ("-1.0", None),
+            ("1e3", None),
+            ("1.2.3", None),
+            ("1.é", None),
+        ] {
+            assert_eq!(seconds(text), ns, "{text}");
         }
     }
 

@@ -33,6 +33,17 @@ pub(super) enum Cell {
     Bool(bool),
 }
 
+impl Cell {
+    /// Text that is a part of this cell's: first byte in it, and length.
+    pub(super) fn part(self, (from, len): (usize, usize)) -> Self {
+        match self {
+            Self::Line(at, _) => Self::Line(at + from, len),
+            Self::Scratch(at, _) => Self::Scratch(at + from, len),
+            _ => Self::Missing,
+        }
+    }
+}
+
 /// What a value was instead of what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mismatch {
@@ -109,6 +120,7 @@ impl CellSeed<'_, '_> {
                 _ => None,
             },
             Kind::Time => time::parse(text).map(Cell::Signed),
+            Kind::Seconds => time::seconds(text).map(Cell::Signed),
         };
         match cell {
             Some(cell) => self.set(cell),
@@ -131,6 +143,7 @@ impl CellSeed<'_, '_> {
             Kind::F64 => Some(Cell::Float(number as f64)),
             Kind::Bool if number <= 1 => Some(Cell::Bool(number == 1)),
             Kind::Time => time::from_ns(number).map(Cell::Signed),
+            Kind::Seconds => i64::try_from(number).ok().and_then(|s| s.checked_mul(1_000_000_000)).map(Cell::Signed),
             _ => None,
         };
         match cell {
@@ -206,6 +219,10 @@ impl<'de> Visitor<'de> for CellSeed<'_, '_> {
         match self.kind {
             Kind::F64 => self.set(Cell::Float(number)),
             Kind::Text => self.scratch(|out| out.push_str(ryu::Buffer::new().format(number))),
+            // A double has the microseconds of any moment of this century.
+            Kind::Seconds if (0.0..EXACT / 1e6).contains(&number) => {
+                self.set(Cell::Signed((number * 1e6).round() as i64 * 1000))
+            }
             _ if number.fract() == 0.0 && number.abs() < EXACT => self.visit_i64(number as i64),
             _ => self.refuse(number.to_string()),
         }
