@@ -39,6 +39,7 @@ GlobalLog ${{APACHE_LOG_DIR}}/truth.log truth
 log_format truth "$remote_addr\\t$remote_port\\t$status\\t$msec\\t$request_time\\t$request\\t$http_user_agent";
 access_log /var/log/nginx/truth.log truth;
 server {{
+    listen 80;
     listen 443 ssl http2;
     server_name www.example.test;
     root {dir}/site;

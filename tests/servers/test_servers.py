@@ -28,6 +28,8 @@ SERVER = "192.0.2.1"
 # Each client has an address of its own.
 CLIENTS = {"curl": "192.0.2.20", "chromium": "192.0.2.21", "firefox": "192.0.2.22", "fake curl": "192.0.2.23",
            "fake python": "192.0.2.24", "slow": "192.0.2.25"}
+# The engine gives up the rights of root; it reads the log as a member of the group that Debian's logs are for.
+AS_MEMBER = ("setpriv", "--groups", "adm")
 LOGS = {"apache": Path("/var/log/apache2"), "nginx": Path("/var/log/nginx")}
 
 
@@ -54,7 +56,7 @@ class Server:
         super().setUp()
         self.client, self.name = joined(
             self, ("client", "eth0", CLIENTS["curl"]), ("server", "web0", SERVER),
-            needs=(self.program, "curl", "dumpcap", "openssl", "tshark", "mount"))
+            needs=(self.program, "curl", "dumpcap", "openssl", "tshark", "mount", "setpriv"))
         for address in list(CLIENTS.values())[1:]:
             ip("-n", self.client, "address", "add", f"{address}/24", "dev", "eth0")
         prepare(self.directory, self.server)
@@ -77,13 +79,17 @@ class Server:
         """What a program said."""
         return (self.directory / f"{name}.said").read_text(errors="replace")
 
+    def ask(self, path: str, *options: str) -> str:
+        """What the engine's web service answers; nothing if it does not."""
+        return subprocess.run([*self.beside, "curl", "--silent", *options, f"http://127.0.0.1:8080{path}"], capture_output=True,
+                              text=True, check=False).stdout
+
     def sql(self, query: str) -> list[dict]:
-        """The rows of a query; none if the service does not answer yet."""
-        text = subprocess.run([*self.beside, "curl", "--silent", "--data-binary", query, "http://127.0.0.1:8080/sql"],
-                              capture_output=True, text=True, check=False).stdout
-        answer = json.loads(text) if text else {"rows": []}
-        self.assertIn("rows", answer, f"{query}: {text}")
-        return answer["rows"]
+        """The rows of a query."""
+        text = self.ask("/sql", "--data-binary", query)
+        self.assertTrue(text.startswith('{"'), f"{query}: {text}")
+        self.assertIn("rows", json.loads(text), query)
+        return json.loads(text)["rows"]
 
     def as_client(self, name: str) -> tuple[str, ...]:
         """In front of a client's program; what it sends has its address."""
@@ -139,9 +145,10 @@ class Server:
         wait_for("the recording", lambda: "File:" in self.said("dumpcap"))
         variables = {"INTERFACE": "web0", "LOG": LOGS[self.server] / "ja4.log", "DATA_DIR": self.directory / "data"}
         log = self.directory / "log"
-        with running("run", PIPELINES / "first_log.yaml", environment=variables, log=log, prefix=self.beside) as engine:
+        with running("run", PIPELINES / "first_log.yaml", environment=variables, log=log,
+                     prefix=(*self.beside, *AS_MEMBER)) as engine:
             try:
-                wait_for("the web service", lambda: engine.poll() is not None or self.sql("select 1"))
+                wait_for("the web service", lambda: engine.poll() is not None or self.ask("/ready", "--fail"))
                 self.assertIsNone(engine.poll())
                 sent = self.visit(process)
                 rows = self.all_rows()
