@@ -42,7 +42,7 @@ class Sent:
 PLAIN = {
     "HTTP/1.1": (["--http1.1"], ["/?n=#", "/page-1.html?n=#", "/missing?n=#", "/?n=#"]),
     "HTTP/2": (["--http2"], ["/?n=#", "/style.css?n=#", "/missing?n=#", "/?n=#", "/page-2.html?n=#"]),
-    "HTTP/1.0": (["--http1.0"], ["/?n=#"]),
+    "HTTP/1.0": (["--http1.0", "--no-alpn"], ["/?n=#"]),
     "TLS 1.2": (["--http1.1", "--tls-max", "1.2"], ["/?n=#", "/?n=#"]),
     "HEAD": (["--head"], ["/?n=#"]),
     "POST": (["--data", "user=a&password=b"], ["/login?n=#"]),

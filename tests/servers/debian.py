@@ -118,15 +118,18 @@ def certificate(directory: Path) -> None:
 
 # A visit of a browser goes from page to page by itself, to the last one.
 PAGES = 6
+# A file that takes long to read, in bytes; far above what the sockets hold.
+LARGE = 48 << 20
 
 
 def build_site(site: Path) -> None:
-    """Pages that lead to one another, with style, script and pictures; a file that takes long to read."""
+    """Pages that lead to one another, with style, script and pictures, and a large file."""
     site.mkdir()
     (site / "index.html").write_text("<!doctype html><title>Home</title><p>Home.\n")
     (site / "style.css").write_text("body { font-family: sans-serif }\n")
     (site / "favicon.ico").write_bytes(bytes(70))
-    (site / "large").write_bytes(bytes(4 << 20))
+    with (site / "large").open("wb") as large:
+        large.truncate(LARGE)
     for number in range(1, PAGES + 1):
         follow = f"setTimeout(() => location = '/page-{number + 1}.html?from={number}', 700)" if number < PAGES else "fetch('/last')"
         (site / f"picture-{number}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>\n")

@@ -11,13 +11,17 @@ import shutil
 import signal
 import subprocess
 import time
+import unittest
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.namespaces import ip, joined
 from tests.servers import clients
 from tests.servers.clients import Curl, Sent
-from tests.servers.debian import COMMANDS, HOST, block, inside, prepare
+from tests.servers.debian import COMMANDS, HOST, LARGE, block, inside, prepare
 from tests.support import OK, PIPELINES, Case, running, wait_for
 
 _spec = importlib.util.spec_from_file_location("hellos", PIPELINES / "tests/oracle/hellos.py")
@@ -30,6 +34,8 @@ CLIENTS = {"curl": "192.0.2.20", "chromium": "192.0.2.21", "firefox": "192.0.2.2
            "fake python": "192.0.2.24", "slow": "192.0.2.25"}
 # The engine gives up the rights of root; it reads the log as a member of the group that Debian's logs are for.
 AS_MEMBER = ("setpriv", "--groups", "adm")
+# How long a slow client reads at the least, in seconds; the sockets' buffers hold some of it.
+SLOW_S = 8
 LOGS = {"apache": Path("/var/log/apache2"), "nginx": Path("/var/log/nginx")}
 
 
@@ -107,20 +113,19 @@ class Server:
         """Whether a browser has come to the end of its visit."""
         return any(line[0] == CLIENTS[name] and "/last" in line[5] for line in self.truth())
 
-    def rotate(self, process: subprocess.Popen) -> None:
+    def rotate(self) -> None:
         """What logrotate does: another name, a new file with Debian's rights, and a signal."""
         log = self.logs / "ja4.log"
         log.rename(self.logs / "ja4.log.1")
         log.touch(0o640)
         shutil.chown(log, "root" if self.server == "apache" else "www-data", "adm")
-        process.send_signal(signal.SIGUSR1)
+        self.process.send_signal(signal.SIGUSR1)
 
-    def visit(self, process: subprocess.Popen) -> dict[str, list[Sent]]:
-        """Lets all clients send; what those that count know of it."""
+    def visit(self) -> dict[str, list[Sent]]:
+        """Lets all clients send, with a rotation in between; what those that count know of it."""
         curl = Curl(self.as_client("curl"), self.directory)
-        wait_for("the server", lambda: self.answers())
         curl.all()
-        self.rotate(process)
+        self.rotate()
         sent = {"curl": curl.sent}
         sent["fake curl"] = clients.fake_by_curl(self.as_client("fake curl"), self.directory)
         sent["fake python"] = clients.fake_by_python(self.as_client("fake python"), self.directory)
@@ -136,30 +141,58 @@ class Server:
         """Whether the server takes connections: without TLS, so that it leaves no hello."""
         return subprocess.run([*self.outside, "curl", "--silent", f"http://{HOST}/plain"], capture_output=True, check=False).returncode == 0
 
-    def test_every_request_has_the_hello_of_its_connection(self):
-        """Word by word as the document says."""
-        process = self.begin("server", *COMMANDS[self.server])
-        wait_for("the server's log", lambda: process.poll() is not None or (self.logs / "ja4.log").exists())
-        self.assertIsNone(process.poll(), self.said("server"))
-        recorder = self.begin("dumpcap", "dumpcap", "-q", "-i", "web0", "-w", self.directory / "packets.pcapng")
-        wait_for("the recording", lambda: "File:" in self.said("dumpcap"))
+    @contextmanager
+    def serving(self, *options: str) -> Iterator[None]:
+        """The server and, once it has its log, the engine as the document starts it; what went wrong comes with its log."""
+        self.process = self.begin("server", *COMMANDS[self.server])
+        wait_for("the server's log", lambda: self.process.poll() is not None or (self.logs / "ja4.log").exists())
+        self.assertIsNone(self.process.poll(), self.said("server"))
         variables = {"INTERFACE": "web0", "LOG": LOGS[self.server] / "ja4.log", "DATA_DIR": self.directory / "data"}
         log = self.directory / "log"
-        with running("run", PIPELINES / "first_log.yaml", environment=variables, log=log,
+        with running("run", *options, PIPELINES / "first_log.yaml", environment=variables, log=log,
                      prefix=(*self.beside, *AS_MEMBER)) as engine:
             try:
                 wait_for("the web service", lambda: engine.poll() is not None or self.ask("/ready", "--fail"))
-                self.assertIsNone(engine.poll())
-                sent = self.visit(process)
-                rows = self.all_rows()
-                self.check_rows(rows, sent)
-                self.check_hellos(rows, recorder)
-                self.check_detections(sent)
+                threads = Path(f"/proc/{engine.pid}/task")
+                wait_for("the capture", lambda: any((thread / "comm").read_text() == "pcap web0\n" for thread in threads.iterdir()))
+                wait_for("the server", self.answers)
+                yield
                 engine.terminate()
                 self.assertEqual(engine.wait(60), OK)
             except (TimeoutError, AssertionError) as error:
                 self.fail(f"{error}\n{log.read_text()}")
+
+    def test_every_request_has_the_hello_of_its_connection(self):
+        """Word by word as the document says; browsers are no detections, and what pretends to be one is."""
+        recorder = self.begin("dumpcap", "dumpcap", "-q", "-i", "web0", "-w", self.directory / "packets.pcapng")
+        wait_for("the recording", lambda: "File:" in self.said("dumpcap"))
+        with self.serving():
+            sent = self.visit()
+            rows = self.all_rows()
+            self.check_rows(rows, sent)
+            self.check_hellos(rows, recorder)
+            self.check_detections(sent)
         self.assertTrue(list((self.directory / "data").rglob("*.parquet")))
+
+    # What a line's duration means for `lateness` is not implemented yet.
+    @unittest.expectedFailure
+    def test_a_slow_request_is_not_late(self):
+        """A download that takes longer than `lateness`, while others come and go, is joined and counted."""
+        prefix = self.as_client("slow")
+        with self.serving():
+            slow, quick = Curl(prefix, self.directory), Curl(prefix, self.directory)
+            with ThreadPoolExecutor(1) as pool:
+                download = pool.submit(slow.run, ["--limit-rate", str(LARGE // SLOW_S)], ["/large"])
+                while not download.done():
+                    quick.run([], ["/?n=#"])
+                download.result()
+            rows = self.all_rows()
+            self.assertEqual([row["path"] for row in rows if row["scheme"] == "https" and not row["correlated"]], [])
+            [row] = [row for row in rows if row["path"] == "/large"]
+            self.assertGreater(row["duration_ms"], 3000)
+            self.assertEqual((row["src_port"], row["status_code"]), (slow.sent[0].port, 200))
+            hits = self.sql(f"select sum(hits) as hits from features where src_ip = '{CLIENTS['slow']}' and ja4 is not null")
+            self.assertEqual(hits, [{"hits": len(quick.sent) + 1}])
 
     def all_rows(self) -> list[dict]:
         """The requests of the table, once there are as many as in the other log."""
