@@ -86,6 +86,9 @@ def prepare(directory: Path, server: str) -> None:
         for old in (etc / "sites-enabled").iterdir():
             old.unlink()
         put(root, Path("/etc/nginx/sites-enabled/site"), site)
+        log = root / "var/log/nginx/ja4.log"
+        log.touch(0o640)
+        shutil.chown(log, "www-data", "adm")
     certificate(directory)
     build_site(directory / "site")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.namespaces import ip, joined
 from tests.servers import clients
 from tests.servers.clients import Curl, Sent
-from tests.servers.debian import COMMANDS, HOST, LARGE, block, inside, prepare
+from tests.servers.debian import COMMANDS, DOCUMENT, HOST, LARGE, block, inside, prepare
 from tests.support import OK, PIPELINES, Case, running, wait_for
 
 _spec = importlib.util.spec_from_file_location("hellos", PIPELINES / "tests/oracle/hellos.py")
@@ -45,6 +45,25 @@ class Document(Case):
     def test_each_block_is_there_once_and_names_its_file(self):
         for language, path in (("apache", "/etc/apache2/conf-available/ja4-engine.conf"), ("nginx", "/etc/nginx/conf.d/ja4-engine.conf")):
             self.assertEqual(block(language)[0], Path(path))
+
+    def test_every_key_is_explained(self):
+        text = DOCUMENT.read_text(encoding="utf-8")
+        explained = {key for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for key in re.findall("`([^`]+)`", row)}
+        for language in ("apache", "nginx"):
+            keys = set(re.findall(r'"([a-z_]+)":', block(language)[1]))
+            self.assertEqual(keys - explained, set())
+
+    def test_what_it_links_to_is_there(self):
+        """Files, and headings of its own; what the unit sets is what the pipeline reads."""
+        text = DOCUMENT.read_text(encoding="utf-8")
+        headings = {re.sub(r"[^a-z -]", "", heading.lower()).replace(" ", "-") for heading in re.findall("^#+ (.*)", text, re.MULTILINE)}
+        for link in re.findall(r"\]\(([^)]+)\)", text):
+            if link.startswith("#"):
+                self.assertIn(link[1:], headings)
+            else:
+                self.assertTrue((DOCUMENT.parent / link).exists(), link)
+        for variable in re.findall(r"^Environment=(\w+)=", block("ini")[1], re.MULTILINE):
+            self.assertIn(f"${{{variable}:-", (PIPELINES / "first_log.yaml").read_text(encoding="utf-8"))
 
     def test_both_logs_have_the_same_headers(self):
         apache, nginx = (re.findall(r'"(header_[^"]+)":', block(language)[1]) for language in ("apache", "nginx"))
