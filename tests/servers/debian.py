@@ -15,7 +15,12 @@ DOCUMENT = ROOT / "docs/servers.md"
 HOST = "www.example.test"
 
 # Runs a program where `root` of the test's directory is laid over the machine's, in the mount namespace that `ip netns exec` makes.
-BIND = 'for at in run var/log etc/apache2 etc/nginx etc/hosts; do [ ! -e "$0/root/$at" ] || mount --bind "$0/root/$at" "/$at" || exit 1; done; exec "$@"'
+BIND = """
+for at in run var/log etc/apache2 etc/nginx etc/hosts; do
+    [ ! -e "$0/root/$at" ] || mount --bind "$0/root/$at" "/$at" || exit 1
+done
+exec "$@"
+"""
 
 # The smallest site with TLS and HTTP/2 that each of them takes. `{dir}` is the test's directory.
 SITES = {
@@ -134,7 +139,8 @@ def build_site(site: Path) -> None:
     with (site / "large").open("wb") as large:
         large.truncate(LARGE)
     for number in range(1, PAGES + 1):
-        follow = f"setTimeout(() => location = '/page-{number + 1}.html?from={number}', 700)" if number < PAGES else "fetch('/last')"
+        follow = f"setTimeout(() => location = '/page-{number + 1}.html?from={number}', 700)"
+        follow = follow if number < PAGES else "fetch('/last')"
         (site / f"picture-{number}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>\n")
         (site / f"script-{number}.js").write_text(f"window.addEventListener('load', () => {{ {follow} }})\n")
         (site / f"page-{number}.html").write_text(
