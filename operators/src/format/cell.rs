@@ -20,12 +20,23 @@ pub(super) enum Cell {
     Scratch(usize, usize),
     /// A whole number, 0 or more.
     Unsigned(u64),
-    /// A whole number, or ns since the epoch.
+    /// A whole number, or ns: since the epoch, or of a duration.
     Signed(i64),
     /// A finite number.
     Float(f64),
     /// True or false.
     Bool(bool),
+}
+
+impl Cell {
+    /// Part of a text: first byte, and length.
+    pub(super) fn part(self, (at, len): (usize, usize)) -> Self {
+        match self {
+            Self::Line(start, _) => Self::Line(start + at, len),
+            Self::Scratch(start, _) => Self::Scratch(start + at, len),
+            other => other,
+        }
+    }
 }
 
 /// What a cell may hold.
@@ -147,6 +158,7 @@ impl Target<'_> {
                 _ => None,
             },
             Kind::Time(unit) => time::parse(text.trim_ascii(), unit).map(Cell::Signed),
+            Kind::Duration(unit) => unit.decimal(value).map(Cell::Signed),
         };
         self.set_or_refuse(cell, || quoted(text))
     }
@@ -169,6 +181,7 @@ impl Target<'_> {
             Kind::F64 => Some(Cell::Float(number as f64)),
             Kind::Bool if number <= 1 => Some(Cell::Bool(number == 1)),
             Kind::Time(unit) => time::from_whole(number, unit).map(Cell::Signed),
+            Kind::Duration(unit) => unit.whole(number).map(Cell::Signed),
             _ => None,
         };
         self.set_or_refuse(cell, || number.to_string())
@@ -195,6 +208,10 @@ impl Target<'_> {
             Kind::Text | Kind::Time(_) => Err(Refused),
             // There is one zero: the fast parser drops its sign.
             Kind::F64 => self.set(Cell::Float(number + 0.0)),
+            Kind::Duration(unit) => {
+                let ns = unit.float(number).map(Cell::Signed);
+                self.set_or_refuse(ns, || number.to_string())
+            }
             _ if number.fract() == 0.0 && number.abs() < EXACT => self.signed(number as i64),
             _ => self.refuse(number.to_string()),
         }

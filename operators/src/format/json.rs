@@ -8,8 +8,10 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::cell::{Cell, Cells, Slot, Target as CellTarget};
 use super::keys::{Found, Keys, ROOT, Target};
+use super::moments::{Moments, moments};
+use super::request;
 use super::rows::Row;
-use super::schema::{Format, Kind};
+use super::schema::Format;
 use super::tolerant::{self, Fault};
 use super::value::{CellSeed, Ignored};
 
@@ -53,7 +55,7 @@ pub enum Reject {
 pub struct LineParser {
     format: Arc<Format>,
     keys: Keys,
-    /// First the columns, then the keys of the event time.
+    /// First the columns, then the values without.
     slots: Vec<Slot>,
     cells: Cells,
     latest: i64,
@@ -66,8 +68,8 @@ impl LineParser {
     pub fn new(format: Arc<Format>, now_ns: i64) -> Self {
         let (keys, _) = Keys::new(format.paths());
         let columns = format.columns.iter().map(|column| Slot { kind: column.kind, absent: column.absent.clone() });
-        let times = format.times.iter().map(|(_, unit)| Kind::Time(*unit));
-        let slots = columns.chain(times.map(|kind| Slot { kind, absent: kind.absent() })).collect();
+        let extras = format.extras.iter().map(|extra| Slot { kind: extra.kind, absent: extra.kind.absent() });
+        let slots = columns.chain(extras).collect();
         let mut parser = Self { format, keys, slots, cells: Cells::default(), latest: 0, ahead: MAX_FUTURE };
         parser.set_now(now_ns);
         parser
@@ -102,20 +104,17 @@ impl LineParser {
             Some(_) => false,
             None => self.read_again(line)?,
         };
-        let (cells, times) = self.cells.cells.split_at(self.format.columns.len());
-        let time = times.iter().find_map(|cell| match cell {
-            Cell::Signed(ns) => Some(*ns),
-            _ => None,
-        });
-        let Some(time) = time else { return Err(Reject::Missing(self.format.times[0].0.to_string())) };
-        if time > self.latest {
-            return Err(Reject::Future { time, limit: self.ahead.as_secs() });
+        request::fill(&self.format, &mut self.cells, text.unwrap_or_default());
+        let Moments { begin, end } = moments(&self.format, &mut self.cells.cells)?;
+        if end > self.latest {
+            return Err(Reject::Future { time: end, limit: self.ahead.as_secs() });
         }
+        let cells = &self.cells.cells[..self.format.columns.len()];
         let missing = self.format.columns.iter().zip(cells).find(|(c, cell)| c.required && **cell == Cell::Missing);
         if let Some((column, _)) = missing {
             return Err(Reject::Missing(column.key.to_string()));
         }
-        Ok(Row { time, repaired, line: text.unwrap_or_default(), scratch: &self.cells.scratch, cells })
+        Ok(Row { time: end, begin, repaired, line: text.unwrap_or_default(), scratch: &self.cells.scratch, cells })
     }
 
     /// Reads a line that is JSON. False if it is not, if a value is refused, or if this parser cannot tell its digits.

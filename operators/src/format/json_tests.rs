@@ -7,7 +7,7 @@ use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 
 use super::columns::Type;
-use super::schema::{Column, Format, Kind, REPAIRED};
+use super::schema::{Column, Extra, Format, Kind, REPAIRED};
 use super::{LineParser, Path, Reject, Rows, Unit};
 
 /// The wall clock of these tests: 2026-11-23T16:00:00Z.
@@ -166,7 +166,7 @@ pub(super) fn every_kind() -> std::sync::Arc<Format> {
         required: false,
     };
     let columns = columns.chain([("u8", Kind::U8)]).map(column).collect();
-    std::sync::Arc::new(Format::new(columns, vec![(Path::key("at"), Unit::Ns)]))
+    std::sync::Arc::new(Format::new(columns, vec![Extra::begin(Path::key("at"), Unit::Ns)], None))
 }
 
 /// What a value becomes by the rules written down a second time, over `serde_json`. `Err` refuses the line.

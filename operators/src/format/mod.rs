@@ -8,8 +8,10 @@ mod cell;
 mod columns;
 mod json;
 mod keys;
+mod moments;
 mod options;
 mod path;
+mod request;
 mod rows;
 mod schema;
 mod time;
@@ -23,10 +25,10 @@ mod repair_tests;
 
 pub use columns::Columns;
 pub use json::{LineParser, Reject};
-pub use options::{FormatName, choose};
+pub use options::{Choice, FormatName, TimeIs, Took, choose};
 pub use path::Path;
 pub use rows::{Rejects, Row, Rows};
-pub use schema::{Column, Format, Kind, REPAIRED, hello_schema};
+pub use schema::{Column, DurationColumn, Extra, Format, Kind, REPAIRED, Role, hello_schema};
 pub use time::Unit;
 
 /// When a request began, for formats that know how long it took; its event time is then its end.

@@ -6,10 +6,11 @@ use engine::batch::{SEQ, TIME};
 use engine::plan::PlanContext;
 use engine::spec::{Diagnostic, Located};
 
+use super::BEGIN_TIME;
 use super::columns::{Columns, Declared, Type};
 use super::keys::Keys;
 use super::path::Path;
-use super::schema::{Column, Format, REPAIRED};
+use super::schema::{Column, DurationColumn, Extra, Format, Kind, REPAIRED, Role};
 use super::time::Unit;
 
 /// A format that is built in.
@@ -22,22 +23,63 @@ pub enum FormatName {
     Ja4sentinel,
 }
 
-/// The format that `format`, or `columns` and `time`, ask for. Faults go to the context.
-pub fn choose(
-    format: Option<&Located<FormatName>>,
-    columns: Option<&Located<Columns>>,
-    time: Option<&Located<String>>,
+/// The column that says how long what a line tells of took, such as a request.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Took {
+    /// Its name among `columns`; its type is `integer` or `float`.
+    column: String,
+    /// What its numbers count.
     unit: Unit,
-    context: &mut PlanContext<'_>,
-) -> Option<Arc<Format>> {
+}
+
+/// Which moment a line's time is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeIs {
+    /// When what the line tells of began.
+    #[default]
+    Begin,
+    /// When it ended.
+    End,
+}
+
+/// What a source's options say of its lines.
+pub struct Choice<'o> {
+    /// A format that is built in.
+    pub format: Option<&'o Located<FormatName>>,
+    /// Or the columns.
+    pub columns: Option<&'o Located<Columns>>,
+    /// Which column is the event time.
+    pub time: Option<&'o Located<String>>,
+    /// Of times that are numbers.
+    pub unit: Unit,
+    /// How long it took.
+    pub duration: Option<&'o Located<Took>>,
+    /// Which moment the time is.
+    pub time_is: Option<&'o Located<TimeIs>>,
+}
+
+/// The format that the options ask for. Faults go to the context.
+pub fn choose(choice: &Choice<'_>, context: &mut PlanContext<'_>) -> Option<Arc<Format>> {
+    let Choice { format, columns, time, unit, .. } = *choice;
     match (format, columns) {
         (Some(_), Some(columns)) => {
             context.error(columns.span, "`format` says what the columns are; leave out one of the two");
             None
         }
         (Some(format), None) => {
-            if let Some(time) = time {
-                context.error(time.span, "`time` goes with `columns`; a built-in format knows where its time is");
+            let (duration, time_is) = (choice.duration, choice.time_is);
+            let spans = [
+                time.map(|o| ("time", o.span)),
+                duration.map(|o| ("duration", o.span)),
+                time_is.map(|o| ("time_is", o.span)),
+            ];
+            if let Some((option, span)) = spans.into_iter().flatten().next() {
+                context.error(
+                    span,
+                    format!("`{option}` goes with `columns`; a built-in format knows where its times are"),
+                );
                 return None;
             }
             Some(match format.value {
@@ -45,7 +87,7 @@ pub fn choose(
                 FormatName::Ja4sentinel => Format::ja4sentinel(unit),
             })
         }
-        (None, Some(columns)) => declared(columns, time, unit, context),
+        (None, Some(columns)) => declared(columns, choice, context),
         (None, None) => {
             let fault = Diagnostic::new(context.span, "the source needs `format`, or `columns` and `time`");
             context.report(fault.help("formats: reqin_log, ja4sentinel"));
@@ -54,18 +96,18 @@ pub fn choose(
     }
 }
 
-fn declared(
-    columns: &Located<Columns>,
-    time: Option<&Located<String>>,
-    unit: Unit,
-    context: &mut PlanContext<'_>,
-) -> Option<Arc<Format>> {
+fn declared(columns: &Located<Columns>, choice: &Choice<'_>, context: &mut PlanContext<'_>) -> Option<Arc<Format>> {
+    let Choice { time, unit, .. } = *choice;
     let (time, span) = time.map_or((TIME, columns.span), |time| (time.value.as_str(), time.span));
     if !columns.0.iter().any(|(name, _)| name == time) {
         let fault = Diagnostic::new(span, format!("no column `{time}` to take the event time from"));
         context.report(fault.nearest(time, columns.0.iter().map(|(name, _)| name.as_str())));
         return None;
     }
+    let role = match choice.time_is.map(|time_is| time_is.value).unwrap_or_default() {
+        TimeIs::Begin => Role::Begin,
+        TimeIs::End => Role::End,
+    };
     let (mut others, mut times) = (Vec::new(), Vec::new());
     for (name, declared) in &columns.0 {
         let key = declared.key.clone().unwrap_or_else(|| Path::key(name));
@@ -74,7 +116,9 @@ fn declared(
                 context.error(if name == time { span } else { columns.span }, fault);
                 return None;
             }
-            Ok(()) if name == time => times.push((key, declared.unit.unwrap_or(unit))),
+            Ok(()) if name == time => {
+                times.push(Extra { key, kind: Kind::Time(declared.unit.unwrap_or(unit)), role });
+            }
             Ok(()) => {
                 let kind = declared.ty.kind(declared.unit.unwrap_or(unit));
                 let absent = declared.absent.clone().unwrap_or_else(|| kind.absent());
@@ -82,13 +126,33 @@ fn declared(
             }
         }
     }
-    let format = Format::new(others, times);
+    let duration = match choice.duration {
+        Some(took) => Some(duration_column(took, &others, context)?),
+        None => None,
+    };
+    let format = Format::new(others, times, duration);
     if let (_, Some(excluded)) = Keys::new(format.paths()) {
-        let (name, key) = format.columns.get(excluded).map_or((time, &format.times[0].0), |c| (&c.name, &c.key));
+        let (name, key) = format.columns.get(excluded).map_or((time, &format.extras[0].key), |c| (&c.name, &c.key));
         context.error(columns.span, format!("another column than `{name}` takes `{key}`, or something in it"));
         return None;
     }
     Some(Arc::new(format))
+}
+
+/// The column that says how long it took.
+fn duration_column(took: &Located<Took>, columns: &[Column], context: &mut PlanContext<'_>) -> Option<DurationColumn> {
+    let Took { column: name, unit } = &took.value;
+    let Some(column) = columns.iter().position(|column| column.name == *name) else {
+        let fault = Diagnostic::new(took.span, format!("no column `{name}` to take the duration from"));
+        context.report(fault.nearest(name, columns.iter().map(|column| column.name.as_str())));
+        return None;
+    };
+    if !matches!(columns[column].kind, Kind::I64 | Kind::F64) {
+        context
+            .error(took.span, format!("the column `{name}` holds the duration: its type must be `integer` or `float`"));
+        return None;
+    }
+    Some(DurationColumn { column, unit: *unit })
 }
 
 /// What is wrong with a column.
@@ -101,7 +165,7 @@ fn check(name: &str, declared: &Declared, is_event_time: bool) -> Result<(), Str
         _ if declared.unit.is_some() => return Err(format!("`unit` is for times, which the column `{name}` is not")),
         _ => {}
     }
-    if !is_event_time && [TIME, SEQ, REPAIRED].contains(&name) {
+    if !is_event_time && [TIME, SEQ, BEGIN_TIME, REPAIRED].contains(&name) {
         return Err(format!("every stream of lines has its own column `{name}`; another cannot be declared"));
     }
     Ok(())

@@ -7,7 +7,7 @@ use proptest::test_runner::RngSeed;
 use serde_json::json;
 
 use super::json_tests::{NOW, every_kind, parse, text};
-use super::schema::{Column, Format, Kind, REPAIRED};
+use super::schema::{Column, Extra, Format, Kind, REPAIRED};
 use super::{LineParser, Path, Reject, Unit};
 
 /// A request of reqin_log with these members besides.
@@ -177,7 +177,7 @@ fn row(columns: &[(&str, Path, Kind)], unit: Unit, line: &str) -> Result<RecordB
         required: false,
     };
     let columns = columns.iter().map(column).collect();
-    let format = std::sync::Arc::new(Format::new(columns, vec![(Path::key("t"), unit)]));
+    let format = std::sync::Arc::new(Format::new(columns, vec![Extra::begin(Path::key("t"), unit)], None));
     parse(&mut LineParser::new(format, NOW), line.as_bytes()).map_err(|reason| reason.to_string())
 }
 

@@ -19,8 +19,10 @@ pub(super) const KEPT: usize = 4096;
 /// A line that was understood.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'p> {
-    /// Event time in ns since the epoch.
+    /// Event time in ns since the epoch: when the line was written.
     pub time: i64,
+    /// When what it tells of began, in ns since the epoch.
+    pub begin: i64,
     /// Whether the line had bytes that JSON does not allow, and was taken all the same.
     pub repaired: bool,
     pub(super) line: &'p str,
@@ -35,6 +37,8 @@ pub struct Rows {
     times: Vec<i64>,
     seqs: Vec<u64>,
     values: Vec<Values>,
+    /// `None` if the format knows one time alone.
+    begins: Option<Vec<i64>>,
     repaired: BooleanBuilder,
 }
 
@@ -43,7 +47,8 @@ impl Rows {
     pub fn new(format: &Format) -> Self {
         let values = format.columns.iter().map(|column| Values::new(column.kind)).collect();
         let (schema, repaired) = (Arc::clone(&format.schema), BooleanBuilder::new());
-        Self { schema, times: Vec::new(), seqs: Vec::new(), values, repaired }
+        let begins = format.has_begin.then(Vec::new);
+        Self { schema, times: Vec::new(), seqs: Vec::new(), values, begins, repaired }
     }
 
     /// How many rows there are.
@@ -63,6 +68,9 @@ impl Rows {
         for (values, cell) in self.values.iter_mut().zip(row.cells) {
             values.push(*cell, row);
         }
+        if let Some(begins) = &mut self.begins {
+            begins.push(row.begin);
+        }
         self.repaired.append_value(row.repaired);
     }
 
@@ -74,7 +82,9 @@ impl Rows {
         let times = time_array(std::mem::take(&mut self.times));
         let seqs: ArrayRef = Arc::new(UInt64Array::from(std::mem::take(&mut self.seqs)));
         let repaired: ArrayRef = Arc::new(self.repaired.finish());
-        let columns = [times, seqs].into_iter().chain(self.values.iter_mut().map(Values::finish)).chain([repaired]);
+        let begins = self.begins.as_mut().map(|begins| time_array(std::mem::take(begins)));
+        let columns = [times, seqs].into_iter().chain(self.values.iter_mut().map(Values::finish));
+        let columns = columns.chain(begins).chain([repaired]);
         RecordBatch::try_new(Arc::clone(&self.schema), columns.collect())
     }
 }
@@ -99,7 +109,7 @@ impl Values {
             Kind::U8 => Self::U8(UInt8Builder::new()),
             Kind::U16 => Self::U16(UInt16Builder::new()),
             Kind::U64 => Self::U64(UInt64Builder::new()),
-            Kind::I64 => Self::I64(Int64Builder::new()),
+            Kind::I64 | Kind::Duration(_) => Self::I64(Int64Builder::new()),
             Kind::F64 => Self::F64(Float64Builder::new()),
             Kind::Bool => Self::Bool(BooleanBuilder::new()),
             Kind::Time(_) => Self::Time(Int64Builder::new()),

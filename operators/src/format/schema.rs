@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use engine::batch::{stream_schema, time_type};
 
+use super::BEGIN_TIME;
 use super::path::Path;
 use super::time::Unit;
 
@@ -29,6 +30,8 @@ pub enum Kind {
     Bool,
     /// A moment: a date with its zone, or a number of these units since the epoch.
     Time(Unit),
+    /// A duration of these units, 0 or more; in ns.
+    Duration(Unit),
 }
 
 impl Kind {
@@ -39,7 +42,7 @@ impl Kind {
             Self::U8 => DataType::UInt8,
             Self::U16 => DataType::UInt16,
             Self::U64 => DataType::UInt64,
-            Self::I64 => DataType::Int64,
+            Self::I64 | Self::Duration(_) => DataType::Int64,
             Self::F64 => DataType::Float64,
             Self::Bool => DataType::Boolean,
             Self::Time(_) => time_type(),
@@ -58,6 +61,7 @@ impl Kind {
             Self::F64 => "a number",
             Self::Bool => "true or false",
             Self::Time(unit) => unit.expected(),
+            Self::Duration(unit) => unit.expected_duration(),
         }
     }
 
@@ -95,28 +99,81 @@ pub struct Column {
     pub required: bool,
 }
 
+/// A value of a line that has no column of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extra {
+    /// Where it stands in a line.
+    pub key: Path,
+    /// What it is read as.
+    pub kind: Kind,
+    /// What it says.
+    pub role: Role,
+}
+
+impl Extra {
+    /// A time at which what the line tells of began.
+    pub fn begin(key: Path, unit: Unit) -> Self {
+        Self { key, kind: Kind::Time(unit), role: Role::Begin }
+    }
+}
+
+/// What a value without a column says. Where a line has several of one role, the first in the format's list counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// When what the line tells of began.
+    Begin,
+    /// When it ended.
+    End,
+    /// How long it took.
+    Duration,
+    /// The request line, from which path and query are taken if the line does not have them.
+    RequestLine,
+}
+
+/// The column that says how long something took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DurationColumn {
+    /// Its place among the format's columns.
+    pub column: usize,
+    /// Of its numbers.
+    pub unit: Unit,
+}
+
 /// What keys a line has, and what columns they become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Format {
     /// The columns after `time` and `seq`.
     pub columns: Vec<Column>,
-    /// Keys that hold the event time, with the unit of numbers; where a line has several, the first in this list counts.
-    pub times: Vec<(Path, Unit)>,
-    /// Columns of the rows; the last is [`REPAIRED`].
+    /// Values that have none.
+    pub extras: Vec<Extra>,
+    /// The column with durations, if there is one.
+    pub duration: Option<DurationColumn>,
+    /// Whether rows have the column [`BEGIN_TIME`].
+    pub has_begin: bool,
+    /// The columns `path` and `query`, where there is a request line to take them from.
+    pub(super) target: Option<[usize; 2]>,
+    /// Columns of the rows; the last is [`REPAIRED`], and before it [`BEGIN_TIME`] if the format knows when something began
+    /// beside when it ended.
     pub schema: SchemaRef,
 }
 
 impl Format {
-    /// A format of these columns, whose event time is under one of the keys `times`.
-    pub fn new(columns: Vec<Column>, times: Vec<(Path, Unit)>) -> Self {
+    /// A format of these columns; `extras` has at least one time.
+    pub fn new(columns: Vec<Column>, extras: Vec<Extra>, duration: Option<DurationColumn>) -> Self {
         let fields = columns.iter().map(|c| Field::new(&c.name, c.kind.data_type(), !c.required));
-        let schema = stream_schema(fields.chain([Field::new(REPAIRED, DataType::Boolean, true)]).collect::<Vec<_>>());
-        Self { columns, times, schema }
+        let has_begin = duration.is_some() || extras.iter().any(|extra| extra.role != Role::Begin);
+        let begin = has_begin.then(|| Field::new(BEGIN_TIME, time_type(), true));
+        let repaired = Field::new(REPAIRED, DataType::Boolean, true);
+        let schema = stream_schema(fields.chain(begin).chain([repaired]).collect::<Vec<_>>());
+        let place = |name: &str| columns.iter().position(|column| column.name == name);
+        let target = place("path").zip(place("query")).map(|(path, query)| [path, query]);
+        let target = target.filter(|_| extras.iter().any(|extra| extra.role == Role::RequestLine));
+        Self { columns, extras, duration, has_begin, target, schema }
     }
 
-    /// Where values stand in a line: of the columns, then of the event time.
+    /// Where values stand in a line: of the columns, then of those without.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.columns.iter().map(|column| &column.key).chain(self.times.iter().map(|(path, _)| path))
+        self.columns.iter().map(|column| &column.key).chain(self.extras.iter().map(|extra| &extra.key))
     }
 
     /// Requests as mod_reqin_log writes them, with times that are numbers in `unit`.
@@ -145,12 +202,21 @@ impl Format {
             required: false,
         }));
         columns.extend(named(&[("has_cookie", Kind::Bool)]));
-        Arc::new(Self::new(columns, times(unit)))
+        let duration = columns.iter().position(|column| column.name == "duration_ms");
+        let duration = duration.map(|column| DurationColumn { column, unit: Unit::Ms });
+        let mut extras = times(unit);
+        extras.extend([
+            Extra { key: Path::key("end_time"), kind: Kind::Time(Unit::S), role: Role::End },
+            Extra { key: Path::key("request_time"), kind: Kind::Duration(Unit::S), role: Role::Duration },
+            Extra { key: Path::key("duration_us"), kind: Kind::Duration(Unit::Us), role: Role::Duration },
+            Extra { key: Path::key("request_line"), kind: Kind::Text, role: Role::RequestLine },
+        ]);
+        Arc::new(Self::new(columns, extras, duration))
     }
 
     /// Hellos as ja4sentinel writes them, with times that are numbers in `unit`.
     pub fn ja4sentinel(unit: Unit) -> Arc<Self> {
-        Arc::new(Self::new(hello_columns(), times(unit)))
+        Arc::new(Self::new(hello_columns(), times(unit), None))
     }
 }
 
@@ -225,8 +291,9 @@ fn endpoints() -> Vec<Column> {
 }
 
 /// The exact time first, the one for people last.
-fn times(unit: Unit) -> Vec<(Path, Unit)> {
-    [("timestamp", unit), ("timestamp_ns", Unit::Ns), ("time", unit)].map(|(key, unit)| (Path::key(key), unit)).to_vec()
+fn times(unit: Unit) -> Vec<Extra> {
+    let time = |(key, unit)| Extra::begin(Path::key(key), unit);
+    [("timestamp", unit), ("timestamp_ns", Unit::Ns), ("time", unit)].map(time).to_vec()
 }
 
 fn named(columns: &[(&str, Kind)]) -> Vec<Column> {
@@ -251,7 +318,7 @@ mod tests {
         assert_eq!((column.name.as_str(), column.required), ("header_sec_ch_ua_mobile", false));
         let names: Vec<&str> = format.schema.fields().iter().map(|f| f.name().as_str()).collect();
         assert_eq!(names[..4], ["time", "seq", "src_ip", "src_port"]);
-        assert_eq!(names[names.len() - 3..], ["header_sec_fetch_user", "has_cookie", REPAIRED]);
+        assert_eq!(names[names.len() - 4..], ["header_sec_fetch_user", "has_cookie", BEGIN_TIME, REPAIRED]);
     }
 
     #[test]

@@ -43,6 +43,49 @@ impl Unit {
     }
 }
 
+impl Unit {
+    /// What a line should hold as a duration, for messages.
+    pub(super) fn expected_duration(self) -> &'static str {
+        match self {
+            Self::S => "a number of seconds, 0 or more",
+            Self::Ms => "a number of milliseconds, 0 or more",
+            Self::Us => "a number of microseconds, 0 or more",
+            Self::Ns => "a number of nanoseconds, 0 or more",
+        }
+    }
+
+    /// A whole number of units in ns; `None` above 292 years.
+    pub(super) fn whole(self, number: u64) -> Option<i64> {
+        i64::try_from(number).ok()?.checked_mul(self.scale().0)
+    }
+
+    /// How many whole units a duration in ns has.
+    pub(super) fn count(self, ns: i64) -> u64 {
+        u64::try_from(ns / self.scale().0).unwrap_or(0)
+    }
+
+    /// A number of units in ns; `None` if it is negative or above 292 years.
+    pub(super) fn float(self, number: f64) -> Option<i64> {
+        let ns = (number * self.scale().0 as f64).round();
+        (0.0..i64::MAX as f64).contains(&ns).then_some(ns as i64)
+    }
+
+    /// Digits, with decimals after a point, as ns; those behind ns are cut off. Not by way of a float, which has not enough
+    /// of them.
+    pub(super) fn decimal(self, text: &str) -> Option<i64> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(decimals) {
+            return None;
+        }
+        let (length, places) = self.scale();
+        let kept = &decimals[..decimals.len().min(places)];
+        let fraction: i64 = if kept.is_empty() { 0 } else { kept.parse().ok()? };
+        let fraction = fraction.checked_mul(10_i64.checked_pow(u32::try_from(places - kept.len()).ok()?)?)?;
+        whole.parse::<i64>().ok()?.checked_mul(length)?.checked_add(fraction)
+    }
+}
+
 /// The first moment that a number can name, in 1973: now in a smaller unit is a smaller number, and must not pass for a
 /// moment of 1970. Now in a larger one is after 2262, which a timestamp cannot hold.
 const EARLIEST_NS: i64 = 100_000_000_000_000_000;
@@ -72,23 +115,12 @@ fn other(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
 
 /// Reads whole units since the epoch.
 pub(super) fn from_whole(number: u64, unit: Unit) -> Option<i64> {
-    i64::try_from(number).ok()?.checked_mul(unit.scale().0).filter(|ns| *ns >= EARLIEST_NS)
+    unit.whole(number).filter(|ns| *ns >= EARLIEST_NS)
 }
 
-/// Reads digits, with decimals after a point; those behind ns are cut off. Not by way of a float, which has not enough of
-/// them.
+/// Reads digits, with decimals after a point, as units since the epoch.
 pub(super) fn from_decimal(text: &str, unit: Unit) -> Option<i64> {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(decimals) {
-        return None;
-    }
-    let (length, places) = unit.scale();
-    let kept = &decimals[..decimals.len().min(places)];
-    let fraction: i64 = if kept.is_empty() { 0 } else { kept.parse().ok()? };
-    let fraction = fraction.checked_mul(10_i64.checked_pow(u32::try_from(places - kept.len()).ok()?)?)?;
-    let ns = whole.parse::<i64>().ok()?.checked_mul(length)?.checked_add(fraction)?;
-    (ns >= EARLIEST_NS).then_some(ns)
+    unit.decimal(text).filter(|ns| *ns >= EARLIEST_NS)
 }
 
 #[cfg(test)]

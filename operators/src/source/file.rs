@@ -19,7 +19,7 @@ use super::intake::{Intake, Settings};
 use super::lines::Lines;
 use super::pipe::{self, Pipe};
 use super::tail::{self, Place, Progress, Tail};
-use crate::format::{Columns, FormatName, Rejects, Unit, choose};
+use crate::format::{Choice, Columns, FormatName, Rejects, TimeIs, Took, Unit, choose};
 
 /// Reads JSON lines from a file.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -46,6 +46,12 @@ pub struct Options {
     /// with a comma before the fraction, or as Apache writes `%t`. Default `ns`.
     #[serde(default)]
     time_unit: Unit,
+    /// Which of `columns` says how long what a line tells of took, and its unit: `{ column: took, unit: ms }`. The event time is
+    /// then the end, when the line was written, so that a slow request is not late; rows have the column `begin_time`
+    /// besides, with which `correlate` compares. Default: none.
+    duration: Option<Located<Took>>,
+    /// Whether `time` is the `begin` or the `end` of what a line tells of. Default begin.
+    time_is: Option<Located<TimeIs>>,
     /// Wait for more at the end of the file, as `tail -F` does, through truncation and rotation. Default false.
     #[serde(default)]
     follow: bool,
@@ -88,8 +94,15 @@ impl Operator for FileSource {
     const RECORDED: Option<Recorded> = Some(Recorded { kind: Self::KIND, path: "path", without: &["follow"] });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let (format, columns, time) = (options.format.as_ref(), options.columns.as_ref(), options.time.as_ref());
-        let format = choose(format, columns, time, options.time_unit, context);
+        let choice = Choice {
+            format: options.format.as_ref(),
+            columns: options.columns.as_ref(),
+            time: options.time.as_ref(),
+            unit: options.time_unit,
+            duration: options.duration.as_ref(),
+            time_is: options.time_is.as_ref(),
+        };
+        let format = choose(&choice, context);
         let path = context.path(&options.path.value);
         let input = match (options.path.value == Path::new("-"), options.follow) {
             (true, true) => Err("standard input cannot be followed: it is read to its end".to_owned()),

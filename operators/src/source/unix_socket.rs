@@ -28,7 +28,7 @@ use engine::time::wall_clock_ns;
 use super::file::FileSource;
 use super::intake::{Intake, Settings};
 use super::lines::Lines;
-use crate::format::{Columns, FormatName, Rejects, Unit, choose};
+use crate::format::{Choice, Columns, FormatName, Rejects, TimeIs, Took, Unit, choose};
 
 /// How long the thread waits for a datagram before it looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -67,6 +67,12 @@ pub struct Options {
     /// with a comma before the fraction, or as Apache writes `%t`. Default `ns`.
     #[serde(default)]
     time_unit: Unit,
+    /// Which of `columns` says how long what a line tells of took, and its unit: `{ column: took, unit: ms }`. The event time is
+    /// then the end, when the line was written, so that a slow request is not late; rows have the column `begin_time`
+    /// besides, with which `correlate` compares. Default: none.
+    duration: Option<Located<Took>>,
+    /// Whether `time` is the `begin` or the `end` of what a line tells of. Default begin.
+    time_is: Option<Located<TimeIs>>,
     /// How far a row's time may be before the greatest time seen without being late. While nothing comes, the same
     /// distance to the wall clock. Default 500ms.
     #[serde(default = "default_lateness", deserialize_with = "humantime_duration::deserialize")]
@@ -114,8 +120,15 @@ impl Operator for UnixSocket {
         Some(Recorded { kind: FileSource::KIND, path: "path", without: &["mode", "recv_buffer"] });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let (format, columns, time) = (options.format.as_ref(), options.columns.as_ref(), options.time.as_ref());
-        let format = choose(format, columns, time, options.time_unit, context);
+        let choice = Choice {
+            format: options.format.as_ref(),
+            columns: options.columns.as_ref(),
+            time: options.time.as_ref(),
+            unit: options.time_unit,
+            duration: options.duration.as_ref(),
+            time_is: options.time_is.as_ref(),
+        };
+        let format = choose(&choice, context);
         let mode = match &options.mode {
             None => Some(0o660),
             Some(text) => {

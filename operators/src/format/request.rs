@@ -1,0 +1,94 @@
+//! The request line, where a server writes that instead of path and query.
+
+use super::cell::{Cell, Cells};
+use super::schema::{Format, Role};
+
+/// Fills in path and query from the request line, where the line has neither. `line` is the text that cells stand in.
+pub(super) fn fill(format: &Format, cells: &mut Cells, line: &str) {
+    let Some([path, query]) = format.target else { return };
+    if cells.cells[path] != Cell::Missing || cells.cells[query] != Cell::Missing {
+        return;
+    }
+    let extras = format.extras.iter().zip(&cells.cells[format.columns.len()..]);
+    let request_line = extras.filter(|(extra, _)| extra.role == Role::RequestLine).map(|(_, cell)| *cell).next();
+    let text = match request_line {
+        Some(Cell::Line(at, len)) => line.get(at..at + len),
+        Some(Cell::Scratch(at, len)) => cells.scratch.get(at..at + len),
+        _ => None,
+    };
+    if let Some((request_line, (of_path, of_query))) = request_line.zip(text.and_then(target)) {
+        cells.cells[path] = request_line.part(of_path);
+        cells.cells[query] = request_line.part(of_query);
+    }
+}
+
+/// Where in a request line, such as `GET /path?query HTTP/1.1`, path and query stand: first byte and length. `None` if it has
+/// no target: the server was sent something else.
+///
+/// Of a target with an origin (RFC 9112, section 3.2.2) it is what follows that. A target may have spaces, where the server took it.
+fn target(request_line: &str) -> Option<((usize, usize), (usize, usize))> {
+    let start = request_line.find(' ')? + 1;
+    let rest = &request_line[start..];
+    let text = rest.rsplit_once(' ').filter(|(_, version)| version.starts_with("HTTP/")).map_or(rest, |(text, _)| text);
+    let origin = match text.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
+            scheme.len() + 3 + rest.find(['/', '?']).unwrap_or(rest.len())
+        }
+        _ => 0,
+    };
+    let (at, text) = (start + origin, &text[origin..]);
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let after = at + text.len() - query.len();
+    (!text.is_empty() || origin > 0).then_some(((at, path.len()), (after, query.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    use super::*;
+
+    fn of(request_line: &str) -> Option<(&str, &str)> {
+        let text = |(at, len): (usize, usize)| &request_line[at..at + len];
+        target(request_line).map(|(path, query)| (text(path), text(query)))
+    }
+
+    #[test]
+    fn path_and_query_are_as_the_client_sent_them() {
+        for (line, expected) in [
+            ("GET / HTTP/1.1", Some(("/", ""))),
+            ("GET /a%20b/../c?d=%22&e?f HTTP/2.0", Some(("/a%20b/../c", "d=%22&e?f"))),
+            ("GET /a?", Some(("/a", ""))),
+            ("GET /old", Some(("/old", ""))),
+            ("GET /a b?c d HTTP/1.1", Some(("/a b", "c d"))),
+            ("GET /to?u=http://x/ HTTP/1.1", Some(("/to", "u=http://x/"))),
+            ("GET https://www.example.test:443/a?b HTTP/1.1", Some(("/a", "b"))),
+            ("GET https://www.example.test HTTP/1.1", Some(("", ""))),
+            ("GET https://www.example.test?b HTTP/1.1", Some(("", "b"))),
+            ("OPTIONS * HTTP/1.1", Some(("*", ""))),
+            ("CONNECT www.example.test:443 HTTP/1.1", Some(("www.example.test:443", ""))),
+            ("GET  HTTP/1.1", None),
+            ("\u{16}\u{3}\u{1}", None),
+            ("-", None),
+            ("", None),
+        ] {
+            assert_eq!(of(line), expected, "{line}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_target_without_an_origin_comes_back(path in "/[^? ]*", query in "[^ ]*") {
+            let line = format!("GET {path}?{query} HTTP/1.1");
+            prop_assert_eq!(of(&line), Some((path.as_str(), query.as_str())));
+        }
+
+        #[test]
+        fn any_text_has_parts_within_it(line in "(?s).*") {
+            let _ = of(&line);
+        }
+    }
+}
