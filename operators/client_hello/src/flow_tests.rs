@@ -69,7 +69,7 @@ fn slots_are_used_again_and_keys_are_found() {
 #[test]
 fn a_flow_without_data_is_small() {
     assert!(size_of::<Option<Slot>>() <= 288, "{}", size_of::<Option<Slot>>());
-    // What 100,000 connections take whose hello is out, QUIC included: as ARCHITECTURE.md says.
+    // What 100,000 connections take whose hello is out, QUIC included: as docs/sensor.md says.
     let quic = size_of::<quic::Connection>() + 16;
     assert!(100_000 * (size_of::<Option<Slot>>() + quic) <= 48 << 20, "{quic}");
 }
