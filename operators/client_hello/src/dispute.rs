@@ -9,11 +9,12 @@ use super::connection::{Connection, Piece};
 use super::contest::{Contest, Order, Part, Rank, differs};
 use super::extractor::Limits;
 use super::fingerprint::Transport;
-use super::flow::{Stage, Verdict, Waiting};
+use super::flow::Stage;
 use super::hello::{Arrival, Hello, describe};
 use super::prelude::{self, MAX_PRELUDE, Prelude};
 use super::records::Walk;
 use super::tls::{self, ClientHello, Outcome};
+use super::waiting::{Verdict, Waiting};
 
 /// Where the first bytes of the random stand in a stream that begins with a hello.
 const RANDOM: std::ops::Range<usize> = 11..19;

@@ -1,5 +1,6 @@
 //! The extractor: frames in, hellos out.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -7,12 +8,13 @@ use ahash::RandomState;
 use super::connection::Connection;
 use super::counters::Counters;
 use super::datagrams;
-use super::flow::{Class, Flow, FlowKey, FlowTable, Index, Stage};
+use super::flow::{Class, Flow, FlowKey, Stage};
 use super::fragments::Fragments;
 use super::hello::{Arrival, Hello};
 use super::ip::IpMeta;
 use super::packet::{self, Decoded, Packet, Skip, Transport, Tunnels};
 use super::queue::{Entry, Queue};
+use super::table::{FlowTable, Index};
 use super::trust;
 
 /// On the same addresses and ports, a hello further than this from the last byte seen begins a new connection.
@@ -105,6 +107,8 @@ pub struct HelloExtractor {
     /// `Limits::hold` in nanoseconds.
     hold: u64,
     pub(crate) flows: FlowTable,
+    /// A packet of a time in here ends no connection.
+    quiet: RangeInclusive<i64>,
     /// Memory of all assemblies together.
     pub(crate) buffered: usize,
     /// For hellos spread over several records.
@@ -134,6 +138,7 @@ impl HelloExtractor {
             hold: nanoseconds(limits.hold),
             limits,
             flows: FlowTable::new(),
+            quiet: RangeInclusive::new(1, 0), // none
             buffered: 0,
             joined: Vec::new(),
             fragments: Fragments::default(),
@@ -150,7 +155,7 @@ impl HelloExtractor {
     /// because the server has acknowledged them, and those that have waited for long enough by its time.
     pub fn packet(&mut self, frame: &Frame<'_>, emit: &mut (impl FnMut(Hello) + ?Sized)) {
         self.counters.packets_received += 1;
-        self.release(frame.time);
+        self.release(frame.time, emit);
         self.expire(frame.time);
         let cut = frame.data.len() < frame.wire_len as usize;
         let decoded = packet::decode(frame.linktype, frame.data, self.limits.tunnels);
@@ -161,8 +166,7 @@ impl HelloExtractor {
 
     /// Time has passed, nanoseconds since the epoch: hands on the hellos that have waited for long enough.
     pub fn advance(&mut self, now: i64, emit: &mut (impl FnMut(Hello) + ?Sized)) {
-        self.release(now);
-        self.hand_on(emit);
+        self.release(now, emit);
     }
 
     /// The input has ended: hands on the hellos that still wait, and counts those of which a part is missing.
@@ -170,11 +174,12 @@ impl HelloExtractor {
         while let Some(entry) = self.queue.front() {
             self.queue.pop();
             self.expired(entry);
+            self.hand_on(emit);
         }
         while let Some(at) = self.flows.oldest() {
             self.remove(at);
+            self.hand_on(emit);
         }
-        self.hand_on(emit);
     }
 
     /// What happened so far.
@@ -205,6 +210,9 @@ impl HelloExtractor {
     }
 
     fn hand_on(&mut self, emit: &mut (impl FnMut(Hello) + ?Sized)) {
+        if self.ready.is_empty() {
+            return;
+        }
         for hello in self.ready.drain(..) {
             self.counters.hellos += 1;
             self.counters.ambiguous_hellos += u64::from(hello.ambiguous);
@@ -325,8 +333,11 @@ impl HelloExtractor {
 
     /// Forgets a flow; what waits of it leaves. What it was.
     pub(crate) fn remove(&mut self, at: Index) -> Option<Class> {
-        self.with(at, |connection| connection.expired());
-        let flow = self.flows.remove(at)?;
+        let flow = self.flows.get(at)?;
+        if flow.waiting.is_some() || flow.contest.is_some() {
+            self.with(at, |connection| connection.expired());
+        }
+        let flow = self.flows.get(at)?;
         self.buffered -= flow.held();
         match flow.stage {
             Stage::First if flow.assembly.is_some() || flow.datagrams.is_some() || flow.contest.is_some() => {
@@ -337,7 +348,9 @@ impl HelloExtractor {
             Stage::First if flow.skipped > 0 => self.counters.not_tls += 1,
             _ => {}
         }
-        Some(flow.class())
+        let class = flow.class();
+        self.flows.remove(at);
+        Some(class)
     }
 
     fn is_expired(&self, at: Index, now: i64) -> bool {
@@ -346,17 +359,25 @@ impl HelloExtractor {
     }
 
     fn expire(&mut self, now: i64) {
+        if self.quiet.contains(&now) {
+            return;
+        }
+        let (mut first, mut last) = (now, now);
         for class in [Class::OnlySyn, Class::Expendable, Class::Unfinished] {
             for _ in 0..MAX_EXPIRED_PER_PACKET {
                 let Some(at) = self.flows.oldest_of(class).filter(|at| self.is_expired(*at, now)) else { break };
                 self.counters.flows_expired += 1;
                 self.remove(at);
             }
+            if let Some(time) = self.flows.oldest_of(class).and_then(|at| self.flows.last(at)) {
+                (first, last) = (first.min(time), last.max(time));
+            }
         }
+        self.quiet = last.saturating_sub_unsigned(self.timeout)..=first.saturating_add_unsigned(self.timeout);
     }
 
-    /// Ends the waits that have lasted for long enough.
-    fn release(&mut self, now: i64) {
+    /// Ends the waits that have lasted for long enough. Their hellos leave one by one: there may be as many as connections.
+    fn release(&mut self, now: i64, emit: &mut (impl FnMut(Hello) + ?Sized)) {
         while let Some(entry) = self.queue.front() {
             let waited = now.saturating_sub(entry.since);
             // From a far future it would never leave.
@@ -366,6 +387,7 @@ impl HelloExtractor {
             }
             self.queue.pop();
             self.expired(entry);
+            self.hand_on(emit);
         }
     }
 

@@ -61,11 +61,14 @@ mod prelude;
 mod queue;
 mod quic;
 mod records;
+mod server;
 mod streams;
+mod table;
 mod tcp;
 pub mod tls;
 mod trust;
 mod tunnel;
+mod waiting;
 
 #[cfg(test)]
 mod cases;
