@@ -9,6 +9,7 @@ mod layers;
 mod legit;
 mod properties;
 mod seeds;
+mod urgent;
 mod wire;
 
 use std::net::{IpAddr, Ipv4Addr};

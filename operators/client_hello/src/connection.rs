@@ -1,7 +1,7 @@
 //! One connection and the bytes of its client: when to parse, what to keep, when to stop.
 
 use super::assembly::{Assembly, Brought, distance};
-use super::contest::{Part, Rank};
+use super::contest::{Contest, Part, Rank, without};
 use super::counters::Counters;
 use super::extractor::{Limits, NEW_CONNECTION_DISTANCE};
 use super::fingerprint::Transport;
@@ -64,8 +64,24 @@ impl Piece<'_> {
         self.rank.unwrap_or_else(|| trust::of_segment(flow, self.packet, self.segment))
     }
 
-    pub(crate) fn part(&self, rank: Rank) -> Part {
-        Part { at: self.seq, rank, bytes: self.payload.to_vec(), arrival: self.arrival, is_whole: true }
+    /// Gives it to a contest. False if that is given up.
+    pub(crate) fn add_to(&self, contest: &mut Contest, rank: Rank) -> bool {
+        if let Some(urgent) = self.segment.urgent().filter(|_| rank < Rank::Early) {
+            contest.mark(urgent);
+        }
+        let Self { seq, payload, arrival, .. } = *self;
+        contest.add(Part { at: seq, rank, bytes: payload.to_vec(), arrival, is_whole: true })
+    }
+
+    /// Whether a stream may begin here, with an urgent byte or without.
+    fn may_begin(&self) -> bool {
+        let begins = |bytes: &[u8]| tls::may_start(bytes) || prelude::surely_starts(bytes);
+        begins(self.payload)
+            || self.segment.urgent().is_some_and(|urgent| {
+                let place =
+                    usize::try_from(distance(self.seq, urgent)).ok().filter(|place| *place < self.payload.len());
+                place.is_some_and(|place| begins(&without(self.payload, &[place])))
+            })
     }
 }
 
@@ -97,7 +113,7 @@ impl Connection<'_> {
                 }
                 return;
             }
-            Stage::Unanchored if tls::may_start(payload) || prelude::surely_starts(payload) => {
+            Stage::Unanchored if piece.may_begin() => {
                 (self.flow.stage, self.flow.start, self.flow.base) = (Stage::First, seq, seq);
             }
             Stage::Unanchored => return self.hold(seq, payload),

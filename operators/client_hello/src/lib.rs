@@ -53,6 +53,7 @@ mod fragments;
 mod hello;
 mod http;
 mod ip;
+mod judge;
 mod layer;
 mod link;
 mod message;
