@@ -3,10 +3,10 @@
 use super::assembly::distance;
 use super::connection::Connection;
 use super::contest::{Contest, Order, Rank, end_without, without};
-use super::extractor::Limits;
 use super::fingerprint::Transport;
 use super::flow::Stage;
 use super::hello::{Arrival, describe};
+use super::limits::Limits;
 use super::prelude::{self, MAX_PRELUDE, Prelude};
 use super::records::Walk;
 use super::tls::{self, ClientHello, Outcome};
