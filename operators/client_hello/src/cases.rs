@@ -1,6 +1,7 @@
 //! Every way in which a hello can reach a capture point must give the hello that one plain segment gives.
 
 mod attacks;
+mod attacks_udp;
 mod bounds;
 mod encapsulations;
 mod forged;
@@ -9,6 +10,7 @@ mod layers;
 mod legit;
 mod properties;
 mod seeds;
+mod urgent;
 mod wire;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,16 +1,18 @@
 //! One connection and the bytes of its client: when to parse, what to keep, when to stop.
 
 use super::assembly::{Assembly, Brought, distance};
-use super::contest::{Part, Rank};
+use super::contest::{Contest, Part, Rank, without};
 use super::counters::Counters;
-use super::extractor::{Limits, NEW_CONNECTION_DISTANCE};
+use super::extractor::NEW_CONNECTION_DISTANCE;
 use super::fingerprint::Transport;
-use super::flow::{Flow, FlowKey, Index, Stage};
+use super::flow::{Flow, FlowKey, Stage};
 use super::hello::{Arrival, Hello, describe};
+use super::limits::Limits;
 use super::packet::Packet;
 use super::prelude::{self, MAX_PRELUDE, Prelude};
 use super::queue::Queue;
 use super::records::Walk;
+use super::table::Index;
 use super::tcp::Segment;
 use super::tls::{self, Outcome, Reason, Sequel};
 use super::trust;
@@ -63,8 +65,24 @@ impl Piece<'_> {
         self.rank.unwrap_or_else(|| trust::of_segment(flow, self.packet, self.segment))
     }
 
-    pub(crate) fn part(&self, rank: Rank) -> Part {
-        Part { at: self.seq, rank, bytes: self.payload.to_vec(), arrival: self.arrival, is_whole: true }
+    /// Gives it to a contest. False if that is given up.
+    pub(crate) fn add_to(&self, contest: &mut Contest, rank: Rank) -> bool {
+        if let Some(urgent) = self.segment.urgent().filter(|_| rank < Rank::Early) {
+            contest.mark(urgent);
+        }
+        let Self { seq, payload, arrival, .. } = *self;
+        contest.add(Part { at: seq, rank, bytes: payload.to_vec(), arrival, is_whole: true })
+    }
+
+    /// Whether a stream may begin here, with an urgent byte or without.
+    fn may_begin(&self) -> bool {
+        let begins = |bytes: &[u8]| tls::may_start(bytes) || prelude::surely_starts(bytes);
+        begins(self.payload)
+            || self.segment.urgent().is_some_and(|urgent| {
+                let place =
+                    usize::try_from(distance(self.seq, urgent)).ok().filter(|place| *place < self.payload.len());
+                place.is_some_and(|place| begins(&without(self.payload, &[place])))
+            })
     }
 }
 
@@ -74,6 +92,18 @@ enum Step {
     Wait { consumed: usize, need: usize, walk: Walk },
     /// So many are dealt with; no hello is expected any more.
     Finish { consumed: usize },
+}
+
+/// What stands ahead of a hello.
+enum Ahead {
+    /// The hello itself, or what is none.
+    Nothing,
+    /// So many bytes that are passed over.
+    Skip(usize),
+    /// Something that shows when there are so many bytes.
+    NeedMore(usize),
+    /// No hello will come.
+    Never,
 }
 
 impl Connection<'_> {
@@ -96,7 +126,7 @@ impl Connection<'_> {
                 }
                 return;
             }
-            Stage::Unanchored if tls::may_start(payload) || prelude::surely_starts(payload) => {
+            Stage::Unanchored if piece.may_begin() => {
                 (self.flow.stage, self.flow.start, self.flow.base) = (Stage::First, seq, seq);
             }
             Stage::Unanchored => return self.hold(seq, payload),
@@ -277,49 +307,33 @@ impl Connection<'_> {
             if rest.is_empty() {
                 return Step::Wait { consumed: at, need: 1, walk };
             }
-            if self.flow.stage == Stage::Second {
-                match tls::sequel(rest, self.flow.early_data) {
-                    Sequel::Hello => {}
-                    Sequel::NeedMore(need) => return Step::Wait { consumed: at, need, walk },
-                    Sequel::Skip(len) if self.flow.skipped + len <= MAX_SEQUEL => {
-                        self.flow.skipped += len;
-                        at += len;
-                        continue;
-                    }
-                    Sequel::Skip(_) | Sequel::Never => return Step::Finish { consumed: at },
+            match self.ahead(rest, &mut walk) {
+                Ahead::Nothing => {}
+                Ahead::Skip(len) => {
+                    self.flow.skipped += len;
+                    at += len;
+                    continue;
                 }
-            }
-            if self.flow.stage == Stage::First && !tls::may_start(rest) {
-                match prelude::judge(rest, &mut walk, self.flow.skipped == 0, self.limits.starttls) {
-                    Prelude::NeedMore(need) => return Step::Wait { consumed: at, need, walk },
-                    Prelude::Skip(len) if self.flow.skipped + len <= MAX_PRELUDE => {
-                        self.flow.skipped += len;
-                        at += len;
-                        continue;
-                    }
-                    Prelude::Skip(_) | Prelude::NotOurs => {}
-                }
+                Ahead::NeedMore(need) => return Step::Wait { consumed: at, need, walk },
+                Ahead::Never => return Step::Finish { consumed: at },
             }
             match tls::resume(rest, &mut walk, self.joined, self.limits.max_hello_bytes) {
                 Outcome::Hello(hello, end) => {
-                    let early_data = hello.offers_early_data();
-                    if self.flow.stage == Stage::Second {
-                        let hello = describe(self.flow, self.key, arrival, Transport::Tcp, 1, &hello);
-                        // Whoever sends both at once may send others: neither leaves before the first may.
-                        match &mut self.flow.waiting {
-                            Some(waiting) => waiting.sequel = Some(Box::new(hello)),
-                            None => self.ready.push(hello),
-                        }
-                        return Step::Finish { consumed: at };
-                    }
+                    let (is_second, early_data) = (self.flow.stage == Stage::Second, hello.offers_early_data());
                     let from = self.flow.base.wrapping_add(at as u32);
-                    // Where it is not to wait it need not be read again.
-                    let end_seq = from.wrapping_add(rest.len().min(end) as u32);
-                    if self.limits.hold.is_zero() || self.flow.server.has(end_seq) {
-                        let hello = describe(self.flow, self.key, arrival, Transport::Tcp, 0, &hello);
-                        self.leave(hello, from, &rest[..end.min(rest.len())], self.flow.disputed);
-                    } else {
-                        self.wait(arrival, from, &rest[..end.min(rest.len())], end >= stream.len() && at == 0);
+                    let bytes = &rest[..end.min(rest.len())];
+                    let behind = from.wrapping_add(bytes.len() as u32);
+                    // One that is to wait is read again.
+                    let is_due = is_second || self.limits.hold.is_zero() || self.flow.server.has(behind);
+                    let describe =
+                        || describe(self.flow, self.key, arrival, Transport::Tcp, u8::from(is_second), &hello);
+                    match is_due.then(describe) {
+                        Some(hello) if is_second => {
+                            self.follow(hello);
+                            return Step::Finish { consumed: at };
+                        }
+                        Some(hello) => self.leave(hello, from, bytes, self.flow.disputed),
+                        None => self.wait(arrival, from, bytes, end >= stream.len() && at == 0),
                     }
                     (self.flow.stage, self.flow.early_data, self.flow.skipped) = (Stage::Second, early_data, 0);
                     at += end;
@@ -330,17 +344,49 @@ impl Connection<'_> {
                 outcome => {
                     // After a first hello these are no faults: what looked like a second one was encrypted.
                     if self.flow.stage == Stage::First {
-                        *match outcome {
-                            Outcome::NotTls => &mut self.counters.not_tls,
-                            Outcome::NeedMore(_) | Outcome::Broken(Reason::TooLong) => {
-                                &mut self.counters.buffer_exceeded_count
-                            }
-                            Outcome::Broken(_) | Outcome::Hello(..) => &mut self.counters.malformed_hellos,
-                        } += 1;
+                        *fault(&outcome, self.counters) += 1;
                     }
                     return Step::Finish { consumed: at };
                 }
             }
         }
+    }
+
+    /// What stands ahead of the hello that is expected.
+    fn ahead(&mut self, rest: &[u8], walk: &mut Walk) -> Ahead {
+        let skipped = self.flow.skipped;
+        match self.flow.stage {
+            Stage::Second => match tls::sequel(rest, self.flow.early_data) {
+                Sequel::Hello => Ahead::Nothing,
+                Sequel::NeedMore(need) => Ahead::NeedMore(need),
+                Sequel::Skip(len) if skipped + len <= MAX_SEQUEL => Ahead::Skip(len),
+                Sequel::Skip(_) | Sequel::Never => Ahead::Never,
+            },
+            Stage::First if !tls::may_start(rest) => {
+                match prelude::judge(rest, walk, skipped == 0, self.limits.starttls) {
+                    Prelude::NeedMore(need) => Ahead::NeedMore(need),
+                    Prelude::Skip(len) if skipped + len <= MAX_PRELUDE => Ahead::Skip(len),
+                    Prelude::Skip(_) | Prelude::NotOurs => Ahead::Nothing,
+                }
+            }
+            _ => Ahead::Nothing,
+        }
+    }
+
+    /// A second hello leaves behind the first. Whoever sends both at once may send others: neither leaves before the first may.
+    fn follow(&mut self, hello: Hello) {
+        match &mut self.flow.waiting {
+            Some(waiting) => waiting.sequel = Some(Box::new(hello)),
+            None => self.ready.push(hello),
+        }
+    }
+}
+
+/// The counter for bytes that are no hello.
+fn fault<'a>(outcome: &Outcome<'_>, counters: &'a mut Counters) -> &'a mut u64 {
+    match outcome {
+        Outcome::NotTls => &mut counters.not_tls,
+        Outcome::NeedMore(_) | Outcome::Broken(Reason::TooLong) => &mut counters.buffer_exceeded_count,
+        Outcome::Broken(_) | Outcome::Hello(..) => &mut counters.malformed_hellos,
     }
 }

@@ -3,6 +3,7 @@
 //! What counts is what the server took. Segments that it certainly took, or that nobody contradicts, never come here.
 //! The others are kept as they came until the server's acknowledgement, or time, tells what to make of them.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use super::assembly::distance;
@@ -13,6 +14,9 @@ const MAX_PARTS: usize = 128;
 
 /// Pieces that may come for one contest, those thrown away included: each costs work.
 const MAX_TAKEN: usize = 512;
+
+/// Urgent bytes that are remembered of one contest.
+const MAX_URGENT: usize = 4;
 
 /// How likely it is that the receiver took a piece, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +87,8 @@ pub(crate) struct Contest {
     lost: Option<i64>,
     /// Greatest number of bytes.
     window: usize,
+    /// Sequence numbers of bytes that the receiver may have taken out of the stream as urgent, as they were named.
+    urgent: Vec<u32>,
 }
 
 /// Pieces put together.
@@ -102,7 +108,17 @@ impl Version {
 
 impl Contest {
     pub(crate) fn new(start: u32, window: usize, number: u64) -> Self {
-        Self { start, number, parts: Vec::new(), bytes: 0, taken: 0, most: MAX_TAKEN, lost: None, window }
+        Self {
+            start,
+            number,
+            parts: Vec::new(),
+            bytes: 0,
+            taken: 0,
+            most: MAX_TAKEN,
+            lost: None,
+            window,
+            urgent: Vec::new(),
+        }
     }
 
     /// Whether these bytes are other ones than those of a piece.
@@ -119,7 +135,7 @@ impl Contest {
     pub(crate) fn add(&mut self, part: Part) -> bool {
         let ahead = distance(self.start, part.at);
         let end = ahead + part.bytes.len() as i64;
-        if ahead >= self.window as i64 || end <= 0 {
+        if ahead >= self.window as i64 || end <= 0 || part.bytes.is_empty() {
             return true;
         }
         self.taken += 1;
@@ -131,6 +147,50 @@ impl Contest {
         self.parts.push(part);
         self.fit();
         self.taken < self.most
+    }
+
+    /// Notes that a byte is urgent. Of many the first and the latest stay: a receiver takes out at least the latest, and whoever
+    /// makes up others does not hide the first.
+    pub(crate) fn mark(&mut self, urgent: u32) {
+        let ahead = distance(self.start, urgent);
+        if !(0..self.window as i64).contains(&ahead) || self.urgent.contains(&urgent) {
+            return;
+        }
+        self.taken += 1;
+        if self.urgent.len() >= MAX_URGENT {
+            self.urgent.remove(MAX_URGENT / 2);
+            self.lost = Some(self.lost.map_or(0, |lost| lost.min(0)));
+        }
+        self.urgent.push(urgent);
+    }
+
+    /// Which bytes of the first `len` the receiver may have taken out, the likeliest first: where in the stream they are.
+    pub(crate) fn cuts(&self, len: usize) -> Vec<Vec<usize>> {
+        let place = |urgent: &u32| usize::try_from(distance(self.start, *urgent)).ok();
+        let mut places: Vec<usize> = self.urgent.iter().filter_map(place).filter(|place| *place < len).collect();
+        let latest = places.last().copied();
+        places.sort_unstable();
+        let singles =
+            places.iter().filter(|place| places.len() > 1 && Some(**place) != latest).map(|place| vec![*place]);
+        let mut cuts: Vec<Vec<usize>> = singles.collect();
+        if places.len() > 1 {
+            cuts.insert(0, latest.into_iter().collect());
+        }
+        if !places.is_empty() {
+            cuts.insert(0, places);
+        }
+        cuts.push(Vec::new());
+        cuts
+    }
+
+    /// Whether a byte is urgent that may have come, or is to come.
+    pub(crate) fn has_urgent(&self) -> bool {
+        !self.urgent.is_empty()
+    }
+
+    /// Whether one of the first `len` bytes is urgent.
+    pub(crate) fn is_urgent(&self, len: usize) -> bool {
+        self.urgent.iter().any(|urgent| (0..len as i64).contains(&distance(self.start, *urgent)))
     }
 
     /// Takes what was put together before, in its order: the first pieces, which a hello needs most.
@@ -270,8 +330,22 @@ impl Contest {
 
     /// Memory held, in bytes.
     pub(crate) fn held(&self) -> usize {
-        size_of::<Self>() + self.parts.capacity() * size_of::<Part>() + self.bytes
+        size_of::<Self>() + self.parts.capacity() * size_of::<Part>() + self.bytes + self.urgent.capacity() * 4
     }
+}
+
+/// What is left of a stream without the bytes at these places, which ascend.
+pub(crate) fn without<'a>(stream: &'a [u8], places: &[usize]) -> Cow<'a, [u8]> {
+    if places.is_empty() {
+        return Cow::Borrowed(stream);
+    }
+    let is_left = |(at, _): &(usize, &u8)| !places.contains(at);
+    stream.iter().enumerate().filter(is_left).map(|(_, byte)| *byte).collect()
+}
+
+/// Where in a stream the first `len` bytes end of what is left without the bytes at these places.
+pub(crate) fn end_without(places: &[usize], len: usize) -> usize {
+    places.iter().fold(len, |end, place| end + usize::from(*place < end))
 }
 
 /// Whether `payload` from `seq` on holds other bytes than `known` from `from` on.

@@ -4,11 +4,13 @@ use super::contest::Rank;
 use super::dtls;
 use super::extractor::HelloExtractor;
 use super::fingerprint::Transport;
-use super::flow::{Datagrams, Flow, FlowKey, Index, Stage, Waiting};
+use super::flow::{Datagrams, Flow, FlowKey, Stage};
 use super::hello::{Arrival, Hello, describe};
 use super::packet::{self, Datagram, Packet};
 use super::quic;
+use super::table::Index;
 use super::trust;
+use super::waiting::Waiting;
 
 impl HelloExtractor {
     /// A datagram with an Initial packet or a part of a DTLS hello, or what a server may answer to it.

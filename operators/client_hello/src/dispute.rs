@@ -6,30 +6,19 @@
 
 use super::assembly::distance;
 use super::connection::{Connection, Piece};
-use super::contest::{Contest, Order, Part, Rank, differs};
-use super::extractor::Limits;
+use super::contest::{Contest, Part, Rank, differs};
 use super::fingerprint::Transport;
-use super::flow::{Stage, Verdict, Waiting};
+use super::flow::Stage;
 use super::hello::{Arrival, Hello, describe};
-use super::prelude::{self, MAX_PRELUDE, Prelude};
-use super::records::Walk;
-use super::tls::{self, ClientHello, Outcome};
+use super::prelude::MAX_PRELUDE;
+use super::tls::{self, Outcome};
+use super::waiting::{Verdict, Waiting};
 
 /// Where the first bytes of the random stand in a stream that begins with a hello.
 const RANDOM: std::ops::Range<usize> = 11..19;
 
 /// Segments that are kept of a client which does not begin with a hello, until the server acknowledges them.
 const MAX_HIDING: usize = 16;
-
-/// What pieces put together amount to.
-enum First<'a> {
-    /// A hello, where it begins and where it ends.
-    Hello(ClientHello<'a>, usize, usize),
-    /// It may become one behind so many bytes.
-    More(usize),
-    /// It is none.
-    Never,
-}
 
 impl Connection<'_> {
     /// A first hello is complete, and not acknowledged: `bytes` from sequence number `from` on.
@@ -83,11 +72,15 @@ impl Connection<'_> {
         if let Some(waiting) = &self.flow.waiting {
             // The same bytes, not sent alike, are kept as well: they may be all that is left of the client's own hello.
             let repeats = distance(piece.seq, waiting.end()) > 0 && waiting.arrival.group != piece.arrival.group;
-            return repeats || differs(waiting.from, &waiting.bytes, piece.seq, piece.payload);
+            let is_cut = self.names_urgent(piece, waiting.from, waiting.end());
+            return repeats || is_cut || differs(waiting.from, &waiting.bytes, piece.seq, piece.payload);
         }
         let Some(verdict) = self.flow.verdict.as_deref().filter(|_| !self.flow.disputed) else { return false };
         if self.flow.server.has(verdict.from.wrapping_add(1)) {
             return false;
+        }
+        if self.names_urgent(piece, verdict.from, verdict.from.wrapping_add(verdict.len)) {
+            return true;
         }
         let ahead = usize::try_from(distance(piece.seq, verdict.from)).ok();
         let Some(bytes) = ahead.and_then(|ahead| piece.payload.get(ahead..)) else { return false };
@@ -100,6 +93,31 @@ impl Connection<'_> {
         match bytes.get(..verdict.len as usize) {
             Some(whole) => digest(self.seed, whole) != verdict.digest,
             None => bytes.get(RANDOM).is_some_and(|random| random != verdict.random),
+        }
+    }
+
+    /// Whether a segment says that a byte between these is urgent, which the server may take out.
+    fn names_urgent(&self, piece: &Piece<'_>, from: u32, end: u32) -> bool {
+        let is_within = |urgent: u32| distance(from, urgent) >= 0 && distance(urgent, end) > 0;
+        let open = |urgent: &u32| !self.flow.server.has(urgent.wrapping_add(1));
+        piece.segment.urgent().filter(open).is_some_and(is_within)
+    }
+
+    /// A segment without data says that a byte is urgent: one that is to come, or that has not been acknowledged.
+    pub(crate) fn announced(&mut self, piece: &Piece<'_>) {
+        if self.flow.contest.is_some() {
+            return self.contested(piece);
+        }
+        let is_open = match self.flow.stage {
+            Stage::Unanchored => false,
+            Stage::First => {
+                let end = self.flow.base.wrapping_add(self.limits.max_hello_bytes as u32);
+                self.names_urgent(piece, self.flow.base, end)
+            }
+            Stage::Second | Stage::Done => self.is_other_version(piece),
+        };
+        if is_open && piece.rank(self.flow) < Rank::Early {
+            self.dispute(piece);
         }
     }
 
@@ -192,7 +210,7 @@ impl Connection<'_> {
             }
             contest
         };
-        contest.add(piece.part(rank));
+        piece.add_to(&mut contest, rank);
         (self.flow.stage, self.flow.base) = (Stage::First, contest.start);
         (self.flow.assembly, self.flow.contest) = (None, Some(Box::new(contest)));
         self.look();
@@ -209,9 +227,9 @@ impl Connection<'_> {
 
     /// Takes a piece while the bytes are disputed.
     pub(crate) fn contested(&mut self, piece: &Piece<'_>) {
-        let part = piece.part(piece.rank(self.flow));
+        let rank = piece.rank(self.flow);
         let Some(contest) = &mut self.flow.contest else { return };
-        if !contest.add(part) {
+        if !piece.add_to(contest, rank) {
             // Whoever floods hides nothing: what is here is judged.
             self.counters.segment_exceeded_count += 1;
             self.judge(None);
@@ -261,96 +279,6 @@ impl Connection<'_> {
             contest.number = 0;
         }
     }
-
-    /// Decides a contest if that can be done now: by what the server has acknowledged, else by what there is.
-    fn judge(&mut self, acked: Option<u32>) {
-        let Some(contest) = self.flow.contest.take() else { return };
-        let likely = contest.orders().map(|order| (order, Rank::Doubtful));
-        let mut is_hopeless = true;
-        let is_first = self.flow.skipped == 0;
-        if self.is_settled(&contest, acked) {
-            return;
-        }
-        if acked.is_some_and(|acked| self.is_refuted(&contest, acked)) {
-            return self.finish();
-        }
-        // What every receiver drops counts only where bytes are missing that the server has taken.
-        let worst = if acked.is_some() { Rank::Dropped } else { Rank::Early };
-        let unlikely = contest.orders().map(|order| (order, worst));
-        for (order, worst) in likely.chain(unlikely) {
-            let version = contest.version(order, worst);
-            match first(&version.stream, is_first, self.limits, self.joined) {
-                First::Hello(hello, begin, end) => {
-                    let behind = contest.start.wrapping_add(end as u32);
-                    if acked.is_some_and(|acked| distance(behind, acked) < 0) {
-                        break;
-                    }
-                    let Some(arrival) = version.completed(end) else { continue };
-                    let early_data = hello.offers_early_data();
-                    let hello = describe(self.flow, self.key, &arrival, Transport::Tcp, 0, &hello);
-                    let from = contest.start.wrapping_add(begin as u32);
-                    // Bytes of the SYN between others may be those of another version.
-                    let is_mixed = acked.is_none() && worst >= Rank::Early && contest.has_likely();
-                    let ambiguous = self.flow.disputed || contest.is_open(end) || is_mixed;
-                    self.leave(hello, from, &version.stream[begin..end], ambiguous);
-                    (self.flow.stage, self.flow.base) = (Stage::Second, behind);
-                    (self.flow.early_data, self.flow.skipped) = (early_data, 0);
-                    // What follows may be the second hello.
-                    if let Some(rest) = version.stream.get(end..).filter(|rest| !rest.is_empty()) {
-                        self.fresh(rest, &arrival);
-                    }
-                    return;
-                }
-                // The best version may still become whole, unless the server has taken more than it holds.
-                First::More(_) if worst < Rank::Early && acked.is_some_and(|acked| contest.covers(&version, acked)) => {
-                    break;
-                }
-                First::More(_) => is_hopeless = false,
-                First::Never => {}
-            }
-        }
-        if is_hopeless && acked.is_none() {
-            return self.no_hello(contest.start);
-        }
-        self.flow.contest = Some(contest);
-    }
-}
-
-impl Connection<'_> {
-    /// Whether nothing is disputed, and all of it goes before a hello: that is not looked at again.
-    fn is_settled(&mut self, contest: &Contest, acked: Option<u32>) -> bool {
-        let version = contest.version(Order::Rank, Rank::Doubtful);
-        let len = version.stream.len();
-        let end = contest.start.wrapping_add(len as u32);
-        if len == 0
-            || contest.is_open(len)
-            || !contest.ends_within(len)
-            || acked.is_some_and(|acked| distance(end, acked) < 0)
-        {
-            return false;
-        }
-        let passed = match first(&version.stream, self.flow.skipped == 0, self.limits, self.joined) {
-            First::More(passed) => passed,
-            _ => return false,
-        };
-        if passed >= len {
-            self.flow.base = contest.start.wrapping_add(passed as u32);
-            self.flow.skipped += passed;
-        }
-        passed >= len
-    }
-
-    /// Whether what the server has taken cannot become a hello, whichever version that was.
-    fn is_refuted(&mut self, contest: &Contest, acked: u32) -> bool {
-        let len = usize::try_from(distance(contest.start, acked)).unwrap_or(0);
-        let is_first = self.flow.skipped == 0;
-        len > 0
-            && contest.orders().all(|order| {
-                let version = contest.version(order, Rank::Dropped);
-                let taken = version.stream.get(..len);
-                taken.is_some_and(|taken| matches!(first(taken, is_first, self.limits, self.joined), First::Never))
-            })
-    }
 }
 
 /// A hash of a hello, eight bytes in each of four lanes at a time.
@@ -366,29 +294,4 @@ fn digest(seed: u64, bytes: &[u8]) -> u64 {
     }
     let rest = rest.iter().fold(bytes.len() as u64, |sum, byte| mix(sum, u64::from(*byte)));
     lanes.into_iter().fold(rest, mix)
-}
-
-/// Looks for a hello at the front of a stream, behind what may stand before it.
-fn first<'a>(stream: &'a [u8], is_first: bool, limits: &Limits, joined: &'a mut Vec<u8>) -> First<'a> {
-    let (starttls, max) = (limits.starttls, limits.max_hello_bytes);
-    let mut at = 0;
-    loop {
-        // What goes before a hello may be longer than what has come.
-        let rest = stream.get(at..).unwrap_or_default();
-        if rest.is_empty() {
-            return First::More(at);
-        }
-        if tls::may_start(rest) {
-            return match tls::client_hello(rest, joined, max) {
-                Outcome::Hello(hello, end) => First::Hello(hello, at, stream.len().min(at + end)),
-                Outcome::NeedMore(need) if need <= max => First::More(at),
-                _ => First::Never,
-            };
-        }
-        match prelude::judge(rest, &mut Walk::default(), is_first && at == 0, starttls) {
-            Prelude::Skip(len) if at + len <= MAX_PRELUDE => at += len,
-            Prelude::NeedMore(_) => return First::More(at),
-            Prelude::Skip(_) | Prelude::NotOurs => return First::Never,
-        }
-    }
 }

@@ -5,8 +5,8 @@ use super::assembly::Assembly;
 use super::bytes::{u8_at, u16_at};
 use super::contest::{Contest, Part, Rank};
 use super::counters::Counters;
-use super::extractor::Limits;
 use super::hello::Arrival;
+use super::limits::Limits;
 use super::tls::ClientHello;
 
 const HANDSHAKE: u8 = 22;

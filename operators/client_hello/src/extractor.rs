@@ -1,5 +1,6 @@
 //! The extractor: frames in, hellos out.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -7,12 +8,14 @@ use ahash::RandomState;
 use super::connection::Connection;
 use super::counters::Counters;
 use super::datagrams;
-use super::flow::{Class, Flow, FlowKey, FlowTable, Index, Stage};
+use super::flow::{Class, Flow, FlowKey, Stage};
 use super::fragments::Fragments;
 use super::hello::{Arrival, Hello};
 use super::ip::IpMeta;
-use super::packet::{self, Decoded, Packet, Skip, Transport, Tunnels};
+use super::limits::Limits;
+use super::packet::{self, Decoded, Packet, Skip, Transport};
 use super::queue::{Entry, Queue};
+use super::table::{FlowTable, Index};
 use super::trust;
 
 /// On the same addresses and ports, a hello further than this from the last byte seen begins a new connection.
@@ -24,48 +27,6 @@ const MAX_EXPIRED_PER_PACKET: usize = 2;
 
 /// Fragmented packets inside fragmented packets that are followed.
 const MAX_NESTED_FRAGMENTS: usize = 2;
-
-/// Bounds on memory and work.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections tracked at a time.
-    pub max_flows: usize,
-    /// Segments, CRYPTO frames or DTLS fragments that may come for one hello from when a part of it is buffered.
-    /// Repetitions count: each costs work.
-    pub max_segments: usize,
-    /// Bytes from the start of a hello's first record to the end of its last.
-    pub max_hello_bytes: usize,
-    /// Bytes of memory for what is buffered of all connections together. Beyond, connections that hold bytes are
-    /// evicted, first those whose hello is out. Fragments of IP packets have 8 MiB besides.
-    pub max_buffered_bytes: usize,
-    /// A connection is forgotten when no packet came for this long, in the time of the packets.
-    pub flow_timeout: Duration,
-    /// How long a hello waits for its server's acknowledgement, in the time of the packets: that shows which bytes the server
-    /// took if its client has sent two versions. 0 for hellos that leave at once.
-    pub hold: Duration,
-    /// Destination ports of the connections to look at; empty for all.
-    pub ports: Vec<u16>,
-    /// Encapsulations that are looked into.
-    pub tunnels: Tunnels,
-    /// Look for hellos behind the plain text of SMTP, IMAP, POP3 and PostgreSQL too.
-    pub starttls: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_flows: 100_000,
-            max_segments: 8192,
-            max_hello_bytes: 64 << 10,
-            max_buffered_bytes: 128 << 20,
-            flow_timeout: Duration::from_secs(30),
-            hold: Duration::from_millis(400),
-            ports: Vec::new(),
-            tunnels: Tunnels::default(),
-            starttls: false,
-        }
-    }
-}
 
 /// A captured frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +66,8 @@ pub struct HelloExtractor {
     /// `Limits::hold` in nanoseconds.
     hold: u64,
     pub(crate) flows: FlowTable,
+    /// A packet of a time in here ends no connection.
+    quiet: RangeInclusive<i64>,
     /// Memory of all assemblies together.
     pub(crate) buffered: usize,
     /// For hellos spread over several records.
@@ -134,6 +97,7 @@ impl HelloExtractor {
             hold: nanoseconds(limits.hold),
             limits,
             flows: FlowTable::new(),
+            quiet: RangeInclusive::new(1, 0), // none
             buffered: 0,
             joined: Vec::new(),
             fragments: Fragments::default(),
@@ -150,7 +114,7 @@ impl HelloExtractor {
     /// because the server has acknowledged them, and those that have waited for long enough by its time.
     pub fn packet(&mut self, frame: &Frame<'_>, emit: &mut (impl FnMut(Hello) + ?Sized)) {
         self.counters.packets_received += 1;
-        self.release(frame.time);
+        self.release(frame.time, emit);
         self.expire(frame.time);
         let cut = frame.data.len() < frame.wire_len as usize;
         let decoded = packet::decode(frame.linktype, frame.data, self.limits.tunnels);
@@ -161,8 +125,7 @@ impl HelloExtractor {
 
     /// Time has passed, nanoseconds since the epoch: hands on the hellos that have waited for long enough.
     pub fn advance(&mut self, now: i64, emit: &mut (impl FnMut(Hello) + ?Sized)) {
-        self.release(now);
-        self.hand_on(emit);
+        self.release(now, emit);
     }
 
     /// The input has ended: hands on the hellos that still wait, and counts those of which a part is missing.
@@ -170,11 +133,12 @@ impl HelloExtractor {
         while let Some(entry) = self.queue.front() {
             self.queue.pop();
             self.expired(entry);
+            self.hand_on(emit);
         }
         while let Some(at) = self.flows.oldest() {
             self.remove(at);
+            self.hand_on(emit);
         }
-        self.hand_on(emit);
     }
 
     /// What happened so far.
@@ -205,6 +169,9 @@ impl HelloExtractor {
     }
 
     fn hand_on(&mut self, emit: &mut (impl FnMut(Hello) + ?Sized)) {
+        if self.ready.is_empty() {
+            return;
+        }
         for hello in self.ready.drain(..) {
             self.counters.hellos += 1;
             self.counters.ambiguous_hellos += u64::from(hello.ambiguous);
@@ -325,8 +292,11 @@ impl HelloExtractor {
 
     /// Forgets a flow; what waits of it leaves. What it was.
     pub(crate) fn remove(&mut self, at: Index) -> Option<Class> {
-        self.with(at, |connection| connection.expired());
-        let flow = self.flows.remove(at)?;
+        let flow = self.flows.get(at)?;
+        if flow.waiting.is_some() || flow.contest.is_some() {
+            self.with(at, |connection| connection.expired());
+        }
+        let flow = self.flows.get(at)?;
         self.buffered -= flow.held();
         match flow.stage {
             Stage::First if flow.assembly.is_some() || flow.datagrams.is_some() || flow.contest.is_some() => {
@@ -337,7 +307,9 @@ impl HelloExtractor {
             Stage::First if flow.skipped > 0 => self.counters.not_tls += 1,
             _ => {}
         }
-        Some(flow.class())
+        let class = flow.class();
+        self.flows.remove(at);
+        Some(class)
     }
 
     fn is_expired(&self, at: Index, now: i64) -> bool {
@@ -346,17 +318,25 @@ impl HelloExtractor {
     }
 
     fn expire(&mut self, now: i64) {
+        if self.quiet.contains(&now) {
+            return;
+        }
+        let (mut first, mut last) = (now, now);
         for class in [Class::OnlySyn, Class::Expendable, Class::Unfinished] {
             for _ in 0..MAX_EXPIRED_PER_PACKET {
                 let Some(at) = self.flows.oldest_of(class).filter(|at| self.is_expired(*at, now)) else { break };
                 self.counters.flows_expired += 1;
                 self.remove(at);
             }
+            if let Some(time) = self.flows.oldest_of(class).and_then(|at| self.flows.last(at)) {
+                (first, last) = (first.min(time), last.max(time));
+            }
         }
+        self.quiet = last.saturating_sub_unsigned(self.timeout)..=first.saturating_add_unsigned(self.timeout);
     }
 
-    /// Ends the waits that have lasted for long enough.
-    fn release(&mut self, now: i64) {
+    /// Ends the waits that have lasted for long enough. Their hellos leave one by one: there may be as many as connections.
+    fn release(&mut self, now: i64, emit: &mut (impl FnMut(Hello) + ?Sized)) {
         while let Some(entry) = self.queue.front() {
             let waited = now.saturating_sub(entry.since);
             // From a far future it would never leave.
@@ -366,6 +346,7 @@ impl HelloExtractor {
             }
             self.queue.pop();
             self.expired(entry);
+            self.hand_on(emit);
         }
     }
 

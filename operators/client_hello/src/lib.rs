@@ -53,7 +53,9 @@ mod fragments;
 mod hello;
 mod http;
 mod ip;
+mod judge;
 mod layer;
+mod limits;
 mod link;
 mod message;
 mod packet;
@@ -61,11 +63,14 @@ mod prelude;
 mod queue;
 mod quic;
 mod records;
+mod server;
 mod streams;
+mod table;
 mod tcp;
 pub mod tls;
 mod trust;
 mod tunnel;
+mod waiting;
 
 #[cfg(test)]
 mod cases;
@@ -73,10 +78,11 @@ mod cases;
 pub(crate) mod sample;
 
 pub use counters::Counters;
-pub use extractor::{Frame, HelloExtractor, Limits};
+pub use extractor::{Frame, HelloExtractor};
 pub use hello::Hello;
 pub use ip::IpMeta;
 pub use layer::Layer;
+pub use limits::Limits;
 pub use link::is_supported;
 pub use message::{Fault, Fingerprint, fingerprint};
 pub use packet::{Datagram, Packet, Skip, Transport, Tunnels};

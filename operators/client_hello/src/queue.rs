@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::flow::Index;
+use super::table::Index;
 
 /// A flow that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,9 @@ use super::checksum::Checksum;
 use super::connection::Piece;
 use super::contest::Rank;
 use super::extractor::{HelloExtractor, NEW_CONNECTION_DISTANCE};
-use super::flow::{Class, Flow, FlowKey, Index, Stage, Syn};
+use super::flow::{Class, Flow, FlowKey, Stage, Syn};
 use super::packet::Packet;
+use super::table::Index;
 use super::tcp::{Segment, SynOptions, option};
 use super::tls;
 use super::trust;
@@ -26,7 +27,7 @@ impl HelloExtractor {
         }
         let found = self.flows.find_either(&key);
         if let (true, Some((at, from_client))) = (segment.payload.is_empty(), found) {
-            return if from_client { self.acknowledged(at, ts, segment) } else { self.answered(at, segment) };
+            return if from_client { self.acknowledged(at, ts, packet, segment) } else { self.answered(at, segment) };
         }
         if segment.payload.is_empty() {
             return;
@@ -66,7 +67,14 @@ impl HelloExtractor {
     }
 
     /// A segment of the client without data: if it ends the handshake of a connection, that is no longer one of a flood.
-    fn acknowledged(&mut self, at: Index, ts: i64, segment: &Segment<'_>) {
+    fn acknowledged(&mut self, at: Index, ts: i64, packet: &Packet<'_>, segment: &Segment<'_>) {
+        if segment.urgent().is_some() && segment.acknowledges() {
+            let (seq, payload, arrival) = (segment.seq, segment.payload, self.arrival(ts, packet));
+            let piece = Piece { seq, payload, rank: None, packet, segment, arrival };
+            self.with(at, |connection| connection.announced(&piece));
+            self.flows.touch(at, ts);
+            self.keep_to_budget();
+        }
         let Some(flow) = self.flows.get(at).filter(|_| segment.is_plain_ack()) else { return };
         let rival = flow.rival.as_deref().copied().filter(|(start, _)| *start == segment.seq && !flow.server.answered);
         let known = flow.syn.map(|syn| Box::new((flow.start, syn)));

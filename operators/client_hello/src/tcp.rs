@@ -8,6 +8,9 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 const URG: u8 = 0x20;
 
+/// Where it stands in the header.
+const URGENT_POINTER: usize = 18;
+
 /// A TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment<'a> {
@@ -50,9 +53,12 @@ impl Segment<'_> {
         self.flags & !ACK == 0 && self.payload.len() <= MOST && self.payload.iter().all(|byte| *byte == 0)
     }
 
-    /// Some of its data is out of band: whether that is part of the stream is up to the receiver.
-    pub(crate) fn is_urgent(&self) -> bool {
-        self.flags & URG != 0
+    /// Sequence number of the byte that it says is urgent, which may come later. Receivers take that byte out of the stream, as
+    /// Linux, BSD and Windows do by default, or leave it there (RFC 6093). The pointer is read as they read it: it names the
+    /// byte behind.
+    pub(crate) fn urgent(&self) -> Option<u32> {
+        let pointer = u16_at(self.bytes, URGENT_POINTER)?;
+        (self.flags & (SYN | URG) == URG).then(|| self.seq.wrapping_add(u32::from(pointer.saturating_sub(1))))
     }
 
     /// The acknowledgement number counts.

@@ -89,7 +89,7 @@ fn is_odd(flow: &Flow, packet: &Packet<'_>, segment: &Segment<'_>) -> bool {
     let syn = flow.syn.as_ref();
     packet.is_doubtful
         || has_options(packet)
-        || segment.is_urgent()
+        || segment.urgent().is_some()
         || !flow.server.may_be_acknowledged(segment.ack)
         || syn.is_some_and(|syn| syn.ip.ttl != packet.ip.ttl)
         || option(segment.options, option::MD5).is_some() != syn.is_some_and(|syn| syn.options.has(option::MD5))

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::wire::{ACK, CERTAIN, DATA, FAULTS, Fault, ISN, Wire, header_checksum};
 use super::*;
 
-fn run(packets: &[Wire], sees_server: bool, limits: Limits) -> Capture {
+pub(super) fn run(packets: &[Wire], sees_server: bool, limits: Limits) -> Capture {
     let mut capture = Capture::new(limits);
     for packet in packets.iter().filter(|packet| sees_server || packet.from_client) {
         capture.frame(101, &packet.packet());
@@ -20,7 +20,7 @@ fn run(packets: &[Wire], sees_server: bool, limits: Limits) -> Capture {
 }
 
 /// The real connection: its handshake, the hello cut at these places, and what the server acknowledges.
-fn connection(record: &[u8], cuts: &[usize]) -> Vec<Wire> {
+pub(super) fn connection(record: &[u8], cuts: &[usize]) -> Vec<Wire> {
     let start = ISN + 1;
     let mut packets = vec![Wire::client(ISN, SYN, b""), Wire::server(start, SYN | ACK), Wire::client(start, ACK, b"")];
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % record.len()).chain([0, record.len()]).collect();

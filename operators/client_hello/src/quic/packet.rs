@@ -1,6 +1,6 @@
 //! Long-header packets (RFC 9000 section 17.2), several of which may share a datagram (section 12.2).
 
-use super::MAX_ID;
+use super::attempt::MAX_ID;
 use super::keys::{Version, version};
 use crate::bytes::{u8_at, u32_at};
 

@@ -1,5 +1,6 @@
 //! Initial packets in every form in which a hello may come.
 
+use super::attempt::RANDOM;
 use super::keys::{Keys, Version};
 use super::sample::{Header, V1, V2, V2_DRAFT_01, crypto, initial};
 use super::*;
