@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
 use engine::catalog::HistoryError;
+use engine::functions::BadArgument;
 use serde::Serialize;
 
 /// A request that is not answered.
@@ -107,6 +108,10 @@ impl From<DataFusionError> for Error {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::Memory,
             DataFusionError::External(cause) if cause.is::<HistoryError>() => Self::History(cause.to_string()),
+            DataFusionError::External(cause) if cause.is::<BadArgument>() => Self::Query {
+                message: cause.to_string(),
+                help: cause.downcast_ref::<BadArgument>().and_then(|bad| bad.help.clone()),
+            },
             DataFusionError::Internal(_)
             | DataFusionError::IoError(_)
             | DataFusionError::ObjectStore(_)
