@@ -54,6 +54,9 @@ pub enum Error {
     /// There is nothing under this address.
     #[error("there is nothing here")]
     NotFound,
+    /// `/sql` was asked by another method than POST.
+    #[error("/sql takes a statement as the body of a POST request")]
+    Method,
     /// A fault of this program or its disk; the cause is in its log.
     #[error("the query failed inside the server; its log says why")]
     Internal,
@@ -82,6 +85,7 @@ impl Error {
             Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::History(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -94,6 +98,9 @@ impl Error {
             Self::Timeout(_) => "narrow the time range, add LIMIT or aggregate earlier",
             Self::Memory => "group by fewer columns, select fewer rows or sort with LIMIT",
             Self::History(_) => "`FROM hot.<table>` has the rows in memory alone",
+            Self::Method => {
+                "curl --data-binary 'select 1' http://ADDRESS/sql, where ADDRESS is this service's; `GET /tables` lists the tables"
+            }
             Self::NotAcceptable => {
                 "application/json, application/x-ndjson, text/csv, application/vnd.apache.arrow.stream"
             }
