@@ -6,6 +6,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
+use datafusion::object_store;
 use engine::catalog::HistoryError;
 use engine::functions::BadArgument;
 use serde::Serialize;
@@ -51,6 +52,9 @@ pub enum Error {
     /// Stored rows cannot be read now, so that no answer would be complete.
     #[error("{0}")]
     History(String),
+    /// A file of a table was removed while the query read it.
+    #[error("files of the table are being removed; ask again")]
+    Gone,
     /// There is nothing under this address.
     #[error("there is nothing here")]
     NotFound,
@@ -86,7 +90,7 @@ impl Error {
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::History(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::History(_) | Self::Gone => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -112,6 +116,9 @@ impl Error {
 
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
+        if is_gone(&error) {
+            return Self::Gone;
+        }
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::Memory,
             DataFusionError::External(cause) if cause.is::<HistoryError>() => Self::History(cause.to_string()),
@@ -131,6 +138,19 @@ impl From<DataFusionError> for Error {
             _ => Self::query(plain(&error.strip_backtrace())),
         }
     }
+}
+
+/// Whether a file that was there when the query was planned is not there any more.
+fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let missing = error.downcast_ref::<object_store::Error>();
+        if matches!(missing, Some(object_store::Error::NotFound { .. })) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// DataFusion's message without its class names.

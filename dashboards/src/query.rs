@@ -41,6 +41,9 @@ const BATCH_ROWS: usize = 2048;
 /// The schema whose tables have the rows in memory alone, of tables that are read from another place too.
 const HOT: &str = "hot";
 
+/// How often a query is planned at most.
+const ATTEMPTS: usize = 5;
+
 /// Stack of a thread that runs queries. Most of it is never touched; planning recurses as deep as expressions nest.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -97,22 +100,42 @@ impl Queries {
     }
 
     /// Runs `sql` and encodes its rows. Dropping the future stops the query at its next batch.
+    ///
+    /// A query is planned again if a file that it reads is removed meanwhile.
     pub(crate) async fn run(&self, sql: String, output: Output) -> Result<Encoded, Error> {
         let place = tokio::time::timeout(self.limits.queue, Arc::clone(&self.places).acquire_owned()).await;
         let Ok(Ok(place)) = place else { return Err(Error::Busy(self.limits.concurrent)) };
+        let place = Arc::new(place);
+        let until = tokio::time::Instant::now() + self.limits.timeout;
+        for _ in 1..ATTEMPTS {
+            match self.attempt(sql.clone(), output, Arc::clone(&place), until).await {
+                Err(Error::Gone) => {}
+                answer => return answer,
+            }
+        }
+        self.attempt(sql, output, place, until).await
+    }
+
+    async fn attempt(
+        &self,
+        sql: String,
+        output: Output,
+        place: Arc<OwnedSemaphorePermit>,
+        until: tokio::time::Instant,
+    ) -> Result<Encoded, Error> {
         let Some(threads) = &self.threads else { return Err(Error::Internal) };
         let stop = Stop::default();
         let state = self.session(stop.clone());
         let limits = self.limits.clone();
         let catalog = Arc::clone(&self.catalog);
         let task = threads.spawn(async move {
-            let _place: OwnedSemaphorePermit = place;
+            let _place = place;
             let answer = collect(state, &sql, &limits).await.map_err(|error| suggest(error, &catalog))?;
             let body = output.encode(&answer).map_err(DataFusionError::from)?;
             Ok(Encoded { body, rows: answer.rows, truncated: answer.truncated })
         });
         let mut task = AbortOnDrop { task, stop };
-        match tokio::time::timeout(self.limits.timeout, &mut task.task).await {
+        match tokio::time::timeout_at(until, &mut task.task).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
                 tracing::error!(%error, "a query's task failed");

@@ -129,6 +129,8 @@ struct TableInfo {
     stored_rows: u64,
     segments: usize,
     stored_bytes: u64,
+    missing_segments: usize,
+    missing_rows: u64,
     forgotten_rows: u64,
 }
 
@@ -160,6 +162,8 @@ fn table_info(table: &Table) -> TableInfo {
         stored_rows: snapshot.segments.iter().map(|s| s.rows).sum(),
         segments: snapshot.segments.len(),
         stored_bytes: snapshot.segments.iter().map(|s| s.bytes).sum(),
+        missing_segments: snapshot.missing.0,
+        missing_rows: snapshot.missing.1,
         forgotten_rows: snapshot.forgotten,
     }
 }
