@@ -36,12 +36,12 @@ async function ask(path, options) {
   throw new Refused(body.error ?? `the service answered ${response.status}`, body.help ?? "", response.status);
 }
 
-async function post(sql, accept, signal) {
+async function post(sql, accept, signal, parameters = "") {
   await place();
   try {
     for (let attempt = 0; ; attempt += 1) {
       try {
-        return await ask("/sql", { method: "POST", body: sql, headers: { accept, "content-type": "application/sql" }, signal });
+        return await ask(`/sql${parameters}`, { method: "POST", body: sql, headers: { accept, "content-type": "application/sql" }, signal });
       } catch (error) {
         if (error.status !== 429 || attempt === 2) throw error;
         await new Promise((resolve) => setTimeout(resolve, 400 * (attempt + 1)));
@@ -55,8 +55,8 @@ async function post(sql, accept, signal) {
 /** The answer to a statement: `columns`, `rows`, `row_count`, `truncated`, `elapsed_ms`. */
 export const query = async (sql, signal) => (await post(sql, "application/json", signal)).json();
 
-/** The answer as a CSV file. */
-export const csv = async (sql) => (await post(sql, "text/csv")).blob();
+/** The answer as a CSV file that is safe to open in a spreadsheet: no cell is a formula. */
+export const csv = async (sql) => (await post(sql, "text/csv", undefined, "?csv=spreadsheet")).blob();
 
 export const status = async () => (await ask("/status")).json();
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
@@ -11,6 +11,7 @@ use arrow::json::writer::{JsonArray, LineDelimited, WriterBuilder};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::output::Output;
 use crate::query::Answer;
 
 /// A format of rows.
@@ -20,7 +21,7 @@ pub(crate) enum Format {
     Json,
     /// One object a line.
     JsonLines,
-    /// A header and rows (RFC 4180), safe to open in a spreadsheet.
+    /// A header and rows (RFC 4180).
     Csv,
     /// An Arrow IPC stream.
     Arrow,
@@ -65,21 +66,23 @@ impl Format {
             Self::Arrow => "application/vnd.apache.arrow.stream",
         }
     }
+}
 
-    /// The answer in this format.
+impl Output {
+    /// The answer as it is asked for.
     pub(crate) fn encode(self, answer: &Answer) -> Result<Vec<u8>, ArrowError> {
-        match self {
-            Self::Json => json(answer),
-            Self::JsonLines => {
+        match self.format {
+            Format::Json => json(answer, self.quoted),
+            Format::JsonLines => {
                 let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
                 for batch in &answer.batches {
-                    writer.write(batch)?;
+                    writer.write(&written(batch, self.quoted)?)?;
                 }
                 writer.finish()?;
                 Ok(writer.into_inner())
             }
-            Self::Csv => csv(answer),
-            Self::Arrow => {
+            Format::Csv => csv(answer, self.harmless),
+            Format::Arrow => {
                 let mut writer = StreamWriter::try_new(Vec::new(), &answer.schema)?;
                 for batch in &answer.batches {
                     writer.write(batch)?;
@@ -110,7 +113,7 @@ struct Totals {
     elapsed_ms: f64,
 }
 
-fn json(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+fn json(answer: &Answer, quoted: bool) -> Result<Vec<u8>, ArrowError> {
     let external = |error: serde_json::Error| ArrowError::ExternalError(Box::new(error));
     let columns: Vec<Column<'_>> =
         answer.schema.fields().iter().map(|f| Column { name: f.name(), ty: f.data_type().to_string() }).collect();
@@ -119,7 +122,7 @@ fn json(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
     out.extend_from_slice(b",\"rows\":");
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(out);
     for batch in &answer.batches {
-        writer.write(batch)?;
+        writer.write(&written(batch, quoted)?)?;
     }
     writer.finish()?;
     let mut out = writer.into_inner();
@@ -131,14 +134,49 @@ fn json(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
     Ok(out)
 }
 
-fn csv(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
+/// The rows as JSON has them: `quoted` makes texts of whole numbers of 64 bits.
+fn written(batch: &RecordBatch, quoted: bool) -> Result<RecordBatch, ArrowError> {
+    if !quoted {
+        return Ok(batch.clone());
+    }
+    let mut fields = Vec::with_capacity(batch.num_columns());
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let ty = without_integers(field.data_type());
+        columns.push(if ty == *field.data_type() { Arc::clone(column) } else { cast(column, &ty)? });
+        fields.push(Field::new(field.name(), ty, true));
+    }
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &rows)
+}
+
+/// The type with texts in place of whole numbers that JavaScript's numbers do not hold.
+fn without_integers(ty: &DataType) -> DataType {
+    match ty {
+        DataType::Int64 | DataType::UInt64 | DataType::Decimal128(..) | DataType::Decimal256(..) => DataType::Utf8,
+        DataType::List(item) => {
+            DataType::List(Arc::new(item.as_ref().clone().with_data_type(without_integers(item.data_type()))))
+        }
+        DataType::Dictionary(_, value) => without_integers(value),
+        other => other.clone(),
+    }
+}
+
+fn csv(answer: &Answer, harmless: bool) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(Vec::new());
+    if !harmless {
+        writer.write(&RecordBatch::new_empty(Arc::clone(&answer.schema)))?;
+        for batch in &answer.batches {
+            writer.write(batch)?;
+        }
+        return Ok(writer.into_inner());
+    }
     let field = |f: &Arc<Field>| {
         let ty = if is_text(f.data_type()) { DataType::Utf8 } else { f.data_type().clone() };
-        Field::new(harmless(f.name()), ty, true)
+        Field::new(harmless_text(f.name()), ty, true)
     };
     let fields: Vec<Field> = answer.schema.fields().iter().map(field).collect();
     let schema = Arc::new(Schema::new(fields));
-    let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(Vec::new());
     writer.write(&RecordBatch::new_empty(Arc::clone(&schema)))?;
     for batch in &answer.batches {
         let columns = batch.columns().iter().map(harmless_column).collect::<Result<Vec<_>, _>>()?;
@@ -164,7 +202,7 @@ fn harmless_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if !text.iter().flatten().any(is_formula) {
         return Ok(Arc::new(text.clone()));
     }
-    Ok(Arc::new(text.iter().map(|cell| cell.map(harmless)).collect::<StringArray>()))
+    Ok(Arc::new(text.iter().map(|cell| cell.map(harmless_text)).collect::<StringArray>()))
 }
 
 /// Spreadsheets take cells that start like this for formulas (OWASP, CSV injection).
@@ -172,7 +210,7 @@ fn is_formula(cell: &str) -> bool {
     cell.starts_with(['=', '+', '-', '@', '\t', '\r'])
 }
 
-fn harmless(cell: &str) -> String {
+fn harmless_text(cell: &str) -> String {
     if is_formula(cell) { format!("'{cell}") } else { cell.to_owned() }
 }
 
@@ -195,8 +233,8 @@ mod tests {
 
     #[test]
     fn formulas_are_defused() {
-        assert_eq!(harmless("=1+1"), "'=1+1");
-        assert_eq!(harmless("@SUM"), "'@SUM");
-        assert_eq!(harmless("a=1"), "a=1");
+        assert_eq!(harmless_text("=1+1"), "'=1+1");
+        assert_eq!(harmless_text("@SUM"), "'@SUM");
+        assert_eq!(harmless_text("a=1"), "a=1");
     }
 }

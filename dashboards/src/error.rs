@@ -6,7 +6,9 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
+use datafusion::object_store;
 use engine::catalog::HistoryError;
+use engine::functions::BadArgument;
 use serde::Serialize;
 
 /// A request that is not answered.
@@ -50,9 +52,15 @@ pub enum Error {
     /// Stored rows cannot be read now, so that no answer would be complete.
     #[error("{0}")]
     History(String),
+    /// A file of a table was removed while the query read it.
+    #[error("files of the table are being removed; ask again")]
+    Gone,
     /// There is nothing under this address.
     #[error("there is nothing here")]
     NotFound,
+    /// `/sql` was asked by another method than POST.
+    #[error("/sql takes a statement as the body of a POST request")]
+    Method,
     /// A fault of this program or its disk; the cause is in its log.
     #[error("the query failed inside the server; its log says why")]
     Internal,
@@ -81,7 +89,8 @@ impl Error {
             Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::History(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::History(_) | Self::Gone => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -93,6 +102,9 @@ impl Error {
             Self::Timeout(_) => "narrow the time range, add LIMIT or aggregate earlier",
             Self::Memory => "group by fewer columns, select fewer rows or sort with LIMIT",
             Self::History(_) => "`FROM hot.<table>` has the rows in memory alone",
+            Self::Method => {
+                "curl --data-binary 'select 1' http://ADDRESS/sql, where ADDRESS is this service's; `GET /tables` lists the tables"
+            }
             Self::NotAcceptable => {
                 "application/json, application/x-ndjson, text/csv, application/vnd.apache.arrow.stream"
             }
@@ -104,9 +116,16 @@ impl Error {
 
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
+        if is_gone(&error) {
+            return Self::Gone;
+        }
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::Memory,
             DataFusionError::External(cause) if cause.is::<HistoryError>() => Self::History(cause.to_string()),
+            DataFusionError::External(cause) if cause.is::<BadArgument>() => Self::Query {
+                message: cause.to_string(),
+                help: cause.downcast_ref::<BadArgument>().and_then(|bad| bad.help.clone()),
+            },
             DataFusionError::Internal(_)
             | DataFusionError::IoError(_)
             | DataFusionError::ObjectStore(_)
@@ -119,6 +138,19 @@ impl From<DataFusionError> for Error {
             _ => Self::query(plain(&error.strip_backtrace())),
         }
     }
+}
+
+/// Whether a file that was there when the query was planned is not there any more.
+fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let missing = error.downcast_ref::<object_store::Error>();
+        if matches!(missing, Some(object_store::Error::NotFound { .. })) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// DataFusion's message without its class names.

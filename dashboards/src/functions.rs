@@ -123,6 +123,7 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
             name if GROWING.contains(&name) => Some(Arc::new(ScalarUDF::new_from_impl(Bounded { inner: function }))),
             _ => None,
         })
+        .chain(engine::functions::scalar())
         .collect()
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | route | what |
 //! |---|---|
-//! | `POST /sql` | the body is one read-only statement; the answer's format follows `Accept` |
+//! | `POST /sql` | the body is one read-only statement; the answer's format follows `Accept`, `?integers=string` and `?csv=spreadsheet` |
 //! | `GET /tables` | the served tables: columns, key, rows in memory and on disk |
 //! | `GET /status` | the pipeline: state, graph, counters of every node |
 //! | `GET /health`, `GET /ready` | alive; ready to answer |
@@ -18,6 +18,7 @@ mod functions;
 mod guard;
 mod http_metrics;
 mod interrupt;
+mod output;
 mod query;
 mod routes;
 mod status;
@@ -95,7 +96,7 @@ impl Default for Limits {
 pub fn app(service: Service) -> io::Result<Router> {
     let state = routes::Shared::new(service)?;
     let router = Router::new()
-        .route("/sql", post(routes::sql))
+        .route("/sql", post(routes::sql).fallback(routes::sql_by_post))
         .route("/tables", get(routes::tables))
         .route("/status", get(routes::status))
         .route("/health", get(routes::health))

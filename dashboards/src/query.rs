@@ -1,12 +1,14 @@
 //! One read-only query: parse, check, plan, run within the limits.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
+use datafusion::common::DFSchema;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::config::Dialect;
 use datafusion::error::DataFusionError;
@@ -25,11 +27,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::Limits;
-use crate::encode::Format;
 use crate::error::Error;
 use crate::functions::{self, BoundedConcat};
 use crate::guard;
 use crate::interrupt::{Interruptible, Stop};
+use crate::output::Output;
 use crate::table::ServedTable;
 
 /// Rows of a batch inside a query. Smaller than DataFusion's 8192, because what an expression makes of one batch is
@@ -38,6 +40,9 @@ const BATCH_ROWS: usize = 2048;
 
 /// The schema whose tables have the rows in memory alone, of tables that are read from another place too.
 const HOT: &str = "hot";
+
+/// How often a query is planned at most.
+const ATTEMPTS: usize = 5;
 
 /// Stack of a thread that runs queries. Most of it is never touched; planning recurses as deep as expressions nest.
 const STACK_BYTES: usize = 64 << 20;
@@ -95,22 +100,42 @@ impl Queries {
     }
 
     /// Runs `sql` and encodes its rows. Dropping the future stops the query at its next batch.
-    pub(crate) async fn run(&self, sql: String, format: Format) -> Result<Encoded, Error> {
+    ///
+    /// A query is planned again if a file that it reads is removed meanwhile.
+    pub(crate) async fn run(&self, sql: String, output: Output) -> Result<Encoded, Error> {
         let place = tokio::time::timeout(self.limits.queue, Arc::clone(&self.places).acquire_owned()).await;
         let Ok(Ok(place)) = place else { return Err(Error::Busy(self.limits.concurrent)) };
+        let place = Arc::new(place);
+        let until = tokio::time::Instant::now() + self.limits.timeout;
+        for _ in 1..ATTEMPTS {
+            match self.attempt(sql.clone(), output, Arc::clone(&place), until).await {
+                Err(Error::Gone) => {}
+                answer => return answer,
+            }
+        }
+        self.attempt(sql, output, place, until).await
+    }
+
+    async fn attempt(
+        &self,
+        sql: String,
+        output: Output,
+        place: Arc<OwnedSemaphorePermit>,
+        until: tokio::time::Instant,
+    ) -> Result<Encoded, Error> {
         let Some(threads) = &self.threads else { return Err(Error::Internal) };
         let stop = Stop::default();
         let state = self.session(stop.clone());
         let limits = self.limits.clone();
         let catalog = Arc::clone(&self.catalog);
         let task = threads.spawn(async move {
-            let _place: OwnedSemaphorePermit = place;
+            let _place = place;
             let answer = collect(state, &sql, &limits).await.map_err(|error| suggest(error, &catalog))?;
-            let body = format.encode(&answer).map_err(DataFusionError::from)?;
+            let body = output.encode(&answer).map_err(DataFusionError::from)?;
             Ok(Encoded { body, rows: answer.rows, truncated: answer.truncated })
         });
         let mut task = AbortOnDrop { task, stop };
-        match tokio::time::timeout(self.limits.timeout, &mut task.task).await {
+        match tokio::time::timeout_at(until, &mut task.task).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
                 tracing::error!(%error, "a query's task failed");
@@ -194,13 +219,18 @@ async fn collect(state: SessionState, sql: &str, limits: &Limits) -> Result<Answ
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|error| Error::Forbidden(error.strip_backtrace()))?;
     guard::check_plan(&plan)?;
+    let names = names(plan.schema());
     let frame = SessionContext::new_with_state(state).execute_logical_plan(plan).await?;
     let mut stream = frame.execute_stream().await?;
-    let mut answer = Answer { schema: stream.schema(), batches: Vec::new(), rows: 0, truncated: false, started };
+    let schema = renamed(&stream.schema(), names);
+    let mut answer = Answer { schema, batches: Vec::new(), rows: 0, truncated: false, started };
     let mut bytes = 0;
     while let Some(batch) = stream.next().await {
         let batch = batch?;
         let room = limits.max_rows - answer.rows;
+        let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&answer.schema), batch.columns().to_vec(), &rows)
+            .map_err(DataFusionError::from)?;
         let taken = batch.slice(0, batch.num_rows().min(room));
         bytes += slice_bytes(&taken);
         answer.truncated = taken.num_rows() < batch.num_rows() || bytes > limits.memory;
@@ -213,6 +243,35 @@ async fn collect(state: SessionState, sql: &str, limits: &Limits) -> Result<Answ
         }
     }
     Ok(answer)
+}
+
+/// The names of an answer's columns, each another: one that was there before is named with its table, as ClickHouse does,
+/// `b.path` beside `path`. A reader of JSON would keep one of two values under the same name.
+fn names(schema: &DFSchema) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(schema.fields().len());
+    let all: HashSet<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let mut taken = HashSet::new();
+    for (qualifier, field) in schema.iter() {
+        let mut name = field.name().clone();
+        if taken.contains(&name) {
+            let stem = qualifier.map_or_else(|| name.clone(), |table| format!("{}.{name}", table.table()));
+            let free = |name: &String| !taken.contains(name) && !all.contains(name.as_str());
+            let numbered = (2u64..).map(|nth| format!("{stem}_{nth}"));
+            name = std::iter::once(stem.clone()).chain(numbered).find(free).unwrap_or(name);
+        }
+        taken.insert(name.clone());
+        names.push(name);
+    }
+    names
+}
+
+/// The schema with these names.
+fn renamed(schema: &SchemaRef, names: Vec<String>) -> SchemaRef {
+    if names.len() != schema.fields().len() {
+        return Arc::clone(schema);
+    }
+    let field = |(field, name): (&Arc<Field>, String)| field.as_ref().clone().with_name(name);
+    Arc::new(Schema::new(schema.fields().iter().zip(names).map(field).collect::<Vec<_>>()))
 }
 
 /// Bytes of the rows alone, where the arrays behind them may be larger.

@@ -9,8 +9,8 @@ use std::{io, str};
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, VARY};
+use axum::extract::{RawQuery, Request, State};
+use axum::http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, VARY};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
@@ -20,9 +20,9 @@ use serde::Serialize;
 
 use crate::Service;
 use crate::assets::SECURITY_HEADERS;
-use crate::encode::Format;
 use crate::error::Error;
 use crate::http_metrics::HttpMetrics;
+use crate::output::Output;
 use crate::query::Queries;
 use crate::status::State as RunState;
 use engine::reload::Done;
@@ -77,35 +77,47 @@ fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
 }
 
 /// `POST /sql`
-pub(crate) async fn sql(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
+pub(crate) async fn sql(
+    State(shared): State<Shared>,
+    RawQuery(parameters): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let started = Instant::now();
-    let answer = answer(&shared.0, &headers, body).await;
+    let answer = answer(&shared.0, &headers, parameters.as_deref(), body).await;
     shared.0.http.query(started.elapsed(), answer.is_err());
     answer.unwrap_or_else(Error::into_response)
 }
 
-async fn answer(shared: &Inner, headers: &HeaderMap, body: Body) -> Result<Response, Error> {
+async fn answer(shared: &Inner, headers: &HeaderMap, parameters: Option<&str>, body: Body) -> Result<Response, Error> {
     // Browsers say where a request comes from; another site must not make this one work.
     if headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(Error::Forbidden("queries from another site's page are refused".to_owned()));
     }
-    let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()))?;
+    let output = Output::asked(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()), parameters)?;
     let limits = &shared.service.limits;
     let body = tokio::time::timeout(limits.timeout, to_bytes(body, limits.max_sql_bytes))
         .await
         .map_err(|_| Error::Slow(limits.timeout))?
         .map_err(|_| Error::TooLong(limits.max_sql_bytes))?;
     let sql = str::from_utf8(&body).map_err(|_| Error::Encoding)?.to_owned();
-    let encoded = shared.queries.run(sql, format).await?;
+    let encoded = shared.queries.run(sql, output).await?;
     let mut response = encoded.body.into_response();
     let out = response.headers_mut();
-    out.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    out.insert(CONTENT_TYPE, HeaderValue::from_static(output.format.content_type()));
     out.insert(VARY, HeaderValue::from_static("accept"));
     out.insert(X_ROW_COUNT, HeaderValue::from(encoded.rows));
     if encoded.truncated {
         out.insert(X_TRUNCATED, HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+/// `/sql` with another method: a query is a body, which `GET` does not have.
+pub(crate) async fn sql_by_post() -> Response {
+    let mut response = Error::Method.into_response();
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
 }
 
 #[derive(Serialize)]
@@ -117,6 +129,8 @@ struct TableInfo {
     stored_rows: u64,
     segments: usize,
     stored_bytes: u64,
+    missing_segments: usize,
+    missing_rows: u64,
     forgotten_rows: u64,
 }
 
@@ -148,6 +162,8 @@ fn table_info(table: &Table) -> TableInfo {
         stored_rows: snapshot.segments.iter().map(|s| s.rows).sum(),
         segments: snapshot.segments.len(),
         stored_bytes: snapshot.segments.iter().map(|s| s.bytes).sum(),
+        missing_segments: snapshot.missing.0,
+        missing_rows: snapshot.missing.1,
         forgotten_rows: snapshot.forgotten,
     }
 }

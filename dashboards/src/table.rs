@@ -1,13 +1,16 @@
 //! A served table as DataFusion sees it: the rows in memory and the stored ones, in Parquet segments or in another place,
 //! read as one.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::future::{Future, ready};
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
 use datafusion::datasource::TableType;
@@ -34,6 +37,8 @@ pub(crate) struct ServedTable {
     table: Arc<Table>,
     /// How long a place with stored rows may take.
     timeout: Duration,
+    /// The table's columns. Those of a table with segments may all be null: an older segment may be without them.
+    schema: SchemaRef,
     /// Whether only rows in memory are read.
     hot: bool,
     snapshot: OnceLock<Snapshot>,
@@ -41,19 +46,39 @@ pub(crate) struct ServedTable {
 
 impl ServedTable {
     pub(crate) fn new(table: Arc<Table>, timeout: Duration) -> Self {
-        Self { table, timeout, hot: false, snapshot: OnceLock::new() }
+        let schema = schema(&table);
+        Self { table, timeout, schema, hot: false, snapshot: OnceLock::new() }
     }
 
     /// Only the rows in memory.
     pub(crate) fn hot(table: Arc<Table>) -> Self {
-        Self { table, timeout: Duration::ZERO, hot: true, snapshot: OnceLock::new() }
+        let schema = schema(&table);
+        Self { table, timeout: Duration::ZERO, schema, hot: true, snapshot: OnceLock::new() }
     }
 
     fn snapshot(&self) -> &Snapshot {
         self.snapshot.get_or_init(|| {
-            let mut snapshot = self.table.snapshot();
             if self.hot {
-                (snapshot.stored, snapshot.segments) = (None, Vec::new());
+                return Snapshot { stored: None, segments: Vec::new(), ..self.table.snapshot() };
+            }
+            self.table.look_for_missing();
+            let mut snapshot = self.table.snapshot();
+            let mut gone = BTreeSet::new();
+            // An object store takes no `..`, which a pipeline's `data_dir` may have.
+            snapshot.segments.retain_mut(|segment| match segment.path.canonicalize() {
+                Ok(path) => {
+                    segment.path = path;
+                    true
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    gone.insert(segment.path.clone());
+                    false
+                }
+                // The query says what is wrong with it.
+                Err(_) => true,
+            });
+            if !gone.is_empty() {
+                self.table.lose(&gone);
             }
             snapshot
         })
@@ -68,7 +93,7 @@ impl ServedTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let snapshot = self.snapshot();
-        let schema = Arc::clone(&self.table.schema);
+        let schema = Arc::clone(&self.schema);
         let own = match conjunction(filters.iter().cloned()) {
             None => self.own(snapshot, session.config().target_partitions(), projection, limit)?,
             Some(filter) => {
@@ -110,10 +135,10 @@ impl ServedTable {
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = Arc::clone(&self.table.schema);
-        let hot =
-            MemorySourceConfig::try_new(std::slice::from_ref(&snapshot.hot), Arc::clone(&schema), projection.cloned())?
-                .with_limit(limit);
+        let schema = Arc::clone(&self.schema);
+        let rows = |batch: &RecordBatch| batch.clone().with_schema(Arc::clone(&schema));
+        let rows = snapshot.hot.iter().map(rows).collect::<Result<Vec<_>, _>>()?;
+        let hot = MemorySourceConfig::try_new(&[rows], Arc::clone(&schema), projection.cloned())?.with_limit(limit);
         let hot: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(hot);
         if snapshot.segments.is_empty() {
             return Ok(hot);
@@ -126,6 +151,15 @@ impl ServedTable {
             .build();
         UnionExec::try_new(vec![hot, DataSourceExec::from_data_source(stored)])
     }
+}
+
+/// The columns as queries see them.
+fn schema(table: &Table) -> SchemaRef {
+    if table.has_history() {
+        return Arc::clone(&table.schema);
+    }
+    let fields = table.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The rows of another place.
@@ -152,8 +186,7 @@ fn file_groups(segments: &[Segment], partitions: usize) -> Result<Vec<FileGroup>
     let mut groups = vec![Vec::new(); count];
     for (index, segment) in segments.iter().enumerate() {
         let mut file = PartitionedFile::new("", segment.bytes);
-        // An object store takes no `..`, which a pipeline's `data_dir` may have.
-        file.object_meta.location = ObjectPath::from_absolute_path(segment.path.canonicalize()?)
+        file.object_meta.location = ObjectPath::from_absolute_path(&segment.path)
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
         groups[index % count].push(file);
     }
@@ -165,7 +198,7 @@ type Scan<'f> = Pin<Box<dyn Future<Output = Result<Arc<dyn ExecutionPlan>>> + Se
 
 impl TableProvider for ServedTable {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.table.schema)
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {

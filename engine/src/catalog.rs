@@ -5,8 +5,8 @@
 //! hot rows that are stored now in the same critical section; [`Table::snapshot`] sees either all of that or nothing. Of a
 //! history only rows before what was committed are read.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use arrow::array::RecordBatch;
@@ -15,11 +15,14 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
 use crate::batch::{Batch, EdgeClass, EdgeType, MAX_ROWS, Time};
+use crate::metrics::NodeMetrics;
 
 mod history;
+mod segments;
 mod settled;
 
 pub use history::{History, HistoryError, Stored, Wanted};
+use segments::Segments;
 use settled::Settled;
 
 /// Every served table of a run, by name.
@@ -73,6 +76,8 @@ pub struct Table {
     hot_rows: usize,
     history: OnceLock<Arc<dyn History>>,
     keeper: OnceLock<String>,
+    /// Who counts segments whose files are gone.
+    metrics: OnceLock<Arc<NodeMetrics>>,
     state: Mutex<State>,
 }
 
@@ -94,6 +99,8 @@ pub struct Snapshot {
     pub hot: Vec<RecordBatch>,
     /// Rows on disk.
     pub segments: Vec<Segment>,
+    /// Segments whose files are gone, and their rows.
+    pub missing: (usize, u64),
     /// Rows elsewhere, if the table has such.
     pub stored: Option<Stored>,
     /// Hot rows that were forgotten because the table's bound was reached and no sink keeps them.
@@ -108,7 +115,7 @@ struct State {
     /// Rows of all batches that came in for `live` since they were last gathered: a bound on what those batches hold.
     live_held: usize,
     keys: Option<RowConverter>,
-    segments: Vec<Segment>,
+    segments: Segments,
     committed: Time,
     /// The latest message time of rows that were forgotten without being stored.
     gap: Option<Time>,
@@ -129,6 +136,7 @@ impl Table {
             hot_rows: hot_rows.max(1),
             history: OnceLock::new(),
             keeper: OnceLock::new(),
+            metrics: OnceLock::new(),
             state: Mutex::default(),
         }
     }
@@ -217,16 +225,65 @@ impl Table {
 
     /// Segments that an earlier run left.
     pub fn adopt(&self, segments: Vec<Segment>) {
-        self.lock().segments.extend(segments);
+        self.lock().segments.add(segments);
     }
 
     /// Adds segments and forgets the hot settled rows of every time before `upto`, all of which the segments now hold.
     pub fn commit(&self, segments: impl IntoIterator<Item = Segment>, upto: Time) {
         let mut state = self.lock();
         let state = &mut *state;
-        state.segments.extend(segments);
+        state.segments.add(segments);
         state.committed = state.committed.max(upto);
         state.settled.forget_before(state.committed);
+    }
+
+    /// Names who counts segments whose files are gone: the node that has written them.
+    pub fn count_missing(&self, metrics: Arc<NodeMetrics>) {
+        // A table has one keeper, which says so once.
+        let _ = self.metrics.set(metrics);
+    }
+
+    /// Leaves out segments whose files are gone, until [`Table::look_for_missing`] finds them again.
+    pub fn lose(&self, gone: &BTreeSet<PathBuf>) {
+        let mut state = self.lock();
+        let lost = state.segments.lose(gone);
+        if lost > 0 {
+            tracing::warn!(table = self.name, files = lost, first = %gone.first().map_or_else(|| Path::new("").display(), |path| path.display()), "files of the table are gone and are left out");
+            if let Some(metrics) = self.metrics.get() {
+                NodeMetrics::add(&metrics.counter("missing_segments"), lost);
+            }
+        }
+        self.tell(&state.segments);
+    }
+
+    /// Takes back segments whose files are there again, such as when their disk is mounted again. Looks at most every 10 s.
+    pub fn look_for_missing(&self) {
+        let wanted = self.lock().segments.to_look_for();
+        let found: BTreeSet<PathBuf> = wanted.into_iter().filter(|path| path.exists()).collect();
+        if !found.is_empty() {
+            let mut state = self.lock();
+            state.segments.restore(&found);
+            self.tell(&state.segments);
+        }
+    }
+
+    /// Forgets segments, whose files are about to be removed.
+    pub fn remove(&self, paths: &BTreeSet<&Path>) {
+        let mut state = self.lock();
+        state.segments.remove(paths);
+        self.tell(&state.segments);
+    }
+
+    /// Says what is missing.
+    fn tell(&self, segments: &Segments) {
+        let Some(metrics) = self.metrics.get() else { return };
+        let missing = segments.missing();
+        let rows: u64 = missing.iter().map(|segment| segment.rows).sum();
+        let trouble = missing.first().map(|first| {
+            let (files, path) = (missing.len(), first.path.display());
+            format!("{files} of its files are gone, with {rows} rows, such as {path}: queries leave them out. `retain` removes files when they are old")
+        });
+        metrics.set_trouble(&format!("{} missing", self.name), trouble);
     }
 
     /// The table now.
@@ -244,7 +301,9 @@ impl Table {
             before: Some(state.committed).filter(|time| *time > 0),
             gap: state.gap.is_some_and(|time| time >= state.committed),
         });
-        Snapshot { hot, segments: state.segments.clone(), stored, forgotten: state.forgotten }
+        let gone = state.segments.missing();
+        let missing = (gone.len(), gone.iter().map(|segment| segment.rows).sum());
+        Snapshot { hot, segments: state.segments.present().to_vec(), missing, stored, forgotten: state.forgotten }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -16,6 +16,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 
+use crate::functions::{self, BadArgument};
 use crate::spec::nearest;
 
 /// Compiles expressions.
@@ -58,9 +59,13 @@ impl Default for Session {
 }
 
 impl Session {
-    /// A compiler that knows DataFusion's functions.
+    /// A compiler that knows DataFusion's functions and those of [`functions`].
     pub fn new() -> Self {
-        Self { context: SessionContext::new() }
+        let context = SessionContext::new();
+        for function in functions::scalar() {
+            context.register_udf(function.as_ref().clone());
+        }
+        Self { context }
     }
 
     /// Makes a further aggregate function known by name and types.
@@ -203,6 +208,15 @@ pub fn fault(error: &DataFusionError) -> ExprFault {
             help: nearest(&name, names.iter().copied()).map(|n| format!("did you mean `{n}`?")),
             part: Some(name.clone()),
             ..ExprFault::new(format!("no column `{name}`"))
+        };
+    }
+    if let DataFusionError::External(cause) = root
+        && let Some(bad) = cause.downcast_ref::<BadArgument>()
+    {
+        return ExprFault {
+            part: Some(bad.part.clone()),
+            help: bad.help.clone(),
+            ..ExprFault::new(bad.message.clone())
         };
     }
     let text = root.strip_backtrace();

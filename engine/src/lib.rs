@@ -8,6 +8,7 @@ pub mod compare;
 mod control;
 pub mod expr;
 pub mod flow;
+pub mod functions;
 pub mod graph;
 pub mod ledger;
 pub mod logged;

@@ -109,7 +109,11 @@ pub async fn get(app: &Router, path: &str) -> Reply {
 }
 
 pub async fn post(app: &Router, accept: &str, sql: &str) -> Reply {
-    send(app, Request::post("/sql").header("accept", accept).body(Body::from(sql.to_owned())).expect("request")).await
+    post_to(app, "/sql", accept, sql).await
+}
+
+pub async fn post_to(app: &Router, address: &str, accept: &str, sql: &str) -> Reply {
+    send(app, Request::post(address).header("accept", accept).body(Body::from(sql.to_owned())).expect("request")).await
 }
 
 /// The rows of a query that must succeed.

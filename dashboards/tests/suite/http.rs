@@ -6,7 +6,7 @@ use axum::http::{Request, StatusCode};
 use dashboards::{Limits, State, app};
 use serde_json::{Value, json};
 
-use crate::common::{get, post, send, service, table, with_rows};
+use crate::common::{get, post, post_to, send, service, table, with_rows};
 
 const FOUR: &str = "SELECT seq, host, path, score, time FROM requests ORDER BY seq LIMIT 4";
 
@@ -46,11 +46,63 @@ async fn every_format_has_the_same_rows() {
 }
 
 #[tokio::test]
-async fn cells_of_a_csv_are_no_formulas() {
+async fn a_csv_is_the_data_and_one_for_a_spreadsheet_has_no_formulas() {
     let app = with_rows(1, Limits::default());
     let sql = "SELECT * FROM (VALUES ('=1+1', -1, 'a\"b,c'), ('+x', 2, '@y'), ('-z', 3, chr(9) || 'tab'), (NULL, 4, 'a=b')) AS t(\"=a\", n, s)";
-    let reply = post(&app, "text/csv", sql).await;
+    let plain = "=a,n,s\n=1+1,-1,\"a\"\"b,c\"\n+x,2,@y\n-z,3,\ttab\n,4,a=b\n";
+    assert_eq!(post(&app, "text/csv", sql).await.text(), plain);
+    let reply = post_to(&app, "/sql?csv=spreadsheet", "text/csv", sql).await;
     assert_eq!(reply.text(), "'=a,n,s\n'=1+1,-1,\"a\"\"b,c\"\n'+x,2,'@y\n'-z,3,'\ttab\n,4,a=b\n");
+    assert_eq!(post_to(&app, "/sql?csv=excel", "text/csv", sql).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn columns_of_equal_names_are_told_apart_in_every_format() {
+    let app = with_rows(3, Limits::default());
+    let sql = "SELECT a.path, b.path, a.seq AS \"b.path\", c.path FROM requests a JOIN requests b ON a.seq = b.seq + 1 JOIN requests c ON a.seq = c.seq WHERE a.seq = 2";
+    let row = json!({"path": "/p/2", "b.path_2": "/p/1", "b.path": 2, "c.path": "/p/2"});
+    let body = post(&app, "application/json", sql).await.json();
+    assert_eq!(body["rows"], json!([row]));
+    let names: Vec<&str> =
+        body["columns"].as_array().expect("list").iter().filter_map(|c| c["name"].as_str()).collect();
+    assert_eq!(names, ["path", "b.path_2", "b.path", "c.path"]);
+    let lines = post(&app, "application/x-ndjson", sql).await;
+    assert_eq!(serde_json::from_str::<Value>(lines.text()).expect("json"), row);
+    assert!(post(&app, "text/csv", sql).await.text().starts_with("path,b.path_2,b.path,c.path\n"));
+    let arrow = post(&app, "application/vnd.apache.arrow.stream", sql).await;
+    let schema = StreamReader::try_new(arrow.body.as_slice(), None).expect("stream").schema();
+    assert_eq!(schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), names);
+    let all = post(&app, "application/json", "SELECT * FROM requests a JOIN requests b ON a.seq = b.seq").await;
+    assert_eq!(all.json()["rows"][0]["b.path"], "/p/0");
+}
+
+#[tokio::test]
+async fn whole_numbers_keep_their_value_for_javascript() {
+    let app = with_rows(1, Limits::default());
+    let sql = "SELECT 9007199254740993 AS big, -1 AS small, cast(NULL AS bigint) AS none, cast(7 AS int) AS short, 18446744073709551615 AS most, 0.5 AS half, time FROM requests";
+    let reply = post(&app, "application/json", sql).await;
+    assert!(reply.text().contains("\"big\":9007199254740993"), "{}", reply.text());
+    let row = json!({"big": "9007199254740993", "small": "-1", "none": null, "short": 7, "most": "18446744073709551615", "half": 0.5, "time": "2026-03-01T00:00:00Z"});
+    let reply = post_to(&app, "/sql?integers=string", "application/json", sql).await;
+    let body = reply.json();
+    assert_eq!(body["rows"][0], row);
+    assert_eq!(body["columns"][0], json!({"name": "big", "type": "Int64"}));
+    let lines = post_to(&app, "/sql?integers=string", "application/x-ndjson", sql).await;
+    assert_eq!(serde_json::from_str::<Value>(lines.text()).expect("json"), row);
+    assert_eq!(post_to(&app, "/sql?integers=text", "*/*", sql).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn sql_by_get_says_what_to_do() {
+    let app = with_rows(1, Limits::default());
+    for method in ["GET", "PUT", "DELETE"] {
+        let request =
+            Request::builder().method(method).uri("/sql?query=select+1").body(Body::empty()).expect("request");
+        let reply = send(&app, request).await;
+        assert_eq!((reply.status, reply.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST"));
+        assert!(reply.json()["error"].as_str().is_some_and(|e| e.contains("POST")), "{}", reply.text());
+        assert!(reply.json()["help"].as_str().is_some_and(|h| h.contains("curl")), "{}", reply.text());
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The embedded store: tables as Parquet files by day.
 
+mod columns;
+mod retention;
 mod store;
 mod table;
 
@@ -17,6 +19,7 @@ use sha2::{Digest, Sha256};
 use timely::dataflow::operators::Concatenate;
 
 use super::cuts::Cuts;
+use retention::Retention;
 use store::Store;
 
 /// See [`Operator::SUMMARY`].
@@ -33,6 +36,13 @@ const WINDOW_START: &str = "window_start";
 ///
 /// A live run only adds files. A run whose sources all end replaces the files of the run before it that had such
 /// sources, because it makes them anew: a table belongs to one pipeline.
+///
+/// Files of an earlier pipeline stay a part of the table that is served: columns that they lack are null, and columns whose
+/// type has become wider are cast (a whole number to a wider one, to Float64 or to text, Float32 to Float64, a truth value
+/// to text). Files of another type, or of groups by other columns, are left out, counted in `skipped_segments` and named
+/// among the troubles of `GET /status`. A file that somebody else removes is left out until it is back, counted in
+/// `missing_segments` and named there too. Other counters: `segments`, and what `retain` and `max_bytes` have removed, in
+/// `removed_segments`, `removed_rows` and `removed_bytes`.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct ParquetOptions {
     /// How much event time goes into a file, from multiples of this to the next. Until then rows are in memory alone:
@@ -43,6 +53,15 @@ pub struct ParquetOptions {
     /// Rows after which a file is written earlier, at the next closed tick; also the most rows of a file. Default: 500000.
     #[serde(default = "half_a_million")]
     max_rows: usize,
+    /// For how long files are kept, such as `30d`: those of a UTC day are removed when it has ended so long ago, by the
+    /// event time up to which the table is written. Each removal is logged. Default: for ever.
+    #[serde(default, deserialize_with = "crate::source::optional_duration")]
+    #[schemars(with = "Option<String>")]
+    retain: Option<Duration>,
+    /// The most bytes of a table's files. When they are passed, the oldest files are removed, but none of the day that is
+    /// being written, or later. Each removal is logged. Default: no bound.
+    #[serde(default)]
+    max_bytes: Option<u64>,
 }
 
 fn minute() -> Duration {
@@ -89,8 +108,16 @@ impl Operator for Parquet {
             context.error(context.span, "`rotate` and `max_rows` must be greater than 0");
             complete = false;
         }
+        if options.retain.is_some_and(|retain| retain.is_zero()) || options.max_bytes == Some(0) {
+            context.error(
+                context.span,
+                "`retain` and `max_bytes` must be greater than 0; leave them out to keep everything",
+            );
+            complete = false;
+        }
+        let retention = Retention { retain: options.retain, max_bytes: options.max_bytes };
         let rotate = u64::try_from(options.rotate.as_millis()).unwrap_or(u64::MAX).max(1);
-        let node = ParquetNode { tables, rotate, max_rows: options.max_rows, started: OnceLock::new() };
+        let node = ParquetNode { tables, rotate, max_rows: options.max_rows, retention, started: OnceLock::new() };
         complete.then(|| Box::new(node) as Box<dyn Node>)
     }
 }
@@ -132,6 +159,7 @@ struct ParquetNode {
     tables: Vec<TableSpec>,
     rotate: Time,
     max_rows: usize,
+    retention: Retention,
     /// The lineage of a live run, in ms since the epoch; a name, which no row depends on.
     started: OnceLock<i64>,
 }
@@ -149,7 +177,7 @@ impl ParquetNode {
             EdgeClass::Stream => vec![TIME.to_owned(), SEQ.to_owned()],
             EdgeClass::Relation { key } => key.clone(),
         };
-        Store { dir, schema, order, key, lineage, max_rows: self.max_rows }
+        Store { dir, schema, order, key, lineage, max_rows: self.max_rows, retention: self.retention }
     }
 }
 
@@ -229,9 +257,9 @@ mod tests {
             let dir = tempfile::tempdir().expect("a directory");
             let schema = stream_schema([]);
             let table = Arc::new(Table::new("t", &EdgeType::stream(schema.clone()), 1000));
-            let store = Store { dir: dir.path().join("t"), schema, order: vec![0, 1], key: vec![TIME.to_owned(), SEQ.to_owned()], lineage: "x".to_owned(), max_rows: 7 };
+            let store = Store { dir: dir.path().join("t"), schema, order: vec![0, 1], key: vec![TIME.to_owned(), SEQ.to_owned()], lineage: "x".to_owned(), max_rows: 7, retention: Retention::default() };
             store.open(false).expect("opens");
-            let writer = Writer { store, table: Some(Arc::clone(&table)), metrics: Arc::default(), segments: Arc::default() };
+            let mut writer = Writer { store, table: Some(Arc::clone(&table)), metrics: Arc::default(), segments: Arc::default(), files: retention::Files::default() };
             let mut cuts = Cuts::new(100, 1000);
             let mut expected = std::collections::BTreeSet::new();
             let mut frontier = 0;

@@ -2,8 +2,11 @@
 
 use arrow::datatypes::{DataType, Schema};
 use clickhouse::Client;
+use engine::batch::TIME;
 use migrations::server::{ServerError, rows};
 use migrations::sql::escaped;
+
+use super::encode::{TICK, UPDATED_AT};
 
 /// A column that rows can be written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,12 @@ impl Column {
             _ => Kind::Other,
         }
     }
+
+    /// The items of an array.
+    fn item(&self) -> Self {
+        let ty = bare(&self.ty).strip_prefix("Array(").and_then(|item| item.strip_suffix(')')).unwrap_or_default();
+        Self { name: self.name.clone(), ty: ty.to_owned() }
+    }
 }
 
 /// The type within LowCardinality and Nullable.
@@ -93,22 +102,43 @@ pub(super) async fn version(client: &Client) -> Result<(u32, u32), ServerError> 
 }
 
 /// What of a table is not as rows of this schema need it, each column on a line of its own; empty if it fits.
+///
+/// A number that does not fit its column is stored as another one, without an error (ClickHouse#41100), so a column must hold
+/// all values of its type.
 pub(super) fn differences(schema: &Schema, columns: &[Column]) -> Vec<String> {
     let mut found = Vec::new();
     for field in schema.fields() {
-        let needed = needed(field.data_type());
-        match columns.iter().find(|column| column.name == *field.name()) {
-            None => found.push(format!("has no column `{}`, needed: {needed}", field.name())),
-            Some(column) if !fits(field.data_type(), column.kind()) => {
-                found.push(format!("has the column `{}` as {}, needed: {needed}", column.name, column.ty));
-            }
-            Some(_) => {}
+        let needed = || needed(field.data_type());
+        let Some(column) = columns.iter().find(|column| column.name == *field.name()) else {
+            found.push(format!("has no column `{}`, needed: {}", field.name(), needed()));
+            continue;
+        };
+        let as_it_is = format!("has the column `{}` as {}", column.name, column.ty);
+        if !fits(field.data_type(), column) {
+            found.push(format!("{as_it_is}, needed: {}", needed()));
+        } else if !holds(field.data_type(), column) {
+            found.push(format!("{as_it_is}, which does not hold all of {}, needed: {}", field.data_type(), needed()));
+        } else if is_time(field.data_type())
+            && column.kind() == Kind::Second
+            && !EVENT_TIMES.contains(&field.name().as_str())
+        {
+            found
+                .push(format!("{as_it_is}, which ends in 2106 and begins again in 1970, needed: DateTime64(9, 'UTC')"));
         }
     }
     found
 }
 
-fn fits(ty: &DataType, kind: Kind) -> bool {
+/// Times of which the sources take none that is far from now, and which therefore may be DateTime.
+const EVENT_TIMES: [&str; 4] = [TIME, "window_start", TICK, UPDATED_AT];
+
+fn is_time(ty: &DataType) -> bool {
+    matches!(ty, DataType::Timestamp(..))
+}
+
+/// Whether a column is for values of this kind.
+fn fits(ty: &DataType, column: &Column) -> bool {
+    let kind = column.kind();
     match ty {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
             matches!(kind, Kind::Text | Kind::Address | Kind::Other)
@@ -116,9 +146,35 @@ fn fits(ty: &DataType, kind: Kind) -> bool {
         DataType::Boolean => kind == Kind::Whole,
         DataType::Float16 | DataType::Float32 | DataType::Float64 => kind == Kind::Real,
         DataType::Timestamp(..) => matches!(kind, Kind::Second | Kind::Moment(_)),
-        DataType::List(_) => kind == Kind::List,
+        DataType::List(item) => kind == Kind::List && fits(item.data_type(), &column.item()),
         ty if ty.is_integer() => matches!(kind, Kind::Whole | Kind::Real),
         // What else there is the server judges.
+        _ => true,
+    }
+}
+
+/// Whether a column that is for such values has room for each of them.
+fn holds(ty: &DataType, column: &Column) -> bool {
+    let target = bare(&column.ty);
+    match ty {
+        DataType::Float64 => target != "Float32",
+        DataType::List(item) => holds(item.data_type(), &column.item()),
+        ty if ty.is_integer() => {
+            let bits = ty.primitive_width().unwrap_or(8) * 8;
+            let signed = ty.is_signed_integer();
+            match target {
+                "Bool" => false,
+                "Float32" => bits <= 16,
+                "Float64" => bits <= 32,
+                target => match target.strip_prefix("UInt").and_then(|bits| bits.parse::<usize>().ok()) {
+                    Some(room) => !signed && bits <= room,
+                    None => {
+                        let room = target.strip_prefix("Int").and_then(|bits| bits.parse::<usize>().ok());
+                        room.is_none_or(|room| if signed { bits <= room } else { bits < room })
+                    }
+                },
+            }
+        }
         _ => true,
     }
 }
@@ -130,7 +186,7 @@ fn needed(ty: &DataType) -> String {
         DataType::Boolean => "Bool or UInt8".to_owned(),
         DataType::Timestamp(..) => "DateTime64(9, 'UTC') or DateTime".to_owned(),
         DataType::List(item) => format!("Array({})", needed(item.data_type())),
-        ty if ty.is_integer() => format!("{ty} or another whole number"),
+        ty if ty.is_integer() => format!("{ty} or wider"),
         ty => ty.to_string(),
     }
 }
@@ -186,15 +242,48 @@ mod tests {
             column("time", "String"),
             column("src_ip", "IPv6"),
             column("src_port", "String"),
-            column("score", "Float32"),
+            column("score", "Nullable(Float32)"),
         ];
         assert_eq!(
             differences(&schema, &other),
             [
                 "has the column `time` as String, needed: DateTime64(9, 'UTC') or DateTime",
-                "has the column `src_port` as String, needed: UInt16 or another whole number",
+                "has the column `src_port` as String, needed: UInt16 or wider",
                 "has no column `method`, needed: String, or IPv6 for addresses",
+                "has the column `score` as Nullable(Float32), which does not hold all of Float64, needed: Float64",
             ]
         );
+    }
+
+    #[test]
+    fn a_column_that_is_too_narrow_is_named_with_the_type_to_use() {
+        let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+        let list = DataType::List(std::sync::Arc::new(Field::new("item", DataType::Int64, true)));
+        let said = |ty: &DataType, table: &str| {
+            let schema = Schema::new(vec![Field::new("c", ty.clone(), true)]);
+            differences(&schema, &[column("c", table)]).join("")
+        };
+        for (ty, narrow, wide) in [
+            (DataType::UInt64, "UInt32", "UInt64"),
+            (DataType::UInt64, "Nullable(Int64)", "Int128"),
+            (DataType::Int64, "UInt64", "Int64"),
+            (DataType::Int64, "UInt8", "Nullable(Int256)"),
+            (DataType::Int64, "Bool", "Int64"),
+            (DataType::Int64, "Float64", "Int64"),
+            (DataType::UInt16, "LowCardinality(UInt8)", "UInt16"),
+            (DataType::UInt16, "Int16", "Float32"),
+            (DataType::Int32, "Float32", "Float64"),
+            (DataType::Float64, "Float32", "Float64"),
+            (time, "DateTime('UTC')", "DateTime64(3)"),
+            (list, "Array(UInt8)", "Array(Nullable(Int64))"),
+        ] {
+            assert_eq!(said(&ty, wide), "", "{ty} in {wide}");
+            let narrow_says = said(&ty, narrow);
+            assert!(narrow_says.contains(&format!("`c` as {narrow}, which")), "{narrow_says}");
+        }
+        assert!(said(&DataType::UInt64, "UInt32").ends_with("needed: UInt64 or wider"));
+        for (ty, table) in [(DataType::Float32, "Float32"), (DataType::Boolean, "UInt8"), (DataType::UInt8, "Int16")] {
+            assert_eq!(said(&ty, table), "");
+        }
     }
 }

@@ -19,6 +19,8 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
+use super::columns::unfit;
+use super::retention::Retention;
 use crate::value::Format;
 
 const NS_PER_DAY: i64 = 86_400_000_000_000;
@@ -39,6 +41,8 @@ pub(super) struct Store {
     pub lineage: String,
     /// The most rows of a file.
     pub max_rows: usize,
+    /// How much is kept.
+    pub retention: Retention,
 }
 
 /// What was found at the start.
@@ -118,8 +122,15 @@ impl Store {
         let file = File::open(path).map_err(|error| error.to_string())?;
         let bytes = file.metadata().map_err(|error| error.to_string())?.len();
         let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| error.to_string())?;
-        if footer.schema().fields() != self.schema.fields() {
-            return Err("it has other columns than the table".to_owned());
+        if let Some(reason) = unfit(footer.schema(), &self.schema, self.order.iter().copied()) {
+            return Err(reason);
+        }
+        let entries = footer.metadata().file_metadata().key_value_metadata();
+        let key = entries.and_then(|entries| entries.iter().find(|entry| entry.key == KEY)?.value.as_deref());
+        // Of groups by other columns each row of today would be there several times.
+        let key = key.and_then(|key| serde_json::from_str::<Vec<String>>(key).ok());
+        if let Some(key) = key.filter(|key| *key != self.key) {
+            return Err(format!("its rows are told apart by {}, not by {}", key.join(", "), self.key.join(", ")));
         }
         let rows = u64::try_from(footer.metadata().file_metadata().num_rows()).map_err(|error| error.to_string())?;
         Ok(Segment { path: path.to_owned(), rows, bytes })
@@ -209,7 +220,7 @@ impl Store {
 }
 
 /// The entries of a directory by name.
-fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)

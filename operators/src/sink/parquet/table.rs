@@ -15,7 +15,11 @@ use engine::time::wall_clock_ns;
 
 use super::super::cuts::{Cut, Cuts};
 use super::super::operator::{self, CLOSED, Step, Work};
+use super::retention::{Files, Old, days, remove};
 use super::store::Store;
+
+/// How many files that are left out are named one by one.
+const SKIPPED_SHOWN: usize = 10;
 
 /// Builds the operator; the table belongs to worker `owner`. The stream's frontier is how far the table is durable.
 pub(super) fn build<'s>(
@@ -90,22 +94,46 @@ impl Owner {
         }
         self.upto = self.upto.max(from);
         let found = store.open(self.bounded)?;
-        let skipped = self.metrics.counter("skipped_segments");
-        for reason in &found.skipped {
-            tracing::warn!(table = self.name, "{reason}");
-            skipped.fetch_add(1, Relaxed);
-        }
+        self.report(&found.skipped);
+        let files = Files::list(&store.dir, &found.segments)
+            .map_err(|error| format!("{} cannot be read: {error}", store.dir.display()))?;
         self.skip(self.upto);
         if let Some(table) = &self.table {
             table.keep("sink.parquet")?;
+            table.count_missing(Arc::clone(&self.metrics));
             table.adopt(found.segments);
             table.commit([], self.upto);
         }
         let segments = self.metrics.counter("segments");
-        self.writer = Some(Writer { store, table: self.table.clone(), metrics: Arc::clone(&self.metrics), segments });
+        self.writer =
+            Some(Writer { store, table: self.table.clone(), metrics: Arc::clone(&self.metrics), segments, files });
         self.confirm(self.upto)?;
+        self.clean();
         self.outlet.opened();
         Ok(())
+    }
+
+    /// Says which files of earlier runs are left out.
+    fn report(&self, skipped: &[String]) {
+        NodeMetrics::add(&self.metrics.counter("skipped_segments"), skipped.len());
+        for reason in skipped.iter().take(SKIPPED_SHOWN) {
+            tracing::warn!(table = self.name, "{reason}");
+        }
+        let trouble = skipped.first().map(|first| {
+            let files = skipped.len();
+            format!("files that do not fit the table are left out of it: {files}, such as {first}")
+        });
+        if let Some(trouble) = trouble.as_ref().filter(|_| skipped.len() > SKIPPED_SHOWN) {
+            tracing::warn!(table = self.name, "{trouble}");
+        }
+        self.metrics.set_trouble(&format!("{} files", self.name), trouble);
+    }
+
+    /// Removes files that are not to be kept any longer.
+    fn clean(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            writer.clean(&self.name, self.upto);
+        }
     }
 
     /// Forgets ticks that are not written.
@@ -156,10 +184,11 @@ impl Work for Owner {
         };
         for cut in cuts {
             let upto = if cut.upto == CLOSED { self.upto.max(cut.last_end()) } else { cut.upto };
-            if let Some(writer) = &self.writer {
+            if let Some(writer) = &mut self.writer {
                 writer.write(cut)?;
             }
             self.confirm(upto)?;
+            self.clean();
         }
         if ends {
             self.confirm(range.end)?;
@@ -186,11 +215,12 @@ pub(super) struct Writer {
     pub table: Option<Arc<Table>>,
     pub metrics: Arc<NodeMetrics>,
     pub segments: Arc<AtomicU64>,
+    pub files: Files,
 }
 
 impl Writer {
     /// Writes a cut; the served table changes over to the files once all of them are there.
-    pub fn write(&self, cut: Cut) -> Result<(), String> {
+    pub fn write(&mut self, cut: Cut) -> Result<(), String> {
         let mut segments = Vec::new();
         if !cut.batches.is_empty() {
             segments = self.store.write(cut.first, &cut.batches)?;
@@ -199,9 +229,51 @@ impl Writer {
             self.segments.fetch_add(segments.len() as u64, Relaxed);
             let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
             self.metrics.bytes.fetch_add(bytes, Relaxed);
+            if self.store.retention.is_set() {
+                segments.iter().for_each(|segment| self.files.add(segment));
+            }
         }
         let Some(table) = &self.table else { return Ok(()) };
         table.commit(segments, cut.upto);
         Ok(())
+    }
+
+    /// Removes files that are too old at `now`, in ms of event time, or too many. No query sees one that is gone: the
+    /// served table lets go of it first.
+    fn clean(&mut self, name: &str, now: Time) {
+        let retention = self.store.retention;
+        if !retention.is_set() {
+            return;
+        }
+        let mut trouble = None;
+        for Old { option, segments } in self.files.take_old(&retention, now) {
+            if let Some(table) = &self.table {
+                table.remove(&segments.iter().map(|segment| segment.path.as_path()).collect());
+            }
+            let (mut files, mut rows, mut bytes) = (0, 0, 0);
+            for segment in &segments {
+                if let Err(error) = remove(&segment.path) {
+                    trouble = Some(format!("{} cannot be removed: {error}", segment.path.display()));
+                    // Tried again with the next file.
+                    self.files.add(segment);
+                    continue;
+                }
+                (files, rows, bytes) = (files + 1, rows + segment.rows, bytes + segment.bytes);
+            }
+            self.metrics.counter("removed_segments").fetch_add(files, Relaxed);
+            self.metrics.counter("removed_rows").fetch_add(rows, Relaxed);
+            self.metrics.counter("removed_bytes").fetch_add(bytes, Relaxed);
+            if files > 0 {
+                let days = days(&segments);
+                tracing::warn!(table = name, files, rows, bytes, "removed files of {days}, as `{option}` says");
+            }
+        }
+        let bytes = self.files.bytes();
+        let full = retention.max_bytes.filter(|most| bytes > *most).map(|most| {
+            format!(
+                "its files have {bytes} bytes, more than `max_bytes: {most}`: those of a day that has not ended stay"
+            )
+        });
+        self.metrics.set_trouble(&format!("{name} retention"), trouble.or(full));
     }
 }

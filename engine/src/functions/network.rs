@@ -1,0 +1,500 @@
+//! Functions of addresses and networks.
+//!
+//! | function | what it gives |
+//! |---|---|
+//! | `ip_in(address, network)` | whether the address is in the network, such as `'192.0.2.0/24'` |
+//! | `ip_prefix(address, v4, v6)` | the address's network of so many bits as text, such as `2001:db8::/64` |
+//! | `ip_version(address)` | 4 or 6 |
+//! | `ip_is_private(address)` | of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 (RFC 1918) or fc00::/7 (RFC 4193) |
+//! | `ip_is_loopback(address)` | of 127.0.0.0/8 or ::1 |
+//!
+//! An address is text. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`, RFC 4291, 2.5.5.2) is the IPv4 address, in networks
+//! too, and no network of IPv6 has an IPv4 address. What is no address, and what is null, gives null. A network or a
+//! number of bits that is written as a constant is checked when the expression is planned; one that comes from a column
+//! and is none gives null.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use arrow::array::builder::StringBuilder;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, UInt8Array};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::common::{ScalarValue, exec_err, plan_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::BadArgument;
+
+/// The functions.
+pub(super) fn all() -> Vec<ScalarUDF> {
+    [Call::In, Call::Prefix, Call::Version, Call::IsPrivate, Call::IsLoopback]
+        .into_iter()
+        .map(|call| {
+            ScalarUDF::new_from_impl(Function { call, signature: Signature::user_defined(Volatility::Immutable) })
+        })
+        .collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Call {
+    In,
+    Prefix,
+    Version,
+    IsPrivate,
+    IsLoopback,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Function {
+    call: Call,
+    signature: Signature,
+}
+
+impl Call {
+    fn name(self) -> &'static str {
+        match self {
+            Self::In => "ip_in",
+            Self::Prefix => "ip_prefix",
+            Self::Version => "ip_version",
+            Self::IsPrivate => "ip_is_private",
+            Self::IsLoopback => "ip_is_loopback",
+        }
+    }
+
+    /// How it is called, for messages.
+    fn usage(self) -> &'static str {
+        match self {
+            Self::In => "ip_in(address, '192.0.2.0/24')",
+            Self::Prefix => "ip_prefix(address, 24, 64): bits for IPv4, bits for IPv6",
+            Self::Version => "ip_version(address)",
+            Self::IsPrivate => "ip_is_private(address)",
+            Self::IsLoopback => "ip_is_loopback(address)",
+        }
+    }
+
+    fn arguments(self) -> &'static [DataType] {
+        match self {
+            Self::In => &[DataType::Utf8, DataType::Utf8],
+            Self::Prefix => &[DataType::Utf8, DataType::Int64, DataType::Int64],
+            Self::Version | Self::IsPrivate | Self::IsLoopback => &[DataType::Utf8],
+        }
+    }
+
+    fn result(self) -> DataType {
+        match self {
+            Self::In | Self::IsPrivate | Self::IsLoopback => DataType::Boolean,
+            Self::Prefix => DataType::Utf8,
+            Self::Version => DataType::UInt8,
+        }
+    }
+
+    /// Refuses a constant that is wrong for every row.
+    fn check(self, nth: usize, constant: &ScalarValue) -> Result<(), BadArgument> {
+        match (self, nth, constant) {
+            (Self::In, 1, text) => match text.try_as_str().flatten() {
+                Some(text) => Network::parse(text).map(drop),
+                None => Ok(()),
+            },
+            (Self::Prefix, 1 | 2, ScalarValue::Int64(Some(bits))) => {
+                let (family, most) = if nth == 1 { ("IPv4", 32) } else { ("IPv6", 128) };
+                if (0..=most).contains(bits) {
+                    return Ok(());
+                }
+                let message = format!("a prefix of {family} has 0 to {most} bits, not {bits}");
+                Err(BadArgument { message, part: bits.to_string(), help: Some(self.usage().to_owned()) })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl ScalarUDFImpl for Function {
+    fn name(&self) -> &str {
+        self.call.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.call.result())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        for (nth, constant) in args.scalar_arguments.iter().enumerate() {
+            let checked = constant.map_or(Ok(()), |constant| self.call.check(nth, constant));
+            checked.map_err(|fault| DataFusionError::External(Box::new(fault)))?;
+        }
+        Ok(Arc::new(Field::new(self.name(), self.call.result(), true)))
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let wanted = self.call.arguments();
+        let fits = |(given, wanted): (&DataType, &DataType)| match given {
+            DataType::Null => true,
+            given if *wanted == DataType::Utf8 => is_text(given),
+            given => given.is_integer(),
+        };
+        if types.len() == wanted.len() && types.iter().zip(wanted).all(fits) {
+            return Ok(wanted.to_vec());
+        }
+        plan_err!("it is called so: {}", self.call.usage())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let Some(addresses) = args.args.first() else { return exec_err!("{} without an address", self.name()) };
+        let addresses = Texts::of(addresses)?;
+        let addresses = (0..rows).map(|row| addresses.get(row).and_then(address));
+        let result: ArrayRef = match (self.call, &args.args[1..]) {
+            (Call::In, [networks]) => Arc::new(is_in(addresses, networks)?),
+            (Call::Prefix, [v4, v6]) => Arc::new(prefixes(addresses, &Numbers::of(v4)?, &Numbers::of(v6)?)?),
+            (Call::Version, []) => {
+                Arc::new(addresses.map(|a| a.map(|a| if a.is_ipv4() { 4 } else { 6 })).collect::<UInt8Array>())
+            }
+            (Call::IsPrivate, []) => Arc::new(addresses.map(|a| a.map(is_private)).collect::<BooleanArray>()),
+            (Call::IsLoopback, []) => Arc::new(addresses.map(|a| a.map(|a| a.is_loopback())).collect::<BooleanArray>()),
+            _ => return exec_err!("it is called so: {}", self.call.usage()),
+        };
+        Ok(ColumnarValue::Array(result))
+    }
+}
+
+fn is_text(ty: &DataType) -> bool {
+    match ty {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, value) => is_text(value),
+        _ => false,
+    }
+}
+
+/// Texts of an argument.
+enum Texts<'a> {
+    Same(Option<&'a str>),
+    Each(&'a StringArray),
+}
+
+impl<'a> Texts<'a> {
+    fn of(value: &'a ColumnarValue) -> Result<Self> {
+        Ok(match value {
+            ColumnarValue::Scalar(scalar) => Self::Same(scalar.try_as_str().flatten()),
+            ColumnarValue::Array(array) => match array.as_string_opt::<i32>() {
+                Some(texts) => Self::Each(texts),
+                None => return exec_err!("{} is no text", array.data_type()),
+            },
+        })
+    }
+
+    fn get(&self, row: usize) -> Option<&'a str> {
+        match self {
+            Self::Same(text) => *text,
+            Self::Each(texts) => texts.is_valid(row).then(|| texts.value(row)),
+        }
+    }
+}
+
+/// Whole numbers of an argument.
+enum Numbers<'a> {
+    Same(Option<i64>),
+    Each(&'a Int64Array),
+}
+
+impl<'a> Numbers<'a> {
+    fn of(value: &'a ColumnarValue) -> Result<Self> {
+        Ok(match value {
+            ColumnarValue::Scalar(ScalarValue::Int64(number)) => Self::Same(*number),
+            ColumnarValue::Scalar(_) => Self::Same(None),
+            ColumnarValue::Array(array) => match array.as_primitive_opt::<Int64Type>() {
+                Some(numbers) => Self::Each(numbers),
+                None => return exec_err!("{} is no whole number", array.data_type()),
+            },
+        })
+    }
+
+    fn get(&self, row: usize) -> Option<i64> {
+        match self {
+            Self::Same(number) => *number,
+            Self::Each(numbers) => numbers.is_valid(row).then(|| numbers.value(row)),
+        }
+    }
+}
+
+fn is_in(addresses: impl Iterator<Item = Option<IpAddr>>, networks: &ColumnarValue) -> Result<BooleanArray> {
+    let parse = |text: &str| Network::parse(text).ok();
+    Ok(match Texts::of(networks)? {
+        Texts::Same(text) => {
+            let network = text.and_then(parse);
+            addresses.map(|address| Some(network.as_ref()?.contains(address?))).collect()
+        }
+        networks @ Texts::Each(_) => {
+            let each = |(row, address): (usize, Option<IpAddr>)| {
+                let address = address?;
+                Some(parse(networks.get(row)?)?.contains(address))
+            };
+            addresses.enumerate().map(each).collect()
+        }
+    })
+}
+
+fn prefixes(
+    addresses: impl Iterator<Item = Option<IpAddr>>,
+    v4: &Numbers<'_>,
+    v6: &Numbers<'_>,
+) -> Result<StringArray> {
+    let mut out = StringBuilder::new();
+    for (row, address) in addresses.enumerate() {
+        let network = address.and_then(|address| {
+            let bits = if address.is_ipv4() { v4.get(row) } else { v6.get(row) };
+            Network::of(address, u8::try_from(bits?).ok()?)
+        });
+        match network {
+            Some(network) => {
+                write!(out, "{}/{}", network.address(), network.bits)
+                    .map_err(|error| DataFusionError::External(Box::new(error)))?;
+                out.append_value("");
+            }
+            None => out.append_null(),
+        }
+    }
+    Ok(out.finish())
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    Some(text.parse::<IpAddr>().ok()?.to_canonical())
+}
+
+/// RFC 1918 and RFC 4193.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_private(),
+        IpAddr::V6(address) => address.is_unique_local(),
+    }
+}
+
+/// The addresses of a family whose first `bits` are those of `base`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Network {
+    is_v4: bool,
+    /// The first address as a number.
+    base: u128,
+    bits: u8,
+}
+
+impl Network {
+    /// Reads `address/bits`.
+    fn parse(text: &str) -> Result<Self, BadArgument> {
+        let fault = |message: String, help: Option<String>| BadArgument { message, part: text.to_owned(), help };
+        let none = || {
+            fault(
+                format!("`{text}` is not a network"),
+                Some("a network is an address and its bits, such as 192.0.2.0/24".to_owned()),
+            )
+        };
+        let Some((address, bits)) = text.split_once('/') else {
+            let Ok(address) = text.parse::<IpAddr>() else { return Err(none()) };
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            return Err(fault(
+                format!("`{text}` is not a network: an address needs a prefix length"),
+                Some(format!("write {text}/{bits} for this address alone")),
+            ));
+        };
+        if bits.is_empty() || bits.len() > 3 || !bits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(none());
+        }
+        let (Ok(written), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u8>()) else { return Err(none()) };
+        let most = if written.is_ipv4() { 32 } else { 128 };
+        if bits > most {
+            return Err(fault(format!("`{text}` is not a network: it has 0 to {most} bits"), None));
+        }
+        let canonical = written.to_canonical();
+        let (address, bits) = match (written, canonical) {
+            (IpAddr::V6(_), IpAddr::V4(_)) if bits >= 96 => (canonical, bits - 96),
+            _ => (written, bits),
+        };
+        let network = Self::of(address, bits).ok_or_else(none)?;
+        if network.base != number(address) {
+            let right = format!("{}/{bits}", network.address());
+            return Err(fault(format!("`{text}` has bits behind its prefix"), Some(format!("the network is {right}"))));
+        }
+        Ok(network)
+    }
+
+    /// The network of an address; `None` if its family has fewer bits.
+    fn of(address: IpAddr, bits: u8) -> Option<Self> {
+        let is_v4 = address.is_ipv4();
+        let zeros = (if is_v4 { 32u8 } else { 128 }).checked_sub(bits)?;
+        let base = number(address);
+        let base = base.checked_shr(zeros.into()).and_then(|kept| kept.checked_shl(zeros.into())).unwrap_or(0);
+        Some(Self { is_v4, base, bits })
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        self.is_v4 == address.is_ipv4() && Self::of(address, self.bits) == Some(*self)
+    }
+
+    fn address(&self) -> IpAddr {
+        match u32::try_from(self.base) {
+            Ok(base) if self.is_v4 => IpAddr::V4(Ipv4Addr::from_bits(base)),
+            _ => IpAddr::V6(Ipv6Addr::from_bits(self.base)),
+        }
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::RecordBatch;
+    use arrow::datatypes::Schema;
+    use proptest::prelude::*;
+
+    use crate::expr::{ExprFault, Session};
+
+    use super::*;
+
+    fn schema() -> Schema {
+        let field = |name: &str, ty| Field::new(name, ty, true);
+        Schema::new(vec![field("a", DataType::Utf8), field("n", DataType::Utf8), field("bits", DataType::Int64)])
+    }
+
+    /// What an expression gives for one row, as text.
+    fn value(sql: &str, address: Option<&str>, network: Option<&str>, bits: Option<i64>) -> String {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec![address])),
+            Arc::new(StringArray::from(vec![network])),
+            Arc::new(Int64Array::from(vec![bits])),
+        ];
+        let rows = RecordBatch::try_new(Arc::new(schema()), columns).expect("valid");
+        let values = Session::new().scalar(sql, &schema()).expect("valid").evaluate(&rows).expect("evaluates");
+        if values.is_null(0) {
+            "null".to_owned()
+        } else {
+            arrow::util::display::array_value_to_string(&values, 0).expect("text")
+        }
+    }
+
+    fn of(sql: &str, address: &str) -> String {
+        value(sql, Some(address), None, None)
+    }
+
+    fn refused(sql: &str) -> ExprFault {
+        Session::new().scalar(sql, &schema()).expect_err("refused")
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_however_it_is_written() {
+        for address in ["192.0.2.7", "::ffff:192.0.2.7", "::ffff:c000:207"] {
+            assert_eq!(of("ip_in(a, '192.0.2.0/24')", address), "true");
+            assert_eq!(of("ip_in(a, '::ffff:192.0.2.0/120')", address), "true");
+            assert_eq!(of("ip_in(a, '::/0')", address), "false");
+            assert_eq!(of("ip_prefix(a, 24, 64)", address), "192.0.2.0/24");
+            assert_eq!(of("ip_version(a)", address), "4");
+        }
+        assert_eq!(of("ip_in(a, '2001:db8::/32')", "2001:DB8:1::9"), "true");
+        assert_eq!(of("ip_prefix(a, 24, 64)", "2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(of("ip_prefix(a, 0, 0)", "2001:db8::1"), "::/0");
+        assert_eq!(of("ip_version(a)", "::1"), "6");
+    }
+
+    #[test]
+    fn what_is_no_address_or_no_network_gives_null() {
+        for text in ["", "unknown", "192.0.2.256", "192.0.2.7:443", "[::1]", "fe80::1%eth0", " 192.0.2.7", "192.0.2.07"]
+        {
+            for sql in [
+                "ip_in(a, '0.0.0.0/0')",
+                "ip_prefix(a, 24, 64)",
+                "ip_version(a)",
+                "ip_is_private(a)",
+                "ip_is_loopback(a)",
+            ] {
+                assert_eq!(of(sql, text), "null", "{sql} {text}");
+            }
+        }
+        assert_eq!(value("ip_in(a, n)", Some("192.0.2.7"), Some("192.0.2.0/25"), None), "true");
+        assert_eq!(value("ip_in(a, n)", Some("192.0.2.7"), Some("192.0.2.0/33"), None), "null");
+        assert_eq!(value("ip_in(a, n)", Some("192.0.2.7"), None, None), "null");
+        assert_eq!(value("ip_prefix(a, bits, 64)", Some("192.0.2.7"), None, Some(31)), "192.0.2.6/31");
+        assert_eq!(value("ip_prefix(a, bits, 64)", Some("192.0.2.7"), None, Some(-1)), "null");
+        assert_eq!(value("ip_prefix(a, bits, 64)", Some("2001:db8::1"), None, None), "2001:db8::/64");
+        assert_eq!(of("ip_in(a, null)", "192.0.2.7"), "null");
+    }
+
+    #[test]
+    fn private_and_loopback_are_those_of_the_standards() {
+        for (address, private, loopback) in [
+            ("10.255.0.1", "true", "false"),
+            ("172.31.255.255", "true", "false"),
+            ("172.32.0.0", "false", "false"),
+            ("192.168.0.1", "true", "false"),
+            ("::ffff:192.168.0.1", "true", "false"),
+            ("100.64.0.1", "false", "false"),
+            ("fdff::1", "true", "false"),
+            ("fe80::1", "false", "false"),
+            ("127.8.0.1", "false", "true"),
+            ("::1", "false", "true"),
+            ("::2", "false", "false"),
+        ] {
+            assert_eq!(of("ip_is_private(a)", address), private, "{address}");
+            assert_eq!(of("ip_is_loopback(a)", address), loopback, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_constant_that_is_wrong_is_refused_at_its_place() {
+        for (sql, part, message) in [
+            ("ip_in(a, '192.0.2.0/33')", "192.0.2.0/33", "0 to 32 bits"),
+            ("not ip_in(a, '192.0.2.1/24') or a is null", "192.0.2.1/24", "bits behind its prefix"),
+            ("ip_in(a, '192.0.2.1')", "192.0.2.1", "needs a prefix length"),
+            ("ip_in(a, '192.0.2/24')", "192.0.2/24", "is not a network"),
+            ("ip_in(a, '::ffff:192.0.2.0/90')", "::ffff:192.0.2.0/90", "bits behind its prefix"),
+            ("ip_in(a, '192.0.2.0/+8')", "192.0.2.0/+8", "is not a network"),
+            ("ip_prefix(a, 33, 64)", "33", "0 to 32 bits"),
+            ("ip_prefix(a, 24, 129)", "129", "0 to 128 bits"),
+        ] {
+            let fault = refused(sql);
+            assert_eq!(fault.part.as_deref(), Some(part), "{fault:?}");
+            assert!(fault.message.contains(message), "{fault:?}");
+        }
+        assert_eq!(refused("ip_in(a, '10.1.0.0/8')").help.as_deref(), Some("the network is 10.0.0.0/8"));
+        for sql in [
+            "ip_in(a)",
+            "ip_in(bits, '10.0.0.0/8')",
+            "ip_prefix(a, 24)",
+            "ip_version(a, a)",
+            "ip_prefix(a, '24', '64')",
+        ] {
+            let fault = refused(sql);
+            assert!(fault.message.contains("it is called so"), "{fault:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(51), ..ProptestConfig::default() })]
+
+        /// An address is in its own prefix, and in another network exactly if the bits before its length are equal.
+        #[test]
+        fn a_network_has_the_addresses_that_begin_as_it_does(a in any::<[u8; 16]>(), b in any::<[u8; 16]>(), same in 0u8..=128, bits in 0u8..=128) {
+            let (a, b) = (u128::from_be_bytes(a), u128::from_be_bytes(b));
+            // The first `same` bits are equal.
+            let tail = u128::MAX.checked_shr(same.into()).unwrap_or(0);
+            let other = a & !tail | b & tail;
+            let (v6, other) = (IpAddr::V6(Ipv6Addr::from_bits(a)), IpAddr::V6(Ipv6Addr::from_bits(other)));
+            let network = Network::of(v6, bits).expect("fits");
+            prop_assert!(network.contains(v6));
+            let text = format!("{}/{bits}", network.address());
+            let equal = (0..u32::from(bits)).all(|bit| (number(v6) ^ number(other)) >> (127 - bit) & 1 == 0);
+            prop_assert_eq!(network.contains(other), equal);
+            let read = Network::parse(&text).expect("a network");
+            prop_assert!(read == network || network.address().to_canonical().is_ipv4());
+        }
+    }
+}
