@@ -11,6 +11,7 @@ pub mod flow;
 pub mod graph;
 pub mod ledger;
 pub mod logged;
+mod merge;
 pub mod metrics;
 pub mod outputs;
 pub mod plan;

@@ -9,6 +9,7 @@ mod planner;
 mod recorded;
 mod redirect;
 mod stages;
+mod union;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use std::time::Duration;
 use arrow::datatypes::Schema;
 
 use crate::batch::EdgeType;
-use crate::expr::{ExprFault, Scalar, Session};
+use crate::expr::{ExprFault, Scalar, Session, find_word};
 use crate::registry::{Kind, Node, Registry};
 use crate::spec::{self, Diagnostic, Located, Pipeline, Setting, Sources, Span, SpoolSpec, Tree};
 
@@ -58,8 +59,10 @@ pub struct PlannedNode {
     pub id: String,
     /// Its kind.
     pub kind: Kind,
-    /// Its inputs.
+    /// Its inputs, in the order of their numbers.
     pub inputs: Vec<Input>,
+    /// The type of each input, by its number.
+    pub types: Vec<EdgeType>,
     /// The types of its output ports.
     pub outputs: Vec<EdgeType>,
     /// Whether anything reads each output port.
@@ -73,6 +76,13 @@ pub struct PlannedNode {
     /// Of its kind, its definition, `tick`, and the digests of its inputs: nodes of one digest compute the same from
     /// the same sources. The id does not count.
     pub digest: Digest,
+}
+
+impl PlannedNode {
+    /// What each input takes its rows from: one port, or several that are merged.
+    pub fn slots(&self) -> impl Iterator<Item = &[Input]> {
+        self.inputs.chunk_by(|a, b| a.slot == b.slot)
+    }
 }
 
 /// How a pipeline is loaded.
@@ -99,6 +109,8 @@ impl<'a> LoadOptions<'a> {
 pub struct Input {
     /// The port's name; empty for `from: id`.
     pub name: String,
+    /// Which of the node's inputs this is: several of one number are merged, in this order.
+    pub slot: usize,
     /// Index of the node that is read.
     pub node: usize,
     /// Index of its output port.
@@ -345,12 +357,4 @@ impl PlanContext<'_> {
             }
         }
     }
-}
-
-/// Finds `word` in `text` where it is not part of a longer name.
-fn find_word(text: &str, word: &str) -> Option<(usize, usize)> {
-    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    text.match_indices(word)
-        .find(|(at, _)| !part(text[..*at].chars().next_back()) && !part(text[at + word.len()..].chars().next()))
-        .map(|(at, _)| (at, word.len()))
 }

@@ -18,6 +18,7 @@ use crate::catalog::Table;
 use crate::flow::{Flow, Outlet, Stepper};
 use crate::ledger::Ledger;
 use crate::logged::{Kept, Resume, append, replay};
+use crate::merge::merge;
 use crate::metrics::NodeMetrics;
 use crate::plan::Input;
 use crate::processes::Place;
@@ -164,7 +165,7 @@ pub(crate) fn render(
     for &index in &part.nodes {
         let node = &plan.nodes[index];
         let context = rendering.context(index);
-        let inputs = node.inputs.iter().filter_map(|input| {
+        let streams = node.inputs.iter().filter_map(|input| {
             let mut stream = rendering.ports.get(&(input.node, input.port))?.clone();
             if node.outputs.is_empty() && place.is_shared() {
                 stream = bring(stream, context.home(), shared);
@@ -172,7 +173,14 @@ pub(crate) fn render(
             if let Some(range) = flow.only.as_ref().filter(|_| node.outputs.is_empty()) {
                 stream = within(stream, range.clone());
             }
-            Some(Edge { stream, ty: plan.nodes[input.node].outputs[input.port].clone() })
+            Some((input.slot, stream))
+        });
+        let mut slots: Vec<Vec<Stream<'_>>> = node.types.iter().map(|_| Vec::new()).collect();
+        streams.for_each(|(slot, stream)| slots[slot].push(stream));
+        let inputs = slots.into_iter().zip(&node.types).filter_map(|(mut streams, ty)| match streams.len() {
+            1 => Some(Edge { stream: streams.pop()?, ty: ty.clone() }),
+            0 => None,
+            _ => Some(merge(streams, ty, &context)),
         });
         let streams = node.node.build(&context, inputs.collect());
         for (port, stream) in streams.into_iter().enumerate() {
@@ -221,9 +229,16 @@ impl<'s> Rendering<'_, 's> {
             probe: self.probe.clone(),
             shared: Arc::clone(self.shared),
             connected: node.connected.clone(),
-            tables: node.inputs.iter().map(shown).collect(),
+            tables: node
+                .slots()
+                .map(|members| match members {
+                    [input] => shown(input),
+                    // A table shows the rows of one node.
+                    _ => None,
+                })
+                .collect(),
             flow: Arc::clone(self.flow),
-            input_names: node.inputs.iter().map(|i| i.name.clone()).collect(),
+            input_names: node.slots().filter_map(|members| Some(members.first()?.name.clone())).collect(),
             bounded: self.flow.bounded,
             home: node.process * threads + index % threads,
         }

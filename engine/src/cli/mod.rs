@@ -187,7 +187,7 @@ struct TogetherArgs {
     #[arg(long, value_name = "FILE", requires = "process")]
     hosts: Option<PathBuf>,
     /// How long the other processes are waited for
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::spec::humantime_duration::parse)]
     connect_timeout: Duration,
 }
 

@@ -161,7 +161,7 @@ fn note(format: LogFormat, message: &str) {
 fn compared(plan: &Plan, named: &[String]) -> Result<Vec<String>, Option<String>> {
     let mut stored: Vec<(String, bool)> = Vec::new();
     for node in &plan.nodes {
-        let inputs = node.inputs.iter().map(|input| plan.nodes[input.node].outputs[input.port].is_relation());
+        let inputs = node.types.iter().map(|ty| ty.is_relation());
         stored.extend(node.node.stores().into_iter().zip(inputs));
     }
     let names = || stored.iter().map(|(name, _)| name.as_str());
