@@ -33,6 +33,9 @@ pub use parts::{Identity, LogPorts, Part};
 pub use redirect::are_apart;
 pub use stages::Stages;
 
+/// Under this name a node's definition has the folder of the embedded store, if it uses that.
+const DATA_DIR: &str = "data_dir";
+
 /// A pipeline that can be run.
 pub struct Plan {
     /// The pipeline's name.
@@ -51,6 +54,8 @@ pub struct Plan {
     pub files: Vec<PathBuf>,
     /// All sections but the nodes, as they were written.
     pub sections: Setting,
+    /// What is probably not meant but can be run, in one line each, with its place.
+    pub warnings: Vec<String>,
 }
 
 /// A node of a plan.
@@ -189,10 +194,13 @@ impl Plan {
         let base = path.parent().unwrap_or(Path::new("")).to_owned();
         let output = options.output;
         let session = Session::new();
-        let mut planner = Planner { registry, base, output, sources, problems, variable, sections, session };
+        let warnings = Vec::new();
+        let mut planner = Planner { registry, base, output, sources, problems, warnings, variable, sections, session };
         let plan = spec.and_then(|spec| planner.plan(spec));
         match plan {
-            Some(plan) if planner.problems.is_empty() => Ok(plan),
+            Some(plan) if planner.problems.is_empty() => {
+                Ok(Plan { warnings: planner.sources.lines(&planner.warnings), ..plan })
+            }
             _ => Err((planner.problems, planner.sources)),
         }
     }
@@ -206,6 +214,11 @@ impl Plan {
     pub fn spool_dir(&self) -> PathBuf {
         let written = self.spool.as_ref().and_then(|spool| spool.dir.clone());
         written.unwrap_or_else(|| self.data_dir.join("spool"))
+    }
+
+    /// Whether anything is kept beneath `data_dir`.
+    pub fn uses_data_dir(&self) -> bool {
+        self.is_spooled() || self.nodes.iter().any(|node| node.definition.paths.contains_key(DATA_DIR))
     }
 
     /// Whether every source ends by itself.
@@ -229,6 +242,7 @@ pub struct PlanContext<'a> {
     redirect: Option<&'a Redirect>,
     sources: &'a mut Sources,
     problems: &'a mut Vec<Diagnostic>,
+    warnings: &'a mut Vec<Diagnostic>,
     variable: &'a dyn Fn(&str) -> Option<String>,
     session: &'a Session,
 }
@@ -260,6 +274,11 @@ impl PlanContext<'_> {
     /// Reports a fault at a place.
     pub fn error(&mut self, span: Span, message: impl Into<String>) {
         self.report(Diagnostic::new(span, message));
+    }
+
+    /// Says what is probably not meant; the plan can be run all the same.
+    pub fn warn(&mut self, warning: Diagnostic) {
+        self.warnings.push(warning);
     }
 
     /// Refuses a relation where only a stream makes sense.
@@ -300,7 +319,7 @@ impl PlanContext<'_> {
 
     /// Where the embedded store lives.
     pub fn data_dir(&self) -> &Path {
-        self.notes.path("data_dir", self.data_dir);
+        self.notes.path(DATA_DIR, self.data_dir);
         self.data_dir
     }
 

@@ -18,6 +18,7 @@ pub(super) struct Planner<'a> {
     pub output: Option<&'a Path>,
     pub sources: Sources,
     pub problems: Vec<Diagnostic>,
+    pub warnings: Vec<Diagnostic>,
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     pub sections: Setting,
     pub session: Session,
@@ -95,6 +96,7 @@ impl Planner<'_> {
                 redirect: redirect.as_ref(),
                 sources: &mut self.sources,
                 problems: &mut self.problems,
+                warnings: &mut self.warnings,
                 variable: self.variable,
                 session: &self.session,
             };
@@ -176,6 +178,7 @@ impl Planner<'_> {
             spool,
             files: self.sources.paths(),
             sections: self.sections.clone(),
+            warnings: Vec::new(),
         })
     }
 
