@@ -180,6 +180,11 @@ impl Control {
         Ok(Flow { ledgers: Some(ledgers(plan)), is_stage: true, feeds, ..flow })
     }
 
+    /// The pipeline that runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// Looks at the run once; called every [`LOOK`] until the workers have ended.
     pub fn look(&mut self) {
         let workers = self.workers;

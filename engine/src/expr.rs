@@ -50,6 +50,33 @@ impl ExprFault {
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), part: None, help: None }
     }
+
+    /// The fault of an expression as it was written: SQL has turned names without quotes to lower case.
+    fn within(mut self, sql: &str) -> Self {
+        let Some(part) = &self.part else { return self };
+        if sql.contains(&format!("\"{part}\"")) && self.message.starts_with("no column") {
+            let text = format!("text is in single quotes, '{part}'; what is in double quotes is a column");
+            self.help = Some(self.help.map_or_else(|| text.clone(), |help| format!("{help} {text}")));
+            return self;
+        }
+        if let Some((at, len)) = find_word(sql, part) {
+            let written = &sql[at..at + len];
+            self.message = self.message.replace(&format!("`{part}`"), &format!("`{written}`"));
+            self.part = Some(written.to_owned());
+        }
+        self
+    }
+}
+
+/// Finds `word` in `text` where it is not part of a longer name: as it is, else in any case of its letters.
+pub(crate) fn find_word(text: &str, word: &str) -> Option<(usize, usize)> {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let find = |text: &str, word: &str| {
+        text.match_indices(word)
+            .find(|(at, _)| !part(text[..*at].chars().next_back()) && !part(text[at + word.len()..].chars().next()))
+            .map(|(at, _)| (at, word.len()))
+    };
+    find(text, word).or_else(|| find(&text.to_ascii_lowercase(), &word.to_ascii_lowercase()))
 }
 
 impl Default for Session {
@@ -91,7 +118,7 @@ impl Session {
             return Err(ExprFault::new("the expression is empty"));
         }
         let columns = df_schema(schema)?;
-        let expr = self.context.parse_sql_expr(sql, &columns).map_err(|error| fault(&error))?;
+        let expr = self.context.parse_sql_expr(sql, &columns).map_err(|error| fault(&error).within(sql))?;
         pure(&expr)?;
         Ok(expr)
     }
@@ -205,7 +232,7 @@ pub fn fault(error: &DataFusionError) -> ExprFault {
         let name = field.name.clone();
         let names: Vec<&str> = valid_fields.iter().map(|c| c.name.as_str()).collect();
         return ExprFault {
-            help: nearest(&name, names.iter().copied()).map(|n| format!("did you mean `{n}`?")),
+            help: column_help(&name, &names),
             part: Some(name.clone()),
             ..ExprFault::new(format!("no column `{name}`"))
         };
@@ -232,6 +259,33 @@ pub fn fault(error: &DataFusionError) -> ExprFault {
     }
     let help = lines.collect::<Vec<_>>().join(" ");
     ExprFault { help: (!help.is_empty()).then_some(help), ..ExprFault::new(first.to_owned()) }
+}
+
+/// What was probably meant by a column that there is none of. SQL takes a name without quotes for one in lower case.
+fn column_help(name: &str, names: &[&str]) -> Option<String> {
+    let written = names.iter().find(|known| **known != name && known.to_lowercase() == name.to_lowercase());
+    if let Some(written) = written {
+        let why = if needs_quotes(written) { ": SQL reads a name without quotes in lower case" } else { "" };
+        return Some(format!("write {}{why}", identifier(written)));
+    }
+    nearest(name, names.iter().copied()).map(|near| match needs_quotes(near) {
+        true => format!("did you mean {}, in double quotes?", identifier(near)),
+        false => format!("did you mean `{near}`?"),
+    })
+}
+
+/// Whether SQL takes a name for itself only in double quotes.
+fn needs_quotes(name: &str) -> bool {
+    let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    !name.chars().all(valid) || name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// A name as SQL wants it written.
+fn identifier(name: &str) -> String {
+    match needs_quotes(name) {
+        true => format!("\"{}\"", name.replace('"', "\"\"")),
+        false => name.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -269,6 +323,28 @@ mod tests {
             assert!(session.scalar(trailing, &schema()).is_err(), "{trailing}");
         }
         assert!(session.scalar("status + ", &schema()).is_err());
+    }
+
+    #[test]
+    fn a_column_with_capitals_is_to_be_quoted_and_text_is_not() {
+        let fields =
+            ["DownstreamStatus", "method", "request-id", "Größe"].map(|name| Field::new(name, DataType::Utf8, true));
+        let (session, schema) = (Session::new(), Schema::new(fields.to_vec()));
+        let fault = |sql: &str| {
+            let fault = session.scalar(sql, &schema).expect_err(sql);
+            (fault.message, fault.part.unwrap_or_default(), fault.help.unwrap_or_default())
+        };
+        let (message, part, help) = fault("DownstreamStatus >= '200'");
+        assert_eq!((message.as_str(), part.as_str()), ("no column `DownstreamStatus`", "DownstreamStatus"));
+        assert!(help.starts_with("write \"DownstreamStatus\": "), "{help}");
+        assert!(fault("\"downstreamstatus\" = 'x'").2.contains("write \"DownstreamStatus\""));
+        assert!(fault("DownstreamStatsu = 'x'").2.contains("did you mean \"DownstreamStatus\", in double quotes?"));
+        assert!(fault("requestid = 'x'").2.contains("\"request-id\""));
+        assert_eq!(fault("\"Method\" = 'x'").2.split(' ').take(2).collect::<Vec<_>>(), ["write", "method"]);
+        let (message, part, help) = fault("method = \"login\"");
+        assert_eq!((message.as_str(), part.as_str()), ("no column `login`", "login"));
+        assert!(help.contains("'login'"), "{help}");
+        assert!(session.scalar("\"DownstreamStatus\" >= '200' and METHOD = 'a'", &schema).is_ok());
     }
 
     #[test]

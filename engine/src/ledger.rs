@@ -88,7 +88,13 @@ pub(crate) fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
     };
-    let fault = |error| format!("{} is damaged ({error}): without it rows may be written twice", path.display());
+    let fault = |error| {
+        format!(
+            "{} is damaged ({error}). It says how far an earlier run was: put back a copy, or remove it, whereupon this run \
+             begins with the first row that the spool still has, and may write rows a second time",
+            path.display()
+        )
+    };
     serde_json::from_slice(&text).map(Some).map_err(fault)
 }
 

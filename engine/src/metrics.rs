@@ -30,6 +30,17 @@ pub struct NodeMetrics {
     named: Mutex<BTreeMap<&'static str, Arc<AtomicU64>>>,
     gauges: Mutex<BTreeMap<&'static str, Arc<AtomicI64>>>,
     troubles: Mutex<BTreeMap<String, String>>,
+    inputs: Mutex<Vec<Arc<AtomicU64>>>,
+    first_rejected: Mutex<Option<Rejected>>,
+}
+
+/// Input that was not understood, as a row of a port `rejected` has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rejected {
+    /// Why.
+    pub reason: String,
+    /// Its beginning. From the network: escape it before it goes to a terminal.
+    pub line: String,
 }
 
 impl NodeMetrics {
@@ -67,6 +78,39 @@ impl NodeMetrics {
     /// What keeps the node from going on now, by part.
     pub fn troubles(&self) -> BTreeMap<String, String> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Rows that arrived by one of the node's inputs. Made at the first call.
+    pub fn input(&self, slot: usize) -> Arc<AtomicU64> {
+        let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        while inputs.len() <= slot {
+            inputs.push(Arc::default());
+        }
+        Arc::clone(&inputs[slot])
+    }
+
+    /// Rows that arrived, by input.
+    pub fn inputs(&self) -> Vec<u64> {
+        let inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        inputs.iter().map(|rows| rows.load(Relaxed)).collect()
+    }
+
+    /// The first that was not understood; `rejected` is asked for it if there is none yet.
+    pub(crate) fn note_rejected(&self, rejected: impl FnOnce() -> Option<Rejected>) {
+        let mut first = self.first_rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() {
+            *first = rejected();
+        }
+    }
+
+    /// The first that was not understood.
+    pub fn first_rejected(&self) -> Option<Rejected> {
+        self.first_rejected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the next that is not understood be the first.
+    pub(crate) fn forget_rejected(&self) {
+        *self.first_rejected.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Adds to a counter.
@@ -172,8 +216,37 @@ impl Metrics {
                 );
             }
         }
+        self.render_troubles(&nodes, &mut out);
         self.render_spools(&mut out);
         out
+    }
+
+    /// What keeps nodes from going on: how many parts of each, and which. What it is in words is under `GET /status`.
+    fn render_troubles(&self, nodes: &[(String, String, Arc<NodeMetrics>)], out: &mut String) {
+        let parts: Vec<Vec<String>> = nodes
+            .iter()
+            .map(|(id, _, m)| {
+                let spool = self.is_spool_full(id).then(|| "spool".to_owned());
+                m.troubles().into_keys().chain(spool).collect()
+            })
+            .collect();
+        out.push_str(
+            "# HELP ja4_engine_node_troubles Parts of the node that have a trouble now; GET /status says what.\n\
+             # TYPE ja4_engine_node_troubles gauge\n",
+        );
+        for ((id, kind, _), parts) in nodes.iter().zip(&parts) {
+            let _ = writeln!(out, "ja4_engine_node_troubles{{node=\"{id}\",kind=\"{kind}\"}} {}", parts.len());
+        }
+        out.push_str(
+            "# HELP ja4_engine_node_trouble 1 while a part of the node, such as a table, has a trouble.\n\
+             # TYPE ja4_engine_node_trouble gauge\n",
+        );
+        for ((id, kind, _), parts) in nodes.iter().zip(&parts) {
+            for part in parts {
+                let part = label(part);
+                let _ = writeln!(out, "ja4_engine_node_trouble{{node=\"{id}\",kind=\"{kind}\",part=\"{part}\"}} 1");
+            }
+        }
     }
 
     /// Counters of the logs.
@@ -209,5 +282,32 @@ impl Metrics {
                 let _ = writeln!(out, "ja4_engine_spool_{name}{{node=\"{id}\"}} {}", read(counters).load(Relaxed));
             }
         }
+    }
+}
+
+/// Text as the value of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn troubles_are_counted_and_named() {
+        let metrics = Metrics::default();
+        metrics.node("a", "k");
+        metrics.node("b", "k").set_trouble("x\"\n\\", Some("why".to_owned()));
+        let shown = metrics.render();
+        for line in [
+            "ja4_engine_node_troubles{node=\"a\",kind=\"k\"} 0",
+            "ja4_engine_node_troubles{node=\"b\",kind=\"k\"} 1",
+            "ja4_engine_node_trouble{node=\"b\",kind=\"k\",part=\"x\\\"\\n\\\\\"} 1",
+        ] {
+            assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+        }
+        metrics.node("b", "k").set_trouble("x\"\n\\", None);
+        assert!(!metrics.render().contains("ja4_engine_node_trouble{"));
     }
 }

@@ -9,6 +9,7 @@ mod planner;
 mod recorded;
 mod redirect;
 mod stages;
+mod union;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use std::time::Duration;
 use arrow::datatypes::Schema;
 
 use crate::batch::EdgeType;
-use crate::expr::{ExprFault, Scalar, Session};
+use crate::expr::{ExprFault, Scalar, Session, find_word};
 use crate::registry::{Kind, Node, Registry};
 use crate::spec::{self, Diagnostic, Located, Pipeline, Setting, Sources, Span, SpoolSpec, Tree};
 
@@ -31,6 +32,9 @@ pub use partition::Partition;
 pub use parts::{Identity, LogPorts, Part};
 pub use redirect::are_apart;
 pub use stages::Stages;
+
+/// Under this name a node's definition has the folder of the embedded store, if it uses that.
+const DATA_DIR: &str = "data_dir";
 
 /// A pipeline that can be run.
 pub struct Plan {
@@ -50,6 +54,8 @@ pub struct Plan {
     pub files: Vec<PathBuf>,
     /// All sections but the nodes, as they were written.
     pub sections: Setting,
+    /// What is probably not meant but can be run, in one line each, with its place.
+    pub warnings: Vec<String>,
 }
 
 /// A node of a plan.
@@ -58,8 +64,10 @@ pub struct PlannedNode {
     pub id: String,
     /// Its kind.
     pub kind: Kind,
-    /// Its inputs.
+    /// Its inputs, in the order of their numbers.
     pub inputs: Vec<Input>,
+    /// The type of each input, by its number.
+    pub types: Vec<EdgeType>,
     /// The types of its output ports.
     pub outputs: Vec<EdgeType>,
     /// Whether anything reads each output port.
@@ -73,6 +81,13 @@ pub struct PlannedNode {
     /// Of its kind, its definition, `tick`, and the digests of its inputs: nodes of one digest compute the same from
     /// the same sources. The id does not count.
     pub digest: Digest,
+}
+
+impl PlannedNode {
+    /// What each input takes its rows from: one port, or several that are merged.
+    pub fn slots(&self) -> impl Iterator<Item = &[Input]> {
+        self.inputs.chunk_by(|a, b| a.slot == b.slot)
+    }
 }
 
 /// How a pipeline is loaded.
@@ -99,6 +114,8 @@ impl<'a> LoadOptions<'a> {
 pub struct Input {
     /// The port's name; empty for `from: id`.
     pub name: String,
+    /// Which of the node's inputs this is: several of one number are merged, in this order.
+    pub slot: usize,
     /// Index of the node that is read.
     pub node: usize,
     /// Index of its output port.
@@ -177,10 +194,13 @@ impl Plan {
         let base = path.parent().unwrap_or(Path::new("")).to_owned();
         let output = options.output;
         let session = Session::new();
-        let mut planner = Planner { registry, base, output, sources, problems, variable, sections, session };
+        let warnings = Vec::new();
+        let mut planner = Planner { registry, base, output, sources, problems, warnings, variable, sections, session };
         let plan = spec.and_then(|spec| planner.plan(spec));
         match plan {
-            Some(plan) if planner.problems.is_empty() => Ok(plan),
+            Some(plan) if planner.problems.is_empty() => {
+                Ok(Plan { warnings: planner.sources.lines(&planner.warnings), ..plan })
+            }
             _ => Err((planner.problems, planner.sources)),
         }
     }
@@ -194,6 +214,11 @@ impl Plan {
     pub fn spool_dir(&self) -> PathBuf {
         let written = self.spool.as_ref().and_then(|spool| spool.dir.clone());
         written.unwrap_or_else(|| self.data_dir.join("spool"))
+    }
+
+    /// Whether anything is kept beneath `data_dir`.
+    pub fn uses_data_dir(&self) -> bool {
+        self.is_spooled() || self.nodes.iter().any(|node| node.definition.paths.contains_key(DATA_DIR))
     }
 
     /// Whether every source ends by itself.
@@ -217,6 +242,7 @@ pub struct PlanContext<'a> {
     redirect: Option<&'a Redirect>,
     sources: &'a mut Sources,
     problems: &'a mut Vec<Diagnostic>,
+    warnings: &'a mut Vec<Diagnostic>,
     variable: &'a dyn Fn(&str) -> Option<String>,
     session: &'a Session,
 }
@@ -248,6 +274,11 @@ impl PlanContext<'_> {
     /// Reports a fault at a place.
     pub fn error(&mut self, span: Span, message: impl Into<String>) {
         self.report(Diagnostic::new(span, message));
+    }
+
+    /// Says what is probably not meant; the plan can be run all the same.
+    pub fn warn(&mut self, warning: Diagnostic) {
+        self.warnings.push(warning);
     }
 
     /// Refuses a relation where only a stream makes sense.
@@ -288,7 +319,7 @@ impl PlanContext<'_> {
 
     /// Where the embedded store lives.
     pub fn data_dir(&self) -> &Path {
-        self.notes.path("data_dir", self.data_dir);
+        self.notes.path(DATA_DIR, self.data_dir);
         self.data_dir
     }
 
@@ -345,12 +376,4 @@ impl PlanContext<'_> {
             }
         }
     }
-}
-
-/// Finds `word` in `text` where it is not part of a longer name.
-fn find_word(text: &str, word: &str) -> Option<(usize, usize)> {
-    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    text.match_indices(word)
-        .find(|(at, _)| !part(text[..*at].chars().next_back()) && !part(text[at + word.len()..].chars().next()))
-        .map(|(at, _)| (at, word.len()))
 }

@@ -12,6 +12,7 @@ use crate::batch::{Edge, EdgeType, Stream, Time};
 use crate::plan::PlanContext;
 use crate::privileges::{Need, Privileges};
 use crate::render::BuildContext;
+use crate::signs::{Seen, Sign};
 use crate::spec::{Diagnostic, Tree, options};
 
 /// A kind of node.
@@ -97,6 +98,12 @@ pub trait Node: Send + Sync {
     /// such as packets, are kept as what the nodes behind it make of them.
     fn yields_facts(&self) -> bool {
         true
+    }
+
+    /// What the node's counters suggest is wrong with what comes in. A hint for people: it is logged and shown, and
+    /// changes nothing.
+    fn sign(&self, _seen: &Seen) -> Sign {
+        Sign::Unclear
     }
 
     /// The earliest event time in ms from which the node must have its input, so that what leaves it at message times

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use arrow::array::{Array, AsArray, RecordBatch};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -18,8 +19,9 @@ use crate::catalog::Table;
 use crate::flow::{Flow, Outlet, Stepper};
 use crate::ledger::Ledger;
 use crate::logged::{Kept, Resume, append, replay};
-use crate::metrics::NodeMetrics;
-use crate::plan::Input;
+use crate::merge::merge;
+use crate::metrics::{NodeMetrics, Rejected};
+use crate::plan::{Input, PlannedNode};
 use crate::processes::Place;
 use crate::tap::{self, Taps};
 
@@ -164,7 +166,7 @@ pub(crate) fn render(
     for &index in &part.nodes {
         let node = &plan.nodes[index];
         let context = rendering.context(index);
-        let inputs = node.inputs.iter().filter_map(|input| {
+        let streams = node.inputs.iter().filter_map(|input| {
             let mut stream = rendering.ports.get(&(input.node, input.port))?.clone();
             if node.outputs.is_empty() && place.is_shared() {
                 stream = bring(stream, context.home(), shared);
@@ -172,7 +174,14 @@ pub(crate) fn render(
             if let Some(range) = flow.only.as_ref().filter(|_| node.outputs.is_empty()) {
                 stream = within(stream, range.clone());
             }
-            Some(Edge { stream, ty: plan.nodes[input.node].outputs[input.port].clone() })
+            Some((input.slot, stream))
+        });
+        let mut slots: Vec<Vec<Stream<'_>>> = node.types.iter().map(|_| Vec::new()).collect();
+        streams.for_each(|(slot, stream)| slots[slot].push(stream));
+        let inputs = slots.into_iter().zip(&node.types).filter_map(|(mut streams, ty)| match streams.len() {
+            1 => Some(Edge { stream: streams.pop()?, ty: ty.clone() }),
+            0 => None,
+            _ => Some(merge(streams, ty, &context)),
         });
         let streams = node.node.build(&context, inputs.collect());
         for (port, stream) in streams.into_iter().enumerate() {
@@ -221,9 +230,16 @@ impl<'s> Rendering<'_, 's> {
             probe: self.probe.clone(),
             shared: Arc::clone(self.shared),
             connected: node.connected.clone(),
-            tables: node.inputs.iter().map(shown).collect(),
+            tables: node
+                .slots()
+                .map(|members| match members {
+                    [input] => shown(input),
+                    // A table shows the rows of one node.
+                    _ => None,
+                })
+                .collect(),
             flow: Arc::clone(self.flow),
-            input_names: node.inputs.iter().map(|i| i.name.clone()).collect(),
+            input_names: node.slots().filter_map(|members| Some(members.first()?.name.clone())).collect(),
             bounded: self.flow.bounded,
             home: node.process * threads + index % threads,
         }
@@ -241,7 +257,12 @@ impl<'s> Rendering<'_, 's> {
         let (plan, part) = (&self.flow.plan, &self.flow.part);
         let reads = |node: &&usize| plan.nodes[**node].inputs.iter().any(|i| (i.node, i.port) == (index, port));
         let readers = part.nodes.iter().filter(reads).map(|node| &plan.nodes[*node]);
-        let readers = readers.map(|reader| self.flow.metrics.node(&reader.id, reader.kind.name)).collect();
+        let reader = |node: &PlannedNode| {
+            let metrics = self.flow.metrics.node(&node.id, node.kind.name);
+            let slots = node.inputs.iter().filter(|i| (i.node, i.port) == (index, port)).map(|i| metrics.input(i.slot));
+            Reader { slots: slots.collect(), metrics }
+        };
+        let readers = readers.map(reader).collect();
         let stream = count(stream, plan.nodes[index].kind.outputs[port].name, own.cloned(), readers);
         for table in self.tables.get(&(index, port)).into_iter().flatten() {
             let mut shown = stream.clone();
@@ -264,13 +285,25 @@ impl<'s> Rendering<'_, 's> {
     }
 }
 
+/// The counters of a node that reads a port.
+struct Reader {
+    metrics: Arc<NodeMetrics>,
+    /// The node's inputs that read it.
+    slots: Vec<Arc<AtomicU64>>,
+}
+
+/// The first row of a port `rejected`, if it has the columns for it.
+fn rejected(rows: &RecordBatch) -> Option<Rejected> {
+    let text = |column: &str| {
+        let values = rows.column_by_name(column)?.as_string_opt::<i32>()?;
+        (!values.is_empty() && values.is_valid(0)).then(|| values.value(0).to_owned())
+    };
+    Some(Rejected { reason: text("reason")?, line: text("line").unwrap_or_default() })
+}
+
 /// Counts what leaves a port, for the node and for those who read it.
-fn count<'s>(
-    stream: Stream<'s>,
-    port: &str,
-    own: Option<Arc<NodeMetrics>>,
-    readers: Vec<Arc<NodeMetrics>>,
-) -> Stream<'s> {
+fn count<'s>(stream: Stream<'s>, port: &str, own: Option<Arc<NodeMetrics>>, readers: Vec<Reader>) -> Stream<'s> {
+    let rejects = port == "rejected";
     let select: fn(&NodeMetrics) -> &AtomicU64 = match port {
         "late" => |m| &m.late,
         "rejected" => |m| &m.rejected,
@@ -290,13 +323,17 @@ fn count<'s>(
                     // that stay do not.
                     let (rows, live) = (inserted(true), inserted(false));
                     if let Some(own) = &own {
+                        if rejects && rows > 0 {
+                            own.note_rejected(|| batches.iter().find_map(|batch| rejected(&batch.rows)));
+                        }
                         NodeMetrics::add(select(own), rows);
                         if live > 0 {
                             NodeMetrics::add(&own.counter("live_updates"), live);
                         }
                     }
                     for reader in &readers {
-                        NodeMetrics::add(&reader.rows_in, rows);
+                        NodeMetrics::add(&reader.metrics.rows_in, rows);
+                        reader.slots.iter().for_each(|slot| NodeMetrics::add(slot, rows));
                     }
                     session.give_container(batches);
                 }

@@ -24,7 +24,10 @@ pub enum ReplayError {
     )]
     NoSpool(String),
     /// A source of which nothing is kept.
-    #[error("the spool {} has no log of `{log}`; it has: {found}", .spool.display())]
+    #[error(
+        "the spool {} has no log of `{log}`; it has: {found} (of several processes each has the logs of its own sources)",
+        .spool.display()
+    )]
     NoLog {
         /// The source.
         log: String,

@@ -29,6 +29,7 @@ use crate::registry::Inputs;
 use crate::reload::{Loader, Outcome};
 use crate::render::render;
 use crate::shared::{Failure, Shared};
+use crate::signs::Signs;
 use crate::tap::Taps;
 
 /// The longest that a worker sleeps. Messages, and timers set with `activate_after`, wake it earlier; this is only how
@@ -171,9 +172,12 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     let (ended, directing) = mpsc::channel::<()>();
     let (run, digest) = (Arc::clone(shared), plan.digest());
     let fixed = if place.is_shared() { processes::FIXED } else { FIXED };
+    let mut signs = Signs::default();
+    let started = Arc::clone(&plan);
     let director = std::thread::Builder::new().name("control".into()).spawn(move || {
         let directed = catch_unwind(AssertUnwindSafe(|| {
             while directing.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                signs.look(control.as_ref().map_or(&started, Control::plan), &run);
                 match &mut control {
                     Some(control) => control.look(),
                     None if run.reloads.take() => run.answer(unchanged(fixed_loader.as_ref(), digest, fixed)),
@@ -186,6 +190,9 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
             run.fail(format!("the thread that directs the run panicked: {}", panic_message(payload.as_ref())));
             run.abort();
             return None;
+        }
+        if run.failure().is_none() {
+            signs.finish(control.as_ref().map_or(&started, Control::plan), &run);
         }
         control
     });
@@ -373,6 +380,12 @@ impl Summary {
     /// Rows that were late anywhere.
     pub fn late(&self) -> u64 {
         self.nodes.iter().map(|n| n.late).sum()
+    }
+
+    /// The ids of sources of which nothing was understood, though something came.
+    pub fn not_understood(&self) -> Vec<&str> {
+        let none = |n: &&NodeSummary| n.is_source && n.rejected > 0 && n.rows_out == 0;
+        self.nodes.iter().filter(none).map(|n| n.id.as_str()).collect()
     }
 
     /// Input that was not understood anywhere.

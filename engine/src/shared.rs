@@ -113,7 +113,7 @@ impl Shared {
 
     /// [`Shared::fail`] with the sort of failure.
     pub fn fail_as(&self, class: FailureClass, message: String) {
-        tracing::debug!(message, "a node ended the run");
+        tracing::debug!("a node ends the run: {message}");
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Failure { class, message });
         self.stop();
     }

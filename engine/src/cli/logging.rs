@@ -1,6 +1,7 @@
 //! Log lines on stderr that do not tear the progress bar.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use indicatif::ProgressBar;
 use tracing_subscriber::EnvFilter;
@@ -8,8 +9,17 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::{LogFormat, colour};
 
+/// Whether log lines are JSON, and so is all else that goes to stderr.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Whether all that goes to stderr is to be JSON.
+pub(super) fn is_json() -> bool {
+    IS_JSON.load(Relaxed)
+}
+
 /// Sends log lines to stderr, in turn with `bar`. Control characters in events are escaped by the formatters.
 pub(super) fn start(format: LogFormat, bar: ProgressBar) {
+    IS_JSON.store(format == LogFormat::Json, Relaxed);
     let default = match format {
         LogFormat::Text => "warn",
         // Whoever collects log lines sees progress and summary in them too.

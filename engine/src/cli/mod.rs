@@ -54,6 +54,8 @@ pub enum Exit {
     Web = 3,
     /// The process lacks a right, such as CAP_NET_RAW for a capture.
     Permission = 4,
+    /// The run has ended well, but of a source nothing was understood.
+    NotUnderstood = 5,
     /// A second signal ended the run at once: 128 + SIGINT.
     Aborted = 130,
 }
@@ -71,6 +73,7 @@ Exit codes:
   2    the pipeline or the command line was refused; nothing was started
   3    the web service could not start, such as when its address is in use
   4    no permission, such as to capture from an interface
+  5    all input was read, but of a source nothing was understood: every line was rejected
   130  ended at once by a second SIGINT or SIGTERM";
 
 /// TLS and HTTP bot detection: runs a YAML pipeline as one dataflow.
@@ -187,7 +190,7 @@ struct TogetherArgs {
     #[arg(long, value_name = "FILE", requires = "process")]
     hosts: Option<PathBuf>,
     /// How long the other processes are waited for
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::spec::humantime_duration::parse)]
     connect_timeout: Duration,
 }
 
@@ -308,10 +311,17 @@ pub fn main(registry: Registry, web: Web, extras: Vec<Extra>) -> ExitCode {
 /// Runs a command line, whose first word is the program's name.
 pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, web: Web, extras: Vec<Extra>) -> Exit {
     std::panic::set_hook(Box::new(|info| complain(&format!("defect: {info}"))));
+    let line: Vec<OsString> = line.into_iter().collect();
+    let json = wants_json(&line);
     let cli = match parse(line, extras) {
         Ok(Parsed::Own(cli)) => cli,
         Ok(Parsed::Extra(run, matches)) => return run(&matches),
         Err(error) => {
+            if json && error.use_stderr() {
+                logging::start(LogFormat::Json, indicatif::ProgressBar::hidden());
+                complain(error.to_string().trim());
+                return Exit::Refused;
+            }
             // Help and version are "errors" too; clap knows which stream each belongs to.
             let _ = error.print();
             return if error.use_stderr() { Exit::Refused } else { Exit::Ok };
@@ -352,6 +362,12 @@ fn parse(line: impl IntoIterator<Item = OsString>, extras: Vec<Extra>) -> Result
     Cli::from_arg_matches(&matches).map(Parsed::Own)
 }
 
+/// Whether a command line that cannot be read asks for log lines in JSON.
+fn wants_json(line: &[OsString]) -> bool {
+    let apart = line.windows(2).any(|two| two[0] == "--log-format" && two[1] == "json");
+    apart || line.iter().any(|word| word == "--log-format=json")
+}
+
 /// Loads a pipeline; what is wrong with it is shown on stderr.
 fn load(file: &Path, registry: &Registry) -> Result<Plan, usize> {
     load_with(file, &Overrides::default(), registry)
@@ -365,7 +381,11 @@ fn load_with(file: &Path, overrides: &Overrides, registry: &Registry) -> Result<
 /// [`load`] with all options.
 fn load_as(file: &Path, registry: &Registry, options: &LoadOptions<'_>) -> Result<Plan, usize> {
     Plan::load_as(file, registry, options).map_err(|(problems, sources)| {
-        let _ = writeln!(std::io::stderr(), "{}\n", sources.render(&problems, colour()));
+        if logging::is_json() {
+            sources.lines(&problems).iter().for_each(|problem| tracing::error!("{problem}"));
+        } else {
+            let _ = writeln!(std::io::stderr(), "{}\n", sources.render(&problems, colour()));
+        }
         problems.len()
     })
 }
@@ -393,5 +413,16 @@ pub fn print(text: &str) -> Exit {
 
 /// Says on stderr why a command does not succeed.
 pub fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr(), "ja4-engine: {}", printable(message));
+    match logging::is_json() {
+        true => tracing::error!("{message}"),
+        false => _ = writeln!(std::io::stderr(), "ja4-engine: {}", printable(message)),
+    }
+}
+
+/// Says on stderr how a command gets on.
+fn say(message: &str) {
+    match logging::is_json() {
+        true => tracing::info!("{message}"),
+        false => _ = writeln!(std::io::stderr(), "{}", printable(message)),
+    }
 }

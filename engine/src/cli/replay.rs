@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::progress::Progress;
-use super::run::{default_workers, exit_of, report, say};
+use super::run::{default_workers, exit_of, report};
 use super::spool::rfc3339;
 use super::summary::number;
 use super::{
-    Exit, LogFormat, ReplayArgs, ReportFormat, compare, complain, load_as, logging, progress, signals, variable,
+    Exit, LogFormat, ReplayArgs, ReportFormat, compare, complain, load_as, logging, progress, say, signals, variable,
 };
 use crate::compare::stored::{StoredTable, tables};
+use crate::dir_lock::DirLock;
 use crate::plan::{LoadOptions, Plan, are_apart};
 use crate::registry::Registry;
 use crate::render::Shared;
@@ -29,9 +30,12 @@ struct Ready {
     plan: Arc<Plan>,
     shared: Arc<Shared>,
     replay: Replay,
+    _lock: DirLock,
 }
 
 pub(super) fn replay(args: &ReplayArgs, registry: &Registry) -> Exit {
+    let bar = progress::bar(args.quiet, args.log_format);
+    logging::start(args.log_format, bar.clone());
     // Everything that can be refused is, before anything is started.
     let (ready, compared) = match prepare(args, registry) {
         Ok(ready) => ready,
@@ -42,8 +46,6 @@ pub(super) fn replay(args: &ReplayArgs, registry: &Registry) -> Exit {
             return Exit::Refused;
         }
     };
-    let bar = progress::bar(args.quiet, args.log_format);
-    logging::start(args.log_format, bar.clone());
     let runs: Vec<Arc<Shared>> = ready.iter().map(|ready| Arc::clone(&ready.shared)).collect();
     if let Err(error) = signals::handle(&runs) {
         complain(&format!("signals cannot be handled: {error}"));
@@ -87,10 +89,14 @@ fn prepare(args: &ReplayArgs, registry: &Registry) -> Result<(Vec<Ready>, Vec<St
     let load = |name: Option<&'static str>, set: &[String], input: &[String]| {
         let output = name.map_or_else(|| args.data_dir.clone(), |name| args.data_dir.join(name));
         let options = LoadOptions { overrides: set, inputs: input, output: Some(&output), variable: &variable };
-        let plan = Arc::new(load_as(&args.file, registry, &options).map_err(|_| None)?);
+        let mut plan = load_as(&args.file, registry, &options).map_err(|_| None)?;
+        // Whatever processes received the logs, this one reads them.
+        plan.nodes.iter_mut().for_each(|node| node.process = 0);
+        let plan = Arc::new(plan);
+        let lock = DirLock::of(&plan, 0).map_err(Some)?;
         let shared = Arc::new(Shared::new(&plan));
         let replay = Replay::prepare(&plan, &shared, spool, time.clone()).map_err(|error| Some(error.to_string()))?;
-        Ok::<Ready, Option<String>>(Ready { name, plan, shared, replay })
+        Ok::<Ready, Option<String>>(Ready { name, plan, shared, replay, _lock: lock })
     };
     if !args.compare {
         return Ok((vec![load(None, set, input)?], Vec::new()));
@@ -104,7 +110,7 @@ fn prepare(args: &ReplayArgs, registry: &Registry) -> Result<(Vec<Ready>, Vec<St
 
 /// Runs one to its end.
 fn run(args: &ReplayArgs, ready: Ready, bar: &indicatif::ProgressBar) -> Exit {
-    let Ready { name, plan, shared, replay } = ready;
+    let Ready { name, plan, shared, replay, _lock } = ready;
     if let (Some(name), false) = (name, args.quiet) {
         note(args.log_format, &format!("{name}: into {}", plan.data_dir.display()));
     }
@@ -152,8 +158,8 @@ fn describe(args: &ReplayArgs, replay: &Replay) {
 
 fn note(format: LogFormat, message: &str) {
     match format {
-        LogFormat::Text => say(&crate::text::printable(message)),
-        LogFormat::Json => tracing::info!(message, "replay"),
+        LogFormat::Text => say(message),
+        LogFormat::Json => tracing::info!("replay: {message}"),
     }
 }
 
@@ -161,7 +167,7 @@ fn note(format: LogFormat, message: &str) {
 fn compared(plan: &Plan, named: &[String]) -> Result<Vec<String>, Option<String>> {
     let mut stored: Vec<(String, bool)> = Vec::new();
     for node in &plan.nodes {
-        let inputs = node.inputs.iter().map(|input| plan.nodes[input.node].outputs[input.port].is_relation());
+        let inputs = node.types.iter().map(|ty| ty.is_relation());
         stored.extend(node.node.stores().into_iter().zip(inputs));
     }
     let names = || stored.iter().map(|(name, _)| name.as_str());

@@ -9,8 +9,9 @@ use std::time::Instant;
 use super::progress::Progress;
 use super::watch::Watch;
 use super::{Exit, LogFormat, RunArgs, RunState, TogetherArgs, Web, WebContext, WebService};
-use super::{complain, load_with, logging, progress, signals, summary};
+use super::{complain, load_with, logging, progress, say, signals, summary};
 use crate::cluster::{Cluster, Hosts};
+use crate::dir_lock::DirLock;
 use crate::graph::mermaid;
 use crate::plan::{LoadOptions, Plan};
 use crate::privileges::Privileges;
@@ -18,13 +19,16 @@ use crate::registry::Registry;
 use crate::reload::{Loader, Outcome};
 use crate::render::{FailureClass, Shared};
 use crate::run::{Options, RunError, Summary, Together, execute_with};
-use crate::text::printable;
 
 /// More workers than this are only used if asked for: a pipeline's sources are often what limits it.
 const DEFAULT_WORKERS: usize = 2;
 
 pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
+    // Before anything is said.
+    let bar = progress::bar(args.quiet, args.log_format);
+    logging::start(args.log_format, bar.clone());
     let Ok(plan) = load_with(&args.file, &args.overrides, registry) else { return Exit::Refused };
+    plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if plan.serve.is_none() && (args.serve || args.listen.is_some()) {
         complain(&format!("{} has no section `serve`, so there is nothing to serve", args.file.display()));
         return Exit::Refused;
@@ -46,8 +50,13 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
             return Exit::Failed;
         }
     };
-    let bar = progress::bar(args.quiet, args.log_format);
-    logging::start(args.log_format, bar.clone());
+    let _lock = match DirLock::of(&plan, own) {
+        Ok(lock) => lock,
+        Err(message) => {
+            complain(&message);
+            return Exit::Failed;
+        }
+    };
     let mut shared = Shared::new(&plan);
     shared.privileges = privileges;
     let shared = Arc::new(shared);
@@ -81,16 +90,16 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
         say(&format!("waiting for the other processes of {}", hosts.display()));
     }
     let shown = (!args.quiet).then(|| Progress::start(&plan, &shared, &bar, args.log_format));
-    let format = args.log_format;
-    shared.reloads.tell(move |outcome| tell(outcome, format));
+    shared.reloads.tell(tell);
     let watch = (!args.no_watch && plan.is_spooled()).then(|| Watch::start(plan.files.clone(), &shared));
     let loader = loader(args, registry);
     let options = Options { workers, cluster, loader: Some(loader), ..Options::default() };
     let outcome = execute_with(Arc::clone(&plan), &shared, options);
     drop(watch);
     drop(shown);
+    let summary = Summary::new(&plan, &shared, start.elapsed());
     if !args.quiet {
-        report(&Summary::new(&plan, &shared, start.elapsed()), args.log_format);
+        report(&summary, args.log_format);
     }
 
     if let Err(error) = outcome {
@@ -103,6 +112,7 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
         }
         return exit_of(&error);
     }
+    let exit = read_in_vain(&plan, &shared, &summary);
     if let Some(service) = &service {
         service.set_state(RunState::Finished);
         if args.serve && signalled.try_recv().is_err() {
@@ -111,7 +121,17 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
             let _ = signalled.recv();
         }
     }
-    Exit::Ok
+    exit
+}
+
+/// How a run ends whose files have been read: well, unless of one of them nothing was understood.
+fn read_in_vain(plan: &Plan, shared: &Shared, summary: &Summary) -> Exit {
+    let sources = summary.not_understood();
+    if sources.is_empty() || !plan.is_bounded() || shared.is_stopping() {
+        return Exit::Ok;
+    }
+    complain(&format!("nothing was understood of: {}", sources.join(", ")));
+    Exit::NotUnderstood
 }
 
 /// The processes that run the pipeline, if there are several. The error is what a user reads.
@@ -139,15 +159,12 @@ fn loader(args: &RunArgs, registry: &Registry) -> Loader {
 }
 
 /// One line for each outcome, and the faults behind it.
-fn tell(outcome: &Outcome, format: LogFormat) {
-    let message = outcome.message().trim_end();
-    match format {
-        LogFormat::Json => tracing::info!(outcome = outcome.name(), message, "reload"),
-        LogFormat::Text if message.is_empty() => say(&format!("reload: {}", outcome.name())),
-        LogFormat::Text => {
-            let lines: Vec<String> = message.lines().map(|line| printable(line).into_owned()).collect();
-            say(&format!("reload: {} {}", outcome.name(), lines.join("\n")));
-        }
+fn tell(outcome: &Outcome) {
+    let (name, said) = (outcome.name(), outcome.message().trim_end());
+    match (logging::is_json(), outcome) {
+        (true, Outcome::Refused(_)) => tracing::warn!(outcome = name, "reload: {name} {said}"),
+        (true, _) => tracing::info!(outcome = name, "reload: {name} {said}"),
+        (false, _) => say(format!("reload: {name} {said}").trim_end()),
     }
 }
 
@@ -221,8 +238,4 @@ pub(super) fn report(summary: &Summary, format: LogFormat) {
     }
     let (seconds, rows) = (summary.wall.as_secs_f64(), summary.source_rows());
     tracing::info!(seconds, rows, rows_per_second = summary.rows_per_second(), "summary");
-}
-
-pub(super) fn say(message: &str) {
-    let _ = writeln!(io::stderr(), "{message}");
 }

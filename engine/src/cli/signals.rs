@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, complain};
+use super::{Exit, say};
 use crate::render::Shared;
 
 /// Handles the signals to a run, or to several that follow each other, from now on, on a thread of its own. The receiver hears of the first.
@@ -32,7 +32,7 @@ pub(super) fn handle(runs: &[Arc<Shared>]) -> io::Result<Receiver<()>> {
                 }
             };
             next().await;
-            complain("stopping; what has been received is still processed (once more to end at once)");
+            say("stopping; what has been received is still processed (once more to end at once)");
             runs.iter().for_each(|shared| shared.stop());
             // The run may have ended already, and nobody waits.
             let _ = sender.send(());

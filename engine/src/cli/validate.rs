@@ -22,7 +22,12 @@ pub(super) fn validate(files: &[PathBuf], overrides: &Overrides, connect: bool, 
     let mut lines = String::new();
     for file in files {
         let shown = file.display().to_string();
-        let verdict = match load_with(file, overrides, registry) {
+        let loaded = load_with(file, overrides, registry);
+        for warning in loaded.iter().flat_map(|plan| &plan.warnings) {
+            // Nobody may be there to read it.
+            let _ = writeln!(std::io::stderr(), "warning: {warning}");
+        }
+        let verdict = match loaded {
             Ok(plan) if connect && !servers(&shown, &plan, &mut exit) => "its servers do not fit".to_owned(),
             Ok(plan) => {
                 let tables = plan.serve.as_ref().map_or(0, |serve| serve.tables.len());

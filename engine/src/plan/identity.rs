@@ -78,7 +78,7 @@ impl Definition {
         &self,
         kind: &str,
         tick: std::time::Duration,
-        mut inputs: Vec<(&str, usize, Digest)>,
+        mut inputs: Vec<(String, usize, Digest)>,
     ) -> Digest {
         let mut bytes = Vec::with_capacity(512);
         let texts = |texts: &BTreeMap<String, String>| {

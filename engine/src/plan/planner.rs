@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::identity::Notes;
 use super::redirect::Redirect;
+use super::union::union;
 use super::{Input, Plan, PlanContext, PlannedNode, Serve};
 use crate::expr::Session;
 use crate::registry::{Inputs, Kind, Registry};
-use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Setting, Sources, Span, SpoolSpec, Tree};
+use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Rows, Setting, Sources, Span, SpoolSpec, Tree};
 
 /// Plans one pipeline and collects what is wrong with it.
 pub(super) struct Planner<'a> {
@@ -17,6 +18,7 @@ pub(super) struct Planner<'a> {
     pub output: Option<&'a Path>,
     pub sources: Sources,
     pub problems: Vec<Diagnostic>,
+    pub warnings: Vec<Diagnostic>,
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     pub sections: Setting,
     pub session: Session,
@@ -26,8 +28,15 @@ pub(super) struct Planner<'a> {
 struct Resolved {
     spec: NodeSpec,
     kind: Kind,
-    /// Port name, node as written, output port, place.
-    inputs: Vec<(String, usize, usize, Span)>,
+    inputs: Vec<Wanted>,
+}
+
+/// An input of a node as written.
+struct Wanted {
+    name: String,
+    span: Span,
+    /// Node as written, output port, and the text that names them.
+    of: Vec<(usize, usize, Located<String>)>,
 }
 
 impl Planner<'_> {
@@ -57,13 +66,21 @@ impl Planner<'_> {
             let Resolved { spec: node, kind, inputs } = &resolved[index];
             let mut types = Vec::with_capacity(inputs.len());
             let mut edges = Vec::with_capacity(inputs.len());
-            for (name, from, port, span) in inputs {
+            for Wanted { name, span, of } in inputs {
                 // A node behind a refused one cannot be checked.
-                let Some(&from) = placed.get(from) else { break };
-                types.push((name.clone(), nodes[from].outputs[*port].clone(), *span));
-                edges.push(Input { name: name.clone(), node: from, port: *port });
+                let found: Option<Vec<usize>> = of.iter().map(|(from, ..)| placed.get(from).copied()).collect();
+                let Some(found) = found else { break };
+                let Some(ty) = self.united(&nodes, &found, of, *span) else { break };
+                let slot = types.len();
+                edges.extend(found.into_iter().zip(of).map(|(node, (_, port, _))| Input {
+                    name: name.clone(),
+                    slot,
+                    node,
+                    port: *port,
+                }));
+                types.push((name.clone(), ty, *span));
             }
-            if edges.len() < inputs.len() {
+            if types.len() < inputs.len() {
                 refused = true;
                 continue;
             }
@@ -79,6 +96,7 @@ impl Planner<'_> {
                 redirect: redirect.as_ref(),
                 sources: &mut self.sources,
                 problems: &mut self.problems,
+                warnings: &mut self.warnings,
                 variable: self.variable,
                 session: &self.session,
             };
@@ -97,13 +115,19 @@ impl Planner<'_> {
             }
             let process = self.process(node, kind);
             let definition = notes.definition(placed_options(&node.options, process), written(&node.from));
-            let read = edges.iter().map(|input| (input.name.as_str(), input.port, nodes[input.node].digest));
+            let read = edges.iter().enumerate().map(|(at, input)| {
+                // Of several that are merged the order counts.
+                let nth = edges[..at].iter().filter(|other| other.slot == input.slot).count();
+                let name = if nth == 0 { input.name.clone() } else { format!("{}[{nth}]", input.name) };
+                (name, input.port, nodes[input.node].digest)
+            });
             let digest = definition.digest(kind.name, spec.tick, read.collect());
             placed.insert(index, nodes.len());
             nodes.push(PlannedNode {
                 id: node.id.value.clone(),
                 kind: *kind,
                 inputs: edges,
+                types: types.into_iter().map(|(_, ty, _)| ty).collect(),
                 outputs: built.outputs(),
                 connected: vec![false; kind.outputs.len()],
                 node: built,
@@ -154,7 +178,39 @@ impl Planner<'_> {
             spool,
             files: self.sources.paths(),
             sections: self.sections.clone(),
+            warnings: Vec::new(),
         })
+    }
+
+    /// The type of an input that takes the rows of these nodes.
+    fn united(
+        &mut self,
+        nodes: &[PlannedNode],
+        found: &[usize],
+        of: &[(usize, usize, Located<String>)],
+        span: Span,
+    ) -> Option<crate::batch::EdgeType> {
+        let members: Vec<_> = found
+            .iter()
+            .zip(of)
+            .map(|(node, (_, port, written))| (written.value.as_str(), &nodes[*node].outputs[*port]))
+            .collect();
+        // What works on packets and the like takes them in the order in which they come.
+        let raw = found.iter().zip(of).find(|(node, _)| of.len() > 1 && !nodes[**node].node.yields_facts());
+        let united = match raw {
+            Some((_, (.., written))) => {
+                Err(format!("rows of `{}` cannot be merged: their order is that of one source", written.value))
+            }
+            None => union(&members),
+        };
+        let help = raw.map(|_| "give each a node of its own, such as tls.client_hello, and merge what leaves these");
+        match united {
+            Ok(ty) => Some(ty),
+            Err(message) => {
+                self.problems.push(Diagnostic { help: help.map(str::to_owned), ..Diagnostic::new(span, message) });
+                None
+            }
+        }
     }
 
     /// The process that owns a source or a sink. Other nodes work in all of them.
@@ -242,20 +298,22 @@ impl Planner<'_> {
                 kind,
                 inputs: inputs
                     .into_iter()
-                    .map(|(name, from, port, span)| {
-                        (name, position.get(&from).copied().unwrap_or(usize::MAX), port, span)
+                    .map(|wanted| Wanted {
+                        of: wanted
+                            .of
+                            .into_iter()
+                            .map(|(from, port, written)| {
+                                (position.get(&from).copied().unwrap_or(usize::MAX), port, written)
+                            })
+                            .collect(),
+                        ..wanted
                     })
                     .collect(),
             })
             .collect()
     }
 
-    fn inputs(
-        &mut self,
-        node: &NodeSpec,
-        kind: &Kind,
-        ids: &[(&str, Option<Kind>)],
-    ) -> Option<Vec<(String, usize, usize, Span)>> {
+    fn inputs(&mut self, node: &NodeSpec, kind: &Kind, ids: &[(&str, Option<Kind>)]) -> Option<Vec<Wanted>> {
         let (given, span) = match &node.from {
             From::Nothing => (Vec::new(), node.span),
             From::One(one) => (vec![(Located::new(String::new(), one.span), one.clone())], one.span),
@@ -298,11 +356,23 @@ impl Planner<'_> {
             }
         }
         let mut inputs = Vec::with_capacity(ordered.len());
-        for (name, reference) in ordered {
-            match self.reference_among(&reference, ids) {
-                Some((from, port)) => inputs.push((name.value, from, port, reference.span)),
-                None => complete = false,
+        for (name, rows) in ordered {
+            let mut of = Vec::with_capacity(rows.of.len());
+            for reference in rows.of {
+                match self.reference_among(&reference, ids) {
+                    Some((from, port)) => of.push((from, port, reference)),
+                    None => complete = false,
+                }
             }
+            // Of the same port under two names, such as `a` and `a.out`, the rows would be there twice.
+            for (at, (from, port, written)) in of.iter().enumerate() {
+                if of[..at].iter().any(|(f, p, _)| (f, p) == (from, port)) {
+                    let message = format!("`{}` is in the list already", written.value);
+                    self.problems.push(Diagnostic::new(written.span, message));
+                    complete = false;
+                }
+            }
+            inputs.push(Wanted { name: name.value, span: rows.span, of });
         }
         complete.then_some(inputs)
     }
@@ -354,7 +424,7 @@ impl Planner<'_> {
         let mut done = vec![false; nodes.len()];
         // The inputs of nodes that were refused are not waited for.
         let ready = |done: &[bool], node: &Resolved| {
-            node.inputs.iter().all(|(_, from, _, _)| done.get(*from).copied().unwrap_or(true))
+            node.inputs.iter().flat_map(|input| &input.of).all(|(from, ..)| done.get(*from).copied().unwrap_or(true))
         };
         while order.len() < nodes.len() {
             let Some(next) = (0..nodes.len()).find(|&at| !done[at] && ready(&done, &nodes[at])) else {
@@ -386,11 +456,15 @@ fn placed_options(options: &Tree, process: usize) -> Setting {
 
 /// A node's inputs as they were written.
 fn written(from: &From) -> Setting {
+    let of = |rows: &Rows| match rows.of.as_slice() {
+        [one] => Setting::text(&one.value),
+        several => Setting::List(several.iter().map(|one| Setting::text(&one.value)).collect()),
+    };
     match from {
         From::Nothing => Setting::Null,
-        From::One(one) => Setting::text(&one.value),
+        From::One(rows) => of(rows),
         From::Named(named, _) => {
-            Setting::Map(named.iter().map(|(name, one)| (name.value.clone(), Setting::text(&one.value))).collect())
+            Setting::Map(named.iter().map(|(name, rows)| (name.value.clone(), of(rows))).collect())
         }
     }
 }
@@ -408,7 +482,8 @@ fn cycle(nodes: &[Resolved], done: &[bool], mut at: usize) -> Vec<usize> {
             return found;
         }
         path.push(at);
-        let waiting = nodes[at].inputs.iter().map(|(_, from, _, _)| *from).find(|from| done.get(*from) == Some(&false));
+        let mut inputs = nodes[at].inputs.iter().flat_map(|input| &input.of).map(|(from, ..)| *from);
+        let waiting = inputs.find(|from| done.get(*from) == Some(&false));
         match waiting {
             Some(from) => at = from,
             None => return path,

@@ -94,6 +94,23 @@ impl Sources {
         shown.join("\n\n")
     }
 
+    /// Each diagnostic in one line, in the order of their places: `file:line:column: message (help)`.
+    pub fn lines(&self, diagnostics: &[Diagnostic]) -> Vec<String> {
+        let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
+        sorted.sort_by_key(|d| d.span.map(|s| (s.source, s.start)));
+        sorted.dedup();
+        let line = |d: &&Diagnostic| {
+            let place = d.span.and_then(|span| {
+                let (file, _) = self.files.get(span.source as usize)?;
+                let (line, column) = self.position(span);
+                Some(format!("{}:{line}:{column}: ", file.display()))
+            });
+            let help = d.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+            printable(&format!("{}{}{help}", place.unwrap_or_default(), d.message)).into_owned()
+        };
+        sorted.iter().map(line).collect()
+    }
+
     fn render_one(&self, diagnostic: &Diagnostic, renderer: &Renderer) -> String {
         let mut group = Level::ERROR.primary_title(printable(&diagnostic.message));
         let located = diagnostic.span.and_then(|span| Some((span, self.files.get(span.source as usize)?)));

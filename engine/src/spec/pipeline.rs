@@ -49,10 +49,19 @@ pub struct NodeSpec {
 pub enum From {
     /// No `from` at all.
     Nothing,
-    /// `from: id` or `from: id.port`.
-    One(Located<String>),
+    /// `from: id`, `from: id.port`, or `from: [id, …]`.
+    One(Rows),
     /// `from: { name: id, … }`.
-    Named(Vec<(Located<String>, Located<String>)>, Span),
+    Named(Vec<(Located<String>, Rows)>, Span),
+}
+
+/// Where the rows of one input come from.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// `id` or `id.port` of each node; the rows of several become one input.
+    pub of: Vec<Located<String>>,
+    /// The whole of it.
+    pub span: Span,
 }
 
 /// The `serve` section as written.
@@ -127,9 +136,23 @@ pub mod humantime_duration {
     /// If the text is not a number with a unit.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            serde::de::Error::custom(format!("`{text}` is not a duration such as 500ms, 10s or 1h: {error}"))
-        })
+        parse(&text).map_err(serde::de::Error::custom)
+    }
+
+    /// Reads a duration, such as one of the command line.
+    ///
+    /// # Errors
+    /// If the text is not a number with a unit, or its unit is `M`, which is taken for minutes as well as for months.
+    pub fn parse(text: &str) -> Result<Duration, String> {
+        let duration = humantime::parse_duration(text)
+            .map_err(|error| format!("`{text}` is not a duration such as 500ms, 10s or 1h: {error}"))?;
+        let mut units = text.split(|c: char| !c.is_alphabetic());
+        if units.any(|unit| unit == "M") {
+            return Err(format!(
+                "`{text}`: `M` may be minutes or months: write `min` or `m` for minutes, `month` for months"
+            ));
+        }
+        Ok(duration)
     }
 }
 
@@ -230,14 +253,23 @@ fn read_name(tree: &Tree, what: &str, problems: &mut Vec<Diagnostic>) -> Option<
 fn read_from(tree: &Tree, problems: &mut Vec<Diagnostic>) -> From {
     match &tree.value {
         Value::Map(entries) => From::Named(
-            entries
-                .iter()
-                .filter_map(|(name, value)| Some((name.clone(), read_name(value, "from", problems)?)))
-                .collect(),
+            entries.iter().filter_map(|(name, value)| Some((name.clone(), read_rows(value, problems)?))).collect(),
             tree.span,
         ),
-        _ => read_name(tree, "from", problems).map_or(From::Nothing, From::One),
+        _ => read_rows(tree, problems).map_or(From::Nothing, From::One),
     }
+}
+
+fn read_rows(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<Rows> {
+    let Value::List(items) = &tree.value else {
+        return Some(Rows { of: vec![read_name(tree, "from", problems)?], span: tree.span });
+    };
+    if items.is_empty() {
+        problems.push(Diagnostic::new(tree.span, "a list of nodes names at least one"));
+        return None;
+    }
+    let of: Vec<Located<String>> = items.iter().filter_map(|item| read_name(item, "from", problems)).collect();
+    (of.len() == items.len()).then_some(Rows { of, span: tree.span })
 }
 
 #[cfg(test)]
@@ -266,7 +298,7 @@ mod tests {
         assert_eq!(pipeline.tick, Duration::from_secs(1));
         assert_eq!(pipeline.nodes[0].options.get("path").and_then(Tree::text).map(|t| t.value).as_deref(), Some("q"));
         let From::Named(from, _) = &pipeline.nodes[1].from else { panic!("named") };
-        assert_eq!((from[0].0.as_str(), from[1].1.as_str()), ("z", "b.late"));
+        assert_eq!((from[0].0.as_str(), from[1].1.of[0].as_str()), ("z", "b.late"));
         let serve = pipeline.serve.expect("there");
         assert_eq!(serve.tables.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["t2", "t1"]);
     }
@@ -281,6 +313,27 @@ mod tests {
         assert!(nodes[0].options.get("process").is_none() && nodes[1].process.is_none());
         let (_, problems) = read("name: x\nnodes: [{ id: a, kind: k, process: -1 }]\n");
         assert!(problems.contains("a whole number, 0 or more"), "{problems}");
+    }
+
+    #[test]
+    fn a_unit_that_may_be_another_is_refused() {
+        let parse = humantime_duration::parse;
+        for (text, seconds) in [
+            ("1m", 60),
+            ("1min", 60),
+            ("1h 30m", 5400),
+            ("1month", 2_630_016),
+            ("1Min", 0),
+            ("1 M", 0),
+            ("1M", 0),
+            ("1h 5M", 0),
+        ] {
+            match parse(text) {
+                Ok(duration) => assert_eq!(duration.as_secs(), seconds, "{text}"),
+                Err(message) => assert_eq!(0, seconds, "{message}"),
+            }
+        }
+        assert!(parse("1M").is_err_and(|message| message.contains("minutes or months")));
     }
 
     #[test]

@@ -187,18 +187,15 @@ impl Reader<'_> {
         let mut span = self.span(&raw.referenced);
         let value = match raw.value {
             Raw::Null => Value::Null,
-            Raw::Scalar(text) => {
-                let written = self.text.get(span.start as usize..span.end as usize).unwrap_or_default();
+            Raw::Scalar(typed) => {
+                // Through an alias or `<<` a value is what stands at the anchor.
+                let defined = self.span(&raw.defined);
+                let written = content(self.text.get(defined.start as usize..defined.end as usize).unwrap_or_default());
                 let plain = !written.starts_with(['"', '\'', '|', '>']);
                 // A plain scalar as written: serde has turned `0x1F` and `1e3` into numbers already.
-                let text =
-                    if plain && !written.is_empty() && !written.contains('\n') && !written.starts_with(['*', '&', '!'])
-                    {
-                        written.trim_end().to_owned()
-                    } else {
-                        text
-                    };
-                let (text, filled) = self.interpolate(&text, span);
+                let as_written = plain && !written.is_empty() && !written.contains('\n') && !written.starts_with('*');
+                let text = if as_written { written.trim_end().to_owned() } else { typed };
+                let (text, filled) = self.interpolate(&text, span, 0);
                 Value::Scalar { text, plain, filled }
             }
             Raw::List(items) => Value::List(items.into_iter().map(|item| self.tree(item)).collect()),
@@ -227,8 +224,9 @@ impl Reader<'_> {
         Span { source: self.source, start: start as u32, end: end as u32 }
     }
 
-    /// Fills in `${NAME}` and `${NAME:-default}`; `$$` is one dollar sign. Tells whether there was a variable.
-    fn interpolate(&mut self, text: &str, span: Span) -> (String, bool) {
+    /// Fills in `${NAME}` and `${NAME:-default}`, whose default may have variables again; `$$` is one dollar sign. Tells
+    /// whether there was a variable.
+    fn interpolate(&mut self, text: &str, span: Span, depth: usize) -> (String, bool) {
         let mut filled = false;
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -244,29 +242,74 @@ impl Reader<'_> {
                 out.push('$');
                 continue;
             };
-            let Some(end) = body.find('}') else {
+            let Some(end) = closing(body) else {
                 self.problems.push(Diagnostic::new(span, "`${` without `}`").help("write `$$` for a dollar sign"));
                 return (out, filled);
             };
             filled = true;
-            let (name, default) = match body[..end].split_once(":-") {
-                Some((name, default)) => (name, Some(default)),
-                None => (&body[..end], None),
-            };
+            out.push_str(&self.variable(&body[..end], span, depth));
             rest = &body[end + 1..];
-            // As in a shell, `:-` also stands in for a variable that is set but empty.
-            let set = (self.variable)(name).filter(|value| default.is_none() || !value.is_empty());
-            match set.or_else(|| default.map(str::to_owned)) {
-                Some(value) => out.push_str(&value),
-                None => self.problems.push(
-                    Diagnostic::new(span, format!("the environment variable `{name}` is not set"))
-                        .help(format!("give a default with `${{{name}:-…}}`")),
-                ),
-            }
         }
         out.push_str(rest);
         (out, filled)
     }
+
+    /// The value of `NAME` or `NAME:-default`. As in a shell, `:-` also stands in for a variable that is set but empty,
+    /// and a default that is not needed is not looked at.
+    fn variable(&mut self, body: &str, span: Span, depth: usize) -> String {
+        let (name, default) = match body.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (body, None),
+        };
+        let set = (self.variable)(name).filter(|value| default.is_none() || !value.is_empty());
+        match (set, default) {
+            (Some(value), _) => value,
+            (None, Some(_)) if depth >= MAX_DEFAULTS => {
+                self.problems.push(Diagnostic::new(span, "too many defaults within defaults"));
+                String::new()
+            }
+            (None, Some(default)) => self.interpolate(default, span, depth + 1).0,
+            (None, None) => {
+                self.problems.push(
+                    Diagnostic::new(span, format!("the environment variable `{name}` is not set"))
+                        .help(format!("give a default with `${{{name}:-…}}`")),
+                );
+                String::new()
+            }
+        }
+    }
+}
+
+/// How deep defaults may stand in defaults.
+const MAX_DEFAULTS: usize = 16;
+
+/// Where the `}` is that ends a variable whose `${` is just before `body`.
+fn closing(body: &str) -> Option<usize> {
+    let mut open = 0;
+    let mut bytes = body.bytes().enumerate().peekable();
+    while let Some((at, byte)) = bytes.next() {
+        match (byte, bytes.peek()) {
+            (b'$', Some((_, b'{'))) => {
+                open += 1;
+                bytes.next();
+            }
+            // Two of them are one that begins no variable.
+            (b'$', Some((_, b'$'))) => _ = bytes.next(),
+            (b'}', _) if open == 0 => return Some(at),
+            (b'}', _) => open -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A scalar without the anchor and the tag before it.
+fn content(mut written: &str) -> &str {
+    while written.starts_with(['&', '!']) {
+        let end = written.find(char::is_whitespace).unwrap_or(written.len());
+        written = written[end..].trim_start();
+    }
+    written
 }
 
 #[cfg(test)]
@@ -303,6 +346,69 @@ mod tests {
         assert_eq!(text("port").as_deref(), Some("8443"));
         assert_eq!(text("host").as_deref(), Some("a b"));
         assert_eq!(text("cost").as_deref(), Some("$5"));
+    }
+
+    #[test]
+    fn a_default_may_have_variables_itself() {
+        for (written, filled) in [
+            ("${A:-${B:-x}}", "x"),
+            ("${A:-${B:-${C:-y}}z}", "yz"),
+            ("${A:-${PORT}}", "8443"),
+            ("${PORT:-${NOT_SET}}", "8443"),
+            ("a${A:-}b${B:-${C:-}}", "ab"),
+            ("${A:-$$${B:-c}}", "$c"),
+            ("${A:-{x}", "{x"),
+        ] {
+            let (tree, _) = parse(&format!("a: '{written}'\n"));
+            let tree = tree.unwrap_or_else(|faults| panic!("{written}: {faults:?}"));
+            assert_eq!(tree.get("a").and_then(Tree::text).map(|t| t.value).as_deref(), Some(filled), "{written}");
+        }
+        assert!(parse("a: '${A:-${B}}'\n").0.is_err(), "B is not set");
+        assert!(parse("a: '${A:-${B:-x}'\n").0.is_err(), "not closed");
+        assert!(parse(&format!("a: '{}{}'\n", "${A:-".repeat(100_000), "}".repeat(100_000))).0.is_err(), "too deep");
+    }
+
+    #[test]
+    fn through_an_alias_or_a_merge_a_value_is_what_stands_at_the_anchor() {
+        for value in [
+            "0o640",
+            "0640",
+            "0x1F",
+            "1.10",
+            "1e3",
+            "007",
+            "1_000",
+            "2026-11-23",
+            "12:30",
+            ".5",
+            "+5",
+            "'1.10'",
+            "\"0x1F\"",
+            "12345678901234567890123",
+            "True",
+            "true",
+            "no",
+            "1.0",
+            ".inf",
+            "käse",
+            "a b",
+            "'0640'",
+            "!!str 0o17",
+        ] {
+            let text = format!(
+                "o: &o {{ v: &v {value} }}\nb: *v\nc: {{ <<: *o, x: 1 }}\nd: *o\ne: {{ <<: [*o] }}\nf: {value}\n"
+            );
+            let (tree, _) = parse(&text);
+            let tree = tree.unwrap_or_else(|faults| panic!("{value}: {faults:?}"));
+            let wanted = &tree.get("f").expect("f").value;
+            let found = ["o", "c", "d", "e"].map(|key| tree.get(key).and_then(|o| o.get("v")).map(|v| &v.value));
+            assert_eq!(found, [Some(wanted); 4], "{value}");
+            assert_eq!(tree.get("b").map(|b| &b.value), Some(wanted), "{value}");
+        }
+        let (tree, _) = parse("a: &p ${PORT}\nb: *p\nc: &t |\n  1e3\nd: *t\n");
+        let tree = tree.expect("valid");
+        let text = |key| tree.get(key).and_then(Tree::text).map(|t| t.value);
+        assert_eq!((text("b").as_deref(), text("d").as_deref()), (Some("8443"), Some("1e3\n")));
     }
 
     #[test]

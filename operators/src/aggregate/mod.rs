@@ -178,7 +178,16 @@ impl Operator for Aggregate {
                 distinct_limit: options.distinct_limit,
             })),
             Err(faults) => {
-                for (index, fault) in faults {
+                for (index, mut fault) in faults {
+                    let later = fault.part.as_ref().filter(|_| fault.message.starts_with("no column"));
+                    if let Some(name) =
+                        later.filter(|name| written[index + 1..].iter().any(|(n, _)| n.eq_ignore_ascii_case(name)))
+                    {
+                        fault.help = Some(format!("the feature `{name}` stands further down: put it before this one"));
+                    } else if fault.part.as_deref() == Some(written[index].0) && fault.message.starts_with("no column")
+                    {
+                        fault.help = Some("a feature cannot use itself".to_owned());
+                    }
                     context.expression_fault(&features[index].expr, &fault);
                 }
                 None

@@ -13,6 +13,7 @@ use super::connections::{Key, UNKNOWN};
 use super::emit::Emitter;
 use super::keys::{Dropped, Filters, KeySpec, Keys};
 use super::matcher::{AHEAD, Decision, END, Matcher, Outcomes, Rules, Side, Waiting};
+use super::sign::{ORPHANS, WHOLE_SECONDS};
 use super::skew::Monitor;
 use super::store::{Row, Store};
 use crate::format::BEGIN_TIME;
@@ -54,6 +55,7 @@ struct Counters {
     correlated: Arc<AtomicU64>,
     orphan_requests: Arc<AtomicU64>,
     orphans_without_port: Arc<AtomicU64>,
+    whole_seconds: Arc<AtomicU64>,
     orphan_hellos: Arc<AtomicU64>,
     duplicate_hellos: Arc<AtomicU64>,
     requests_decided_early: Arc<AtomicU64>,
@@ -68,8 +70,9 @@ impl Counters {
     fn new(metrics: &NodeMetrics) -> Self {
         Self {
             correlated: metrics.counter("correlated"),
-            orphan_requests: metrics.counter("orphan_requests"),
+            orphan_requests: metrics.counter(ORPHANS),
             orphans_without_port: metrics.counter("orphans_without_port"),
+            whole_seconds: metrics.counter(WHOLE_SECONDS),
             orphan_hellos: metrics.counter("orphan_hellos"),
             duplicate_hellos: metrics.counter("duplicate_hellos"),
             requests_decided_early: metrics.counter("requests_decided_early"),
@@ -314,6 +317,8 @@ impl Join {
         let matched = outcomes.decisions.iter().filter(|d| matches!(d, Decision::Matched { .. })).count();
         NodeMetrics::add(&self.counters.correlated, matched);
         NodeMetrics::add(&self.counters.orphan_requests, outcomes.decisions.len() - matched);
+        let rounded = |d: &&Decision| matches!(d, Decision::Request { request } if request.begin % 1_000_000_000 == 0);
+        NodeMetrics::add(&self.counters.whole_seconds, outcomes.decisions.iter().filter(rounded).count());
         NodeMetrics::add(&self.counters.orphan_hellos, outcomes.alone.len());
         self.counters.orphans_without_port.fetch_add(outcomes.without_port, Relaxed);
         self.counters.duplicate_hellos.fetch_add(outcomes.sightings, Relaxed);

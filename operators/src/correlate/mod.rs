@@ -12,6 +12,7 @@ mod join;
 mod keys;
 mod matcher;
 mod operator;
+mod sign;
 mod skew;
 mod store;
 
@@ -24,6 +25,7 @@ use engine::batch::{Edge, EdgeType, SEQ, Stream, TIME, Time};
 use engine::plan::PlanContext;
 use engine::registry::{Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
+use engine::signs::{Seen, Sign};
 use engine::spec::Located;
 use engine::spec::humantime_duration::deserialize as duration;
 use engine::time::nanos;
@@ -344,6 +346,10 @@ impl Node for Planned {
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         operator::build(self, context, inputs)
+    }
+
+    fn sign(&self, seen: &Seen) -> Sign {
+        sign::requests(seen)
     }
 
     /// A request may have a hello of `max_age` before its begin, whose earlier requests may be before it by the tolerance, and

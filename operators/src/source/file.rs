@@ -11,6 +11,7 @@ use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
 use engine::registry::{Inputs, Node, Operator, Port, Recorded};
 use engine::render::{BuildContext, Shared};
+use engine::signs::{Seen, Sign};
 use engine::source::{Poll, Reader, source};
 use engine::spec::Located;
 use engine::time::wall_clock_ns;
@@ -18,6 +19,7 @@ use engine::time::wall_clock_ns;
 use super::intake::{Intake, Settings};
 use super::lines::Lines;
 use super::pipe::{self, Pipe};
+use super::sign;
 use super::tail::{self, Place, Progress, Tail};
 use crate::format::{Choice, Columns, FormatName, Rejects, TimeIs, Took, Unit, choose};
 
@@ -167,6 +169,10 @@ impl Node for FileSource {
             Input::Regular(path) | Input::Followed(path) => vec![path.clone()],
             _ => Vec::new(),
         }
+    }
+
+    fn sign(&self, seen: &Seen) -> Sign {
+        sign::lines(seen)
     }
 
     /// What comes through a pipe cannot be read again.

@@ -12,6 +12,7 @@ pub(crate) mod packets;
 pub mod pcap;
 mod pcap_file;
 mod pipe;
+mod sign;
 mod tail;
 pub mod unix_socket;
 

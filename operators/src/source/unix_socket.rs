@@ -21,13 +21,15 @@ use engine::plan::PlanContext;
 use engine::privileges::Privileges;
 use engine::registry::{Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
+use engine::signs::{Seen, Sign};
 use engine::source::{Poll, Reader, source};
-use engine::spec::{Located, humantime_duration};
+use engine::spec::{Diagnostic, Located, humantime_duration};
 use engine::time::wall_clock_ns;
 
 use super::file::FileSource;
 use super::intake::{Intake, Settings};
 use super::lines::Lines;
+use super::sign;
 use crate::format::{Choice, Columns, FormatName, Rejects, TimeIs, Took, Unit, choose};
 
 /// How long the thread waits for a datagram before it looks whether it is to stop.
@@ -133,6 +135,10 @@ impl Operator for UnixSocket {
             None => Some(0o660),
             Some(text) => {
                 let mode = u32::from_str_radix(text.value.trim_start_matches("0o"), 8).ok().filter(|m| *m <= 0o777);
+                if mode.is_some_and(|mode| mode & 0o002 != 0) {
+                    let message = format!("with `{}` every user of this machine can write to the socket", text.value);
+                    context.warn(Diagnostic::new(text.span, message).help("0660 lets the owner and the group"));
+                }
                 if mode.is_none() {
                     context.error(text.span, format!("`{}` is not a permission such as \"0660\"", text.value));
                 }
@@ -202,6 +208,10 @@ impl Node for UnixSocket {
                 ended: None,
             })
         })
+    }
+
+    fn sign(&self, seen: &Seen) -> Sign {
+        sign::lines(seen)
     }
 
     fn is_live(&self) -> bool {

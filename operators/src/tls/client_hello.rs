@@ -11,12 +11,15 @@ use engine::batch::{Edge, EdgeType, Stream};
 use engine::plan::PlanContext;
 use engine::registry::{Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
+use engine::signs::{Seen, Sign};
 use engine::spec::{Diagnostic, humantime_duration};
 
 use crate::format::hello_schema;
 use crate::source::packet_schema;
 use client_hello::{Limits, Tunnels};
 use ipnet::IpNet;
+
+use super::hint;
 
 /// Finds ClientHellos in packets.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -224,6 +227,10 @@ pub(crate) fn host_name() -> String {
 impl Node for ClientHello {
     fn outputs(&self) -> Vec<EdgeType> {
         vec![EdgeType::stream(hello_schema())]
+    }
+
+    fn sign(&self, seen: &Seen) -> Sign {
+        hint::sign(seen)
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {

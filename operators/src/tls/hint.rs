@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use client_hello::Counters;
+use engine::signs::{Seen, Sign};
 
 /// Packets without a hello after which that is strange.
 const MANY: u64 = 1000;
@@ -20,32 +21,26 @@ const OPTIONS: [(&str, &str); 5] = [
 /// Reasons that are named at most.
 const REASONS: usize = 4;
 
-/// Says it once, as soon as there are many packets.
-#[derive(Debug, Default)]
-pub(crate) struct Hint {
-    said: bool,
-}
-
-impl Hint {
-    /// The hint, if it is time for it.
-    pub(crate) fn due(&mut self, counters: &Counters) -> Option<String> {
-        if self.said || counters.packets_received < MANY {
-            return None;
-        }
-        self.said = true;
-        no_hello(counters)
+/// What the counters of `tls.client_hello` say, which are those of its extractor.
+pub(super) fn sign(seen: &Seen) -> Sign {
+    let packets = seen.counter("packets_received");
+    match seen.counter("hellos") {
+        0 if packets >= MANY || seen.over && packets > 0 => Sign::Wrong(said(packets, seen.counters())),
+        0 => Sign::Unclear,
+        _ => Sign::Fine,
     }
 }
 
 /// Why there may be no hello; `None` if there is one, or no packet.
 pub(crate) fn no_hello(counters: &Counters) -> Option<String> {
-    if counters.hellos > 0 || counters.packets_received == 0 {
-        return None;
-    }
-    let mut met: Vec<(&str, u64)> =
-        counters.iter().filter(|(name, count)| *count > 0 && *name != "packets_received").collect();
+    let none = counters.hellos == 0 && counters.packets_received > 0;
+    none.then(|| said(counters.packets_received, counters.iter().filter(|(_, count)| *count > 0)))
+}
+
+fn said<'c>(packets: u64, counters: impl Iterator<Item = (&'c str, u64)>) -> String {
+    let mut met: Vec<(&str, u64)> = counters.filter(|(name, _)| *name != "packets_received").collect();
     met.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let mut text = format!("no ClientHello in {} packets", counters.packets_received);
+    let mut text = format!("no ClientHello in {packets} packets");
     for (nth, (name, count)) in met.iter().take(REASONS).enumerate() {
         // Writing to a text cannot fail.
         let _ = write!(text, "{} {name} {count}", if nth == 0 { ":" } else { "," });
@@ -55,7 +50,7 @@ pub(crate) fn no_hello(counters: &Counters) -> Option<String> {
     if !tunnels.is_empty() {
         let _ = write!(text, "; look into tunnels with the option `tunnels`: {}", tunnels.join(", "));
     }
-    Some(text)
+    text
 }
 
 #[cfg(test)]
@@ -63,20 +58,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_frequent_reasons_are_named_once() {
-        let mut counters = Counters { packets_received: 999, non_ip: 3, non_tcp: 900, ..Counters::default() };
-        let mut hint = Hint::default();
-        assert_eq!(hint.due(&counters), None);
-        counters.packets_received = 1000;
-        assert_eq!(hint.due(&counters).as_deref(), Some("no ClientHello in 1000 packets: non_tcp 900, non_ip 3"));
-        assert_eq!(hint.due(&counters), None);
+    fn the_most_frequent_reasons_are_named() {
+        let mut counters = Counters { packets_received: 1000, non_ip: 3, non_tcp: 900, ..Counters::default() };
+        counters.undecoded[0] = 1;
+        let said = no_hello(&counters).expect("no hello");
+        assert!(said.starts_with("no ClientHello in 1000 packets: non_tcp 900, non_ip 3, undecoded_"), "{said}");
         counters.hellos = 1;
-        assert_eq!(Hint::default().due(&counters), None);
+        assert_eq!(no_hello(&counters), None);
+        assert_eq!(no_hello(&Counters::default()), None);
     }
 
     #[test]
     fn names_of_counters_are_right() {
         let counters = Counters::default();
-        assert!(OPTIONS.iter().all(|(name, _)| counters.iter().any(|(other, _)| other == *name)));
+        let known = |wanted: &str| counters.iter().any(|(name, _)| name == wanted);
+        assert!(OPTIONS.iter().all(|(name, _)| known(name)) && known("packets_received") && known("hellos"));
     }
 }

@@ -14,7 +14,6 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::client_hello::{ClientHello, Wanted};
-use super::hint::{self, Hint};
 use super::rows::HelloRows;
 use crate::source::interfaces::Interfaces;
 use crate::source::packets::INTERFACE;
@@ -69,8 +68,6 @@ struct Work {
     /// Of packets that were on time, and of late ones.
     rows: [HelloRows; 2],
     interfaces: Interfaces,
-    hint: Hint,
-    finished: bool,
     retries: bool,
     wanted: Wanted,
     excluded: Arc<AtomicU64>,
@@ -116,21 +113,8 @@ impl Work {
         let rows = [(); 2].map(|()| HelloRows::new(Arc::clone(&node.sensor), node.variants));
         let (excluded, elsewhere) = (metrics.counter("excluded_sources"), metrics.counter("other_destinations"));
         let (retries, wanted) = (node.retries, node.wanted.clone());
-        let (interfaces, hint) = (Interfaces::default(), Hint::default());
-        Self {
-            extractor,
-            rows,
-            interfaces,
-            hint,
-            finished: false,
-            retries,
-            wanted,
-            excluded,
-            elsewhere,
-            metrics,
-            counters,
-            flows: 0,
-        }
+        let interfaces = Interfaces::default();
+        Self { extractor, rows, interfaces, retries, wanted, excluded, elsewhere, metrics, counters, flows: 0 }
     }
 
     /// Takes the packets of a batch. Their hellos are late if they are.
@@ -164,10 +148,6 @@ impl Work {
             let (extractor, mut emit) = self.emitter();
             extractor.finish(&mut emit);
         }
-        if let Some(hint) = hint::no_hello(self.extractor.counters()).filter(|_| !self.finished) {
-            tracing::warn!("{hint}");
-        }
-        self.finished = true;
     }
 
     /// The extractor, and what becomes of its hellos.
@@ -193,9 +173,6 @@ impl Work {
     /// The hellos that leave now, on time and late.
     fn take(&mut self) -> Result<[Option<Batch>; 2], String> {
         self.count();
-        if let Some(hint) = self.hint.due(self.extractor.counters()) {
-            tracing::warn!("{hint}");
-        }
         let [on_time, late] = &mut self.rows;
         let batch = |rows: &mut HelloRows, late: bool| -> Result<Option<Batch>, String> {
             if rows.is_empty() {

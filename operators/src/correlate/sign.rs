@@ -1,0 +1,39 @@
+//! What to say when requests come and find no hellos.
+
+use engine::signs::{Seen, Sign};
+
+/// Requests after which it is said while more may come.
+const MANY: u64 = 100;
+
+/// The counter of requests without a hello.
+pub(super) const ORPHANS: &str = "orphan_requests";
+
+/// The counter of those among them whose time is a whole second.
+pub(super) const WHOLE_SECONDS: &str = "orphans_at_whole_seconds";
+
+/// What the counters of the join say.
+pub(super) fn requests(seen: &Seen) -> Sign {
+    let orphans = seen.counter(ORPHANS);
+    let requests = seen.counter("correlated") + orphans;
+    if requests == 0 || requests < MANY && !seen.over {
+        return Sign::Unclear;
+    }
+    let rounded = seen.counter(WHOLE_SECONDS);
+    // Of exact times one in a thousand is a whole second, if they are in ms.
+    let rounded = rounded > 0 && rounded >= orphans - orphans / 10;
+    let nearly_all = orphans > 0 && orphans >= requests - requests / 20;
+    if !nearly_all && !(rounded && orphans >= requests / 5) {
+        return Sign::Fine;
+    }
+    let hellos = seen.inputs.first().copied().unwrap_or(0);
+    let cause = if hellos == 0 {
+        "no hello has come at all: TLS may end elsewhere, such as at a load balancer, or the capture is of another interface, \
+         port or time"
+    } else if rounded {
+        "the times of these requests are whole seconds, so they are before their hellos: let the server log fractions"
+    } else {
+        "hellos come, but of other connections: compare `src_ip`, `src_port` and `time` of both inputs; behind a proxy the \
+         server sees the proxy's address and port"
+    };
+    Sign::Wrong(format!("{orphans} of {requests} requests have found no hello: {cause}"))
+}
