@@ -94,7 +94,7 @@ bench: ## generate the benchmark's input and measure the whole job with the rele
 # Of its own: with `-p` Cargo would unify other features in the shared folder.
 FUZZ_TARGET := $(TARGET)/fuzz
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= packet tls quic dtls capture_file
+FUZZ_TARGETS ?= packet tls quic dtls capture_file lines
 SEED ?= 1
 # The seconds of some targets; the program of a crate, and its name, if it has some.
 fuzz_seconds = $$(($(FUZZ_SECONDS) * $(words $(1)) / $(words $(FUZZ_TARGETS))))
@@ -103,10 +103,12 @@ fuzz_crate = @$(if $(2),CARGO_TARGET_DIR=$(FUZZ_TARGET) CARGO_PROFILE_RELEASE_DE
 	$(call fuzz_seconds,$(2)) $(SEED) $(2),true)
 
 .PHONY: fuzz
-fuzz: ## mutated packets, TLS, QUIC, DTLS and capture files through the parsers, FUZZ_SECONDS=60 shared by all, SEED=1; no panic, no growth, no slow case
+fuzz: ## mutated packets, TLS, QUIC, DTLS, capture files and lines through the parsers, FUZZ_SECONDS=60 shared by all, SEED=1; no panic, no growth, no slow case
 	$(call say,Fuzzing for $(FUZZ_SECONDS) s)
-	$(call fuzz_crate,client-hello,$(filter-out capture_file,$(FUZZ_TARGETS)),fuzz)
+	$(call fuzz_crate,client-hello,$(filter-out capture_file lines,$(FUZZ_TARGETS)),fuzz)
 	$(call fuzz_crate,capture-file,$(filter capture_file,$(FUZZ_TARGETS)),fuzz_files)
+	@# The development profile, which has the crate's dependencies already.
+	$(if $(filter lines,$(FUZZ_TARGETS)),@cargo build $(SELECTION) --example fuzz_lines && $(TARGET)/debug/examples/fuzz_lines $(call fuzz_seconds,lines) $(SEED))
 
 .PHONY: binary
 binary: ## the binary alone, development profile

@@ -60,7 +60,8 @@ pub const MIGRATIONS: &[Migration] = migrations![
     (13, "engine_grants", "13_engine_grants.sql"),
     (14, "parts", "14_parts.sql"),
     (15, "ambiguous", "15_ambiguous.sql"),
-    (16, "event_time", "16_event_time.sql"),
+    (16, "repaired", "16_repaired.sql"),
+    (17, "event_time", "17_event_time.sql"),
 ];
 
 impl Migration {

@@ -111,6 +111,8 @@ fn datagrams_become_rows_and_the_file_goes_with_the_source() {
             7 => "{".to_owned(),
             8 => format!("{}\n{}\n\n", request(port), request(port)),
             9 => "x".repeat(5000),
+            10 => format!("<190>Nov 23 15:35:27 host nginx: {}", request(port)),
+            11 => format!("\0{}\0", request(port)),
             _ => request(port),
         };
         sender.send(text.as_bytes()).expect("sent");

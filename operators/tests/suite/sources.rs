@@ -91,7 +91,9 @@ fn broken_lines_are_rejected_and_keep_their_number() {
     assert_eq!(column(&good, "src_port"), ["1", "2", "3"]);
     assert_eq!(column(&bad, "seq"), ["3", "5", "6", "7"]);
     let reasons = column(&bad, "reason");
-    for (reason, part) in reasons.iter().zip(["not a JSON object", "longer than 1000 bytes", "missing", "not UTF-8"]) {
+    for (reason, part) in
+        reasons.iter().zip(["not a JSON object", "longer than 1000 bytes", "missing", "not a JSON object"])
+    {
         assert!(reason.contains(part), "{reason}");
     }
     assert_eq!(bad[1]["line"].as_str().map(str::len), Some(1000));
@@ -123,6 +125,14 @@ fn faults_are_found_before_anything_runs() {
         ("path: log, columns: { at: time, n: integer }, time: n", "its type must be `time`"),
         ("path: log, columns: { at: time, seq: integer }, time: at", "its own column `seq`"),
         ("path: log, columns: { at: tme }, time: at", "did you mean `time`?"),
+        ("path: log, columns: { at: time, repaired: text }, time: at", "its own column `repaired`"),
+        ("path: log, columns: { at: { key: x } }, time: at", "type"),
+        ("path: log, columns: { at: { type: time, keys: x } }, time: at", "keys"),
+        ("path: log, columns: { at: time, a: { type: text, key: \"b[\" } }, time: at", "`b[` is not a key"),
+        ("path: log, columns: { at: time, a: { type: text, unit: s } }, time: at", "`unit` is for times"),
+        ("path: log, columns: { at: time, a: { type: text, key: at } }, time: at", "than `at` takes `at`"),
+        ("path: log, columns: { at: time, a: text, b: { type: text, key: a.c } }, time: at", "takes `a.c`"),
+        ("path: log, format: reqin_log, time_unit: sec", "sec"),
         ("path: log, format: reqin_log, lateness: soon", "not a duration"),
         ("path: \"-\", format: reqin_log, follow: true", "standard input cannot be followed"),
     ] {
@@ -151,6 +161,55 @@ fn declared_columns_have_their_types() {
     ] {
         assert_eq!(column(&good, name), [value], "{name}");
     }
+}
+
+#[test]
+fn lines_of_other_programs_are_read_by_their_keys_and_units() {
+    let dir = dir();
+    let text = "{\"ts\":1795392000.250,\"request\":{\"remote_ip\":\"192.0.2.9\",\"headers\":{\"User-Agent\":[\"a\",\"b\"]}},\
+                \"ecs.version\":1.10,\"took\":\"-\",\"end\":1795392001500}\n";
+    std::fs::write(dir.path().join("log"), text).expect("written");
+    let columns = "columns: { time: { type: time, key: ts }, src_ip: { type: ip, key: request.remote_ip }, \
+                   agent: { type: text, key: \"request.headers.User-Agent[0]\" }, \
+                   other: { type: text, key: [request, headers, User-Agent, 1], absent: [b] }, \
+                   version: { type: text, key: [ecs.version] }, took: float, end: { type: time, unit: ms } }";
+    let (good, bad, _) = run_file(dir.path(), &format!("path: log, {columns}, time_unit: s"), 1);
+    assert_eq!(bad, Vec::<Value>::new());
+    for (name, value) in [
+        ("time", "2026-11-23T00:00:00.250Z"),
+        ("src_ip", "192.0.2.9"),
+        ("agent", "a"),
+        ("other", "null"),
+        ("version", "1.10"),
+        ("took", "null"),
+        ("end", "2026-11-23T00:00:01.500Z"),
+        ("repaired", "false"),
+    ] {
+        assert_eq!(column(&good, name), [value], "{name}");
+    }
+}
+
+#[test]
+fn repaired_lines_are_rows_that_say_so_and_are_counted() {
+    let dir = dir();
+    let mut text = request(1000, 1).into_bytes();
+    for agent in [&b"caf\xe9"[..], br"a\x22b", b"tab\there"] {
+        text.extend_from_slice(b"\n");
+        text.extend_from_slice(&request(1001, 2).as_bytes()[..request(1001, 2).len() - 1]);
+        text.extend_from_slice(&[br#","header_User-Agent":""#, agent, br#""}"#].concat());
+    }
+    // One whose time is far ahead of those before it is looked at twice.
+    let jump = request(9_000_000, 3);
+    text.extend_from_slice(
+        &[b"\n", jump.trim_end_matches('}').as_bytes(), br#","x":"\x41"}"#, b"\n", jump.as_bytes()].concat(),
+    );
+    std::fs::write(dir.path().join("log"), &text).expect("written");
+    let (good, bad, shared) = run_file(dir.path(), "path: log, format: reqin_log", 1);
+    assert_eq!(bad, Vec::<Value>::new());
+    assert_eq!(column(&good, "repaired"), ["false", "true", "true", "true", "true", "false"]);
+    assert_eq!(column(&good, "header_user_agent")[1..4], ["caf\u{fffd}", "a\"b", "tab\there"]);
+    let counted: Vec<_> = shared.metrics.node("s", "").named();
+    assert!(counted.contains(&("repaired", 4)), "{counted:?}");
 }
 
 #[test]
@@ -204,4 +263,33 @@ fn swapped_inputs_of_correlate_are_refused() {
                 - { id: c, kind: correlate, from: { hello: r, request: h } }\n";
     let shown = load(&dir.path().join("p.yaml"), yaml).expect_err("refused");
     assert!(shown.contains("the inputs look swapped"), "{shown}");
+}
+
+#[test]
+fn a_request_without_a_port_is_an_orphan_that_is_counted() {
+    let dir = dir();
+    let hello = format!("{{\"timestamp\":{}000000,\"src_ip\":\"192.0.2.1\",\"src_port\":7}}\n", START_MS);
+    let portless = |ms| request(ms, 7).replace(",\"src_port\":7", "");
+    let requests = [request(1, 7), portless(2), request(3, 8), portless(4)].join("\n");
+    std::fs::write(dir.path().join("hellos"), hello).expect("written");
+    std::fs::write(dir.path().join("requests"), requests).expect("written");
+    for workers in [1, 2] {
+        let name = unique();
+        let yaml = format!(
+            "name: t\nnodes:\n  - {{ id: h, kind: source.file, path: hellos, format: ja4sentinel }}\n  \
+             - {{ id: r, kind: source.file, path: requests, format: reqin_log }}\n  \
+             - {{ id: c, kind: correlate, from: {{ hello: h, request: r }} }}\n  \
+             - {{ id: o, kind: test.collect, from: c, name: {name} }}\n"
+        );
+        let shared = run(load(&dir.path().join("p.yaml"), &yaml).expect("valid"), workers);
+        assert!(shared.failure().is_none());
+        let rows = rows(&collected(&name));
+        assert_eq!(column(&rows, "correlated"), ["1", "0", "0", "0"]);
+        assert_eq!(column(&rows, "src_port"), ["7", "null", "8", "null"]);
+        let counters: Vec<_> = shared.metrics.node("c", "").named();
+        assert!(
+            counters.contains(&("orphans_without_port", 2)) && counters.contains(&("orphan_requests", 3)),
+            "{counters:?}"
+        );
+    }
 }
