@@ -137,4 +137,4 @@ nodes:
   - { id: out, kind: sink.jsonl, from: kept, path: out.jsonl }
 """)
         self.write("in.jsonl", "")
-        self.assert_exit(self.engine("validate", self.directory / "p.yaml"), REFUSED, "p.yaml:4:82", "bits behind its prefix", "192.0.2.0/24")
+        self.assert_exit(self.engine("validate", self.directory / "p.yaml"), REFUSED, "p.yaml:4:87", "bits behind its prefix", "192.0.2.0/24")

@@ -105,8 +105,14 @@ impl Owner {
             table.commit([], self.upto);
         }
         let segments = self.metrics.counter("segments");
-        self.writer =
-            Some(Writer { store, table: self.table.clone(), metrics: Arc::clone(&self.metrics), segments, files });
+        self.writer = Some(Writer {
+            store,
+            table: self.table.clone(),
+            metrics: Arc::clone(&self.metrics),
+            segments,
+            files,
+            newest: 0,
+        });
         self.confirm(self.upto)?;
         self.clean();
         self.outlet.opened();
@@ -216,6 +222,8 @@ pub(super) struct Writer {
     pub metrics: Arc<NodeMetrics>,
     pub segments: Arc<AtomicU64>,
     pub files: Files,
+    /// The latest event time that was written, in ms: the first rows of a source have no message time yet.
+    pub newest: Time,
 }
 
 impl Writer {
@@ -224,6 +232,7 @@ impl Writer {
         let mut segments = Vec::new();
         if !cut.batches.is_empty() {
             segments = self.store.write(cut.first, &cut.batches)?;
+            self.newest = self.newest.max(self.store.newest(&cut.batches));
             let rows: usize = cut.batches.iter().map(RecordBatch::num_rows).sum();
             self.metrics.state_rows.fetch_sub(rows as i64, Relaxed);
             self.segments.fetch_add(segments.len() as u64, Relaxed);
@@ -238,13 +247,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes files that are too old at `now`, in ms of event time, or too many. No query sees one that is gone: the
+    /// Removes files that are too old at `now`, in ms of event time, or at the latest row, or too many. No query sees one that is gone: the
     /// served table lets go of it first.
     fn clean(&mut self, name: &str, now: Time) {
         let retention = self.store.retention;
         if !retention.is_set() {
             return;
         }
+        let now = now.max(self.newest);
         let mut trouble = None;
         for Old { option, segments } in self.files.take_old(&retention, now) {
             if let Some(table) = &self.table {
