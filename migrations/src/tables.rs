@@ -145,9 +145,9 @@ impl Runner {
             };
             for (nth, column) in table.columns.iter().enumerate().filter(|(_, column)| !columns.contains(&column.name))
             {
-                let before = table.columns[..nth].iter().rev().find(|column| columns.contains(&column.name));
-                let place =
-                    before.map_or_else(|| "FIRST".to_owned(), |before| format!("AFTER {}", identifier(&before.name)));
+                // The one before is there by then, or made again by the statement before this one.
+                let before = nth.checked_sub(1).map(|before| identifier(&table.columns[before].name));
+                let place = before.map_or_else(|| "FIRST".to_owned(), |before| format!("AFTER {before}"));
                 let sql = format!(
                     "ALTER TABLE {}.{} ADD COLUMN IF NOT EXISTS {} {} {place}",
                     identifier(self.database()),
