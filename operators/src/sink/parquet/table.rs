@@ -36,6 +36,9 @@ pub(super) fn build<'s>(
     })
 }
 
+/// The counters of what is removed.
+const REMOVED: [&str; 3] = ["removed_segments", "removed_rows", "removed_bytes"];
+
 /// A table on the worker that owns it.
 struct Owner {
     cuts: Cuts,
@@ -105,6 +108,10 @@ impl Owner {
             table.commit([], self.upto);
         }
         let segments = self.metrics.counter("segments");
+        if store.retention.is_set() {
+            // Shown from the start.
+            REMOVED.into_iter().for_each(|name| drop(self.metrics.counter(name)));
+        }
         self.writer = Some(Writer {
             store,
             table: self.table.clone(),
@@ -270,9 +277,9 @@ impl Writer {
                 }
                 (files, rows, bytes) = (files + 1, rows + segment.rows, bytes + segment.bytes);
             }
-            self.metrics.counter("removed_segments").fetch_add(files, Relaxed);
-            self.metrics.counter("removed_rows").fetch_add(rows, Relaxed);
-            self.metrics.counter("removed_bytes").fetch_add(bytes, Relaxed);
+            for (name, count) in REMOVED.into_iter().zip([files, rows, bytes]) {
+                self.metrics.counter(name).fetch_add(count, Relaxed);
+            }
             if files > 0 {
                 let days = days(&segments);
                 tracing::warn!(table = name, files, rows, bytes, "removed files of {days}, as `{option}` says");
