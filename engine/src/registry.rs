@@ -75,6 +75,11 @@ pub trait Node: Send + Sync {
         Vec::new()
     }
 
+    /// The tables of servers that the node writes to, as they would be made for it.
+    fn server_tables(&self) -> Vec<ServerTable> {
+        Vec::new()
+    }
+
     /// Whether the node reads a source that never ends by itself.
     fn is_live(&self) -> bool {
         false
@@ -120,6 +125,19 @@ pub enum ServerFault {
     Unreachable(String),
     /// It does not have what the node needs; each difference.
     Unfit(String),
+}
+
+/// A table of a server that a node writes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTable {
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub name: String,
+    /// Its columns by name, with their types in the server's words.
+    pub columns: Vec<(String, String)>,
+    /// What follows the columns in the statement that makes it.
+    pub ending: String,
 }
 
 /// The input ports of a kind.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use engine::cli::{Exit, Extra};
+use engine::registry::Registry;
 
+use crate::ddl::ddl;
 use crate::run::{self, Answer};
 use crate::server::Address;
 use crate::sql::Parameters;
@@ -43,7 +45,7 @@ enum Migrate {
         #[arg(long, value_name = "N")]
         to: Option<u16>,
     },
-    /// Apply what is not applied; refused if a file that was applied has changed since
+    /// Apply what is not applied, and make again what is missing of it; refused if a file that was applied has changed since
     Up {
         /// Up to this number
         #[arg(long, value_name = "N")]
@@ -65,6 +67,13 @@ enum Migrate {
         #[arg(long)]
         yes: bool,
     },
+    /// Print the SQL for the tables that a pipeline writes and the migrations do not make: own tables, and own columns
+    /// of theirs. No server is asked
+    Ddl {
+        /// The pipeline
+        #[arg(value_name = "PIPELINE")]
+        pipeline: PathBuf,
+    },
     /// Replace the reference lists by the CSV files of a folder
     Load {
         /// With any of iplocate-ip-to-asn.csv, bot_ip.csv, bot_ja4.csv, asn_reputation.csv, browser_ja4.csv
@@ -81,7 +90,7 @@ fn definition() -> Command {
         .arg_required_else_help(true)
 }
 
-fn main(matches: &ArgMatches) -> Exit {
+fn main(matches: &ArgMatches, registry: &Registry) -> Exit {
     let read = Target::from_arg_matches(matches).and_then(|target| Ok((target, Migrate::from_arg_matches(matches)?)));
     let (target, command) = match read {
         Ok(read) => read,
@@ -90,6 +99,9 @@ fn main(matches: &ArgMatches) -> Exit {
             return Exit::Refused;
         }
     };
+    if let Migrate::Ddl { pipeline } = &command {
+        return ddl(pipeline, registry);
+    }
     let answer = target.open().and_then(|(address, parameters)| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Answer::Failed(format!("no runtime: {error}")))?;
@@ -101,6 +113,7 @@ fn main(matches: &ArgMatches) -> Exit {
                 Migrate::Status => runner.status().await,
                 Migrate::Verify => runner.verify().await,
                 Migrate::Down { to, yes } => runner.down(to, yes).await,
+                Migrate::Ddl { .. } => Ok(()),
                 Migrate::Load { folder } => crate::load::load(&runner, &folder).await,
             }
         })

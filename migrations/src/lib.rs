@@ -9,10 +9,12 @@ macro_rules! say {
 }
 
 pub mod cli;
+mod ddl;
 mod load;
 mod run;
 pub mod server;
 pub mod sql;
+mod tables;
 mod users;
 
 /// One step of the schema.

@@ -7,6 +7,7 @@ use clickhouse::Client;
 
 use crate::server::{Address, ServerError, execute, rows};
 use crate::sql::{Parameters, escaped, identifier, statements};
+use crate::tables::Drift;
 use crate::{MIGRATIONS, Migration};
 
 /// Why a command did not succeed.
@@ -153,6 +154,10 @@ impl Runner {
                 say!("{};", statement.sql);
             }
         }
+        for missing in self.missing(&self.applied().await?).await? {
+            say!("-- {} is missing", missing.what);
+            missing.sql.iter().for_each(|sql| say!("{sql};"));
+        }
         say!("-- {} of {} migrations would be applied to {}", pending.len(), MIGRATIONS.len(), self.database());
         Ok(())
     }
@@ -202,10 +207,18 @@ impl Runner {
                 if state == "skipped" { "skipped: unsupported by this server; its syntax is right" } else { state }
             );
         }
-        if steps.is_empty() {
+        let missing = self.missing(&self.applied().await?).await?;
+        self.mend(&missing).await?;
+        if steps.is_empty() && missing.is_empty() {
             say!("nothing to do: {} is at {:02}", self.database(), MIGRATIONS.last().map_or(0, |m| m.number));
         }
         Ok(())
+    }
+
+    /// What is missing of what is applied.
+    async fn missing(&self, applied: &BTreeMap<u16, Applied>) -> Result<Vec<Drift>, Answer> {
+        let there = applied.iter().filter(|(_, applied)| applied.state == "applied");
+        self.drift(&there.map(|(number, _)| *number).collect()).await
     }
 
     /// Has the server read statements that it cannot run.
@@ -263,9 +276,16 @@ impl Runner {
             faults.iter().for_each(|fault| say!("{fault}"));
             wrong += usize::from(!faults.is_empty());
         }
-        if wrong > 0 {
+        let missing = self.missing(&applied).await?;
+        missing.iter().for_each(|missing| say!("{} is missing: `migrate up` makes it again", missing.what));
+        if wrong > 0 || !missing.is_empty() {
+            let missing = if missing.is_empty() {
+                String::new()
+            } else {
+                format!("; {} columns or tables are missing", missing.len())
+            };
             return Err(Answer::Failed(format!(
-                "{wrong} of {} migrations are not as they should be",
+                "{wrong} of {} migrations are not as they should be{missing}",
                 MIGRATIONS.len()
             )));
         }

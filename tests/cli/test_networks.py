@@ -5,7 +5,7 @@ import json
 import os
 import random
 
-from tests.support import OK, REFUSED, Case, get, lines, running, served
+from tests.support import OK, REFUSED, Case, get, lines, running, served, sql, wait_for
 
 SEED = int(os.environ.get("SEED", "20261130"))
 TIME = 1795448127143731000
@@ -116,6 +116,7 @@ serve: { listen: 127.0.0.1:0, tables: { rows: client, features: features } }
         log = self.directory / "log"
         with running("run", "--serve", self.directory / "p.yaml", log=log):
             base = served(log)
+            wait_for("all rows", lambda: sql(base, "select count(*) c from rows") == [{"c": len(clients)}])
             status, text = get(f"{base}/sql", "select ip_prefix(a, 24, 64) net, count(*) n from rows where not ip_is_private(a) group by 1 order by 1")
             self.assertEqual(status, 200, text)
             self.assertEqual([(row["net"], row["n"]) for row in json.loads(text)["rows"]],
@@ -123,6 +124,7 @@ serve: { listen: 127.0.0.1:0, tables: { rows: client, features: features } }
             status, text = get(f"{base}/sql", "select * from rows where ip_in(a, '192.0.2.1/24')")
             self.assertEqual(status, 400, text)
             self.assertIn("192.0.2.0/24", json.loads(text)["help"])
+            wait_for("the end of the file", lambda: (self.directory / "found.jsonl").exists() and len(lines(self.directory / "found.jsonl")) == 2)
         self.assertEqual({row["net"] for row in lines(self.directory / "found.jsonl")}, {"192.0.2.0/24", "2001:db8::/64"})
         groups = {row["net"]: (row["hits"], row["six"]) for row in lines(self.directory / "out.jsonl")}
         self.assertEqual(groups, {"192.0.2.0/24": (2, 0), "2001:db8::/64": (2, 2), "2001:db8:0:1::/64": (1, 1)})
@@ -137,4 +139,4 @@ nodes:
   - { id: out, kind: sink.jsonl, from: kept, path: out.jsonl }
 """)
         self.write("in.jsonl", "")
-        self.assert_exit(self.engine("validate", self.directory / "p.yaml"), REFUSED, "p.yaml:4:82", "bits behind its prefix", "192.0.2.0/24")
+        self.assert_exit(self.engine("validate", self.directory / "p.yaml"), REFUSED, "p.yaml:4:87", "bits behind its prefix", "192.0.2.0/24")

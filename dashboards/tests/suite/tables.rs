@@ -1,7 +1,15 @@
 //! Memory and segments read as one table.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
 use dashboards::{Limits, app};
-use engine::batch::Batch;
+use engine::batch::{Batch, EdgeType};
+use engine::catalog::Table;
+use engine::metrics::NodeMetrics;
 use serde_json::json;
 
 use crate::common::{get, post, query, rows, segment, service, table};
@@ -69,4 +77,63 @@ async fn time_is_binned_and_printed_with_its_zone() {
                WHERE time >= TIMESTAMP '2026-03-01T00:00:00Z' GROUP BY 1 ORDER BY 1";
     let expected = [json!({"t": "2026-03-01T00:00:00Z", "n": 60}), json!({"t": "2026-03-01T00:01:00Z", "n": 60})];
     assert_eq!(query(&app, sql).await, expected);
+}
+
+#[tokio::test]
+async fn a_segment_whose_file_is_gone_is_left_out_and_counted() {
+    let directory = tempfile::tempdir().expect("directory");
+    let requests = table("requests");
+    let metrics = Arc::new(NodeMetrics::default());
+    requests.count_missing(metrics.clone());
+    requests.commit(Some(segment(directory.path(), "1.parquet", &rows(0, 100))), 1);
+    requests.commit(Some(segment(directory.path(), "2.parquet", &rows(100, 300))), 3);
+    let app = app(service(vec![requests.clone()], Limits::default())).expect("app");
+    let count = "SELECT count(*) AS n, max(seq) AS hi FROM requests";
+    assert_eq!(query(&app, count).await, [json!({"n": 300, "hi": 299})]);
+
+    std::fs::remove_file(directory.path().join("1.parquet")).expect("removed");
+    assert_eq!(query(&app, count).await, [json!({"n": 200, "hi": 299})]);
+    assert_eq!(query(&app, count).await, [json!({"n": 200, "hi": 299})]);
+    let info = get(&app, "/tables").await.json();
+    assert_eq!((&info[0]["missing_segments"], &info[0]["missing_rows"]), (&json!(1), &json!(100)));
+    assert_eq!(metrics.named(), [("missing_segments", 1)]);
+    assert!(metrics.troubles()["requests missing"].contains("with 100 rows"));
+
+    let second = directory.path().join("2.parquet");
+    requests.remove(&BTreeSet::from([second.as_path()]));
+    assert_eq!(query(&app, count).await, [json!({"n": 0, "hi": null})]);
+    assert_eq!(metrics.named(), [("missing_segments", 1)], "what the sink removes is not missing");
+}
+
+#[tokio::test]
+async fn columns_that_a_segment_lacks_are_null_and_narrower_ones_are_cast() {
+    let directory = tempfile::tempdir().expect("directory");
+    let all = rows(0, 10);
+    let host = all.schema().index_of("host").expect("there");
+    let mut kept: Vec<usize> = (0..all.num_columns()).collect();
+    kept.remove(host);
+    // `score`, the last one, was a whole number once.
+    let old = all.project(&kept).expect("columns");
+    let mut fields: Vec<Field> = old.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+    let mut columns = old.columns().to_vec();
+    let last = columns.len() - 1;
+    (fields[last], columns[last]) =
+        (Field::new("score", DataType::Int32, true), cast(&columns[last], &DataType::Int32).expect("casts"));
+    let old = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("valid");
+
+    // Today `host` is never null.
+    let fields = all
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.as_ref().clone().with_nullable(f.name() != "host" && f.is_nullable()))
+        .collect::<Vec<_>>();
+    let requests = Arc::new(Table::new("requests", &EdgeType::stream(Arc::new(Schema::new(fields))), 1000));
+    requests.commit(Some(segment(directory.path(), "1.parquet", &old)), 1);
+    let app = app(service(vec![requests], Limits::default())).expect("app");
+    let found =
+        query(&app, "SELECT seq, host, score FROM requests WHERE host IS NULL AND score > 1.5 ORDER BY seq").await;
+    assert_eq!(found[0], json!({"seq": 8, "host": null, "score": 2.0}));
+    assert_eq!(found.len(), 2);
+    assert_eq!(query(&app, "SELECT count(host) AS n, count(*) AS c FROM requests").await, [json!({"n": 0, "c": 10})]);
 }

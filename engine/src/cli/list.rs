@@ -46,6 +46,7 @@ pub fn markdown(registry: &Registry) -> String {
     for kind in registry.kinds() {
         let _ = write!(out, "\n{}", section(kind));
     }
+    out.push_str(&crate::functions::markdown());
     out
 }
 

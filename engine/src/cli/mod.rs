@@ -38,7 +38,7 @@ pub struct Extra {
     /// Its name, its help and its arguments.
     pub command: clap::Command,
     /// Runs it.
-    pub run: fn(&ArgMatches) -> Exit,
+    pub run: fn(&ArgMatches, &Registry) -> Exit,
 }
 
 /// How the process ends.
@@ -315,7 +315,7 @@ pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, we
     let json = wants_json(&line);
     let cli = match parse(line, extras) {
         Ok(Parsed::Own(cli)) => cli,
-        Ok(Parsed::Extra(run, matches)) => return run(&matches),
+        Ok(Parsed::Extra(run, matches)) => return run(&matches, registry),
         Err(error) => {
             if json && error.use_stderr() {
                 logging::start(LogFormat::Json, indicatif::ProgressBar::hidden());
@@ -346,7 +346,7 @@ pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, we
 /// What a command line asks for.
 enum Parsed {
     Own(Cli),
-    Extra(fn(&ArgMatches) -> Exit, ArgMatches),
+    Extra(fn(&ArgMatches, &Registry) -> Exit, ArgMatches),
 }
 
 fn parse(line: impl IntoIterator<Item = OsString>, extras: Vec<Extra>) -> Result<Parsed, clap::Error> {
@@ -369,7 +369,10 @@ fn wants_json(line: &[OsString]) -> bool {
 }
 
 /// Loads a pipeline; what is wrong with it is shown on stderr.
-fn load(file: &Path, registry: &Registry) -> Result<Plan, usize> {
+///
+/// # Errors
+/// The number of faults.
+pub fn load(file: &Path, registry: &Registry) -> Result<Plan, usize> {
     load_with(file, &Overrides::default(), registry)
 }
 

@@ -1,13 +1,5 @@
 //! Functions of addresses and networks.
 //!
-//! | function | what it gives |
-//! |---|---|
-//! | `ip_in(address, network)` | whether the address is in the network, such as `'192.0.2.0/24'` |
-//! | `ip_prefix(address, v4, v6)` | the address's network of so many bits as text, such as `2001:db8::/64` |
-//! | `ip_version(address)` | 4 or 6 |
-//! | `ip_is_private(address)` | of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 (RFC 1918) or fc00::/7 (RFC 4193) |
-//! | `ip_is_loopback(address)` | of 127.0.0.0/8 or ::1 |
-//!
 //! An address is text. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`, RFC 4291, 2.5.5.2) is the IPv4 address, in networks
 //! too, and no network of IPv6 has an IPv4 address. What is no address, and what is null, gives null. A network or a
 //! number of bits that is written as a constant is checked when the expression is planned; one that comes from a column
@@ -27,6 +19,21 @@ use datafusion::logical_expr::{
 };
 
 use super::BadArgument;
+
+/// How each is called, and what it gives.
+pub(super) const REFERENCE: [(&str, &str); 5] = [
+    ("ip_in(address, '192.0.2.0/24')", "whether the address is in the network"),
+    (
+        "ip_prefix(address, 24, 64)",
+        "the address's network of so many bits, for IPv4 and for IPv6, as text: `192.0.2.0/24`, `2001:db8::/64`",
+    ),
+    ("ip_version(address)", "4 or 6"),
+    (
+        "ip_is_private(address)",
+        "whether it is in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 (RFC 1918) or fc00::/7 (RFC 4193)",
+    ),
+    ("ip_is_loopback(address)", "whether it is in 127.0.0.0/8 or is ::1"),
+];
 
 /// The functions.
 pub(super) fn all() -> Vec<ScalarUDF> {
@@ -66,13 +73,7 @@ impl Call {
 
     /// How it is called, for messages.
     fn usage(self) -> &'static str {
-        match self {
-            Self::In => "ip_in(address, '192.0.2.0/24')",
-            Self::Prefix => "ip_prefix(address, 24, 64): bits for IPv4, bits for IPv6",
-            Self::Version => "ip_version(address)",
-            Self::IsPrivate => "ip_is_private(address)",
-            Self::IsLoopback => "ip_is_loopback(address)",
-        }
+        REFERENCE[self as usize].0
     }
 
     fn arguments(self) -> &'static [DataType] {

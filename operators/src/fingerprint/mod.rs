@@ -101,7 +101,7 @@ pub fn command() -> Extra {
     let command = clap::Command::new("fingerprint");
     Extra {
         command: Options::augment_args(command),
-        run: |matches| Options::from_arg_matches(matches).map_or(Exit::Refused, |options| run(&options)),
+        run: |matches, _| Options::from_arg_matches(matches).map_or(Exit::Refused, |options| run(&options)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tables in ClickHouse. What was sent is confirmed only after a full answer; until then the rows are in the spool.
 
 mod columns;
+mod ddl;
 mod decode;
 mod deliver;
 mod encode;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use arrow::datatypes::DataType;
 use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time};
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port, ServerFault};
+use engine::registry::{Inputs, Node, Operator, Port, ServerFault, ServerTable};
 use engine::render::BuildContext;
 use engine::text::printable;
 use migrations::server::Address;
@@ -285,6 +286,15 @@ impl Node for ClickHouseNode {
             }
         };
         self.tables.iter().filter_map(check).collect()
+    }
+
+    fn server_tables(&self) -> Vec<ServerTable> {
+        let table = |table: &TableSpec| {
+            let ty = &table.ty;
+            let (columns, ending) = ddl::table(ty, &self.order(ty));
+            ServerTable { database: self.options.database.clone(), name: table.name.clone(), columns, ending }
+        };
+        self.tables.iter().map(table).collect()
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {

@@ -259,7 +259,7 @@ mod tests {
             let table = Arc::new(Table::new("t", &EdgeType::stream(schema.clone()), 1000));
             let store = Store { dir: dir.path().join("t"), schema, order: vec![0, 1], key: vec![TIME.to_owned(), SEQ.to_owned()], lineage: "x".to_owned(), max_rows: 7, retention: Retention::default() };
             store.open(false).expect("opens");
-            let mut writer = Writer { store, table: Some(Arc::clone(&table)), metrics: Arc::default(), segments: Arc::default(), files: retention::Files::default() };
+            let mut writer = Writer { store, table: Some(Arc::clone(&table)), metrics: Arc::default(), segments: Arc::default(), files: retention::Files::default(), newest: 0 };
             let mut cuts = Cuts::new(100, 1000);
             let mut expected = std::collections::BTreeSet::new();
             let mut frontier = 0;

@@ -299,7 +299,7 @@ pub(super) async fn check(target: &Target) -> Result<Result<Vec<Column>, String>
     let table = format!("{}.{}", target.database, target.table);
     if found.is_empty() {
         return Ok(Err(format!(
-            "there is no table {table}, or the user has no right to it: ja4-engine migrate up makes the schema"
+            "there is no table {table}, or the user has no right to it: ja4-engine migrate up makes the schema, migrate ddl PIPELINE prints own tables"
         )));
     }
     if target.async_insert {
@@ -323,7 +323,7 @@ pub(super) async fn check(target: &Target) -> Result<Result<Vec<Column>, String>
         deliver::try_out(target, &layout).await?;
         return Ok(Ok(found));
     }
-    let advice = "change the table (ja4-engine migrate up brings the schema up to date), or the pipeline";
+    let advice = "change the table (ja4-engine migrate up brings the schema up to date, migrate ddl PIPELINE prints own columns), or the pipeline";
     Ok(Err(format!("the table {table} {}; {advice}", differences.join(&format!("; {table} ")))))
 }
 

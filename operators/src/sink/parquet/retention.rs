@@ -1,7 +1,7 @@
 //! What of a table's files is removed, by age and by size.
 //!
 //! Age is of event time: a day of rows goes as a whole, once it has ended longer ago than `retain` by the table's own time,
-//! which is how far its rows are confirmed. So a run over an old recording keeps what it writes, and the same input
+//! which is how far its rows are confirmed, or its latest row. So a run over an old recording keeps what it writes, and the same input
 //! leaves the same files. Files of the day in which that time is, and later ones, always stay.
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{SortColumn, concat, interleave_record_batch, lexsort_to_indices};
+use arrow::compute::{SortColumn, concat, interleave_record_batch, lexsort_to_indices, max};
 use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use engine::batch::{MAX_ROWS, Time};
@@ -166,6 +166,15 @@ impl Store {
             start += of_day.len();
         }
         Ok(segments)
+    }
+
+    /// The latest time of rows, in ms since the epoch.
+    pub fn newest(&self, batches: &[RecordBatch]) -> Time {
+        let Some(time) = self.order.first() else { return 0 };
+        let times =
+            batches.iter().filter_map(|batch| batch.column(*time).as_primitive_opt::<TimestampNanosecondType>());
+        let newest = times.filter_map(max).max().unwrap_or(0);
+        Time::try_from(newest / 1_000_000).unwrap_or(0)
     }
 
     fn write_file(

@@ -36,6 +36,9 @@ pub(super) fn build<'s>(
     })
 }
 
+/// The counters of what is removed.
+const REMOVED: [&str; 3] = ["removed_segments", "removed_rows", "removed_bytes"];
+
 /// A table on the worker that owns it.
 struct Owner {
     cuts: Cuts,
@@ -105,8 +108,18 @@ impl Owner {
             table.commit([], self.upto);
         }
         let segments = self.metrics.counter("segments");
-        self.writer =
-            Some(Writer { store, table: self.table.clone(), metrics: Arc::clone(&self.metrics), segments, files });
+        if store.retention.is_set() {
+            // Shown from the start.
+            REMOVED.into_iter().for_each(|name| drop(self.metrics.counter(name)));
+        }
+        self.writer = Some(Writer {
+            store,
+            table: self.table.clone(),
+            metrics: Arc::clone(&self.metrics),
+            segments,
+            files,
+            newest: 0,
+        });
         self.confirm(self.upto)?;
         self.clean();
         self.outlet.opened();
@@ -216,6 +229,8 @@ pub(super) struct Writer {
     pub metrics: Arc<NodeMetrics>,
     pub segments: Arc<AtomicU64>,
     pub files: Files,
+    /// The latest event time that was written, in ms: the first rows of a source have no message time yet.
+    pub newest: Time,
 }
 
 impl Writer {
@@ -224,6 +239,7 @@ impl Writer {
         let mut segments = Vec::new();
         if !cut.batches.is_empty() {
             segments = self.store.write(cut.first, &cut.batches)?;
+            self.newest = self.newest.max(self.store.newest(&cut.batches));
             let rows: usize = cut.batches.iter().map(RecordBatch::num_rows).sum();
             self.metrics.state_rows.fetch_sub(rows as i64, Relaxed);
             self.segments.fetch_add(segments.len() as u64, Relaxed);
@@ -238,13 +254,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes files that are too old at `now`, in ms of event time, or too many. No query sees one that is gone: the
+    /// Removes files that are too old at `now`, in ms of event time, or at the latest row, or too many. No query sees one that is gone: the
     /// served table lets go of it first.
     fn clean(&mut self, name: &str, now: Time) {
         let retention = self.store.retention;
         if !retention.is_set() {
             return;
         }
+        let now = now.max(self.newest);
         let mut trouble = None;
         for Old { option, segments } in self.files.take_old(&retention, now) {
             if let Some(table) = &self.table {
@@ -260,9 +277,9 @@ impl Writer {
                 }
                 (files, rows, bytes) = (files + 1, rows + segment.rows, bytes + segment.bytes);
             }
-            self.metrics.counter("removed_segments").fetch_add(files, Relaxed);
-            self.metrics.counter("removed_rows").fetch_add(rows, Relaxed);
-            self.metrics.counter("removed_bytes").fetch_add(bytes, Relaxed);
+            for (name, count) in REMOVED.into_iter().zip([files, rows, bytes]) {
+                self.metrics.counter(name).fetch_add(count, Relaxed);
+            }
             if files > 0 {
                 let days = days(&segments);
                 tracing::warn!(table = name, files, rows, bytes, "removed files of {days}, as `{option}` says");
