@@ -39,6 +39,10 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// A run whose counters stand still for so long has done what there was to do.
 const QUIET: Duration = Duration::from_millis(150);
 
+/// What to do about a damaged note of that.
+const ADVICE: &str = "it says from where on the spool is needed: put back a copy, or remove it, and the run reads all that the spool \
+    has; what sinks have confirmed they do not write again";
+
 /// How far a run is, for the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
@@ -113,7 +117,7 @@ impl Control {
             computing: Vec::new(),
             coming: Vec::new(),
             changes: 0,
-            progress: ledger::read(&progress_path(plan, place))?.unwrap_or_default(),
+            progress: ledger::read(&progress_path(plan, place), ADVICE)?.unwrap_or_default(),
             noted: Instant::now(),
             stop: None,
         };

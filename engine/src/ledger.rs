@@ -36,7 +36,7 @@ impl Ledger {
     /// If the note is there but cannot be read or understood; the message names it.
     pub fn open(dir: &Path, name: &str) -> Result<Self, String> {
         let path = dir.join(format!("{name}.json"));
-        let confirmed = read(&path)?;
+        let confirmed = read(&path, ADVICE)?;
         Ok(Self { path, confirmed, run: None })
     }
 
@@ -51,7 +51,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::open`].
     pub fn refresh(&mut self) -> Result<(), String> {
-        self.confirmed = read(&self.path)?;
+        self.confirmed = read(&self.path, ADVICE)?;
         Ok(())
     }
 
@@ -81,20 +81,18 @@ impl Ledger {
     }
 }
 
-/// Reads a note; `None` if there is none.
-pub(crate) fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, String> {
+/// What to do about a note of a sink that is damaged.
+const ADVICE: &str = "it says how far a sink was: put back a copy; or put aside what that sink has written, remove the note, and \
+    the sink begins anew with what the spool still has";
+
+/// Reads a note; `None` if there is none. `advice`: what to do if it is damaged.
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(path: &Path, advice: &str) -> Result<Option<T>, String> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
     };
-    let fault = |error| {
-        format!(
-            "{} is damaged ({error}). It says how far an earlier run was: put back a copy, or remove it, whereupon this run \
-             begins with the first row that the spool still has, and may write rows a second time",
-            path.display()
-        )
-    };
+    let fault = |error| format!("{} is damaged ({error}); {advice}", path.display());
     serde_json::from_slice(&text).map(Some).map_err(fault)
 }
 

@@ -35,6 +35,12 @@ pub trait Operator: 'static {
     /// The output ports; an input that names only the node means the first.
     const OUTPUTS: &'static [Port];
 
+    /// Which columns the inputs must have, and of what type.
+    const NEEDS: &'static str = "any columns";
+
+    /// Which columns leave.
+    const GIVES: &'static str = "the columns of the input";
+
     /// Checks options against the inputs. Errors go to the context; `None` means that at least one was reported.
     fn plan(options: Self::Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>>;
 }
@@ -184,6 +190,10 @@ pub struct Kind {
     pub inputs: Inputs,
     /// [`Operator::OUTPUTS`].
     pub outputs: &'static [Port],
+    /// [`Operator::NEEDS`].
+    pub needs: &'static str,
+    /// [`Operator::GIVES`].
+    pub gives: &'static str,
     /// [`Operator::RECORDED`].
     pub recorded: Option<Recorded>,
     /// JSON Schema of [`Operator::Options`].
@@ -212,6 +222,8 @@ impl Kind {
             summary: O::SUMMARY,
             inputs: O::INPUTS,
             outputs: O::OUTPUTS,
+            needs: O::NEEDS,
+            gives: O::GIVES,
             recorded: O::RECORDED,
             schema: || schemars::schema_for!(O::Options),
             plan: plan::<O>,
@@ -223,12 +235,38 @@ impl Kind {
 #[derive(Clone)]
 pub struct Registry {
     kinds: Vec<Kind>,
+    topics: Vec<Topic>,
+}
+
+/// Something besides the kinds that `list` tells about, such as what a rule is.
+#[derive(Clone, Copy)]
+pub struct Topic {
+    /// Its name for `list`.
+    pub name: &'static str,
+    /// Other words for it.
+    pub also: &'static [&'static str],
+    /// One sentence.
+    pub summary: &'static str,
+    /// What there is to say besides, as Markdown.
+    pub text: fn() -> String,
+    /// JSON Schema of what is written there, if it is a mapping.
+    pub schema: Option<fn() -> schemars::Schema>,
 }
 
 impl Registry {
     /// A registry of these kinds.
     pub fn new(kinds: Vec<Kind>) -> Self {
-        Self { kinds }
+        Self { kinds, topics: Vec::new() }
+    }
+
+    /// With further topics for `list`.
+    pub fn with_topics(self, topics: Vec<Topic>) -> Self {
+        Self { topics, ..self }
+    }
+
+    /// What `list` tells about besides the kinds.
+    pub fn topics(&self) -> &[Topic] {
+        &self.topics
     }
 
     /// All kinds.

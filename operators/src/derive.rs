@@ -49,6 +49,9 @@ impl Operator for Derive {
     const SUMMARY: &'static str = "Adds, replaces or drops columns by SQL expressions over one row.";
     const INPUTS: Inputs = Inputs::One;
     const OUTPUTS: &'static [Port] = PORTS;
+    const NEEDS: &'static str = "the columns in the expressions";
+    const GIVES: &'static str =
+        "the columns of the input and `columns`, without `drop`; `rejected` has the input's and `reason`";
 
     fn plan(options: DeriveOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let input = context.input(0);

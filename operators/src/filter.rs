@@ -31,6 +31,8 @@ impl Operator for Filter {
     const SUMMARY: &'static str = "Keeps the rows for which an SQL condition is true.";
     const INPUTS: Inputs = Inputs::One;
     const OUTPUTS: &'static [Port] = PORTS;
+    const NEEDS: &'static str = "the columns in `where`";
+    const GIVES: &'static str = "the columns of the input; `rejected` has `reason` besides";
 
     fn plan(options: FilterOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let input = context.input(0);

@@ -14,6 +14,7 @@ pub mod sink;
 pub mod source;
 mod timeline;
 pub mod tls;
+mod topics;
 mod value;
 
 use engine::registry::{Kind, Registry};
@@ -36,5 +37,5 @@ pub fn registry() -> Registry {
         Kind::of::<sink::parquet::Parquet>(),
         Kind::of::<sink::clickhouse::ClickHouse>(),
     ];
-    Registry::new(kinds)
+    Registry::new(kinds).with_topics(topics::topics())
 }

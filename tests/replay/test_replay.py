@@ -56,6 +56,14 @@ class Replay(LiveCase):
                     self.assert_same_rows(again, live, name)
         self.assertGreater(len(self.rows()), 500)
 
+    def test_logs_of_other_processes_are_read_by_this_one(self):
+        """`process: 1` says who received what; whoever has the logs can replay them."""
+        text = (self.directory / "live.yaml").read_text()
+        (self.directory / "live.yaml").write_text(text.replace("kind: source.", "process: 1, kind: source."))
+        _, out = self.replay(into="several")
+        again, live = ((folder / "rows.jsonl").read_text().splitlines() for folder in (out, self.data))
+        self.assert_same_rows(again, live)
+
     def test_another_window(self):
         """`--set` changes an option of a node: the rows are the oracle's for it."""
         _, out = self.replay("--set", "correlated.window=30s")

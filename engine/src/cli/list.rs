@@ -6,29 +6,106 @@ use serde_json::{Map, Value, json};
 
 use super::schema::written_default;
 use super::{Exit, ListFormat, complain, print};
-use crate::registry::{Inputs, Kind, Registry};
-use crate::spec::nearest;
+use crate::registry::{Inputs, Kind, Registry, Topic};
+use crate::spec::{Pipeline, nearest};
 
 pub(super) fn list(name: Option<&str>, format: ListFormat, registry: &Registry) -> Exit {
-    let kinds: Vec<&Kind> = match name {
-        None => registry.kinds().iter().collect(),
-        Some(name) => match registry.find(name) {
-            Some(kind) => vec![kind],
-            None => {
-                let near = nearest(name, registry.kinds().iter().map(|k| k.name));
-                let help = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                complain(&format!("unknown kind `{name}`{help}"));
-                return Exit::Refused;
-            }
-        },
+    let topics = topics(registry);
+    let Some(name) = name else {
+        return print(&match format {
+            ListFormat::Text => table(registry.kinds(), &topics),
+            ListFormat::Json => format!("{:#}\n", Value::Array(registry.kinds().iter().map(entry).collect())),
+            ListFormat::Markdown => markdown(registry),
+        });
     };
-    print(&match (format, name) {
-        (ListFormat::Text, None) => table(&kinds),
-        (ListFormat::Text, Some(_)) => kinds.iter().map(|kind| page(kind)).collect(),
-        (ListFormat::Json, _) => format!("{:#}\n", Value::Array(kinds.iter().map(|kind| entry(kind)).collect())),
-        (ListFormat::Markdown, None) => markdown(registry),
-        (ListFormat::Markdown, Some(_)) => kinds.iter().map(|kind| section(kind)).collect(),
-    })
+    if let Some(kind) = registry.find(name) {
+        return print(&match format {
+            ListFormat::Text => page(kind),
+            ListFormat::Json => format!("{:#}\n", Value::Array(vec![entry(kind)])),
+            ListFormat::Markdown => section(kind),
+        });
+    }
+    if let Some(topic) = topics.iter().find(|topic| topic.name == name || topic.also.contains(&name)) {
+        return print(&match format {
+            ListFormat::Text => topic_page(topic),
+            ListFormat::Json => format!("{:#}\n", Value::Array(vec![topic_entry(topic)])),
+            ListFormat::Markdown => topic_section(topic),
+        });
+    }
+    let known = || registry.kinds().iter().map(|k| k.name).chain(topics.iter().map(|topic| topic.name));
+    let help = match nearest(name, known()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are {}", known().collect::<Vec<_>>().join(", ")),
+    };
+    complain(&format!("no kind of node and no topic is called `{name}`; {help}"));
+    Exit::Refused
+}
+
+/// What there is to tell besides the kinds: the sections of a pipeline, and what the operators' crate adds.
+fn topics(registry: &Registry) -> Vec<Topic> {
+    let nothing: fn() -> String = String::new;
+    let section = |name, also, summary, schema| Topic { name, also, summary, text: nothing, schema: Some(schema) };
+    let settings: fn() -> schemars::Schema = || Pipeline::schemas()[0].clone();
+    let serve: fn() -> schemars::Schema = || Pipeline::schemas()[1].clone();
+    let spool: fn() -> schemars::Schema = || Pipeline::schemas()[2].clone();
+    let mut topics = vec![
+        Topic {
+            text: || {
+                "Sections beside these: `nodes`, a list of nodes; `serve` and `spool`.\n\n`from` names the node whose rows are read, \
+                 by `id` or `id.port`. A list, `from: [a, b]`, makes one input of the rows of several nodes with equal columns; so it \
+                 does under a name, `from: { hello: [h1, h2], request: r }`. Rows of the same `time` are in the order of their `seq`, \
+                 then in that of the list: the input's `seq` is `seq * n + i` for the row of the `i`th of `n` nodes, counted from 0. \
+                 Relations cannot be listed, nor can packets.\n\nDurations have a unit: `500ms`, `10s`, `5m` or `5min`, `1h 30m`, `7d`; \
+                 `M` is refused, because it may mean minutes or months.\n\n`${NAME}` is an environment variable, `${NAME:-default}` one \
+                 with a default, which may have variables again; `$$` is a dollar sign.\n"
+                    .to_owned()
+            },
+            ..section("pipeline", &["tick", "name", "data_dir", "nodes", "from"], "Settings of a pipeline", settings)
+        },
+        section(
+            "serve",
+            &["tables", "hosts", "hot_rows", "listen"],
+            "The section `serve`: tables and SQL over HTTP",
+            serve,
+        ),
+        section(
+            "spool",
+            &["commit", "retain", "when_full"],
+            "The section `spool`: what live sources receive is kept on disk, so that a run goes on where it was; `spool: off` does without",
+            spool,
+        ),
+    ];
+    topics.extend_from_slice(registry.topics());
+    topics
+}
+
+fn topic_page(topic: &Topic) -> String {
+    let text = (topic.text)().replace('`', "");
+    let mut out = format!("{}: {}\n", topic.name, topic.summary.replace('`', ""));
+    if !text.is_empty() {
+        let _ = write!(out, "\n{text}");
+    }
+    topic_options(topic).iter().for_each(|option| out.push_str(&option_text(option)));
+    out
+}
+
+fn topic_section(topic: &Topic) -> String {
+    let mut out = format!("## {}\n\n{}.\n", topic.name, topic.summary);
+    let text = (topic.text)();
+    if !text.is_empty() {
+        let _ = write!(out, "\n{}\n", text.trim_end());
+    }
+    out.push_str(&option_table(&topic_options(topic)));
+    out
+}
+
+fn topic_entry(topic: &Topic) -> Value {
+    let options: Vec<Value> = topic_options(topic).iter().map(option_entry).collect();
+    json!({ "topic": topic.name, "summary": topic.summary, "text": (topic.text)(), "options": options })
+}
+
+fn topic_options(topic: &Topic) -> Vec<OptionDoc> {
+    topic.schema.map(|schema| options_of(&schema().to_value())).unwrap_or_default()
 }
 
 /// The operator reference as Markdown.
@@ -36,15 +113,24 @@ pub fn markdown(registry: &Registry) -> String {
     let mut out = String::from(
         "# Operators\n\nIn the order in which data flows. Written by `ja4-engine list --format markdown` from the operators' \
          option structs.\n\nEvery node has `id`, `kind` and, unless it is a source, `from`; its options stand beside \
-         them. A reference is `id` for a node's first output, or `id.port`. If several processes run the pipeline, \
+         them. A reference is `id` for a node's first output, or `id.port`; a list of them, `from: [a, b]`, makes one input of \
+         several nodes with equal columns. If several processes run the pipeline, \
          `process` says which of them a source or a sink belongs to, from 0 (the default).\n\n| kind | what it does |\n|---|---|\n",
     );
     for kind in registry.kinds() {
         let anchor: String = kind.name.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).collect();
         let _ = writeln!(out, "| [`{}`](#{anchor}) | {} |", kind.name, cell(kind.summary));
     }
+    let topics = topics(registry);
+    out.push_str("\n| besides | |\n|---|---|\n");
+    for topic in &topics {
+        let _ = writeln!(out, "| [`{0}`](#{0}) | {1} |", topic.name, cell(topic.summary));
+    }
     for kind in registry.kinds() {
         let _ = write!(out, "\n{}", section(kind));
+    }
+    for topic in &topics {
+        let _ = write!(out, "\n{}", topic_section(topic));
     }
     out.push_str(&crate::functions::markdown());
     out
@@ -67,9 +153,12 @@ pub struct OptionDoc {
 
 /// The options of a kind: those that must be set first, then by name.
 pub fn options(kind: &Kind) -> Vec<OptionDoc> {
-    let schema = (kind.schema)().to_value();
+    options_of(&(kind.schema)().to_value())
+}
+
+fn options_of(schema: &Value) -> Vec<OptionDoc> {
     let mut options = Vec::new();
-    collect(&schema, &schema, "", 0, &mut options);
+    collect(schema, schema, "", 0, &mut options);
     options
 }
 
@@ -183,7 +272,7 @@ fn inputs(inputs: Inputs) -> String {
     }
 }
 
-fn table(kinds: &[&Kind]) -> String {
+fn table(kinds: &[Kind], topics: &[Topic]) -> String {
     let width = kinds.iter().map(|k| k.name.len()).max().unwrap_or(0);
     let mut out = String::new();
     for kind in kinds {
@@ -192,7 +281,16 @@ fn table(kinds: &[&Kind]) -> String {
         let _ = writeln!(out, "{:width$}  {}", kind.name, kind.summary);
         let _ = writeln!(out, "{:width$}  in: {}; out: {ports}", "", inputs(kind.inputs));
     }
+    out.push_str("\nBesides:\n");
+    for topic in topics {
+        let _ = writeln!(out, "{:width$}  {}", topic.name, topic.summary.replace('`', ""));
+    }
     out
+}
+
+/// Which columns come and go, in words; empty for what a kind does not have.
+fn columns(kind: &Kind) -> [Option<&'static str>; 2] {
+    [(kind.inputs != Inputs::None).then_some(kind.needs), (!kind.outputs.is_empty()).then_some(kind.gives)]
 }
 
 fn page(kind: &Kind) -> String {
@@ -200,16 +298,20 @@ fn page(kind: &Kind) -> String {
     for port in kind.outputs {
         let _ = writeln!(out, "output {}: {}", port.name, port.summary);
     }
-    for option in options(kind) {
-        let default = match (&option.default, option.required) {
-            (Some(default), _) => format!("; default {default}"),
-            (None, true) => "; must be set".to_owned(),
-            (None, false) => String::new(),
-        };
-        let _ =
-            writeln!(out, "\n{} ({}{default})\n    {}", option.name, option.ty.replace('`', ""), option.description);
+    for (what, columns) in ["columns in", "columns out"].into_iter().zip(columns(kind)) {
+        let _ = columns.map(|columns| writeln!(out, "{what}: {}", columns.replace('`', "")));
     }
+    options(kind).iter().for_each(|option| out.push_str(&option_text(option)));
     out
+}
+
+fn option_text(option: &OptionDoc) -> String {
+    let default = match (&option.default, option.required) {
+        (Some(default), _) => format!("; default {default}"),
+        (None, true) => "; must be set".to_owned(),
+        (None, false) => String::new(),
+    };
+    format!("\n{} ({}{default})\n    {}\n", option.name, option.ty.replace('`', ""), option.description)
 }
 
 fn section(kind: &Kind) -> String {
@@ -220,7 +322,20 @@ fn section(kind: &Kind) -> String {
             let _ = writeln!(out, "| `{}` | {} |", port.name, cell(port.summary));
         }
     }
-    let options = options(kind);
+    let said: Vec<String> = ["Columns in", "Columns out"]
+        .into_iter()
+        .zip(columns(kind))
+        .filter_map(|(what, columns)| Some(format!("{what}: {}.", columns?)))
+        .collect();
+    if !said.is_empty() {
+        let _ = writeln!(out, "\n{}", said.join(" "));
+    }
+    out.push_str(&option_table(&options(kind)));
+    out
+}
+
+fn option_table(options: &[OptionDoc]) -> String {
+    let mut out = String::new();
     if !options.is_empty() {
         out.push_str("\n| option | value | default | meaning |\n|---|---|---|---|\n");
         for option in options {
@@ -249,11 +364,25 @@ fn entry(kind: &Kind) -> Value {
         Inputs::Any => json!("any"),
     };
     let outputs: Vec<Value> = kind.outputs.iter().map(|p| json!({ "name": p.name, "summary": p.summary })).collect();
-    let options: Vec<Value> = options(kind)
-        .into_iter()
-        .map(|o| {
-            json!({ "name": o.name, "type": o.ty.replace('`', ""), "default": o.default, "required": o.required, "description": o.description })
-        })
-        .collect();
-    json!({ "kind": kind.name, "summary": kind.summary, "inputs": inputs, "outputs": outputs, "options": options })
+    let options: Vec<Value> = options(kind).iter().map(option_entry).collect();
+    let [needs, gives] = columns(kind);
+    json!({
+        "kind": kind.name,
+        "summary": kind.summary,
+        "inputs": inputs,
+        "outputs": outputs,
+        "columns_in": needs,
+        "columns_out": gives,
+        "options": options,
+    })
+}
+
+fn option_entry(option: &OptionDoc) -> Value {
+    json!({
+        "name": option.name,
+        "type": option.ty.replace('`', ""),
+        "default": option.default,
+        "required": option.required,
+        "description": option.description,
+    })
 }

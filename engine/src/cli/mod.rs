@@ -128,9 +128,9 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: GraphFormat,
     },
-    /// List the kinds of nodes in the order of data flow, or one kind with its options
+    /// List the kinds of nodes in the order of data flow, or one kind with its columns and options
     List {
-        /// Kind of node, such as `filter`
+        /// Kind of node, such as `filter`, or a topic: pipeline, serve, spool, formats, features, rules, levels
         kind: Option<String>,
         /// Format of the list
         #[arg(long, value_enum, default_value_t)]
@@ -156,7 +156,8 @@ enum Command {
 struct RunArgs {
     /// Pipeline
     file: PathBuf,
-    /// Number of workers of a process; the result does not depend on it [default: the number of cores, at most 2]
+    /// Number of workers of a process. The result depends on it only where a bound is met that workers share, such as
+    /// `max_groups` or `max_hellos`; then a node counts what it evicts [default: the number of cores, at most 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
     /// Keep the web service running when all files are read, until SIGINT or SIGTERM
@@ -225,7 +226,8 @@ struct ReplayArgs {
     /// The most rows of each sort that --compare shows
     #[arg(long, value_name = "N", default_value_t = 10)]
     examples: usize,
-    /// Number of workers; the result does not depend on it [default: the number of cores, at most 2]
+    /// Number of workers. The result depends on it only where a bound is met that workers share, such as `max_groups` or
+    /// `max_hellos`; then a node counts what it evicts [default: the number of cores, at most 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
     /// Format of log lines on stderr; RUST_LOG selects them [default: warn; json: warn,engine=info]

@@ -79,8 +79,13 @@ fn process() -> Value {
 }
 
 fn from(inputs: Inputs) -> Option<Value> {
-    let reference = json!({ "type": "string", "pattern": REFERENCE });
-    let one = json!({ "type": "string", "pattern": REFERENCE, "description": "Where the rows come from: `id` or `id.port`." });
+    let single = json!({ "type": "string", "pattern": REFERENCE });
+    let several = json!({ "type": "array", "items": single, "minItems": 1, "uniqueItems": true });
+    let reference = json!({ "anyOf": [single, several] });
+    let one = json!({
+        "description": "Where the rows come from: `id` or `id.port`, or a list of them with equal columns.",
+        "anyOf": [single, several],
+    });
     match inputs {
         Inputs::None => None,
         Inputs::One => Some(one),
@@ -95,8 +100,8 @@ fn from(inputs: Inputs) -> Option<Value> {
             }))
         }
         Inputs::Any => Some(json!({
-            "description": "Where the rows come from: `id` or `id.port`, or several under names of your own.",
-            "anyOf": [reference, { "type": "object", "minProperties": 1, "additionalProperties": reference }],
+            "description": "Where the rows come from: `id`, `id.port` or a list of them, or several under names of your own.",
+            "anyOf": [single, several, { "type": "object", "minProperties": 1, "additionalProperties": reference }],
         })),
     }
 }

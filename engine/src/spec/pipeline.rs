@@ -269,7 +269,9 @@ fn read_rows(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<Rows> {
         return None;
     }
     let of: Vec<Located<String>> = items.iter().filter_map(|item| read_name(item, "from", problems)).collect();
-    (of.len() == items.len()).then_some(Rows { of, span: tree.span })
+    // What the YAML library calls the place of a list is its bracket.
+    let span = Span { end: of.last().map_or(tree.span.end, |last| last.span.end.max(tree.span.end)), ..tree.span };
+    (of.len() == items.len()).then_some(Rows { of, span })
 }
 
 #[cfg(test)]

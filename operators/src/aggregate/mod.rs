@@ -95,6 +95,11 @@ struct Feature {
     _about: Option<String>,
 }
 
+/// What a feature is, for `list`.
+pub(crate) fn feature_schema() -> schemars::Schema {
+    schemars::schema_for!(Feature)
+}
+
 fn hour() -> Duration {
     Duration::from_secs(3600)
 }
@@ -137,6 +142,9 @@ impl Operator for Aggregate {
         Port { name: "final", summary: "The last row of each group and window, as an event at the window's end." },
         Port { name: "late", summary: "Rows older than the watermark; no feature has them." },
     ];
+    const NEEDS: &'static str = "a stream with the columns of `by` and those in the features";
+    const GIVES: &'static str = "`window_start`, the columns of `by`, a column for each feature, and `final` (Boolean): a relation of one row for each group and \
+         window; the port `final` has `time` and `seq` before them; `late` has the input's columns";
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let input = context.stream_input(0)?;

@@ -26,8 +26,8 @@ use engine::plan::PlanContext;
 use engine::registry::{Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
 use engine::signs::{Seen, Sign};
-use engine::spec::Located;
 use engine::spec::humantime_duration::deserialize as duration;
+use engine::spec::{Diagnostic, Located};
 use engine::time::nanos;
 use ipnet::IpNet;
 use serde::Deserializer;
@@ -188,6 +188,10 @@ impl Operator for Correlate {
         Port { name: "late", summary: "rows of either input that were older than the watermark" },
         Port { name: "evicted", summary: "hellos that a bound pushed out" },
     ];
+    const NEEDS: &'static str = "`src_ip` (Utf8) and `src_port` (UInt16) of both inputs; with `key: connection` also `dst_ip` and `dst_port`, with `match_sensor` \
+         `sensor_id`. A column that a source declares as `integer` is Int64 and has to be cast";
+    const GIVES: &'static str = "the request's columns, those that only the hello has, `correlated` (UInt8), `orphan_side`, `keepalives` (UInt16), \
+         `a_timestamp` and `b_timestamp` (UInt64, ns)";
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let hello = context.stream_input(0);
@@ -210,7 +214,9 @@ impl Operator for Correlate {
                 };
                 let found = side.schema.field(at).data_type();
                 if *found != ty {
-                    context.error(span, format!("the column `{name}` must be {ty}, but is {found}"));
+                    let fault = Diagnostic::new(span, format!("the column `{name}` must be {ty}, but is {found}"));
+                    let cast = format!("{{ name: {name}, expr: \"arrow_cast({name}, '{ty}')\" }}");
+                    context.report(fault.help(format!("cast it in a node before: kind: derive, columns: [{cast}]")));
                     complete = false;
                 }
             }

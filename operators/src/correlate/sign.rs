@@ -37,3 +37,35 @@ pub(super) fn requests(seen: &Seen) -> Sign {
     };
     Sign::Wrong(format!("{orphans} of {requests} requests have found no hello: {cause}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(hellos: u64, correlated: u64, orphans: u64, rounded: u64) -> Seen {
+        let named = [("correlated", correlated), (ORPHANS, orphans), (WHOLE_SECONDS, rounded)];
+        Seen { inputs: vec![hellos, correlated + orphans], named: named.into_iter().collect(), ..Seen::default() }
+    }
+
+    #[test]
+    fn the_likely_cause_is_named() {
+        for (seen, says) in [
+            (seen(0, 0, 500, 0), "500 of 500 requests have found no hello: no hello has come"),
+            (seen(900, 10, 490, 3), "of other connections"),
+            (seen(900, 10, 490, 480), "whole seconds"),
+            (seen(900, 250, 250, 250), "whole seconds"),
+        ] {
+            let Sign::Wrong(said) = requests(&seen) else { panic!("{says}") };
+            assert!(said.contains(says), "{said}");
+        }
+    }
+
+    #[test]
+    fn some_orphans_are_nothing_strange() {
+        assert_eq!(requests(&seen(900, 450, 50, 50)), Sign::Fine);
+        assert_eq!(requests(&seen(900, 50, 450, 0)), Sign::Fine);
+        assert_eq!(requests(&seen(900, 0, 0, 0)), Sign::Unclear);
+        assert_eq!(requests(&seen(0, 0, 99, 0)), Sign::Unclear);
+        assert!(matches!(requests(&Seen { over: true, ..seen(0, 0, 1, 0) }), Sign::Wrong(_)));
+    }
+}

@@ -17,7 +17,7 @@ use engine::spec::Located;
 
 use crate::linear::{Parts, linear, reason, rejected, rejected_schema};
 use crate::value::{Format, Values};
-use spec::{Given, Rule};
+use spec::{Given, Level, Rule, RuleOptions};
 
 /// See [`Operator::SUMMARY`].
 pub struct Rules;
@@ -28,6 +28,16 @@ pub struct RulesOptions {
     /// The rules, or the path of a YAML file with a list of them, relative to the pipeline's file.
     #[schemars(with = "Given")]
     rules: Located<Given>,
+}
+
+/// What a rule is, for `list`.
+pub(crate) fn rule_schema() -> schemars::Schema {
+    schemars::schema_for!(RuleOptions)
+}
+
+/// The levels of rules, from the least to the greatest.
+pub(crate) fn levels() -> [&'static str; 4] {
+    [Level::Low, Level::Medium, Level::High, Level::Critical].map(Level::name)
 }
 
 /// What is added to a row that matches.
@@ -46,6 +56,9 @@ impl Operator for Rules {
             summary: "rows for which a rule could not be computed; the other rules are applied to them",
         },
     ];
+    const NEEDS: &'static str = "the columns in the rules; none that it adds";
+    const GIVES: &'static str =
+        "the columns of the input, `threat_level`, `rules` and `reason`; `rejected` has the input's and `reason`";
 
     fn plan(options: RulesOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let input = context.input(0);
@@ -128,7 +141,7 @@ impl Judge {
                 joined.push_str(&rule.name);
                 rule.reason.write(&mut text, &mut format, &columns, row);
             }
-            levels.append_option(level.map(spec::Level::name));
+            levels.append_option(level.map(Level::name));
             names.append_value(&joined);
             // Made of whole strings only, so that nothing is ever replaced here.
             reasons.push(String::from_utf8_lossy(&text).into_owned());

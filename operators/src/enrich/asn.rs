@@ -52,6 +52,9 @@ impl Operator for Asn {
     const SUMMARY: &'static str = "Adds the autonomous system, country and organisation of an address.";
     const INPUTS: Inputs = Inputs::One;
     const OUTPUTS: &'static [Port] = &[Port { name: "out", summary: "every row, with five columns more" }];
+    const NEEDS: &'static str = "`src_ip`, or what `address` names, as Utf8";
+    const GIVES: &'static str =
+        "the columns of the input, `src_asn` (UInt32), `src_country_code`, `src_as_name`, `src_org` and `src_domain`";
 
     fn plan(options: AsnOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let input = context.input(0);

@@ -80,6 +80,7 @@ impl Operator for Jsonl {
     const SUMMARY: &'static str = "Writes rows as JSON lines.";
     const INPUTS: Inputs = Inputs::One;
     const OUTPUTS: &'static [Port] = &[];
+    const NEEDS: &'static str = "any columns, or those in `columns`; no Binary";
 
     fn plan(options: JsonlOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let format = Format::plan(options.columns.as_deref(), options.mode, context);

@@ -72,6 +72,7 @@ impl Operator for UnixSocket {
     const SUMMARY: &'static str = "Sends rows as JSON objects, one a datagram, to a unix socket.";
     const INPUTS: Inputs = Inputs::One;
     const OUTPUTS: &'static [Port] = &[];
+    const NEEDS: &'static str = "any columns, or those in `columns`; no Binary";
 
     fn plan(options: UnixSocketOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let format = Format::plan(options.columns.as_deref(), options.mode, context);

@@ -93,6 +93,7 @@ impl Operator for FileSource {
     const SUMMARY: &'static str = "Reads JSON lines from a file, once or as it grows";
     const INPUTS: Inputs = Inputs::None;
     const OUTPUTS: &'static [Port] = super::PORTS;
+    const GIVES: &'static str = "`time`, `seq` and the columns of `format` (`list formats`) or `columns`; `rejected` has `time`, `seq`, `line` and `reason`";
     const RECORDED: Option<Recorded> = Some(Recorded { kind: Self::KIND, path: "path", without: &["follow"] });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {

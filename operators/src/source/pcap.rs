@@ -99,6 +99,8 @@ impl Operator for PcapSource {
     const SUMMARY: &'static str = "Reads packets from a capture file or a network interface";
     const INPUTS: Inputs = Inputs::None;
     const OUTPUTS: &'static [Port] = &[Port { name: "out", summary: "packets" }];
+    const GIVES: &'static str =
+        "`time`, `seq`, `linktype` (Int32), `wire_len` (UInt32), `data` (Binary) and `interface` (Utf8)";
     const RECORDED: Option<Recorded> = Some(Recorded {
         kind: Self::KIND,
         path: "file",

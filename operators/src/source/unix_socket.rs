@@ -118,6 +118,7 @@ impl Operator for UnixSocket {
     const SUMMARY: &'static str = "Receives JSON lines as datagrams on a unix socket";
     const INPUTS: Inputs = Inputs::None;
     const OUTPUTS: &'static [Port] = super::PORTS;
+    const GIVES: &'static str = "`time`, `seq` and the columns of `format` (`list formats`) or `columns`; `rejected` has `time`, `seq`, `line` and `reason`";
     const RECORDED: Option<Recorded> =
         Some(Recorded { kind: FileSource::KIND, path: "path", without: &["mode", "recv_buffer"] });
 

@@ -168,6 +168,8 @@ impl Operator for ClientHello {
     const SUMMARY: &'static str = "Finds TLS ClientHellos in packets, with JA4, JA3, IP and TCP metadata";
     const INPUTS: Inputs = Inputs::One;
     const OUTPUTS: &'static [Port] = &[Port { name: "out", summary: "a row for each ClientHello" }];
+    const NEEDS: &'static str = "the columns of `source.pcap`";
+    const GIVES: &'static str = "`time`, `seq` and the columns of the format `ja4sentinel` (`list formats`)";
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let input = context.stream_input(0)?;
