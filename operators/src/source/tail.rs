@@ -24,20 +24,23 @@ use opened::{Opened, Step};
 pub(super) use opened::{open_regular, read};
 use place::identity;
 pub(super) use place::{Identity, Place, SAMPLE, are_alike, bytes_at};
-use place::{Known, is_telling, is_text, sample};
+use place::{Known, is_telling};
 use search::{Around, Search};
 
 /// How long a file that has been replaced is still read after its last byte: writers hold it open for a while.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 500 });
 
 /// The longest that a file which has been replaced keeps the next one waiting, though more is written to it.
 const MAX_GRACE: Duration = Duration::from_secs(5);
 
 /// How long a file is left alone that could not be read, or that is being rotated.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 100 });
 
 /// How many texts that were read before are known again.
 const MAX_KNOWN: usize = 16;
+
+/// How many rotated files that cannot be read are not tried again.
+const MAX_REFUSED: usize = 256;
 
 /// Where a file is begun of which no place is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
@@ -60,8 +63,10 @@ pub(super) struct Tail {
     start: Start,
     /// In bytes.
     max_line: usize,
-    /// The file before the next, if none is open: its identity and when it was last written to.
+    /// The file whose text was read before the next one: its identity and when it was last written to.
     last: Option<(Identity, i64)>,
+    /// Rotated files that cannot be read.
+    refused: Vec<Identity>,
     /// The file that was read before, to which somebody may still write.
     left: Option<Opened>,
     /// Texts that were read before, the latest last.
@@ -105,6 +110,7 @@ impl Tail {
             start,
             max_line,
             last: None,
+            refused: Vec::new(),
             left: None,
             known,
             pause: None,
@@ -131,12 +137,17 @@ impl Tail {
     /// Where reading is, `unread` bytes before the end of what was read.
     pub(super) fn place(&self, unread: usize) -> Option<Place> {
         let Some(open) = &self.open else { return self.resume.clone() };
-        Some(Place { earlier: self.known.clone(), ..open.place(unread) })
+        let mut place = Place { earlier: self.known.clone(), ..open.place(unread) };
+        if let (0, Some((_, before))) = (place.offset, self.last) {
+            // Others may have been there between that one and this.
+            place.modified = before;
+        }
+        Some(place)
     }
 
     /// Whether a text that begins with `head` was read here before, and up to where.
     pub(super) fn knows_of(&self, head: &[u8]) -> Option<u64> {
-        self.known.iter().rev().find(|(known, _)| is_text(head, *known)).map(|(_, to)| *to)
+        self.known.iter().rev().find(|known| known.is(head)).map(|known| known.to)
     }
 
     /// Whether the file has more than was read.
@@ -177,18 +188,23 @@ impl Tail {
 
     fn step(&mut self, room: &mut [u8], taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
         let Some(open) = &mut self.open else { return self.begin(taken) };
+        let is_first = open.read == 0 && open.grows;
         match open.read(room)? {
+            Step::Bytes(1..) if is_first && self.is_ahead(taken)? => Ok(Progress::Restarted),
             Step::Bytes(bytes) => Ok(Progress::Bytes(bytes)),
             Step::End => self.at_end(taken),
             Step::Other(lost) => self.rewritten(lost),
-            Step::Damaged(why) => {
-                self.skipped.fetch_add(1, Relaxed);
-                let path = open.at.display();
-                tracing::warn!(%path, why, "the rest of a compressed file cannot be read and is lost");
-                open.grows = false;
-                self.next(taken)
-            }
+            Step::Damaged(why) => self.damaged(&why, taken),
         }
+    }
+
+    /// The rest of a compressed file is lost.
+    fn damaged(&mut self, why: &str, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+        let Some(open) = &self.open else { return Ok(Progress::Waiting) };
+        self.skipped.fetch_add(1, Relaxed);
+        let path = open.at.display();
+        tracing::warn!(%path, why, "the rest of a compressed file cannot be read and is lost");
+        self.next(taken)
     }
 
     /// Opens the first file.
@@ -207,6 +223,8 @@ impl Tail {
                     return Ok(Progress::Bytes(0));
                 }
             };
+            // Of a text that has not begun another may have come before it.
+            self.last = (place.offset == 0 && place.modified > 0).then_some((place.identity, place.modified));
             self.resume = None;
             self.follow(opened, "goes on at the saved position");
             return Ok(Progress::Bytes(0));
@@ -226,7 +244,11 @@ impl Tail {
             return Ok(Progress::Waiting);
         }
         match std::mem::take(&mut self.start) {
-            Start::Beginning => self.follow(Opened::new(&self.path)?, "begins at the beginning"),
+            Start::Beginning => {
+                let opened = Opened::new(&self.path)?;
+                self.last = Some((opened.identity, opened.modified()));
+                self.follow(opened, "begins at the beginning");
+            }
             Start::End => {
                 let opened = Opened::at_end(&self.path, self.max_line).inspect_err(|_| self.start = Start::End)?;
                 self.follow(opened, "begins at the end");
@@ -285,20 +307,58 @@ impl Tail {
         self.succeed(last, taken)
     }
 
+    /// Whether a text that begins just now is not the next one: before it others were there, all between two looks.
+    fn is_ahead(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<bool> {
+        let Some(last) = self.last else { return Ok(false) };
+        let until = self.open.as_ref().map_or(i64::MAX, Opened::modified);
+        let found = self.after(last, until, taken);
+        let Some(open) = &mut self.open else { return Ok(false) };
+        let found = found.inspect_err(|_| drop(open.rewind()))?;
+        match found {
+            Search::Gone => {
+                self.last = None;
+                Ok(false)
+            }
+            Search::Later => {
+                open.rewind()?;
+                self.pause();
+                Ok(true)
+            }
+            Search::Found(before) => {
+                tracing::info!(path = %self.path.display(), file = %before.at.display(), "following a file that came before");
+                self.open = Some(*before);
+                Ok(true)
+            }
+        }
+    }
+
+    /// The rotated file that comes after another, and was not written to after `until`.
+    fn after(&mut self, last: (Identity, i64), until: i64, taken: &dyn Fn(Identity) -> bool) -> io::Result<Search> {
+        let known = self.all_known();
+        let around = Around::new(&self.path, self.open.as_ref().map(|open| open.at.as_path()));
+        let mut refused = Vec::new();
+        let is_taken = |identity| taken(identity) || self.refused.contains(&identity);
+        let found = around.after(last, until, &known, &is_taken, &mut |path, identity, why| {
+            tracing::warn!(path = %path.display(), "{why}");
+            refused.push(identity);
+        });
+        self.skipped.fetch_add(refused.len() as u64, Relaxed);
+        self.refused.extend(refused);
+        self.refused.drain(..self.refused.len().saturating_sub(MAX_REFUSED));
+        found
+    }
+
+    /// The texts that were read, and up to where.
+    fn all_known(&self) -> Vec<Known> {
+        self.known.iter().cloned().chain(self.open.as_ref().and_then(Opened::known)).collect()
+    }
+
     /// Opens the file that comes after another.
     fn succeed(&mut self, last: (Identity, i64), taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
-        let mut known = self.known.clone();
-        known.extend(
-            self.open.as_ref().filter(|open| is_telling(&open.head)).map(|open| (sample(&open.head), open.read)),
-        );
-        let around = Around::new(&self.path, self.open.as_ref().map(|open| open.at.as_path()));
-        let mut skipped = Vec::new();
-        let found =
-            around.after(last, &known, taken, &mut |path, why| skipped.push((path.to_owned(), why.to_owned())))?;
-        let (next, text_goes_on) = match found {
+        let (next, text_goes_on) = match self.after(last, i64::MAX, taken)? {
             Search::Later => return Ok(self.pause()),
             Search::Found(opened) => (*opened, false),
-            Search::Gone => match self.named(&known, taken)? {
+            Search::Gone => match self.named(&self.all_known(), taken)? {
                 Some(found) => found,
                 None => {
                     self.pause();
@@ -306,19 +366,15 @@ impl Tail {
                 }
             },
         };
-        for (path, why) in skipped {
-            self.skipped.fetch_add(1, Relaxed);
-            tracing::warn!(path = %path.display(), "{why}");
-        }
         let before = self.open.replace(next);
-        self.last = None;
+        self.last = Some(last);
         if let Some(before) = before {
             self.knows(&before);
             self.left = Some(before);
         }
         if let Some(open) = &self.open {
             let first = open.first()?;
-            self.known.retain(|(known, _)| !is_text(&first, *known));
+            self.known.retain(|known| !known.is(&first));
             tracing::info!(path = %self.path.display(), file = %open.at.display(), offset = open.read, "following the next file");
         }
         Ok(if text_goes_on { Progress::Bytes(0) } else { Progress::Restarted })
@@ -341,9 +397,9 @@ impl Tail {
         }
         let opened = Opened::new(&self.path)?;
         let head = opened.first()?;
-        let read = known.iter().rev().find(|(sample, to)| *to <= named.len() && is_text(&head, *sample));
+        let read = known.iter().rev().find(|known| known.to <= named.len() && known.is(&head));
         match read {
-            Some((_, to)) => Ok(Some((opened.from(*to)?, false))),
+            Some(known) => Ok(Some((opened.from(known.to)?, false))),
             None => Ok(Some((opened, false))),
         }
     }
@@ -369,7 +425,8 @@ impl Tail {
         } else {
             tracing::info!(path = %self.path.display(), "the file was cut, and is read from its beginning");
         }
-        let known = is_telling(&open.head).then_some((place.head, place.offset));
+        let known = open.known();
+        self.last = Some((open.identity, open.modified()));
         open.rewind()?;
         self.remember(known);
         Ok(Progress::Restarted)
@@ -390,7 +447,7 @@ impl Tail {
         grown.replaced = None;
         tracing::info!(path = %self.path.display(), file = %grown.at.display(), "following a file again that is still written to");
         let first = grown.first()?;
-        self.known.retain(|(known, _)| !is_text(&first, *known));
+        self.known.retain(|known| !known.is(&first));
         if let Some(before) = self.open.replace(grown) {
             self.knows(&before);
         }
@@ -399,7 +456,7 @@ impl Tail {
 
     /// Remembers a text and how far it was read.
     fn knows(&mut self, text: &Opened) {
-        self.remember(is_telling(&text.head).then(|| (sample(&text.head), text.read)));
+        self.remember(text.known());
     }
 
     fn remember(&mut self, text: Option<Known>) {

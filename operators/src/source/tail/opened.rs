@@ -8,7 +8,7 @@ use std::time::Instant;
 use capture_file::Decompressed;
 
 use super::place::{
-    BEFORE, Identity, Place, SAMPLE, begins_with, bytes_at, identity, modified, sample, stands_at, stands_before,
+    BEFORE, Identity, Known, Place, SAMPLE, begins_with, bytes_at, identity, modified, sample, stands_at, stands_before,
 };
 
 /// Opens a regular file; opening a pipe would wait for its writer.
@@ -44,8 +44,9 @@ pub(super) struct Opened {
     recent: Vec<u8>,
     /// When it was last written to, as far as that gives its order among others.
     modified: Option<i64>,
-    /// The most bytes that it was seen to have.
+    /// The most bytes that it was seen to have, and when these were written.
     seen: u64,
+    written: i64,
     /// Somebody may still write to it.
     pub grows: bool,
     /// When it was first found replaced, and when that and nothing left to read.
@@ -76,6 +77,7 @@ impl Opened {
             recent: Vec::new(),
             modified: None,
             seen: file.len(),
+            written: modified(file),
             grows: true,
             replaced: None,
         }
@@ -189,10 +191,12 @@ impl Opened {
     /// Whether the file has another text than was read of it, and how many bytes of that were seen and not read.
     fn is_other(&mut self) -> io::Result<Option<u64>> {
         let Text::Plain(file) = &self.text else { return Ok(None) };
-        let length = file.metadata()?.len();
+        let found = file.metadata()?;
+        let length = found.len();
         let before = self.read.saturating_sub(self.recent.len() as u64);
         if length >= self.read && stands_at(file, 0, &self.head)? && stands_at(file, before, &self.recent)? {
             self.seen = self.seen.max(length);
+            self.written = modified(&found);
             return Ok(None);
         }
         Ok(Some(self.seen.saturating_sub(self.read)))
@@ -238,12 +242,14 @@ impl Opened {
         }
     }
 
-    /// When it was last written to.
+    /// By what its text is known again as read, if its beginning tells it from others.
+    pub fn known(&self) -> Option<Known> {
+        Known::new(&self.head, self.read, sample(&self.recent))
+    }
+
+    /// When what was read of it was last written to.
     pub fn modified(&self) -> i64 {
-        self.modified.unwrap_or_else(|| match &self.text {
-            Text::Plain(file) => file.metadata().map_or(0, |found| modified(&found)),
-            Text::Packed(..) => 0,
-        })
+        self.modified.unwrap_or(self.written)
     }
 
     /// The file's first bytes, read or not.

@@ -16,8 +16,37 @@ pub(in crate::source) type Identity = (u64, u64);
 /// A few bytes of a text: how many, and their CRC-32. None say nothing.
 pub(in crate::source) type Sample = (u64, u32);
 
-/// A text that was read before, and up to where.
-pub(in crate::source) type Known = (Sample, u64);
+/// A text that was read before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(in crate::source) struct Known {
+    /// Its first line, for a copy that is shorter than its beginning.
+    line: Sample,
+    /// Its beginning.
+    head: Sample,
+    /// Up to where it was read.
+    pub to: u64,
+    /// What stands before that.
+    pub before: Sample,
+}
+
+impl Known {
+    /// A text with this beginning, read up to a place. `None` if it is not told from others by that.
+    pub fn new(head: &[u8], to: u64, before: Sample) -> Option<Self> {
+        let line = head.iter().position(|byte| *byte == b'\n').map_or(head.len(), |feed| feed + 1);
+        let tells = is_telling(head) || is_hollow(head);
+        tells.then(|| Self { line: sample(&head[..line]), head: sample(head), to, before })
+    }
+
+    /// Whether this is the text that begins so, or a copy of a part of it.
+    pub fn is(&self, head: &[u8]) -> bool {
+        is_text(head, if (head.len() as u64) < self.head.0 { self.line } else { self.head })
+    }
+
+    /// Whether a text that begins with the same zeros may be this one.
+    pub fn may_be(&self, head: &[u8]) -> bool {
+        is_hollow(head) && self.before.0 > 0 && begins_with(head, self.head)
+    }
+}
 
 /// A place in a text, which keeps it under another name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -70,6 +99,11 @@ pub(in crate::source) fn are_alike(one: &[u8], other: &[u8]) -> bool {
 /// Whether a text that begins with `head` is the one with this sample, which tells it from others.
 pub(super) fn is_text(head: &[u8], wanted: Sample) -> bool {
     begins_with(head, wanted) && usize::try_from(wanted.0).is_ok_and(|known| is_telling(&head[..known]))
+}
+
+/// Whether a text begins with zeros, which are not its own: it is known by what stands before a place.
+pub(super) fn is_hollow(head: &[u8]) -> bool {
+    head.first() == Some(&0)
 }
 
 pub(super) fn identity(metadata: &Metadata) -> Identity {

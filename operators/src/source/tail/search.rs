@@ -11,14 +11,17 @@ use capture_file::Decompressed;
 
 use super::names::{is_rotated, packed};
 use super::opened::{Opened, open_regular, read};
-use super::place::{Identity, Known, Place, SAMPLE, are_alike, bytes_at, identity, is_text, modified, stands_before};
+use super::place::{
+    Identity, Known, Place, SAMPLE, are_alike, begins_with, bytes_at, identity, is_hollow, is_text, modified,
+    stands_before,
+};
 
 /// Names of a folder that are looked at, and folders in it.
 const MAX_NAMES: usize = 20_000;
 const MAX_FOLDERS: usize = 64;
 
 /// A compressed file that was written to so lately may not be complete yet.
-const UNFINISHED: Duration = Duration::from_secs(2);
+const UNFINISHED: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 2000 });
 
 /// Where a search has led.
 pub(super) enum Search {
@@ -106,6 +109,13 @@ impl Candidate {
         } else {
             None
         }
+    }
+
+    /// Whether it has a text that was read before.
+    fn is(&self, known: &Known) -> bool {
+        let place = Place { offset: known.to, before: known.before, ..Place::default() };
+        let is_hollow = !self.packed && self.length >= known.to && known.may_be(&self.head);
+        known.is(&self.head) || is_hollow && is_before(&self.path, &place).unwrap_or(false)
     }
 
     fn is_like(&self, other: &Self) -> bool {
@@ -196,21 +206,22 @@ impl Around {
     }
 
     /// The file that came after one and was rotated away as well, the oldest if there are several, and where to begin in it.
-    /// Those that cannot be read are told to `skipped`. `last` is the file before, with the time of its last byte.
+    /// Those that cannot be read are told to `skipped`. `last` is the file before, with the time of its last byte; only files count that were not written to after `until`.
     pub fn after(
         &self,
         last: (Identity, i64),
+        until: i64,
         known: &[Known],
         taken: &dyn Fn(Identity) -> bool,
-        skipped: &mut dyn FnMut(&Path, &str),
+        skipped: &mut dyn FnMut(&Path, Identity, &str),
     ) -> io::Result<Search> {
         let current = Candidate::look(&self.path)?;
         let is_current = |one: &Candidate| current.as_ref().is_some_and(|now| now.is_like(one));
         let mut found = self.rotated(false)?;
-        let read = |one: &Candidate| known.iter().rev().find(|(head, _)| is_text(&one.head, *head)).map(|(_, to)| *to);
+        let read = |one: &Candidate| known.iter().rev().find(|known| one.is(known)).map(|known| known.to);
         let has_more = |one: &Candidate, to: u64| !one.packed && one.length > to;
         found.retain(|one| {
-            let later = one.modified > last.1 || read(one).is_some_and(|to| has_more(one, to));
+            let later = (last.1..=until).contains(&one.modified) || read(one).is_some_and(|to| has_more(one, to));
             later && one.length > 0 && one.identity != last.0 && !is_current(one) && !taken(one.identity)
         });
         found.sort_by(|a, b| (a.modified, a.packed, &a.path).cmp(&(b.modified, b.packed, &b.path)));
@@ -219,7 +230,7 @@ impl Around {
                 if first.is_unfinished() {
                     return Ok(Search::Later);
                 }
-                skipped(&first.path, why);
+                skipped(&first.path, first.identity, why);
                 found.remove(0);
                 continue;
             }
@@ -248,9 +259,9 @@ impl Around {
     /// A text that was read to its end and has been written to since then.
     pub fn grown(&self, known: &[Known]) -> io::Result<Option<Opened>> {
         for one in self.rotated(true)? {
-            let read = known.iter().rev().find(|(head, _)| is_text(&one.head, *head));
-            if let Some((_, to)) = read.filter(|(_, to)| !one.packed && one.length > *to) {
-                return Opened::rotated(&one.path, *to, one.modified).map(Some);
+            let read = known.iter().rev().find(|known| one.is(known));
+            if let Some(known) = read.filter(|known| !one.packed && one.length > known.to) {
+                return Opened::rotated(&one.path, known.to, one.modified).map(Some);
             }
         }
         Ok(None)
