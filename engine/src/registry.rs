@@ -4,7 +4,7 @@
 //! types become a [`Node`], which is valid by construction and shared by all workers. The engine sees kinds only through
 //! a [`Registry`], a list in the order in which data flows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
@@ -59,6 +59,11 @@ pub trait Node: Send + Sync {
     /// Files that the node reads while it runs.
     fn reads(&self) -> Vec<PathBuf> {
         Vec::new()
+    }
+
+    /// Whether the node would read a file of this path once there is one, such as by a pattern of names.
+    fn may_read(&self, _path: &Path) -> bool {
+        false
     }
 
     /// Files that the node makes anew. No other node may read or write them.

@@ -91,6 +91,11 @@ impl Watermark {
         self.at_ns = self.at_ns.max(now_ns);
     }
 
+    /// The watermark in ns since the epoch; `i64::MIN` before the first row.
+    pub fn at_ns(&self) -> i64 {
+        self.at_ns
+    }
+
     /// The watermark as a dataflow timestamp: rounded down to a tick. Every on-time row from now on is at or after it.
     pub fn time(&self) -> Time {
         let ms = u64::try_from(self.at_ns / 1_000_000).unwrap_or(0);

@@ -1,11 +1,10 @@
 //! What `list` tells besides the kinds: what stands in files of their own, and what formats there are.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
 use engine::registry::Topic;
 
-use crate::format::{Format, Kind};
+use crate::format::{BEGIN_TIME, Format, Kind, REPAIRED, Role, Unit};
 use crate::{aggregate, detect};
 
 /// The topics, in the order in which a reader meets them.
@@ -56,11 +55,11 @@ pub(crate) fn topics() -> Vec<Topic> {
 /// The columns of each format, and the keys of a line that they come from.
 fn formats() -> String {
     let formats = [
-        ("reqin_log", "requests as mod_reqin_log writes them", Format::reqin_log()),
+        ("reqin_log", "requests as mod_reqin_log writes them", Format::reqin_log(Unit::Ns)),
         (
             "ja4sentinel",
             "hellos as ja4sentinel writes them; also the columns of `tls.client_hello`",
-            Format::ja4sentinel(),
+            Format::ja4sentinel(Unit::Ns),
         ),
     ];
     let mut out = String::new();
@@ -68,11 +67,16 @@ fn formats() -> String {
         // Writing to a text cannot fail.
         let _ = writeln!(
             out,
-            "`{name}`: {what}. `time` comes from the first of these keys that a line has: {}.\n",
-            keys(&format)
+            "`{name}`: {what}. `time` comes from the first of these keys that a line has: {}.{}\n",
+            keys(&format, Role::Begin),
+            others(&format)
         );
         out.push_str("| column | type | key of a line | |\n|---|---|---|---|\n| `time` | Timestamp(ns, \"UTC\") | | never null |\n");
         out.push_str("| `seq` | UInt64 | the line's number | never null |\n");
+        if format.has_begin {
+            let _ = writeln!(out, "| `{BEGIN_TIME}` | Timestamp(ns, \"UTC\") | | |");
+        }
+        let _ = writeln!(out, "| `{REPAIRED}` | Boolean | | whether bytes of the line were replaced |");
         for column in &format.columns {
             let must = if column.required { "a line without it is rejected" } else { "" };
             let (ty, kind) = (column.kind.data_type(), kind(column.kind));
@@ -83,8 +87,25 @@ fn formats() -> String {
     out
 }
 
-fn keys(format: &Arc<Format>) -> String {
-    format.time_keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+/// The keys of values that have no column.
+fn keys(format: &Format, role: Role) -> String {
+    let keys = format.extras.iter().filter(|extra| extra.role == role).map(|extra| format!("`{}`", extra.key));
+    keys.collect::<Vec<_>>().join(", ")
+}
+
+/// What a line may say beside its columns.
+fn others(format: &Format) -> String {
+    if !format.has_begin {
+        return String::new();
+    }
+    format!(
+        " That is when a request began. The column `time` is when it ended, and `{BEGIN_TIME}` when it began: their difference is \
+         `duration_ms`, else {} (seconds, microseconds), in whole milliseconds. A line may have its end ({}, seconds since 1970) \
+         instead of its begin. `path` and `query` may come from the request line ({}), such as `GET /path?query HTTP/1.1`.",
+        keys(format, Role::Duration),
+        keys(format, Role::End),
+        keys(format, Role::RequestLine)
+    )
 }
 
 fn kind(kind: Kind) -> &'static str {

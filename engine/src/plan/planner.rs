@@ -248,8 +248,11 @@ impl Planner<'_> {
             used.extend(node.node.reads().into_iter().map(|path| (real(path), node.id.as_str())));
         }
         for node in nodes {
-            for path in node.node.writes().into_iter().map(real) {
-                let Some(other) = used.insert(path.clone(), &node.id) else { continue };
+            for named in node.node.writes() {
+                let path = real(named.clone());
+                let reader = nodes.iter().find(|reader| reader.node.may_read(&named) || reader.node.may_read(&path));
+                let used = used.insert(path.clone(), &node.id);
+                let Some(other) = used.or(reader.map(|reader| reader.id.as_str())) else { continue };
                 let span = written.iter().find(|spec| spec.id.value == node.id).map(|spec| spec.span);
                 let message = format!("`{}` would overwrite {}, which is a file of `{other}`", node.id, path.display());
                 self.problems.push(Diagnostic { message, span, help: None });

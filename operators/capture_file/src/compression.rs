@@ -168,6 +168,47 @@ impl<R: Read> Read for Decoder<R> {
     }
 }
 
+/// Any input without its compression, which its first bytes tell; as it is if they tell none. For other files than captures.
+pub struct Decompressed<R: Read>(Decoder<R>);
+
+impl<R: Read> Decompressed<R> {
+    /// Begins with what `input` gives, in large pieces.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn new(input: R) -> io::Result<Self> {
+        Decoder::new(input).map(Self)
+    }
+
+    /// What it is compressed with.
+    pub fn compression(&self) -> Option<Compression> {
+        self.0.compression()
+    }
+
+    /// Bytes taken from the input so far; of a compressed one these are compressed.
+    pub fn bytes_read(&self) -> u64 {
+        self.0.raw().map_or(0, |raw| raw.taken)
+    }
+
+    /// Whether the last error was the operating system's; otherwise what was read cannot be decompressed.
+    pub fn has_failed(&self) -> bool {
+        self.0.raw().is_none_or(|raw| raw.failed)
+    }
+}
+
+/// An error of kind [`ErrorKind::UnexpectedEof`] says that the compressed input just ends in the middle.
+impl<R: Read> Read for Decompressed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl<R: Read> fmt::Debug for Decompressed<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Decompressed").field(&self.compression()).finish()
+    }
+}
+
 /// The members of a gzip file. flate2's own reader of several takes zeros behind the last one, such as a tape or a block
 /// device pads a file with, for a member that is broken.
 pub(crate) enum Gzip<B> {

@@ -37,7 +37,7 @@ use self::input::Input;
 use self::pcap::Pcap;
 use self::pcapng::Pcapng;
 
-pub use self::compression::{Compression, MAX_WINDOW};
+pub use self::compression::{Compression, Decompressed, MAX_WINDOW};
 pub use self::error::{Error, Kind};
 
 /// The largest block of a pcapng file in bytes, as libpcap and Wireshark have it.

@@ -225,12 +225,12 @@ fn a_key_holds_a_bounded_number_of_hellos() {
 fn a_request_that_does_not_say_its_connection_is_an_orphan_at_once() {
     let mut bench = Bench::new(rules());
     bench.hello(0, 0, 1);
-    let unknown = |row, time| Waiting { time, seq: u64::from(row), row, connection: UNKNOWN };
+    let unknown = |row, time| Waiting { time, seq: u64::from(row), begin: time, row, connection: UNKNOWN };
     bench.matcher.hello(unknown(2, S), |_, _| true, &mut bench.out);
     bench.matcher.look_ahead(&[unknown(3, S)]);
     bench.matcher.request(unknown(3, S), &mut bench.out);
     bench.matcher.request_now(unknown(4, S), &mut bench.out);
-    let orphans = [3, 4].map(|row| Decision::Request { request: Side { row, time: S } });
+    let orphans = [3, 4].map(|row| Decision::Request { request: Side { row, time: S, begin: S } });
     assert_eq!((&bench.out.decisions[..], bench.out.without_port), (&orphans[..], 2));
     assert_eq!((bench.out.alone.len(), bench.matcher.unmatched(), bench.matcher.hellos()), (1, 0, 1));
     bench.matcher.turn_away(&unknown(5, S));

@@ -3,32 +3,46 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
+use engine::batch::{Edge, EdgeType, Stream};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
+use engine::privileges::Privileges;
 use engine::registry::{Inputs, Node, Operator, Port, Recorded};
-use engine::render::{BuildContext, Shared};
+use engine::render::BuildContext;
 use engine::signs::{Seen, Sign};
-use engine::source::{Poll, Reader, source};
-use engine::spec::Located;
-use engine::time::wall_clock_ns;
+use engine::source::source;
+use engine::spec::{Located, Span};
 
-use super::intake::{Intake, Settings};
+use super::intake::Settings;
 use super::lines::Lines;
-use super::pipe::{self, Pipe};
+use super::numbers::MAX_FILES;
+use super::paths::{Paths, Pattern};
 use super::sign;
-use super::tail::{self, Place, Progress, Tail};
+use super::tail::{Start, Tail};
 use crate::format::{Choice, Columns, FormatName, Rejects, TimeIs, Took, Unit, choose};
+
+mod follow;
+mod piped;
+mod read_once;
+mod saved;
+
+use follow::{FollowReader, Followed};
+use piped::PipeReader;
+use read_once::OnceReader;
 
 /// Reads JSON lines from a file.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct Options {
-    /// The file, relative to the pipeline's; `-` for standard input. A named pipe is read until its writer closes it;
-    /// while it is silent time goes on if what came last was happening then.
-    path: Located<PathBuf>,
+    /// The file, relative to the pipeline's, or a list of files; in names `*`, `?` and `[a-z]` stand for others, so that `logs/*.log`
+    /// is all logs of a folder. A file that is read to its end may be compressed with gzip, zstd or xz. Of several such the one that
+    /// is furthest behind in time is read on, and whether a row is late depends on its own file alone; of several that are
+    /// followed each goes on from its own place, and new ones that match are read from their beginning. At most 512 files.
+    /// `-` is standard input. A named pipe is read until its writer closes it; while it is silent time goes on if what came
+    /// last was happening then.
+    path: Located<Paths>,
     /// What the lines are. Each row has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that
     /// are no JSON, such as Apache's `\xHH`, and was taken with them replaced; such rows are counted. Default: none, then `columns` is needed.
     format: Option<Located<FormatName>>,
@@ -54,9 +68,15 @@ pub struct Options {
     duration: Option<Located<Took>>,
     /// Whether `time` is the `begin` or the `end` of what a line tells of. Default begin.
     time_is: Option<Located<TimeIs>>,
-    /// Wait for more at the end of the file, as `tail -F` does, through truncation and rotation. Default false.
+    /// Wait for more at the end of the file, as `tail -F` does, through truncation and rotation, also by `copytruncate` and while the
+    /// engine is stopped: what was rotated away is found under its other name, in the copy, or compressed. A file that cannot be
+    /// read at the start is an error; later it is said, shown as trouble by `GET /status`, counted in `read_errors`, and tried
+    /// again. What is gone before it was read is counted in `skipped_files`, zeros before a line in `nul_bytes`. Default false.
     #[serde(default)]
     follow: bool,
+    /// Where a followed file begins that is there when no place is saved yet: at its `beginning` or at its `end`. A file that comes
+    /// later is read from its beginning. Default beginning.
+    start: Option<Located<Start>>,
     /// How far a row's time may be before the greatest time seen without being late. Default 60s, with `follow` 2s.
     #[serde(default, deserialize_with = "super::optional_duration")]
     #[schemars(with = "Option<String>")]
@@ -80,8 +100,8 @@ pub struct FileSource {
 /// What is read.
 #[derive(Clone, Debug)]
 enum Input {
-    Regular(PathBuf),
-    Followed(PathBuf),
+    Regular(Vec<PathBuf>),
+    Followed(Followed),
     /// Reading may block.
     Pipe(PathBuf),
     Stdin,
@@ -94,7 +114,7 @@ impl Operator for FileSource {
     const INPUTS: Inputs = Inputs::None;
     const OUTPUTS: &'static [Port] = super::PORTS;
     const GIVES: &'static str = "`time`, `seq` and the columns of `format` (`list formats`) or `columns`; `rejected` has `time`, `seq`, `line` and `reason`";
-    const RECORDED: Option<Recorded> = Some(Recorded { kind: Self::KIND, path: "path", without: &["follow"] });
+    const RECORDED: Option<Recorded> = Some(Recorded { kind: Self::KIND, path: "path", without: &["follow", "start"] });
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let choice = Choice {
@@ -106,18 +126,15 @@ impl Operator for FileSource {
             time_is: options.time_is.as_ref(),
         };
         let format = choose(&choice, context);
-        let path = context.path(&options.path.value);
-        let input = match (options.path.value == Path::new("-"), options.follow) {
-            (true, true) => Err("standard input cannot be followed: it is read to its end".to_owned()),
-            (true, false) => Ok(Input::Stdin),
-            (false, true) if path.is_dir() => Err(format!("{} is a directory", path.display())),
-            (false, true) => Ok(Input::Followed(path)),
-            (false, false) => readable(path),
-        };
-        let input = input.map_err(|message| context.error(options.path.span, message));
+        if let Some(start) = options.start.as_ref().filter(|_| !options.follow) {
+            context.error(start.span, "`start` goes with `follow: true`: other files are read from their beginning");
+        }
+        let start = options.start.map(|start| start.value).unwrap_or_default();
+        let span = options.path.span;
+        let input = input(Paths::list(options.path), span, options.follow, start, context);
         let default = Duration::from_secs(if options.follow { 2 } else { 60 });
         Some(Box::new(Self {
-            input: input.ok()?,
+            input: input?,
             settings: Settings {
                 format: format?,
                 lateness: options.lateness.unwrap_or(default),
@@ -127,6 +144,70 @@ impl Operator for FileSource {
             },
         }))
     }
+}
+
+/// What these paths are. Every fault is reported at its place.
+fn input(
+    paths: Vec<Located<PathBuf>>,
+    span: Span,
+    follow: bool,
+    start: Start,
+    context: &mut PlanContext<'_>,
+) -> Option<Input> {
+    let several = paths.len() > 1;
+    let mut followed = Followed { paths: Vec::new(), patterns: Vec::new(), start };
+    let mut inputs = Vec::new();
+    let mut complete = true;
+    for written in &paths {
+        let full = context.path(&written.value);
+        let pattern = Pattern::new(&written.value, &full);
+        let found = match (written.value == Path::new("-"), pattern) {
+            (true, _) if follow => Err("standard input cannot be followed: it is read to its end".to_owned()),
+            (true, _) if several => Err("standard input cannot be one of several".to_owned()),
+            (true, _) => Ok(inputs.push(Input::Stdin)),
+            (_, Some(pattern)) if follow => Ok(followed.patterns.push(pattern)),
+            (_, Some(pattern)) => match pattern.files() {
+                files if files.is_empty() => Err(format!("no file matches {pattern}")),
+                files => files.into_iter().try_for_each(|file| readable(file).map(|input| inputs.push(input))),
+            },
+            (_, None) if follow && full.is_dir() => Err(format!("{} is a directory", full.display())),
+            (_, None) if follow => Ok(followed.paths.push(std::path::absolute(&full).unwrap_or(full))),
+            (_, None) => readable(full).map(|input| inputs.push(input)),
+        };
+        if let Err(message) = found {
+            complete = false;
+            context.error(written.span, message);
+        }
+    }
+    let files: Vec<PathBuf> = inputs
+        .iter()
+        .flat_map(|input| if let Input::Regular(files) = input { &files[..] } else { &[] })
+        .cloned()
+        .collect();
+    let fault = if paths.is_empty() {
+        Some("there is no file to read".to_owned())
+    } else if follow {
+        (followed.paths.len() > MAX_FILES).then(|| format!("at most {MAX_FILES} files can be followed"))
+    } else if files.len() > MAX_FILES {
+        Some(format!("these are {} files, and at most {MAX_FILES} can be read side by side", files.len()))
+    } else if inputs.len() > 1 && files.len() < inputs.len() {
+        Some("a pipe cannot be one of several".to_owned())
+    } else {
+        None
+    };
+    if let Some(message) = fault.filter(|_| complete) {
+        context.error(span, message);
+        complete = false;
+    }
+    if !complete {
+        return None;
+    }
+    if follow {
+        followed.paths.sort();
+        followed.paths.dedup();
+        return Some(Input::Followed(followed));
+    }
+    if files.is_empty() { inputs.pop() } else { Some(Input::Regular(files)) }
 }
 
 /// Checks that a file can be read. A pipe is not opened: that would wait for its writer.
@@ -140,7 +221,7 @@ fn readable(path: PathBuf) -> Result<Input, String> {
         return Ok(Input::Pipe(path));
     }
     File::open(&path).map_err(fault)?;
-    Ok(Input::Regular(path))
+    Ok(Input::Regular(vec![path]))
 }
 
 impl Node for FileSource {
@@ -149,25 +230,27 @@ impl Node for FileSource {
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        let resume = context.resume();
-        let intake = Intake::new(&self.settings, &resume, context.metrics.counter("repaired"));
-        let place = resume.cursor.and_then(|cursor| serde_json::from_slice(&cursor.place).ok());
-        source(context, 2, || {
-            Ok(FileReader {
-                bytes: Bytes::open(&self.input, place, &context.shared, || context.metrics.counter("skipped_files"))?,
-                lines: Lines::new(self.settings.max_line),
-                intake,
-                shared: Arc::clone(&context.shared),
-                metrics: Arc::clone(&context.metrics),
-                id: context.id.clone(),
-                stopping: false,
-            })
-        })
+        let (settings, resume) = (&self.settings, context.resume());
+        let (shared, metrics, id) = (&context.shared, &context.metrics, context.id.as_str());
+        let named = |message: String| format!("{id}: {message}");
+        match &self.input {
+            Input::Regular(files) => source(context, 2, || OnceReader::open(files, settings, shared, metrics, id)),
+            Input::Followed(files) => {
+                source(context, 2, || FollowReader::open(files, settings, &resume, metrics).map_err(named))
+            }
+            Input::Pipe(path) => {
+                source(context, 2, || PipeReader::open(Some(path), settings, &resume, shared, metrics, id))
+            }
+            Input::Stdin => source(context, 2, || PipeReader::open(None, settings, &resume, shared, metrics, id)),
+        }
     }
 
     fn reads(&self) -> Vec<PathBuf> {
         match &self.input {
-            Input::Regular(path) | Input::Followed(path) => vec![path.clone()],
+            Input::Regular(files) => files.clone(),
+            Input::Followed(files) => {
+                files.paths.iter().cloned().chain(files.patterns.iter().flat_map(Pattern::files)).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -176,180 +259,25 @@ impl Node for FileSource {
         sign::lines(seen)
     }
 
+    fn may_read(&self, path: &Path) -> bool {
+        matches!(&self.input, Input::Followed(files) if files.patterns.iter().any(|pattern| pattern.matches(path)))
+    }
+
+    fn probe(&self, _: &Privileges) -> Result<(), String> {
+        let Input::Followed(files) = &self.input else { return Ok(()) };
+        files.paths.iter().try_for_each(|path| Tail::probe(path))
+    }
+
     /// What comes through a pipe cannot be read again.
     fn is_live(&self) -> bool {
         !matches!(self.input, Input::Regular(_))
     }
 }
 
-/// Reads lines on the worker that owns the source.
-struct FileReader {
-    bytes: Bytes,
-    lines: Lines,
-    intake: Intake,
-    shared: Arc<Shared>,
-    metrics: Arc<NodeMetrics>,
-    id: String,
-    stopping: bool,
-}
-
-impl Reader for FileReader {
-    fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
-        if !matches!(self.bytes, Bytes::File { .. }) {
-            self.intake.look_at_clock();
-        }
-        let result = self.read();
-        self.intake.flush(out)?;
-        result
-    }
-
-    fn watermark(&self) -> Time {
-        self.intake.watermark()
-    }
-
-    fn cursor(&self) -> Option<(u64, Vec<u8>)> {
-        let Bytes::Tail(tail) = &self.bytes else { return None };
-        let place = tail.place(self.lines.rest())?;
-        Some((self.intake.seq(), serde_json::to_vec(&place).ok()?))
-    }
-
-    fn stop(&mut self) {
-        self.stopping = true;
-        if let Bytes::Pipe(pipe) = &mut self.bytes {
-            pipe.stop();
-        }
-    }
-}
-
-impl FileReader {
-    /// Reads until a batch is full or there is nothing to read.
-    fn read(&mut self) -> Result<Poll, String> {
-        loop {
-            while let Some(line) = self.lines.next() {
-                if self.intake.take(line) {
-                    return Ok(Poll::Ready);
-                }
-            }
-            if self.stopping && !self.bytes.is_draining() {
-                self.intake.finish();
-                // What is left is not a whole line yet, or was never asked for.
-                return Ok(Poll::Done);
-            }
-            match self.bytes.read(&mut self.lines)? {
-                Got::Bytes(bytes) => {
-                    NodeMetrics::add(&self.metrics.bytes, bytes);
-                    if !matches!(self.bytes, Bytes::Tail(_)) {
-                        self.shared.progress.read.fetch_add(bytes as u64, Relaxed);
-                    }
-                }
-                Got::Restarted => self.last_line(),
-                Got::Nothing if self.stopping => return Ok(Poll::Idle),
-                Got::Nothing => {
-                    // What comes through a pipe is happening now, or it was recorded: then time is not the clock's.
-                    let now = wall_clock_ns();
-                    let drained = match &self.bytes {
-                        Bytes::Pipe(pipe) => pipe.drained(now).filter(|_| self.intake.is_current(now)),
-                        _ => Some(now),
-                    };
-                    if let Some(drained) = drained {
-                        self.intake.idle(drained);
-                    }
-                    return Ok(Poll::Idle);
-                }
-                Got::End => {
-                    // Of a pipe that is left to the next reader the end is not that of a line; the thread ends the last one.
-                    if !self.stopping {
-                        self.last_line();
-                    }
-                    self.intake.finish();
-                    if !self.intake.has_read() && !self.stopping {
-                        tracing::warn!(node = self.id, "the file is empty");
-                    }
-                    return Ok(Poll::Done);
-                }
-            }
-        }
-    }
-
-    /// A line at the end of a text needs no line feed.
-    fn last_line(&mut self) {
-        if let Some(line) = self.lines.finish() {
-            self.intake.take(line);
-        }
-    }
-}
-
-/// Where the bytes come from.
-enum Bytes {
-    File {
-        file: File,
-        path: PathBuf,
-    },
-    Tail(Tail),
-    /// A thread reads what may block.
-    Pipe(Pipe),
-}
-
-/// What a read says.
-enum Got {
-    Bytes(usize),
-    Nothing,
-    Restarted,
-    End,
-}
-
-impl Bytes {
-    fn open(
-        input: &Input,
-        place: Option<Place>,
-        shared: &Shared,
-        skipped: impl FnOnce() -> Arc<AtomicU64>,
-    ) -> Result<Self, String> {
-        match input {
-            Input::Regular(path) => {
-                let fault = |error| format!("{} cannot be read: {error}", path.display());
-                let file = File::open(path).map_err(fault)?;
-                shared.progress.total.fetch_add(file.metadata().map_err(fault)?.len(), Relaxed);
-                Ok(Self::File { file, path: path.clone() })
-            }
-            Input::Followed(path) => Ok(Self::Tail(match place {
-                Some(place) => Tail::resume(path.clone(), place, skipped()),
-                None => Tail::new(path.clone(), skipped()),
-            })),
-            Input::Pipe(path) => Pipe::open(Some(path)).map(Self::Pipe),
-            Input::Stdin => Pipe::open(None).map(Self::Pipe),
-        }
-    }
-
-    fn read(&mut self, lines: &mut Lines) -> Result<Got, String> {
-        match self {
-            Self::File { file, path } => {
-                let bytes =
-                    tail::read(file, lines.room()).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
-                lines.filled(bytes);
-                Ok(if bytes == 0 { Got::End } else { Got::Bytes(bytes) })
-            }
-            Self::Tail(tail) => Ok(match tail.read(lines.room())? {
-                Progress::Bytes(bytes) => {
-                    lines.filled(bytes);
-                    Got::Bytes(bytes)
-                }
-                Progress::Waiting => Got::Nothing,
-                Progress::Restarted => Got::Restarted,
-            }),
-            Self::Pipe(pipe) => Ok(match pipe.read()? {
-                pipe::Got::Chunk(chunk) => {
-                    lines.push(&chunk);
-                    Got::Bytes(chunk.len())
-                }
-                pipe::Got::Nothing => Got::Nothing,
-                pipe::Got::End => Got::End,
-            }),
-        }
-    }
-
-    /// Whether bytes that were taken before the stop may still come, which nobody else can read.
-    fn is_draining(&self) -> bool {
-        matches!(self, Self::Pipe(pipe) if pipe.is_draining())
+/// Adds zeros that were passed over to their counter.
+fn count_zeros(lines: &mut Lines, metrics: &NodeMetrics) {
+    let zeros = lines.zeros();
+    if zeros > 0 {
+        metrics.counter("nul_bytes").fetch_add(zeros, Relaxed);
     }
 }

@@ -10,6 +10,7 @@ use engine::logged::Resume;
 use engine::time::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
 
 use super::lines::Line;
+use super::numbers::{Numbers, of_files};
 use crate::format::{Format, LineParser, Reject, Rejects, Rows};
 
 /// Rows of a batch.
@@ -34,23 +35,41 @@ const REJECTED: usize = 1;
 #[derive(Debug)]
 pub(super) struct Intake {
     parser: LineParser,
-    watermark: Watermark,
+    /// Of a source of several files each has its own.
+    tracks: Vec<Track>,
+    /// What new ones begin with.
+    fresh: Watermark,
+    /// No watermark that was given is greater.
+    at: Time,
     on_time: Rows,
     late: Rows,
     rejects: Rejects,
     max_line: usize,
-    /// Lines so far, empty and refused ones included.
-    lines: u64,
-    /// Lines that are in the log already, though the source reads them again.
-    logged: HashSet<u64>,
+    numbers: Numbers,
+    /// Lines that are in the log already, though the source reads them again: the file, and how many lines of it come before.
+    logged: HashSet<(usize, u64)>,
     /// Bytes of the lines in the batch.
     bytes: usize,
+    /// Whether any line came.
+    has_read: bool,
+    live: bool,
+    /// Counts rows whose lines were repaired.
+    repaired: Arc<AtomicU64>,
+}
+
+/// Lines that come one after another. Whether one is late depends on those before it in its file alone.
+#[derive(Debug)]
+struct Track {
+    watermark: Watermark,
+    /// Lines so far in this run.
+    lines: u64,
+    /// Lines before.
+    before: u64,
     /// A recorded line whose time is far ahead of all before it, with its position and time. The next line tells
     /// whether time has moved on or this one is wrong: it must not make all that follow late.
     suspect: Option<(u64, i64, Vec<u8>)>,
-    live: bool,
-    /// Rows whose lines were repaired.
-    repaired: Arc<AtomicU64>,
+    /// Nothing will come any more.
+    ended: bool,
 }
 
 /// How lines are taken in.
@@ -69,31 +88,91 @@ pub(super) struct Settings {
 impl Intake {
     /// Counts rows whose lines were repaired in `repaired`.
     pub(super) fn new(settings: &Settings, resume: &Resume, repaired: Arc<AtomicU64>) -> Self {
+        let begin = resume.cursor.as_ref().map_or(resume.seq, |cursor| cursor.seq);
+        let mut intake = Self::of_files(settings, resume.watermark, Numbers::new(begin, false), repaired);
+        intake.pass_over_lines(0, begin, resume.cursor.as_ref().map_or(&[], |cursor| &cursor.logged));
+        intake.begin(0, 0);
+        intake
+    }
+
+    /// Of several files, none of which is there yet; those of a log go on from the watermark.
+    pub(super) fn of_files(settings: &Settings, watermark: Time, numbers: Numbers, repaired: Arc<AtomicU64>) -> Self {
         let Settings { format, lateness, tick, max_line, max_ahead } = settings.clone();
-        let mut watermark = Watermark::new(lateness, tick);
-        watermark.resume(resume.watermark);
+        let mut fresh = Watermark::new(lateness, tick);
+        fresh.resume(watermark);
         Self {
             on_time: Rows::new(&format),
             late: Rows::new(&format),
             rejects: Rejects::default(),
             parser: LineParser::new(format, wall_clock_ns())
                 .allow_ahead(max_ahead.unwrap_or(MAX_FUTURE), wall_clock_ns()),
-            watermark,
+            tracks: Vec::new(),
+            fresh,
+            at: watermark,
             max_line,
-            lines: resume.cursor.as_ref().map_or(resume.seq, |cursor| cursor.seq),
-            logged: resume.cursor.iter().flat_map(|cursor| &cursor.logged).copied().collect(),
+            numbers,
+            logged: HashSet::new(),
             bytes: 0,
-            suspect: None,
+            has_read: false,
             live: max_ahead.is_some(),
             repaired,
         }
     }
 
+    /// Lines behind the files' places that the log has, by their positions there. The files have begun.
+    pub(super) fn pass_over(&mut self, logged: &[u64]) {
+        self.logged = of_files(logged, |file| self.tracks.get(file).map_or(0, |track| track.before));
+    }
+
+    /// The same where `file` was the only one, with positions that count lines from `begin` on.
+    pub(super) fn pass_over_lines(&mut self, file: usize, begin: u64, logged: &[u64]) {
+        self.logged = logged.iter().filter_map(|seq| Some((file, seq.checked_sub(begin)?))).collect();
+    }
+
+    /// Begins with a file, of which `before` lines were read earlier. Numbers of files that have ended are used again.
+    pub(super) fn begin(&mut self, file: usize, before: u64) {
+        let fresh = self.fresh.clone();
+        let ended = move || Track { watermark: fresh.clone(), lines: 0, before: 0, suspect: None, ended: true };
+        self.tracks.resize_with(self.tracks.len().max(file + 1), ended);
+        let mut watermark = self.fresh.clone();
+        watermark.resume(self.watermark());
+        self.tracks[file] = Track { watermark, lines: 0, before, suspect: None, ended: false };
+    }
+
+    /// A file has ended: nothing will tell that its line in question is wrong.
+    pub(super) fn end(&mut self, file: usize) {
+        self.judge(file, None);
+        self.at = self.watermark();
+        self.tracks[file].ended = true;
+    }
+
+    /// Lines of a file so far, those of earlier runs included.
+    pub(super) fn lines_of(&self, file: usize) -> u64 {
+        self.tracks[file].before + self.tracks[file].lines
+    }
+
+    /// How far a file is in event time, in ns less the lateness.
+    pub(super) fn time_of(&self, file: usize) -> i64 {
+        self.tracks[file].watermark.at_ns()
+    }
+
     /// Takes a line; whether the batch is full now.
     pub(super) fn take(&mut self, line: Line<'_>) -> bool {
-        let seq = self.lines;
-        self.lines += 1;
-        if self.logged.remove(&seq) {
+        self.take_of(0, line)
+    }
+
+    /// Takes a line of a file; whether the batch is full now.
+    pub(super) fn take_of(&mut self, file: usize, line: Line<'_>) -> bool {
+        self.has_read = true;
+        // Only lines that may become rows count for positions that tell how many of a file came.
+        if matches!((&self.numbers, line), (Numbers::Files(_), Line::Whole(text)) if text.trim_ascii().is_empty()) {
+            return false;
+        }
+        let track = &mut self.tracks[file];
+        let nth = track.lines;
+        let seq = self.numbers.give(file, track.before + nth);
+        track.lines += 1;
+        if !self.logged.is_empty() && self.logged.remove(&(file, nth)) {
             return false;
         }
         let (text, row) = match line {
@@ -108,53 +187,54 @@ impl Intake {
         };
         self.bytes += text.len();
         match row {
-            Ok(row) if !self.live && self.watermark.is_ahead(row.time, JUMP) && self.suspect.is_none() => {
-                self.suspect = Some((seq, row.time, text.to_vec()));
+            Ok(row) if !self.live && track.suspect.is_none() && track.watermark.is_ahead(row.time, JUMP) => {
+                track.suspect = Some((seq, row.time, text.to_vec()));
             }
-            Ok(row) if self.suspect.is_some() => {
+            Ok(row) if track.suspect.is_some() => {
                 let time = row.time;
-                self.judge(Some(time));
-                self.enter(seq, text);
+                self.judge(file, Some(time));
+                self.enter(file, seq, text);
             }
             Ok(row) => {
                 self.repaired.fetch_add(row.repaired.into(), Relaxed);
-                match self.watermark.observe(row.time) {
+                match track.watermark.observe(row.time) {
                     Arrival::OnTime => self.on_time.push(seq, &row),
                     Arrival::Late => self.late.push(seq, &row),
                 }
             }
-            Err(reason) => self.reject(seq, text, &reason),
+            Err(reason) => self.reject(file, seq, text, &reason),
         }
         self.is_full()
     }
 
-    /// The input has ended: nothing will tell that the line in question is wrong.
+    /// The input has ended: nothing will tell that the lines in question are wrong.
     pub(super) fn finish(&mut self) {
-        self.judge(None);
+        (0..self.tracks.len()).for_each(|file| self.judge(file, None));
     }
 
     /// Decides on the line in question by the time of the next.
-    fn judge(&mut self, next: Option<i64>) {
-        let Some((seq, time, text)) = self.suspect.take() else { return };
+    fn judge(&mut self, file: usize, next: Option<i64>) {
+        let Some((seq, time, text)) = self.tracks[file].suspect.take() else { return };
         if next.is_none_or(|next| next >= time.saturating_sub(nanos(JUMP))) {
-            self.enter(seq, &text);
+            self.enter(file, seq, &text);
         } else {
-            self.reject(seq, &text, &Reject::Jump(time));
+            self.reject(file, seq, &text, &Reject::Jump(time));
         }
     }
 
     /// Takes in a line that has been understood before.
-    fn enter(&mut self, seq: u64, text: &[u8]) {
+    fn enter(&mut self, file: usize, seq: u64, text: &[u8]) {
         let Ok(row) = self.parser.parse(text) else { return };
         self.repaired.fetch_add(row.repaired.into(), Relaxed);
-        match self.watermark.observe(row.time) {
+        match self.tracks[file].watermark.observe(row.time) {
             Arrival::OnTime => self.on_time.push(seq, &row),
             Arrival::Late => self.late.push(seq, &row),
         }
     }
 
-    fn reject(&mut self, seq: u64, text: &[u8], reason: &Reject) {
-        let now = i64::try_from(self.watermark.time().saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+    fn reject(&mut self, file: usize, seq: u64, text: &[u8], reason: &Reject) {
+        let time = self.tracks[file].watermark.time();
+        let now = i64::try_from(time.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
         self.rejects.push(now, seq, text, &reason.to_string());
     }
 
@@ -164,22 +244,35 @@ impl Intake {
 
     /// Whether the last rows were of about now.
     pub(super) fn is_current(&self, now_ns: i64) -> bool {
-        self.has_read() && self.watermark.trails(now_ns, CURRENT)
+        self.has_read && self.tracks.iter().any(|track| track.watermark.trails(now_ns, CURRENT))
     }
 
     /// Moves time on while a live source is idle.
     pub(super) fn idle(&mut self, drained_ns: i64) {
-        self.watermark.idle(drained_ns);
+        self.idle_of(0, drained_ns);
+    }
+
+    /// Moves time on in a file that has nothing new.
+    pub(super) fn idle_of(&mut self, file: usize, drained_ns: i64) {
+        self.tracks[file].watermark.idle(drained_ns);
+    }
+
+    /// Moves time on while there is no file.
+    pub(super) fn idle_without(&mut self, now_ns: i64) {
+        if self.tracks.iter().all(|track| track.ended) {
+            self.fresh.idle(now_ns);
+            self.at = self.at.max(self.fresh.time());
+        }
     }
 
     /// Moves time on to now: the source has stopped for good, and nothing from before can come later.
     pub(super) fn close(&mut self) {
-        self.watermark.close(wall_clock_ns());
+        self.tracks.iter_mut().for_each(|track| track.watermark.close(wall_clock_ns()));
     }
 
     /// Whether time is past every row that was read.
     pub(super) fn has_passed_all(&self) -> bool {
-        self.watermark.has_passed_all()
+        self.tracks.iter().all(|track| track.watermark.has_passed_all())
     }
 
     /// Says what the wall clock is: event times far ahead of it are refused.
@@ -187,23 +280,26 @@ impl Intake {
         self.parser.set_now(wall_clock_ns());
     }
 
+    /// The watermark of all files together is that of the one that is furthest behind.
     pub(super) fn watermark(&self) -> Time {
-        self.watermark.time()
+        let open = self.tracks.iter().filter(|track| !track.ended);
+        open.map(|track| track.watermark.time()).min().map_or(self.at, |least| least.max(self.at))
+    }
+
+    /// The least position that the next line can have.
+    pub(super) fn seq(&self) -> u64 {
+        self.numbers.next()
     }
 
     /// Whether any line came.
-    /// The position of the next line.
-    pub(super) fn seq(&self) -> u64 {
-        self.lines
-    }
-
     pub(super) fn has_read(&self) -> bool {
-        self.lines > 0
+        self.has_read
     }
 
     /// Hands on what has been read.
     pub(super) fn flush(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<(), String> {
         self.bytes = 0;
+        self.at = self.watermark();
         let fault = |error: arrow::error::ArrowError| format!("rows do not fit their columns: {error}");
         if !self.on_time.is_empty() {
             out.push((OUT, Batch::new(self.on_time.take().map_err(fault)?)));

@@ -5,6 +5,10 @@ use std::io::BufRead;
 /// How many bytes are asked for at once.
 const CHUNK: usize = 256 << 10;
 
+/// How many of several inputs together, and of each at least.
+const CHUNKS: usize = 16 << 20;
+const MIN_CHUNK: usize = 16 << 10;
+
 /// How much of a line that is too long is handed on, in bytes.
 const HEAD: usize = 4096;
 
@@ -21,6 +25,10 @@ pub(super) struct Lines {
     max_line: usize,
     /// Inside a line that was too long.
     skipping: bool,
+    /// How many bytes are asked for at once.
+    chunk: usize,
+    /// Zeros before lines that were passed over.
+    zeros: u64,
 }
 
 /// A line, without its line feed.
@@ -34,7 +42,29 @@ pub(super) enum Line<'a> {
 impl Lines {
     /// Lines of at most `max_line` bytes; at most that and one chunk are in memory.
     pub(super) fn new(max_line: usize) -> Self {
-        Self { buffer: Vec::new(), start: 0, scanned: 0, end: 0, max_line, skipping: false }
+        Self::of_several(max_line, 1)
+    }
+
+    /// Lines of one of so many inputs, which take no more memory together than a few would.
+    pub(super) fn of_several(max_line: usize, inputs: usize) -> Self {
+        let chunk = (CHUNKS / inputs.max(1)).clamp(MIN_CHUNK, CHUNK);
+        Self { buffer: Vec::new(), start: 0, scanned: 0, end: 0, max_line, skipping: false, chunk, zeros: 0 }
+    }
+
+    /// Zeros before lines that were passed over since this was last asked.
+    pub(super) fn zeros(&mut self) -> u64 {
+        std::mem::take(&mut self.zeros)
+    }
+
+    /// Passes over zeros where a line begins: a file has them whose program goes on where it was after the file was cut
+    /// (`copytruncate`), or in which a crash of the machine left a hole.
+    fn pass_zeros(&mut self) {
+        if self.start == self.scanned && !self.skipping && self.buffer.get(self.start) == Some(&0) {
+            let zeros = self.buffer[self.start..self.end].iter().take_while(|byte| **byte == 0).count();
+            self.start += zeros;
+            self.scanned = self.start;
+            self.zeros += zeros as u64;
+        }
     }
 
     /// Where the next bytes go. Call when `next` has nothing left.
@@ -43,7 +73,7 @@ impl Lines {
         self.scanned -= self.start;
         self.end -= self.start;
         self.start = 0;
-        self.buffer.resize(self.buffer.len().max(self.end + CHUNK), 0);
+        self.buffer.resize(self.buffer.len().max(self.end + self.chunk), 0);
         &mut self.buffer[self.end..]
     }
 
@@ -66,6 +96,7 @@ impl Lines {
     /// The next line that is complete or too long.
     pub(super) fn next(&mut self) -> Option<Line<'_>> {
         loop {
+            self.pass_zeros();
             let mut rest = &self.buffer[self.scanned..self.end];
             // Reading from memory cannot fail; the standard library searches it word by word.
             let read = rest.skip_until(b'\n').unwrap_or_default();
@@ -98,6 +129,7 @@ impl Lines {
 
     /// The last line, if the bytes do not end with a line feed.
     pub(super) fn finish(&mut self) -> Option<Line<'_>> {
+        self.pass_zeros();
         let first = std::mem::replace(&mut self.start, self.end);
         self.scanned = self.end;
         let skipped = std::mem::take(&mut self.skipping);
@@ -145,6 +177,23 @@ mod tests {
             assert_eq!(split(b"abcdefgh", cuts, 4), ["abcd…"]);
             assert_eq!(split(b"", cuts, 4), Vec::<String>::new());
         }
+    }
+
+    #[test]
+    fn zeros_before_a_line_are_passed_over_and_counted_however_many() {
+        for cuts in [1, 2, 3, 100] {
+            assert_eq!(split(b"\0\0\0\0\0\0ab\n\0\0cd\n\0", cuts, 4), ["ab", "cd"]);
+            assert_eq!(split(b"a\0b\n", cuts, 4), ["a\0b"], "those inside a line are its own");
+        }
+        let mut lines = Lines::new(1000);
+        for _ in 0..100 {
+            lines.push(&[0; CHUNK]);
+            assert_eq!(lines.next(), None);
+        }
+        lines.push(b"one\n");
+        assert_eq!(lines.next(), Some(Line::Whole(b"one")));
+        assert_eq!((lines.zeros(), lines.zeros()), (100 * CHUNK as u64, 0));
+        assert!(lines.buffer.len() <= 2 * CHUNK, "{}", lines.buffer.len());
     }
 
     #[test]

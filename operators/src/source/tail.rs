@@ -1,22 +1,57 @@
-//! A file that grows, is truncated, or is replaced by another of the same name.
+//! A log that grows, is truncated, is rotated, or is replaced by another of the same name.
 //!
-//! Files that were rotated more than once since they were last read are taken in order, as long as they are there under
-//! their names with a number or date behind it. What cannot be read any more is counted.
+//! A text is known again by its file and by samples of its bytes: at its beginning and before the place up to which it was read.
+//! So what a log had when it was rotated is found under its other name, in the copy that `copytruncate` makes, and in what
+//! that was compressed to; a copy beside the log is not read again; and a file that was cut and written anew is read from its
+//! beginning, however fast that went. Files that were rotated more than once since they were last read are taken in the order of
+//! their last byte. What cannot be read any more is counted.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
+
+mod names;
+mod opened;
+mod place;
+mod search;
+#[cfg(test)]
+mod tests;
+
+use opened::{Opened, Step};
+pub(super) use opened::{open_regular, read};
+use place::identity;
+pub(super) use place::{Identity, Place, SAMPLE, are_alike, bytes_at};
+use place::{Known, is_telling};
+use search::{Around, Search};
 
 /// How long a file that has been replaced is still read after its last byte: writers hold it open for a while.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 500 });
 
-/// By so many bytes at its beginning a file is known again.
-const HEAD: usize = 256;
+/// The longest that a file which has been replaced keeps the next one waiting, though more is written to it.
+const MAX_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a file is left alone that could not be read, or that is being rotated.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 100 });
+
+/// How many texts that were read before are known again.
+const MAX_KNOWN: usize = 16;
+
+/// How many rotated files that cannot be read are not tried again.
+const MAX_REFUSED: usize = 256;
+
+/// Where a file is begun of which no place is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Start {
+    /// At its first line.
+    #[default]
+    Beginning,
+    /// Behind its last line.
+    End,
+}
 
 /// Follows a file by name, as `tail -F` does.
 #[derive(Debug)]
@@ -25,320 +60,416 @@ pub(super) struct Tail {
     open: Option<Opened>,
     /// Where an earlier run was.
     resume: Option<Place>,
-    /// Counts files of which something was never read: gone, or compressed, before it was their turn.
+    start: Start,
+    /// In bytes.
+    max_line: usize,
+    /// The file whose text was read before the next one: its identity and when it was last written to.
+    last: Option<(Identity, i64)>,
+    /// Rotated files that cannot be read.
+    refused: Vec<Identity>,
+    /// The file that was read before, to which somebody may still write.
+    left: Option<Opened>,
+    /// Texts that were read before, the latest last.
+    known: Vec<Known>,
+    /// When it is looked again after something that takes time to mend.
+    pause: Option<Instant>,
+    /// Whether those were looked at again since the start.
+    looked_back: bool,
+    /// Counts files of which something was never read: gone, cut, or compressed in a way that cannot be read.
     skipped: Arc<AtomicU64>,
-}
-
-/// A place in a file, which keeps it under another name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Place {
-    /// Device and inode.
-    pub identity: (u64, u64),
-    /// Bytes before it.
-    pub offset: u64,
-    /// How many bytes of the file's beginning are known, at most the offset, and their CRC-32: an inode that is used
-    /// again, or a file that was cut and has grown, is another text.
-    #[serde(default)]
-    pub head: (u64, u32),
-}
-
-#[derive(Debug)]
-struct Opened {
-    file: File,
-    identity: (u64, u64),
-    read: u64,
-    /// The first bytes.
-    head: Vec<u8>,
-    /// When the file was found replaced with nothing left to read.
-    replaced: Option<Instant>,
 }
 
 /// What a read of a followed file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// So many bytes came.
+    /// So many bytes came, perhaps none yet.
     Bytes(usize),
     /// Nothing new.
     Waiting,
+    /// Nobody has looked: what was wrong a moment ago is given some time.
+    Paused,
     /// What follows is another text: the file was truncated, or another has its name.
     Restarted,
 }
 
 impl Tail {
-    /// Follows `path`, which need not exist yet.
-    pub(super) fn new(path: PathBuf, skipped: Arc<AtomicU64>) -> Self {
-        Self { path, open: None, resume: None, skipped }
+    /// Follows `path`, which need not exist yet. With a place reading goes on there: in the file of that name, or in what that
+    /// has become. If neither is there any more, what came after it is read, then the file of that name from its beginning.
+    pub(super) fn new(
+        path: PathBuf,
+        place: Option<Place>,
+        start: Start,
+        max_line: usize,
+        skipped: Arc<AtomicU64>,
+    ) -> Self {
+        let known = place.iter().flat_map(|place| place.earlier.clone()).collect();
+        Self {
+            path,
+            open: None,
+            resume: place,
+            start,
+            max_line,
+            last: None,
+            refused: Vec::new(),
+            left: None,
+            known,
+            pause: None,
+            looked_back: false,
+            skipped,
+        }
     }
 
-    /// Goes on at a place: in the file of that name, or in the one that it was renamed to. If neither is there any
-    /// more, the file of that name is read from its beginning.
-    pub(super) fn resume(path: PathBuf, place: Place, skipped: Arc<AtomicU64>) -> Self {
-        Self { path, open: None, resume: Some(place), skipped }
+    /// The name that is followed.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file that is read.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.open.as_ref().map(|open| open.identity).or_else(|| self.resume.as_ref().map(|place| place.identity))
+    }
+
+    /// The beginning of the text that is read, and how far.
+    pub(super) fn head(&self) -> Option<(&[u8], u64)> {
+        self.open.as_ref().map(|open| (open.head.as_slice(), open.read))
     }
 
     /// Where reading is, `unread` bytes before the end of what was read.
     pub(super) fn place(&self, unread: usize) -> Option<Place> {
-        let open = self.open.as_ref()?;
-        let offset = open.read.saturating_sub(unread as u64);
-        let known = open.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
-        let head = (known as u64, crc32fast::hash(&open.head[..known]));
-        Some(Place { identity: open.identity, offset, head })
+        let Some(open) = &self.open else { return self.resume.clone() };
+        let mut place = Place { earlier: self.known.clone(), ..open.place(unread) };
+        if let (0, Some((_, before))) = (place.offset, self.last) {
+            // Others may have been there between that one and this.
+            place.modified = before;
+        }
+        Some(place)
     }
 
-    /// Reads on.
+    /// Whether a text that begins with `head` was read here before, and up to where.
+    pub(super) fn knows_of(&self, head: &[u8]) -> Option<u64> {
+        self.known.iter().rev().find(|known| known.is(head)).map(|known| known.to)
+    }
+
+    /// Whether the file has more than was read.
+    pub(super) fn has_more(&self) -> bool {
+        self.open.as_ref().is_some_and(Opened::has_grown)
+    }
+
+    /// Tries whether the file can be read, if it exists.
     ///
     /// # Errors
-    /// If the file can no longer be read.
-    pub(super) fn read(&mut self, room: &mut [u8]) -> Result<Progress, String> {
-        let fault = |path: &PathBuf, error| format!("{} cannot be read: {error}", path.display());
-        let Some(open) = &mut self.open else {
-            if let Some(place) = self.resume.take() {
-                if let Some(opened) = Opened::at(&self.path, place).map_err(|e| fault(&self.path, e))? {
-                    self.open = Some(opened);
-                    return self.read(room);
+    /// What keeps it from being read.
+    pub(super) fn probe(path: &Path) -> Result<(), String> {
+        match open_regular(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(fault(path, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads on. `taken` says which files are read under other names.
+    ///
+    /// # Errors
+    /// What keeps the file from being read now. Nothing is lost by it: the next call tries again.
+    pub(super) fn read(&mut self, room: &mut [u8], taken: &dyn Fn(Identity) -> bool) -> Result<Progress, String> {
+        if self.pause.take_if(|until| *until <= Instant::now()).is_none() && self.pause.is_some() {
+            return Ok(Progress::Paused);
+        }
+        self.step(room, taken).map_err(|error| {
+            self.pause = Some(Instant::now() + PAUSE);
+            fault(&self.path, &error)
+        })
+    }
+
+    /// What is being rotated just now is given some time.
+    fn pause(&mut self) -> Progress {
+        self.pause = Some(Instant::now() + PAUSE);
+        Progress::Paused
+    }
+
+    fn step(&mut self, room: &mut [u8], taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+        let Some(open) = &mut self.open else { return self.begin(taken) };
+        let is_first = open.read == 0 && open.grows;
+        match open.read(room)? {
+            Step::Bytes(1..) if is_first && self.is_ahead(taken)? => Ok(Progress::Restarted),
+            Step::Bytes(bytes) => Ok(Progress::Bytes(bytes)),
+            Step::End => self.at_end(taken),
+            Step::Other(lost) => self.rewritten(lost),
+            Step::Damaged(why) => self.damaged(&why, taken),
+        }
+    }
+
+    /// The rest of a compressed file is lost.
+    fn damaged(&mut self, why: &str, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+        let Some(open) = &self.open else { return Ok(Progress::Waiting) };
+        self.skipped.fetch_add(1, Relaxed);
+        let path = open.at.display();
+        tracing::warn!(%path, why, "the rest of a compressed file cannot be read and is lost");
+        self.next(taken)
+    }
+
+    /// Opens the first file.
+    fn begin(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+        if let Some(place) = &self.resume {
+            let opened = match Around::new(&self.path, Some(Path::new(&place.at))).text(place, None)? {
+                Search::Found(opened) => *opened,
+                Search::Later => return Ok(self.pause()),
+                Search::Gone => {
+                    self.skipped.fetch_add(1, Relaxed);
+                    let (path, offset) = (self.path.display(), place.offset);
+                    tracing::warn!(%path, offset, "the file that was read up to here is gone or was cut: what followed is lost");
+                    // An older position does not say when its file was written to.
+                    self.last = (place.modified > 0).then_some((place.identity, place.modified));
+                    self.resume = None;
+                    return Ok(Progress::Bytes(0));
                 }
-                self.skipped.fetch_add(1, Relaxed);
-                let (path, offset) = (self.path.display(), place.offset);
-                tracing::warn!(%path, offset, "the file that was read up to here is gone or was cut: what followed is lost");
-            }
-            let Some(opened) = Opened::new(&self.path).map_err(|e| fault(&self.path, e))? else {
-                return Ok(Progress::Waiting);
             };
-            self.open = Some(opened);
-            return Ok(Progress::Restarted);
+            // Of a text that has not begun another may have come before it.
+            self.last = (place.offset == 0 && place.modified > 0).then_some((place.identity, place.modified));
+            self.resume = None;
+            self.follow(opened, "goes on at the saved position");
+            return Ok(Progress::Bytes(0));
+        }
+        if let Some(last) = self.last {
+            return self.succeed(last, taken);
+        }
+        let named = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // From its first line on, whenever that comes.
+                self.start = Start::Beginning;
+                return Ok(Progress::Waiting);
+            }
+            named => named?,
         };
-        let bytes = read(&mut open.file, room).map_err(|e| fault(&self.path, e))?;
-        if bytes > 0 {
-            let missing = HEAD.saturating_sub(open.head.len()).min(bytes);
-            open.head.extend_from_slice(&room[..missing]);
-            open.read += bytes as u64;
-            open.replaced = None;
-            return Ok(Progress::Bytes(bytes));
-        }
-        let own = open.file.metadata().map_err(|e| fault(&self.path, e))?;
-        if own.len() < open.read {
-            open.file.seek(SeekFrom::Start(0)).map_err(|e| fault(&self.path, e))?;
-            open.read = 0;
-            open.head.clear();
-            return Ok(Progress::Restarted);
-        }
-        // A name that is gone may come back; until then the file is read on.
-        let replaced = fs::metadata(&self.path).is_ok_and(|named| identity(&named) != open.identity);
-        if !replaced {
+        if taken(identity(&named)) {
             return Ok(Progress::Waiting);
         }
-        if open.replaced.get_or_insert_with(Instant::now).elapsed() < GRACE {
-            return Ok(Progress::Waiting);
+        match std::mem::take(&mut self.start) {
+            Start::Beginning => {
+                let opened = Opened::new(&self.path)?;
+                self.last = Some((opened.identity, opened.modified()));
+                self.follow(opened, "begins at the beginning");
+            }
+            Start::End => {
+                let opened = Opened::at_end(&self.path, self.max_line).inspect_err(|_| self.start = Start::End)?;
+                self.follow(opened, "begins at the end");
+            }
         }
-        let between = self.between(&own);
-        let Some(next) = between else {
-            self.open = None;
-            return self.read(room);
-        };
-        self.open = Opened::new(&next).map_err(|e| fault(&next, e))?;
         Ok(Progress::Restarted)
     }
 
-    /// The file that came after one and was rotated away as well, the oldest if there are several.
-    fn between(&self, after: &Metadata) -> Option<PathBuf> {
-        let current = fs::metadata(&self.path).ok().map(|found| identity(&found));
-        let after = (identity(after), after.modified().ok()?);
-        let mut found: Vec<(SystemTime, PathBuf)> = Vec::new();
-        for path in beside(&self.path).filter(|path| is_rotated(&self.path, path)) {
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            let Ok(modified) = metadata.modified() else { continue };
-            let own = identity(&metadata);
-            if metadata.is_file() && own != after.0 && Some(own) != current && modified > after.1 {
-                found.push((modified, path));
-            }
-        }
-        found.sort();
-        for (_, path) in found {
-            if !is_compressed(&path) {
-                return Some(path);
-            }
-            self.skipped.fetch_add(1, Relaxed);
-            tracing::warn!(path = %path.display(), "a rotated file was compressed before it was read, and is skipped");
-        }
-        None
-    }
-}
-
-/// The files in the folder of a file.
-fn beside(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
-}
-
-/// Whether a name is another one with a number or a date behind it: `access.log.1`, `access.log-20261124`.
-fn is_rotated(path: &Path, other: &Path) -> bool {
-    let bytes = |path: &Path| path.file_name().map(|name| name.as_encoded_bytes().to_vec()).unwrap_or_default();
-    let (name, other) = (bytes(path), bytes(other));
-    matches!(other.strip_prefix(name.as_slice()), Some([b'.' | b'-', digit, ..]) if digit.is_ascii_digit())
-}
-
-fn is_compressed(path: &Path) -> bool {
-    path.extension().and_then(OsStr::to_str).is_some_and(|end| ["gz", "bz2", "xz", "zst"].contains(&end))
-}
-
-impl Opened {
-    /// The file of a place, whatever it is called now; `None` if it is gone or was cut shorter.
-    fn at(path: &Path, place: Place) -> std::io::Result<Option<Self>> {
-        for candidate in std::iter::once(path.to_owned()).chain(beside(path)) {
-            let found = fs::metadata(&candidate).is_ok_and(|found| {
-                found.is_file() && identity(&found) == place.identity && found.len() >= place.offset
-            });
-            if !found {
-                continue;
-            }
-            let mut file = File::open(&candidate)?;
-            let mut head = Vec::with_capacity(HEAD);
-            (&mut file).take(place.head.0.min(HEAD as u64)).read_to_end(&mut head)?;
-            if head.len() as u64 != place.head.0 || crc32fast::hash(&head) != place.head.1 {
-                continue;
-            }
-            file.seek(SeekFrom::Start(place.offset))?;
-            return Ok(Some(Self { file, identity: place.identity, read: place.offset, head, replaced: None }));
-        }
-        Ok(None)
+    fn follow(&mut self, opened: Opened, what: &str) {
+        let (file, offset) = (opened.at.display(), opened.read);
+        tracing::info!(path = %self.path.display(), %file, offset, "following a file: {what}");
+        self.open = Some(opened);
     }
 
-    /// `None` if the file does not exist.
-    fn new(path: &PathBuf) -> std::io::Result<Option<Self>> {
-        let file = match File::open(path) {
-            Ok(file) => file,
+    /// Begins with a file of which the first bytes are read already under another name.
+    pub(super) fn begin_at(&mut self, offset: u64) -> Result<(), String> {
+        let opened = Opened::new(&self.path).and_then(|opened| opened.from(offset));
+        let opened = opened.map_err(|error| fault(&self.path, &error))?;
+        self.follow(opened, "a copy, of which only what comes is read");
+        Ok(())
+    }
+
+    /// There is nothing more in the file: another may have come in its place.
+    fn at_end(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+        let Some(open) = &mut self.open else { return Ok(Progress::Waiting) };
+        let named = match fs::metadata(&self.path) {
+            // A name that is gone may come back; until then the file is read on.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Progress::Waiting),
+            named => named?,
+        };
+        if identity(&named) == open.identity {
+            open.replaced = None;
+            return self.look_back();
+        }
+        if taken(identity(&named)) {
+            return Ok(Progress::Waiting);
+        }
+        let now = Instant::now();
+        let (first, since) = *open.replaced.get_or_insert((now, now));
+        // What is written to as long as the next one is empty is not left yet.
+        let is_left = named.len() > 0 || !open.grows;
+        let waits = since.elapsed() < GRACE && first.elapsed() < MAX_GRACE;
+        if waits && (open.grows || !open.ends_line()) {
+            return Ok(Progress::Waiting);
+        }
+        if !is_left {
+            open.replaced = Some((now, now));
+        }
+        self.next(taken)
+    }
+
+    /// Goes on to the next file.
+    fn next(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+        let Some(open) = &self.open else { return Ok(Progress::Waiting) };
+        let last = (open.identity, open.modified());
+        self.succeed(last, taken)
+    }
+
+    /// Whether a text that begins just now is not the next one: before it others were there, all between two looks.
+    fn is_ahead(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<bool> {
+        let Some(last) = self.last else { return Ok(false) };
+        let until = self.open.as_ref().map_or(i64::MAX, Opened::modified);
+        let found = self.after(last, until, taken);
+        let Some(open) = &mut self.open else { return Ok(false) };
+        let found = found.inspect_err(|_| drop(open.rewind()))?;
+        match found {
+            Search::Gone => {
+                self.last = None;
+                Ok(false)
+            }
+            Search::Later => {
+                open.rewind()?;
+                self.pause();
+                Ok(true)
+            }
+            Search::Found(before) => {
+                tracing::info!(path = %self.path.display(), file = %before.at.display(), "following a file that came before");
+                self.open = Some(*before);
+                Ok(true)
+            }
+        }
+    }
+
+    /// The rotated file that comes after another, and was not written to after `until`.
+    fn after(&mut self, last: (Identity, i64), until: i64, taken: &dyn Fn(Identity) -> bool) -> io::Result<Search> {
+        let known = self.all_known();
+        let around = Around::new(&self.path, self.open.as_ref().map(|open| open.at.as_path()));
+        let mut refused = Vec::new();
+        let is_taken = |identity| taken(identity) || self.refused.contains(&identity);
+        let found = around.after(last, until, &known, &is_taken, &mut |path, identity, why| {
+            tracing::warn!(path = %path.display(), "{why}");
+            refused.push(identity);
+        });
+        self.skipped.fetch_add(refused.len() as u64, Relaxed);
+        self.refused.extend(refused);
+        self.refused.drain(..self.refused.len().saturating_sub(MAX_REFUSED));
+        found
+    }
+
+    /// The texts that were read, and up to where.
+    fn all_known(&self) -> Vec<Known> {
+        self.known.iter().cloned().chain(self.open.as_ref().and_then(Opened::known)).collect()
+    }
+
+    /// Opens the file that comes after another.
+    fn succeed(&mut self, last: (Identity, i64), taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+        let (next, text_goes_on) = match self.after(last, i64::MAX, taken)? {
+            Search::Later => return Ok(self.pause()),
+            Search::Found(opened) => (*opened, false),
+            Search::Gone => match self.named(&self.all_known(), taken)? {
+                Some(found) => found,
+                None => {
+                    self.pause();
+                    return Ok(Progress::Waiting);
+                }
+            },
+        };
+        let before = self.open.replace(next);
+        self.last = Some(last);
+        if let Some(before) = before {
+            self.knows(&before);
+            self.left = Some(before);
+        }
+        if let Some(open) = &self.open {
+            let first = open.first()?;
+            self.known.retain(|known| !known.is(&first));
+            tracing::info!(path = %self.path.display(), file = %open.at.display(), offset = open.read, "following the next file");
+        }
+        Ok(if text_goes_on { Progress::Bytes(0) } else { Progress::Restarted })
+    }
+
+    /// The file of the name, unless it is empty while the one before may still be written to, and whether its text is the same
+    /// as before.
+    fn named(&self, known: &[Known], taken: &dyn Fn(Identity) -> bool) -> io::Result<Option<(Opened, bool)>> {
+        let named = match fs::metadata(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            named => named?,
         };
-        let identity = identity(&file.metadata()?);
-        Ok(Some(Self { file, identity, read: 0, head: Vec::new(), replaced: None }))
-    }
-}
-
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-/// Reads, again if a signal came in between.
-pub(super) fn read(from: &mut impl Read, room: &mut [u8]) -> std::io::Result<usize> {
-    loop {
-        match from.read(room) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
+        if taken(identity(&named)) || named.len() == 0 && self.open.as_ref().is_some_and(|open| open.grows) {
+            return Ok(None);
+        }
+        if let Some(open) = self.open.as_ref().filter(|open| is_telling(&open.head))
+            && let Some(same) = Opened::at(&self.path, &open.place(0))?
+        {
+            return Ok(Some((same, true)));
+        }
+        let opened = Opened::new(&self.path)?;
+        let head = opened.first()?;
+        let read = known.iter().rev().find(|known| known.to <= named.len() && known.is(&head));
+        match read {
+            Some(known) => Ok(Some((opened.from(known.to)?, false))),
+            None => Ok(Some((opened, false))),
         }
     }
+
+    /// The file was cut, and may have been written to again: what had not been read is in the copy, if one was made.
+    fn rewritten(&mut self, lost: u64) -> io::Result<Progress> {
+        let Some(open) = &mut self.open else { return Ok(Progress::Waiting) };
+        let place = open.place(0);
+        let around = Around::new(&self.path, Some(&open.at));
+        let copy = match around.text(&place, Some(open.identity))? {
+            Search::Later => return Ok(self.pause()),
+            Search::Found(copy) => Some(*copy),
+            Search::Gone => None,
+        };
+        if let Some(copy) = copy {
+            tracing::info!(path = %self.path.display(), copy = %copy.at.display(), "the file was cut: what was not read is in the copy");
+            self.open = Some(copy);
+            return Ok(Progress::Bytes(0));
+        }
+        if lost > 0 {
+            self.skipped.fetch_add(1, Relaxed);
+            tracing::warn!(path = %self.path.display(), bytes = lost, "the file was cut before all of it was read: what followed is lost");
+        } else {
+            tracing::info!(path = %self.path.display(), "the file was cut, and is read from its beginning");
+        }
+        let known = open.known();
+        self.last = Some((open.identity, open.modified()));
+        open.rewind()?;
+        self.remember(known);
+        Ok(Progress::Restarted)
+    }
+
+    /// Goes back to a file that was read before, if more has been written to it.
+    fn look_back(&mut self) -> io::Result<Progress> {
+        let Some(open) = &self.open else { return Ok(Progress::Waiting) };
+        if !open.ends_line() {
+            return Ok(Progress::Waiting);
+        }
+        let mut grown = self.left.take_if(|left| left.has_grown());
+        if !std::mem::replace(&mut self.looked_back, true) && grown.is_none() && !self.known.is_empty() {
+            grown = Around::new(&self.path, Some(&open.at)).grown(&self.known)?;
+        }
+        let Some(mut grown) = grown else { return Ok(Progress::Waiting) };
+        grown.grows = false;
+        grown.replaced = None;
+        tracing::info!(path = %self.path.display(), file = %grown.at.display(), "following a file again that is still written to");
+        let first = grown.first()?;
+        self.known.retain(|known| !known.is(&first));
+        if let Some(before) = self.open.replace(grown) {
+            self.knows(&before);
+        }
+        Ok(Progress::Restarted)
+    }
+
+    /// Remembers a text and how far it was read.
+    fn knows(&mut self, text: &Opened) {
+        self.remember(text.known());
+    }
+
+    fn remember(&mut self, text: Option<Known>) {
+        self.known.extend(text);
+        self.known.drain(..self.known.len().saturating_sub(MAX_KNOWN));
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
+/// The file of a name, if it is there.
+pub(super) fn named(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|found| identity(&found))
+}
 
-    use super::*;
-
-    fn follow(path: &Path) -> Tail {
-        Tail::new(path.to_owned(), Arc::default())
-    }
-
-    fn go_on(path: &Path, place: Place) -> Tail {
-        Tail::resume(path.to_owned(), place, Arc::default())
-    }
-
-    /// Reads until `wanted` bytes came and says where the text began anew, as `|`.
-    fn read_until(tail: &mut Tail, wanted: &str) -> String {
-        let (mut seen, mut room) = (String::new(), [0; 64]);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while seen != wanted && Instant::now() < deadline {
-            match tail.read(&mut room).expect("readable") {
-                Progress::Bytes(bytes) => seen.push_str(std::str::from_utf8(&room[..bytes]).expect("text")),
-                Progress::Restarted => seen.push('|'),
-                Progress::Waiting => std::thread::yield_now(),
-            }
-        }
-        seen
-    }
-
-    #[test]
-    fn reading_goes_on_in_the_file_that_was_renamed_meanwhile() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("log");
-        fs::write(&path, b"onetwo").expect("written");
-        let mut first = follow(&path);
-        assert_eq!(read_until(&mut first, "|onetwo"), "|onetwo");
-        let place = first.place(3).expect("open");
-        drop(first);
-        fs::rename(&path, dir.path().join("log.1")).expect("renamed");
-        fs::write(&path, b"four").expect("written");
-        assert_eq!(read_until(&mut go_on(&path, place), "two|four"), "two|four");
-        fs::remove_file(dir.path().join("log.1")).expect("removed");
-        let mut gone = go_on(&path, place);
-        assert_eq!(read_until(&mut gone, "|four"), "|four");
-        assert_eq!(gone.skipped.load(Relaxed), 1);
-    }
-
-    #[test]
-    fn another_text_of_the_same_inode_is_read_from_its_beginning() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("log");
-        fs::write(&path, b"one").expect("written");
-        let mut first = follow(&path);
-        assert_eq!(read_until(&mut first, "|one"), "|one");
-        let place = first.place(0).expect("open");
-        // As copytruncate does, and grown beyond the place before anybody looked.
-        fs::write(&path, b"other").expect("written");
-        let mut next = go_on(&path, place);
-        assert_eq!(read_until(&mut next, "|other"), "|other");
-        assert_eq!(next.skipped.load(Relaxed), 1);
-    }
-
-    #[test]
-    fn files_rotated_twice_while_nobody_read_are_taken_in_order() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("log");
-        let write = |name: &str, text: &str, age_s: u64| {
-            let file = File::create(dir.path().join(name)).expect("created");
-            (&file).write_all(text.as_bytes()).expect("written");
-            file.set_modified(SystemTime::now() - Duration::from_secs(age_s)).expect("a time");
-        };
-        fs::write(&path, b"one").expect("written");
-        let mut first = follow(&path);
-        assert_eq!(read_until(&mut first, "|one"), "|one");
-        let place = first.place(0).expect("open");
-        fs::rename(&path, dir.path().join("log.3")).expect("renamed");
-        File::options()
-            .append(true)
-            .open(dir.path().join("log.3"))
-            .and_then(|mut f| f.write_all(b"+"))
-            .expect("written");
-        let old = File::open(dir.path().join("log.3")).expect("open");
-        old.set_modified(SystemTime::now() - Duration::from_secs(50)).expect("a time");
-        write("log.4", "before", 60);
-        write("log.2", "two", 40);
-        write("log.1.gz", "squeezed", 35);
-        write("log.1", "three", 30);
-        write("log.old", "unrelated", 20);
-        write("log", "four", 10);
-        let mut tail = go_on(&path, place);
-        assert_eq!(read_until(&mut tail, "+|two|three|four"), "+|two|three|four");
-        assert_eq!(tail.skipped.load(Relaxed), 1, "the compressed one");
-    }
-
-    #[test]
-    fn a_file_is_followed_through_truncation_and_rotation() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("log");
-        let mut tail = follow(&path);
-        assert_eq!(tail.read(&mut [0; 8]), Ok(Progress::Waiting));
-        let mut file = File::create(&path).expect("created");
-        file.write_all(b"one").expect("written");
-        assert_eq!(read_until(&mut tail, "|one"), "|one");
-        file.set_len(0).expect("truncated");
-        assert_eq!(read_until(&mut tail, "|"), "|");
-        file.rewind().expect("rewound");
-        file.write_all(b"two").expect("written");
-        assert_eq!(read_until(&mut tail, "two"), "two");
-        fs::rename(&path, dir.path().join("log.1")).expect("renamed");
-        file.write_all(b"three").expect("written");
-        fs::write(&path, b"four").expect("written");
-        assert_eq!(read_until(&mut tail, "three|four"), "three|four");
-    }
+fn fault(path: &Path, error: &io::Error) -> String {
+    format!("{} cannot be read: {error}", path.display())
 }

@@ -1,0 +1,359 @@
+//! Files that are followed side by side, each from its own place.
+//!
+//! What a log has of lines that a start reads again is known by the position of the line in its file, so a start after a crash
+//! gives every line once, in whatever order the files are read then.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use engine::batch::{Batch, Time};
+use engine::logged::Resume;
+use engine::metrics::NodeMetrics;
+use engine::source::{Poll, Reader};
+use engine::time::wall_clock_ns;
+
+use super::super::intake::{Intake, Settings};
+use super::super::lines::Lines;
+use super::super::numbers::{MAX_FILES, Numbers};
+use super::super::paths::Pattern;
+use super::super::tail::{self, Identity, Place, Progress, Start, Tail};
+use super::saved::{Saved, SavedFile, name};
+
+mod discover;
+
+use discover::Read;
+
+/// Files that are looked at in a turn though they had nothing new the last time.
+const LOOKS: usize = 16;
+
+/// Reads of files before others have their turn, though no batch is full.
+const READS: usize = 64;
+
+/// How long time stands still for a file that cannot be read: mostly it is being rotated.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// How often it is said again that a file cannot be read.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// What is followed.
+#[derive(Clone, Debug)]
+pub(super) struct Followed {
+    pub paths: Vec<PathBuf>,
+    pub patterns: Vec<Pattern>,
+    pub start: Start,
+}
+
+impl Followed {
+    /// Whether there is one file, whatever happens.
+    fn is_one(&self) -> bool {
+        self.paths.len() == 1 && self.patterns.is_empty()
+    }
+}
+
+/// Follows files on the worker that owns the source.
+pub(super) struct FollowReader {
+    followed: Followed,
+    /// By their numbers.
+    files: Vec<Option<FollowedFile>>,
+    /// Files that a pattern matches and that are read under other names.
+    read: Read,
+    /// When it was last looked which files match.
+    discovered: Option<Instant>,
+    /// The file that was looked at last.
+    turn: usize,
+    intake: Intake,
+    metrics: Arc<NodeMetrics>,
+    skipped: Arc<AtomicU64>,
+    /// Files that match and cannot be read.
+    denied: HashSet<String>,
+    max_line: usize,
+    stopping: bool,
+}
+
+/// A file that is followed.
+struct FollowedFile {
+    tail: Tail,
+    lines: Lines,
+    /// There may be more to read at once.
+    ready: bool,
+    trouble: Option<Trouble>,
+    /// Found by a pattern, and not any more since then.
+    gone: Option<Instant>,
+}
+
+/// What keeps a file from being read.
+struct Trouble {
+    text: String,
+    since: Instant,
+    said: Instant,
+}
+
+impl FollowReader {
+    /// Goes on where an earlier run was, or begins.
+    ///
+    /// # Errors
+    /// Which file cannot be read, and why; one that does not exist may come later.
+    pub(super) fn open(
+        followed: &Followed,
+        settings: &Settings,
+        resume: &Resume,
+        metrics: &Arc<NodeMetrics>,
+    ) -> Result<Self, String> {
+        let saved = Saved::of(resume)?;
+        let one = followed.is_one();
+        let counted = one && !matches!(saved, Some(Saved::Several { .. }));
+        let mut reader = Self {
+            followed: followed.clone(),
+            files: Vec::new(),
+            read: Read::default(),
+            discovered: None,
+            turn: 0,
+            intake: if counted {
+                Intake::new(settings, resume, metrics.counter("repaired"))
+            } else {
+                Intake::of_files(
+                    settings,
+                    resume.watermark,
+                    Numbers::new(resume.seq, !one),
+                    metrics.counter("repaired"),
+                )
+            },
+            metrics: Arc::clone(metrics),
+            skipped: metrics.counter("skipped_files"),
+            denied: HashSet::new(),
+            max_line: settings.max_line,
+            stopping: false,
+        };
+        for path in &followed.paths {
+            Tail::probe(path)?;
+        }
+        let start = if saved.is_some() { Start::Beginning } else { followed.start };
+        match saved {
+            Some(Saved::One(place)) if one => reader.add(0, &followed.paths[0], Some(place), 0, start),
+            saved => reader.resume(saved, resume),
+        }
+        for path in &followed.paths {
+            // One that was not named before begins where the option says.
+            reader.add_free(path, followed.start);
+        }
+        reader.discover(start, true)?;
+        Ok(reader)
+    }
+
+    /// Goes on with the files that are still followed.
+    fn resume(&mut self, saved: Option<Saved>, resume: &Resume) {
+        let (Some(saved), Some(cursor)) = (saved, &resume.cursor) else { return };
+        let was_one = matches!(saved, Saved::One(_));
+        let identities: Vec<_> = self.followed.paths.iter().map(|path| (path.as_path(), tail::named(path))).collect();
+        let (files, read) = saved.several(&identities);
+        self.read = Read::new(read);
+        let candidates: Vec<PathBuf> = self.followed.patterns.iter().flat_map(Pattern::files).collect();
+        for SavedFile { path: saved, number, lines, place } in files {
+            let mut paths = self.followed.paths.iter().chain(&candidates);
+            let path = paths.find(|path| name(path) == saved).cloned();
+            // One whose name is gone may have been rotated.
+            let path = path.or_else(|| {
+                let path = PathBuf::from(&saved);
+                self.followed.patterns.iter().any(|pattern| pattern.matches(&path)).then_some(path)
+            });
+            if let Some(path) = path {
+                self.add(number, &path, place, lines, Start::Beginning);
+            }
+        }
+        if was_one {
+            self.intake.pass_over_lines(0, cursor.seq, &cursor.logged);
+        } else {
+            self.intake.pass_over(&cursor.logged);
+        }
+    }
+
+    /// Follows a file under a number, of which `lines` were read before the place.
+    fn add(&mut self, number: usize, path: &Path, place: Option<Place>, lines: u64, start: Start) {
+        let tail = Tail::new(path.to_owned(), place, start, self.max_line, Arc::clone(&self.skipped));
+        let expected = if self.followed.is_one() { 1 } else { MAX_FILES / 8 };
+        let file = FollowedFile {
+            tail,
+            lines: Lines::of_several(self.max_line, expected),
+            ready: true,
+            trouble: None,
+            gone: None,
+        };
+        self.files.resize_with(self.files.len().max(number + 1), || None);
+        self.files[number] = Some(file);
+        if !self.followed.is_one() || lines > 0 || number > 0 {
+            self.intake.begin(number, lines);
+        }
+    }
+
+    /// Follows a file under the next number that is free, unless it is followed already; `None` if there is none.
+    fn add_free(&mut self, path: &Path, start: Start) -> Option<usize> {
+        let has = |file: &Option<FollowedFile>| file.as_ref().is_some_and(|file| file.tail.path() == path);
+        if let Some(at) = self.files.iter().position(has) {
+            return Some(at);
+        }
+        let free = self.files.iter().position(Option::is_none).unwrap_or(self.files.len());
+        if free >= MAX_FILES {
+            return None;
+        }
+        self.add(free, path, None, 0, start);
+        Some(free)
+    }
+
+    /// Reads until a batch is full or nothing new is there.
+    fn read(&mut self) -> Result<Poll, String> {
+        if self.stopping {
+            self.intake.finish();
+            return Ok(Poll::Done);
+        }
+        self.discover(Start::Beginning, false)?;
+        for _ in 0..LOOKS.min(self.files.len()) {
+            self.turn = (self.turn + 1) % self.files.len();
+            if self.files[self.turn].as_ref().is_some_and(|file| !file.ready) {
+                self.look(self.turn);
+            }
+        }
+        for _ in 0..READS {
+            let Some((number, limit)) = self.choose() else {
+                self.intake.idle_without(wall_clock_ns());
+                return Ok(Poll::Idle);
+            };
+            let Some(file) = &mut self.files[number] else { continue };
+            let mut passed = false;
+            while !passed && let Some(line) = file.lines.next() {
+                if self.intake.take_of(number, line) {
+                    return Ok(Poll::Ready);
+                }
+                passed = self.intake.time_of(number) > limit;
+            }
+            if !passed {
+                self.look(number);
+            }
+        }
+        Ok(Poll::Ready)
+    }
+
+    /// Of the files that may have more to read the one that is furthest behind, and the time of the next one.
+    fn choose(&self) -> Option<(usize, i64)> {
+        let mut first: Option<(i64, usize)> = None;
+        let mut limit = i64::MAX;
+        for (number, file) in self.files.iter().enumerate() {
+            if !file.as_ref().is_some_and(|file| file.ready) {
+                continue;
+            }
+            let own = (self.intake.time_of(number), number);
+            if first.is_none_or(|first| own < first) {
+                limit = first.map_or(limit, |(time, _)| limit.min(time));
+                first = Some(own);
+            } else {
+                limit = limit.min(own.0);
+            }
+        }
+        first.map(|(_, number)| (number, limit))
+    }
+
+    /// Looks whether a file has something new.
+    fn look(&mut self, number: usize) {
+        let Some(mut file) = self.files[number].take() else { return };
+        let before = file.tail.identity();
+        let now = wall_clock_ns();
+        let is_pattern = !self.followed.paths.iter().any(|path| path == file.tail.path());
+        let taken = |identity: Identity| {
+            let others = self.files.iter().flatten();
+            others.into_iter().any(|other| other.tail.identity() == Some(identity))
+                || is_pattern && self.read.has(identity)
+        };
+        let progress = file.tail.read(file.lines.room(), &taken);
+        file.ready = matches!(progress, Ok(Progress::Bytes(_) | Progress::Restarted));
+        match progress {
+            Ok(Progress::Bytes(bytes)) => {
+                file.lines.filled(bytes);
+                NodeMetrics::add(&self.metrics.bytes, bytes);
+                self.mend(&mut file);
+            }
+            Ok(Progress::Restarted) => {
+                // A line at the end of a text needs no line feed.
+                if let Some(line) = file.lines.finish() {
+                    self.intake.take_of(number, line);
+                }
+                self.mend(&mut file);
+            }
+            Ok(Progress::Waiting) => {
+                self.mend(&mut file);
+                self.intake.idle_of(number, now);
+            }
+            Ok(Progress::Paused) => {}
+            Err(text) => {
+                let since = self.complain(&mut file, text);
+                if since.elapsed() > HOLD {
+                    self.intake.idle_of(number, now);
+                }
+            }
+        }
+        super::count_zeros(&mut file.lines, &self.metrics);
+        if let Some(before) = before.filter(|before| file.tail.identity() != Some(*before)) {
+            self.read.add(before, None);
+        }
+        self.files[number] = Some(file);
+    }
+
+    /// Says that a file cannot be read, and since when that is so.
+    fn complain(&self, file: &mut FollowedFile, text: String) -> Instant {
+        self.metrics.counter("read_errors").fetch_add(1, Relaxed);
+        let now = Instant::now();
+        let before = file.trouble.take();
+        let since = before.as_ref().map_or(now, |trouble| trouble.since);
+        let mut said = before.as_ref().map_or(now, |trouble| trouble.said);
+        let is_new = before.is_none_or(|before| before.text != text);
+        if is_new || said.elapsed() > REPEAT {
+            said = now;
+            tracing::warn!("{text}: it is tried again until it can be");
+            self.metrics.set_trouble(&file.tail.path().display().to_string(), Some(text.clone()));
+        }
+        file.trouble = Some(Trouble { text, since, said });
+        since
+    }
+
+    /// A file can be read.
+    fn mend(&self, file: &mut FollowedFile) {
+        if file.trouble.take().is_some() {
+            let path = file.tail.path().display();
+            tracing::info!(%path, "the file can be read again");
+            self.metrics.set_trouble(&path.to_string(), None);
+        }
+    }
+}
+
+impl Reader for FollowReader {
+    fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
+        self.intake.look_at_clock();
+        let result = self.read();
+        self.intake.flush(out)?;
+        result
+    }
+
+    fn watermark(&self) -> Time {
+        self.intake.watermark()
+    }
+
+    fn cursor(&self) -> Option<(u64, Vec<u8>)> {
+        let place = |file: &FollowedFile| file.tail.place(file.lines.rest());
+        let saved = if self.followed.is_one() {
+            Saved::One(self.files.iter().flatten().next().and_then(place)?)
+        } else {
+            let files = self.files.iter().enumerate().filter_map(|(number, file)| {
+                let file = file.as_ref()?;
+                let (path, lines) = (name(file.tail.path()), self.intake.lines_of(number));
+                Some(SavedFile { path, number, lines, place: place(file) })
+            });
+            Saved::Several { files: files.collect(), read: self.read.list() }
+        };
+        Some((self.intake.seq(), serde_json::to_vec(&saved).ok()?))
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+    }
+}

@@ -1,0 +1,256 @@
+//! Files that match a pattern: which are new, which were only renamed, and which are copies of others.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+
+use capture_file::Decompressed;
+
+use super::super::super::numbers::MAX_FILES;
+use super::super::super::paths::Pattern;
+use super::super::super::tail::{Identity, SAMPLE, Start, Tail, are_alike, bytes_at, named, open_regular};
+use super::FollowReader;
+
+/// How often it is looked for new files.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// After so long without being written to a copy is complete.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// How long a file is followed after its name has gone.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// Files that a pattern matches and that are not to be read under the name that they have now; of copies up to where.
+#[derive(Debug, Default)]
+pub(super) struct Read(HashMap<Identity, (Option<u64>, Instant)>);
+
+impl Read {
+    pub fn new(files: Vec<(Identity, Option<u64>)>) -> Self {
+        Self(files.into_iter().map(|(identity, to)| (identity, (to, Instant::now()))).collect())
+    }
+
+    pub fn add(&mut self, identity: Identity, to: Option<u64>) {
+        self.0.insert(identity, (to, Instant::now()));
+    }
+
+    pub fn has(&self, identity: Identity) -> bool {
+        self.0.contains_key(&identity)
+    }
+
+    pub fn list(&self) -> Vec<(Identity, Option<u64>)> {
+        let mut list: Vec<_> = self.0.iter().map(|(identity, (to, _))| (*identity, *to)).collect();
+        list.sort_unstable();
+        list
+    }
+
+    /// Whether a file that is there is of these, and a copy has not grown.
+    fn covers(&mut self, identity: Identity, length: u64) -> Result<bool, u64> {
+        match self.0.get_mut(&identity) {
+            Some((Some(to), _)) if length > *to => Err(*to),
+            Some((_, seen)) => {
+                *seen = Instant::now();
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Forgets those that are not there any more.
+    fn prune(&mut self) {
+        self.0.retain(|_, (_, seen)| seen.elapsed() < LINGER);
+    }
+}
+
+/// A file that is not followed yet.
+struct New {
+    path: PathBuf,
+    identity: Identity,
+    length: u64,
+    head: Vec<u8>,
+    settled: bool,
+}
+
+/// What another file says of a new one.
+enum Copy {
+    /// It has a text of its own.
+    No,
+    /// That cannot be told yet.
+    Unknown,
+    /// So much of it is read in another file.
+    UpTo(u64),
+}
+
+impl FollowReader {
+    /// Follows files that match and are not followed yet. Those of the start must be readable.
+    pub(super) fn discover(&mut self, start: Start, first: bool) -> Result<(), String> {
+        let due = self.discovered.is_none_or(|last| last.elapsed() >= EVERY);
+        if self.followed.patterns.is_empty() || !due {
+            return Ok(());
+        }
+        self.discovered = Some(Instant::now());
+        let mut new = Vec::new();
+        for path in self.followed.patterns.iter().flat_map(Pattern::files).collect::<Vec<_>>() {
+            if self.files.iter().flatten().any(|file| file.tail.path() == path) {
+                continue;
+            }
+            let part = path.display().to_string();
+            match self.look_at(&path) {
+                Ok(found) => {
+                    new.extend(found);
+                    if self.denied.remove(&part) {
+                        self.metrics.set_trouble(&part, None);
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let text = format!("{part} cannot be read: {error}");
+                    if first {
+                        return Err(text);
+                    }
+                    self.metrics.counter("read_errors").fetch_add(1, Relaxed);
+                    if self.denied.insert(part.clone()) {
+                        tracing::warn!("{text}: it is tried again until it can be");
+                        self.metrics.set_trouble(&part, Some(text));
+                    }
+                }
+            }
+        }
+        for at in 0..new.len() {
+            self.take_up(&new, at, start);
+        }
+        self.leave();
+        self.read.prune();
+        Ok(())
+    }
+
+    /// A file that matches, unless it is known.
+    fn look_at(&mut self, path: &Path) -> std::io::Result<Option<New>> {
+        let Some((identity, length)) = named(path).zip(std::fs::metadata(path).ok().map(|found| found.len())) else {
+            return Ok(None);
+        };
+        if self.files.iter().flatten().any(|file| file.tail.identity() == Some(identity)) {
+            return Ok(None);
+        }
+        match self.read.covers(identity, length) {
+            Ok(true) => return Ok(None),
+            Ok(false) => {}
+            Err(to) => {
+                self.read.add(identity, None);
+                self.follow_from(path, to);
+                return Ok(None);
+            }
+        }
+        let file = open_regular(path)?;
+        let found = file.metadata()?;
+        let head = bytes_at(&file, 0, SAMPLE)?;
+        if let Some(by) = Decompressed::new(file)?.compression() {
+            self.skipped.fetch_add(1, Relaxed);
+            tracing::warn!(path = %path.display(), %by, "a compressed file matches and is skipped: such are read without `follow`");
+            self.read.add(identity, None);
+            return Ok(None);
+        }
+        // A time in the future says nothing.
+        let age = found.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let settled = age.is_none_or(|age| age > SETTLED);
+        Ok(Some(New { path: path.to_owned(), identity, length: found.len(), head, settled }))
+    }
+
+    /// Follows a new file, or leaves it out as a copy.
+    fn take_up(&mut self, new: &[New], at: usize, start: Start) {
+        let one = &new[at];
+        // Of copies that are found together the longest comes first.
+        let rank = |other: usize| (new[other].length, std::cmp::Reverse(other));
+        let is_behind = |other: usize| are_alike(&one.head, &new[other].head) && rank(other) > rank(at);
+        if (0..new.len()).any(|other| other != at && is_behind(other)) {
+            return;
+        }
+        match self.copied(one) {
+            Copy::Unknown => {}
+            Copy::No => {
+                if self.add_free(&one.path, start).is_none() {
+                    self.refuse(one);
+                }
+            }
+            Copy::UpTo(to) if one.length > to => self.follow_from(&one.path, to),
+            Copy::UpTo(_) if one.settled => {
+                tracing::info!(path = %one.path.display(), "a copy of a file that is followed is left out");
+                self.read.add(one.identity, Some(one.length));
+            }
+            // It may still be written.
+            Copy::UpTo(_) => {}
+        }
+    }
+
+    /// Whether a new file is a copy of one that is followed.
+    fn copied(&self, one: &New) -> Copy {
+        for file in self.files.iter().flatten() {
+            if let Some((head, read)) = file.tail.head()
+                && are_alike(head, &one.head)
+            {
+                let is_through = !file.ready && file.lines.rest() == 0 && !file.tail.has_more();
+                return if is_through { Copy::UpTo(read) } else { Copy::Unknown };
+            }
+            if let Some(read) = file.tail.knows_of(&one.head) {
+                return Copy::UpTo(read);
+            }
+            // One that has not begun may have the same text.
+            if file.tail.head().is_none_or(|(head, _)| head.is_empty()) && file.ready && starts_alike(&file.tail, one) {
+                return Copy::Unknown;
+            }
+        }
+        Copy::No
+    }
+
+    fn follow_from(&mut self, path: &Path, to: u64) {
+        let Some(number) = self.add_free(path, Start::Beginning) else { return };
+        if let Some(Err(text)) = self.files[number].as_mut().map(|file| file.tail.begin_at(to)) {
+            tracing::warn!("{text}");
+            self.files[number] = None;
+            self.intake.end(number);
+        }
+    }
+
+    /// There are too many files.
+    fn refuse(&mut self, one: &New) {
+        self.skipped.fetch_add(1, Relaxed);
+        self.read.add(one.identity, None);
+        let text = format!("more than {MAX_FILES} files are followed: {} and others are left out", one.path.display());
+        tracing::warn!("{text}");
+        self.metrics.set_trouble("files", Some(text));
+    }
+
+    /// Ends files whose names have gone for a while.
+    fn leave(&mut self) {
+        for number in 0..self.files.len() {
+            let Some(file) = &self.files[number] else { continue };
+            let path = file.tail.path();
+            if self.followed.paths.iter().any(|named| named == path) {
+                continue;
+            }
+            let here = named(path).is_some_and(|identity| {
+                let others = self.files.iter().flatten().filter(|other| other.tail.path() != path);
+                !self.read.has(identity) && !others.into_iter().any(|other| other.tail.identity() == Some(identity))
+            });
+            let idle = !file.ready && file.lines.rest() == 0;
+            let identity = file.tail.identity();
+            let Some(file) = &mut self.files[number] else { continue };
+            if here || !idle {
+                file.gone = None;
+            } else if file.gone.get_or_insert_with(Instant::now).elapsed() >= LINGER {
+                tracing::info!(path = %file.tail.path().display(), "the file has gone and is not followed any more");
+                self.metrics.set_trouble(&file.tail.path().display().to_string(), None);
+                self.files[number] = None;
+                self.intake.end(number);
+                if let Some(identity) = identity {
+                    self.read.add(identity, None);
+                }
+            }
+        }
+    }
+}
+
+fn starts_alike(tail: &Tail, one: &New) -> bool {
+    let head = open_regular(tail.path()).and_then(|file| bytes_at(&file, 0, SAMPLE));
+    head.is_ok_and(|head| are_alike(&head, &one.head))
+}

@@ -1,0 +1,272 @@
+//! Files that were rotated away: where a text has gone, and what came after it.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use capture_file::Decompressed;
+
+use super::names::{is_rotated, packed};
+use super::opened::{Opened, open_regular, read};
+use super::place::{Identity, Known, Place, SAMPLE, are_alike, bytes_at, identity, is_text, modified, stands_before};
+
+/// Names of a folder that are looked at, and folders in it.
+const MAX_NAMES: usize = 20_000;
+const MAX_FOLDERS: usize = 64;
+
+/// A compressed file that was written to so lately may not be complete yet.
+const UNFINISHED: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 2000 });
+
+/// Where a search has led.
+pub(super) enum Search {
+    Found(Box<Opened>),
+    /// Some of it is being compressed: ask again.
+    Later,
+    Gone,
+}
+
+/// Names of one log and the folders that they are in.
+pub(super) struct Around {
+    path: PathBuf,
+    names: BTreeSet<(PathBuf, OsString)>,
+}
+
+/// A file that was looked at.
+struct Candidate {
+    path: PathBuf,
+    identity: Identity,
+    length: u64,
+    modified: i64,
+    /// The beginning of its text.
+    head: Vec<u8>,
+    packed: bool,
+    readable: bool,
+}
+
+/// A search may be tried again; a file that has gone meanwhile is none, nor is one that nobody may read.
+fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::IsADirectory | ErrorKind::InvalidInput) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Candidate {
+    fn look(path: &Path) -> io::Result<Option<Self>> {
+        let file = match open_regular(path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+            file => match there(file)? {
+                Some(file) => Some(file),
+                None => return Ok(None),
+            },
+        };
+        let Some(file) = file else {
+            let Some(found) = there(fs::metadata(path))? else { return Ok(None) };
+            return Ok(Some(Self::of(path, &found, Vec::new(), false, false)));
+        };
+        let found = file.metadata()?;
+        let mut head = bytes_at(&file, 0, SAMPLE)?;
+        let mut text = Decompressed::new(file)?;
+        let packed = text.compression().is_some();
+        if packed {
+            head = vec![0; SAMPLE];
+            let mut there = 0;
+            // What cannot be decompressed has no head that is known.
+            while let Ok(more @ 1..) = read(&mut text, &mut head[there..]) {
+                there += more;
+            }
+            head.truncate(there);
+        }
+        Ok(Some(Self::of(path, &found, head, packed, true)))
+    }
+
+    fn of(path: &Path, found: &Metadata, head: Vec<u8>, packed: bool, readable: bool) -> Self {
+        let (identity, length, modified) = (identity(found), found.len(), modified(found));
+        Self { path: path.to_owned(), identity, length, modified, head, packed, readable }
+    }
+
+    /// Whether it may still be written.
+    fn is_unfinished(&self) -> bool {
+        let at = UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.modified).unwrap_or(0));
+        self.packed && SystemTime::now().duration_since(at).is_ok_and(|age| age < UNFINISHED)
+    }
+
+    /// Why its text cannot be had.
+    fn fault(&self) -> Option<&'static str> {
+        let is_packed = self.packed || packed(&self.path).is_some();
+        if !self.readable {
+            Some("a rotated file may not be read, and is skipped")
+        } else if is_packed && (!self.packed || self.head.is_empty()) {
+            Some("a rotated file was compressed before it was read and cannot be decompressed: it is skipped")
+        } else {
+            None
+        }
+    }
+
+    /// Whether it has a text that was read before.
+    fn is(&self, known: &Known) -> bool {
+        let place = Place { offset: known.to, before: known.before, ..Place::default() };
+        let is_hollow = !self.packed && self.length >= known.to && known.may_be(&self.head);
+        known.is(&self.head) || is_hollow && is_before(&self.path, &place).unwrap_or(false)
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        self.identity == other.identity || are_alike(&self.head, &other.head)
+    }
+}
+
+impl Around {
+    /// Around a log's name, what that links to, and where the log was before.
+    pub fn new(path: &Path, at: Option<&Path>) -> Self {
+        let real = fs::canonicalize(path).ok();
+        let mut names = BTreeSet::new();
+        for one in [path].into_iter().chain(real.as_deref()).chain(at) {
+            let folder = one.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if let Some(name) = one.file_name() {
+                names.insert((fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned()), name.to_owned()));
+            }
+        }
+        Self { path: path.to_owned(), names }
+    }
+
+    fn is_rotated(&self, other: &Path) -> bool {
+        let is = |other: &OsStr| self.names.iter().any(|(_, name)| is_rotated(name, other));
+        other.file_name().is_some_and(is)
+    }
+
+    /// The files in its folders; with `below` also rotated ones in folders below these (`olddir`).
+    fn files(&self, below: bool) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for folder in self.names.iter().map(|(folder, _)| folder).collect::<BTreeSet<_>>() {
+            let mut folders = Vec::new();
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_NAMES) {
+                if below && folders.len() < MAX_FOLDERS && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push(entry.path());
+                }
+                found.push(entry.path());
+            }
+            for below in folders {
+                let names = fs::read_dir(below).into_iter().flatten().flatten().take(MAX_NAMES);
+                found.extend(names.map(|entry| entry.path()).filter(|path| self.is_rotated(path)));
+            }
+        }
+        found
+    }
+
+    /// The rotated files, as far as they can be read.
+    fn rotated(&self, below: bool) -> io::Result<Vec<Candidate>> {
+        let mut found = Vec::new();
+        for path in self.files(below).into_iter().filter(|path| self.is_rotated(path)) {
+            found.extend(Candidate::look(&path)?);
+        }
+        Ok(found)
+    }
+
+    /// The text of a place: the same file under whatever name, else another with the same beginning, such as a copy or a
+    /// compressed one. `not` is a file that has another text by now.
+    pub fn text(&self, place: &Place, not: Option<Identity>) -> io::Result<Search> {
+        let own = |path: &Path| fs::metadata(path).is_ok_and(|found| identity(&found) == place.identity);
+        let files = if not == Some(place.identity) { Vec::new() } else { self.files(true) };
+        for path in std::iter::once(&self.path).filter(|_| not.is_none()).chain(&files).filter(|path| own(path)) {
+            let whole = there(Opened::at(path, place))?.flatten();
+            if let Some(opened) = whole.filter(|opened| opened.identity == place.identity) {
+                return Ok(Search::Found(Box::new(opened)));
+            }
+        }
+        if place.head.0 == 0 {
+            return Ok(Search::Gone);
+        }
+        let mut like = self.rotated(true)?;
+        like.extend(Candidate::look(&self.path)?);
+        like.retain(|one| Some(one.identity) != not && is_text(&one.head, place.head));
+        // The latest is the most complete; a file and what it is compressed to are equally old.
+        like.sort_by_key(|one| (one.modified, !one.packed));
+        for one in like.into_iter().rev() {
+            if one.is_unfinished() {
+                return Ok(Search::Later);
+            }
+            if !one.packed && (one.length < place.offset || !is_before(&one.path, place)?) {
+                continue;
+            }
+            let opened = there(Opened::rotated(&one.path, place.offset, one.modified))?;
+            if let Some(mut opened) = opened {
+                opened.grows = fs::metadata(&self.path).is_ok_and(|named| identity(&named) == opened.identity);
+                return Ok(Search::Found(Box::new(opened)));
+            }
+        }
+        Ok(Search::Gone)
+    }
+
+    /// The file that came after one and was rotated away as well, the oldest if there are several, and where to begin in it.
+    /// Those that cannot be read are told to `skipped`. `last` is the file before, with the time of its last byte; only files count that were not written to after `until`.
+    pub fn after(
+        &self,
+        last: (Identity, i64),
+        until: i64,
+        known: &[Known],
+        taken: &dyn Fn(Identity) -> bool,
+        skipped: &mut dyn FnMut(&Path, Identity, &str),
+    ) -> io::Result<Search> {
+        let current = Candidate::look(&self.path)?;
+        let is_current = |one: &Candidate| current.as_ref().is_some_and(|now| now.is_like(one));
+        let mut found = self.rotated(false)?;
+        let read = |one: &Candidate| known.iter().rev().find(|known| one.is(known)).map(|known| known.to);
+        let has_more = |one: &Candidate, to: u64| !one.packed && one.length > to;
+        found.retain(|one| {
+            let later = (last.1..=until).contains(&one.modified) || read(one).is_some_and(|to| has_more(one, to));
+            later && one.length > 0 && one.identity != last.0 && !is_current(one) && !taken(one.identity)
+        });
+        found.sort_by(|a, b| (a.modified, a.packed, &a.path).cmp(&(b.modified, b.packed, &b.path)));
+        while let Some(first) = found.first() {
+            if let Some(why) = first.fault() {
+                if first.is_unfinished() {
+                    return Ok(Search::Later);
+                }
+                skipped(&first.path, first.identity, why);
+                found.remove(0);
+                continue;
+            }
+            // Copies of one text: the latest is the most complete.
+            let same = found.iter().filter(|one| one.is_like(first));
+            let best = same.max_by_key(|one| (one.modified, !one.packed)).unwrap_or(first);
+            let read_to = read(best);
+            if read_to.is_some_and(|to| !has_more(best, to)) {
+                let first = found.remove(0);
+                found.retain(|one| !one.is_like(&first));
+                continue;
+            }
+            if best.is_unfinished() {
+                return Ok(Search::Later);
+            }
+            let opened = there(Opened::rotated(&best.path, read_to.unwrap_or(0), first.modified))?;
+            return match opened.filter(|opened| opened.identity == best.identity) {
+                Some(opened) => Ok(Search::Found(Box::new(opened))),
+                // Renamed meanwhile.
+                None => Ok(Search::Later),
+            };
+        }
+        Ok(Search::Gone)
+    }
+
+    /// A text that was read to its end and has been written to since then.
+    pub fn grown(&self, known: &[Known]) -> io::Result<Option<Opened>> {
+        for one in self.rotated(true)? {
+            let read = known.iter().rev().find(|known| one.is(known));
+            if let Some(known) = read.filter(|known| !one.packed && one.length > known.to) {
+                return Opened::rotated(&one.path, known.to, one.modified).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether what stands before a place stands there in this file too.
+fn is_before(path: &Path, place: &Place) -> io::Result<bool> {
+    let file: Option<File> = there(open_regular(path))?;
+    file.map_or(Ok(false), |file| stands_before(&file, place.offset, place.before))
+}
