@@ -28,6 +28,17 @@ pub(super) enum Cell {
     Bool(bool),
 }
 
+impl Cell {
+    /// Text that is a part of this cell's: first byte in it, and length.
+    pub(super) fn part(self, (from, len): (usize, usize)) -> Self {
+        match self {
+            Self::Line(at, _) => Self::Line(at + from, len),
+            Self::Scratch(at, _) => Self::Scratch(at + from, len),
+            _ => Self::Missing,
+        }
+    }
+}
+
 /// What a cell may hold.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
@@ -61,6 +72,15 @@ pub(super) struct Cells {
 }
 
 impl Cells {
+    /// The text of a cell, if it has some.
+    pub(super) fn text<'c>(&'c self, cell: usize, line: &'c str) -> Option<&'c str> {
+        match self.cells.get(cell)? {
+            Cell::Line(at, len) => line.get(*at..at + len),
+            Cell::Scratch(at, len) => self.scratch.get(*at..at + len),
+            _ => None,
+        }
+    }
+
     /// Forgets the line before.
     pub(super) fn clear(&mut self, slots: usize) {
         self.cells.clear();

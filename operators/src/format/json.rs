@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::cell::{Cell, Cells, Slot, Target as CellTarget};
 use super::keys::{Found, Keys, ROOT, Target};
+use super::request::Request;
 use super::rows::Row;
 use super::schema::{Format, Kind};
 use super::tolerant::{self, Fault};
@@ -53,7 +54,7 @@ pub enum Reject {
 pub struct LineParser {
     format: Arc<Format>,
     keys: Keys,
-    /// First the columns, then the keys of the event time.
+    /// First the columns, then the keys of the event time, then those of [`Request`].
     slots: Vec<Slot>,
     cells: Cells,
     latest: i64,
@@ -67,7 +68,8 @@ impl LineParser {
         let (keys, _) = Keys::new(format.paths());
         let columns = format.columns.iter().map(|column| Slot { kind: column.kind, absent: column.absent.clone() });
         let times = format.times.iter().map(|(_, unit)| Kind::Time(*unit));
-        let slots = columns.chain(times.map(|kind| Slot { kind, absent: kind.absent() })).collect();
+        let others = format.request.iter().flat_map(Request::slots);
+        let slots = columns.chain(times.map(|kind| Slot { kind, absent: kind.absent() })).chain(others).collect();
         let mut parser = Self { format, keys, slots, cells: Cells::default(), latest: 0, ahead: MAX_FUTURE };
         parser.set_now(now_ns);
         parser
@@ -102,12 +104,16 @@ impl LineParser {
             Some(_) => false,
             None => self.read_again(line)?,
         };
-        let (cells, times) = self.cells.cells.split_at(self.format.columns.len());
-        let time = times.iter().find_map(|cell| match cell {
+        let begin = match &self.format.request {
+            Some(request) => request.fill(&mut self.cells, text.unwrap_or_default())?,
+            None => None,
+        };
+        let (cells, others) = self.cells.cells.split_at(self.format.columns.len());
+        let time = others[..self.format.times.len()].iter().find_map(|cell| match cell {
             Cell::Signed(ns) => Some(*ns),
             _ => None,
         });
-        let Some(time) = time else { return Err(Reject::Missing(self.format.times[0].0.to_string())) };
+        let Some(time) = time.or(begin) else { return Err(Reject::Missing(self.format.times[0].0.to_string())) };
         if time > self.latest {
             return Err(Reject::Future { time, limit: self.ahead.as_secs() });
         }

@@ -10,6 +10,7 @@ mod json;
 mod keys;
 mod options;
 mod path;
+mod request;
 mod rows;
 mod schema;
 mod time;

@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use engine::batch::{stream_schema, time_type};
 
 use super::path::Path;
+use super::request::Request;
 use super::time::Unit;
 
 /// What a column holds.
@@ -74,7 +75,7 @@ impl Kind {
 }
 
 /// What servers write for a variable or a header that is not there.
-const ABSENT: [&str; 2] = ["-", ""];
+pub(super) const ABSENT: [&str; 2] = ["-", ""];
 
 /// The column that says whether the row's line was no JSON until it was repaired. It may be null only in rows that an
 /// earlier version has logged.
@@ -104,6 +105,8 @@ pub struct Format {
     pub times: Vec<(Path, Unit)>,
     /// Columns of the rows; the last is [`REPAIRED`].
     pub schema: SchemaRef,
+    /// Keys without a column of their own, from which columns and the event time are filled in.
+    pub(super) request: Option<Request>,
 }
 
 impl Format {
@@ -111,12 +114,13 @@ impl Format {
     pub fn new(columns: Vec<Column>, times: Vec<(Path, Unit)>) -> Self {
         let fields = columns.iter().map(|c| Field::new(&c.name, c.kind.data_type(), !c.required));
         let schema = stream_schema(fields.chain([Field::new(REPAIRED, DataType::Boolean, true)]).collect::<Vec<_>>());
-        Self { columns, times, schema }
+        Self { columns, times, schema, request: None }
     }
 
-    /// Where values stand in a line: of the columns, then of the event time.
+    /// Where values stand in a line: of the columns, of the event time, then of what has no column.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.columns.iter().map(|column| &column.key).chain(self.times.iter().map(|(path, _)| path))
+        let others = self.request.iter().flat_map(|request| request.keys.iter().map(|(path, _)| path));
+        self.columns.iter().map(|column| &column.key).chain(self.times.iter().map(|(path, _)| path)).chain(others)
     }
 
     /// Requests as mod_reqin_log writes them, with times that are numbers in `unit`.
@@ -145,7 +149,9 @@ impl Format {
             required: false,
         }));
         columns.extend(named(&[("has_cookie", Kind::Bool)]));
-        Arc::new(Self::new(columns, times(unit)))
+        let mut format = Self::new(columns, times(unit));
+        format.request = Request::new(&format);
+        Arc::new(format)
     }
 
     /// Hellos as ja4sentinel writes them, with times that are numbers in `unit`.

@@ -75,9 +75,19 @@ pub(super) fn from_whole(number: u64, unit: Unit) -> Option<i64> {
     i64::try_from(number).ok()?.checked_mul(unit.scale().0).filter(|ns| *ns >= EARLIEST_NS)
 }
 
+/// Whether a moment in ns since the epoch could be one that a number names.
+pub(super) fn is_named(ns: i64) -> bool {
+    ns >= EARLIEST_NS
+}
+
 /// Reads digits, with decimals after a point; those behind ns are cut off. Not by way of a float, which has not enough of
 /// them.
 pub(super) fn from_decimal(text: &str, unit: Unit) -> Option<i64> {
+    length(text, unit).filter(|ns| *ns >= EARLIEST_NS)
+}
+
+/// Reads a length of time, in ns, as [`from_decimal`] reads a moment.
+pub(super) fn length(text: &str, unit: Unit) -> Option<i64> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(whole) || !digits(decimals) {
@@ -87,8 +97,7 @@ pub(super) fn from_decimal(text: &str, unit: Unit) -> Option<i64> {
     let kept = &decimals[..decimals.len().min(places)];
     let fraction: i64 = if kept.is_empty() { 0 } else { kept.parse().ok()? };
     let fraction = fraction.checked_mul(10_i64.checked_pow(u32::try_from(places - kept.len()).ok()?)?)?;
-    let ns = whole.parse::<i64>().ok()?.checked_mul(length)?.checked_add(fraction)?;
-    (ns >= EARLIEST_NS).then_some(ns)
+    whole.parse::<i64>().ok()?.checked_mul(length)?.checked_add(fraction)
 }
 
 #[cfg(test)]
