@@ -192,14 +192,14 @@ def dissected(capture: Path, ports: tuple[int, ...]) -> Iterator[ElementTree.Ele
     command = [*tshark(capture), "-Y", f"tcp && tls.handshake.type == 1 && ({wanted})", "-T", "pdml"]
     for port in ports:
         command += ["-d", f"tcp.port=={port},tls"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None and process.stderr is not None
-    for _, element in ElementTree.iterparse(process.stdout):
-        if element.tag == "packet":
-            yield element
-            element.clear()
-    complaint = process.stderr.read().decode("utf-8", "replace")
-    if process.wait() != 0:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for _, element in ElementTree.iterparse(process.stdout):
+            if element.tag == "packet":
+                yield element
+                element.clear()
+        complaint = process.stderr.read().decode("utf-8", "replace")
+    if process.returncode != 0:
         raise RuntimeError(f"tshark failed: {complaint}")
 
 
