@@ -32,7 +32,7 @@ REQUEST = ('{"timestamp":%d,"src_ip":"198.18.%d.%d","src_port":%d,"dst_ip":"192.
            '"has_cookie":true,"header_X-Request-Id":"%d","header_User-Agent":"Mozilla/5.0 (Windows NT 10.0; Win64; x64) '
            'AppleWebKit/537.36 (KHTML, like Gecko) Chrome/152.0.0.0 Safari/537.36","header_Accept":"*/*",'
            '"header_Accept-Language":"en-US,en;q=0.9","header_Sec-Fetch-Dest":"script","header_Sec-Fetch-Mode":"no-cors",'
-           '"status_code":200,"response_size":4711,"duration_ms":12}')
+           '"status_code":200,"response_size":4711,"duration_ms":0}')
 PIPELINE = """\
 name: outage
 data_dir: data

@@ -196,8 +196,6 @@ class Server:
             self.check_detections(sent)
         self.assertTrue(list((self.directory / "data").rglob("*.parquet")))
 
-    # What a line's duration means for `lateness` is not implemented yet.
-    @unittest.expectedFailure
     def test_a_slow_request_is_not_late(self):
         """A download that takes longer than `lateness`, while others come and go, is joined and counted."""
         prefix = self.as_client("slow")
