@@ -5,6 +5,7 @@ mod attacks_udp;
 mod bounds;
 mod encapsulations;
 mod forged;
+mod forged_dtls;
 mod forged_quic;
 mod layers;
 mod legit;

@@ -374,7 +374,8 @@ impl Connection<'_> {
     }
 
     /// A second hello leaves behind the first. Whoever sends both at once may send others: neither leaves before the first may.
-    fn follow(&mut self, hello: Hello) {
+    fn follow(&mut self, mut hello: Hello) {
+        hello.ambiguous = self.flow.disputed;
         match &mut self.flow.waiting {
             Some(waiting) => waiting.sequel = Some(Box::new(hello)),
             None => self.ready.push(hello),

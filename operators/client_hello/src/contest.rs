@@ -69,6 +69,8 @@ pub(crate) enum Order {
     Longest,
     /// The latest first.
     Latest,
+    /// One piece, then by rank.
+    Piece(usize),
 }
 
 /// The pieces of one connection from where its bytes are disputed.
@@ -276,6 +278,7 @@ impl Contest {
     /// The ways to put the pieces together, the best first.
     pub(crate) fn orders(&self) -> impl Iterator<Item = Order> + use<> {
         const MAX_GROUPS: usize = 8;
+        const MAX_FIRST: usize = 8;
         let mut groups: Vec<u64> = Vec::new();
         for part in &self.parts {
             if groups.len() < MAX_GROUPS && !groups.contains(&part.arrival.group) {
@@ -283,18 +286,26 @@ impl Contest {
             }
         }
         let groups = groups.into_iter().map(Order::Group);
-        [Order::Rank].into_iter().chain(groups).chain([Order::Longest, Order::Latest])
+        // Of three versions sent alike the one in the middle is none of these.
+        let is_disputed = |part: &Part| self.parts.iter().any(|other| other.contradicts(part));
+        let disputed = self.parts.iter().enumerate().filter(|(_, part)| is_disputed(part)).map(|(at, _)| at);
+        let pieces: Vec<Order> = disputed.take(MAX_FIRST).map(Order::Piece).collect();
+        let pieces = if pieces.len() > 2 { pieces } else { Vec::new() };
+        [Order::Rank].into_iter().chain(groups).chain([Order::Longest, Order::Latest]).chain(pieces)
     }
 
     /// The pieces up to a rank put together.
     pub(crate) fn version(&self, order: Order, worst: Rank) -> Version {
-        let mut parts: Vec<&Part> = self.parts.iter().filter(|part| part.rank <= worst).collect();
+        let mut parts: Vec<(usize, &Part)> = self.parts.iter().enumerate().collect();
+        parts.retain(|(_, part)| part.rank <= worst);
         match order {
-            Order::Rank => parts.sort_by_key(|part| part.rank),
-            Order::Group(group) => parts.sort_by_key(|part| (part.arrival.group != group, part.rank)),
-            Order::Longest => parts.sort_by_key(|part| Reverse(part.bytes.len())),
+            Order::Rank => parts.sort_by_key(|(_, part)| part.rank),
+            Order::Group(group) => parts.sort_by_key(|(_, part)| (part.arrival.group != group, part.rank)),
+            Order::Longest => parts.sort_by_key(|(_, part)| Reverse(part.bytes.len())),
             Order::Latest => parts.reverse(),
+            Order::Piece(piece) => parts.sort_by_key(|(at, part)| (*at != piece, part.rank)),
         }
+        let mut parts: Vec<&Part> = parts.into_iter().map(|(_, part)| part).collect();
         // What is not likely to have been taken fills gaps and no more.
         parts.sort_by_key(|part| part.rank.max(Rank::Doubtful));
         // Where each piece begins in the stream, and what of it is behind the start.

@@ -96,14 +96,20 @@ impl HelloExtractor {
 
     /// A hello is complete: the first one waits for the server's answer, unless another one waits already.
     fn found(&mut self, at: Index, found: Found) {
-        let Found { hello, arrival, rank, disputed } = found;
+        let Found { mut hello, arrival, rank, disputed } = found;
         let Self { flows, queue, ready, limits, buffered, .. } = self;
         let Some(flow) = flows.get_mut(at) else { return };
         let held = flow.held();
+        // A second hello is its client's as much as the first.
+        flow.disputed |= disputed;
+        hello.ambiguous = flow.disputed;
         if hello.index > 0 {
             // Whoever sends both at once may send others: neither leaves before the first may.
             match &mut flow.waiting {
-                Some(waiting) => waiting.sequel = Some(Box::new(hello)),
+                Some(waiting) => match &mut waiting.sequel {
+                    Some(sequel) => sequel.ambiguous = true,
+                    None => waiting.sequel = Some(Box::new(hello)),
+                },
                 None => ready.push(hello),
             }
         } else if let Some(waiting) = &mut flow.waiting {
@@ -112,12 +118,9 @@ impl HelloExtractor {
             if is_better {
                 (waiting.hello, waiting.arrival, waiting.rank) = (Some(Box::new(hello)), arrival, rank);
             }
-            if let Some(hello) = &mut waiting.hello {
-                hello.ambiguous = true;
-            }
+            flow.disputed = true;
+            waiting.doubt();
         } else {
-            let mut hello = hello;
-            hello.ambiguous = disputed;
             let number = queue.push(arrival.time, at);
             let bytes = Vec::new();
             let hello = Some(Box::new(hello));
@@ -141,8 +144,9 @@ impl HelloExtractor {
             Some(Datagrams::Dtls(connection)) => connection.answered(),
             None => (true, true),
         };
-        if let Some(hello) = flow.waiting.as_mut().and_then(|waiting| waiting.hello.as_mut()) {
-            hello.ambiguous |= !is_only;
+        if let Some(waiting) = flow.waiting.as_mut().filter(|_| !is_only) {
+            flow.disputed = true;
+            waiting.doubt();
         }
         if is_sure {
             let_go(flow, ready);

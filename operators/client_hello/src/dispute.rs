@@ -45,7 +45,10 @@ impl Connection<'_> {
             },
         };
         self.leave(hello, from, &bytes, self.flow.disputed);
-        self.ready.extend(sequel.map(|sequel| *sequel));
+        self.ready.extend(sequel.map(|sequel| {
+            let ambiguous = sequel.ambiguous || self.flow.disputed;
+            Hello { ambiguous, ..*sequel }
+        }));
     }
 
     pub(crate) fn leave(&mut self, mut hello: Hello, from: u32, bytes: &[u8], ambiguous: bool) {

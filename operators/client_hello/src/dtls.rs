@@ -107,6 +107,9 @@ struct Partial {
 struct Last {
     /// `message_seq`.
     message: u16,
+    index: u8,
+    /// Group and rank of the packet that completed it.
+    how: (u64, Rank),
     body: Vec<u8>,
     /// The server has answered it.
     answered: bool,
@@ -188,13 +191,26 @@ impl Connection {
         let Some((body, arrival, disputed)) = partial.body(from) else { return };
         match ClientHello::parse_dtls(&body) {
             Ok(hello) => {
-                let index = u8::from(self.last.as_ref().is_some_and(|last| last.message < fragment.message));
-                emit(&hello, &arrival, Message { index, disputed: disputed || self.lost });
-                self.last = Some(Last { message: fragment.message, body, answered: false });
+                let message = self.told(fragment, &arrival, from.rank, disputed);
+                let (index, how) = (message.index, (arrival.group, from.rank));
+                emit(&hello, &arrival, message);
+                self.last = Some(Last { message: fragment.message, index, how, body, answered: false });
             }
             Err(_) => counters.malformed_hellos += 1,
         }
         self.partial.pop();
+    }
+
+    /// What is known of a hello that is complete.
+    fn told(&self, fragment: &Fragment<'_>, arrival: &Arrival, rank: Rank, disputed: bool) -> Message {
+        let last = self.last.as_ref();
+        let is_next = last.is_some_and(|last| last.message < fragment.message);
+        // Nothing but its cookie, which only the server can judge, tells that the next one is of the same client.
+        let is_odd = is_next && last.is_some_and(|last| last.how != (arrival.group, rank));
+        let is_other_version = last.is_some() && !is_next;
+        let index = last.filter(|last| last.message == fragment.message).map_or(u8::from(is_next), |last| last.index);
+        let disputed = disputed || self.lost || is_odd || is_other_version;
+        Message { index, disputed }
     }
 
     /// Whether a fragment brings nothing. One of a new connection on the same ports makes this begin anew.

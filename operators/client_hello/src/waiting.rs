@@ -31,6 +31,13 @@ impl Waiting {
             + [&self.hello, &self.sequel].into_iter().flatten().count() * size_of::<Hello>()
     }
 
+    /// Others may be the client's.
+    pub(crate) fn doubt(&mut self) {
+        for hello in [&mut self.hello, &mut self.sequel].into_iter().flatten() {
+            hello.ambiguous = true;
+        }
+    }
+
     /// Sequence number after its last byte.
     pub(crate) fn end(&self) -> u32 {
         self.from.wrapping_add(self.bytes.len() as u32)

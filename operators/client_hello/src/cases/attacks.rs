@@ -356,3 +356,20 @@ fn prelude_bound() {
         }
     }
 }
+
+#[test]
+fn the_version_in_the_middle() {
+    let record = sample::chrome().record();
+    let noise = |byte: u8| [&[0x16, 3, 1][..], &vec![byte; record.len() - 3]].concat();
+    let mut c = Capture::new(Limits::default());
+    for w in [
+        Wire::client(ISN, SYN, b""),
+        Wire::client(ISN + 1, DATA, &noise(1)),
+        Wire::client(ISN + 1, DATA, &record),
+        Wire::client(ISN + 1, DATA, &noise(2)),
+    ] {
+        c.frame(101, &w.packet());
+    }
+    c.finish();
+    assert_eq!(rows(&c), [(0, true, true)]);
+}

@@ -2,12 +2,15 @@
 
 use super::attacks::rows;
 use super::*;
+use crate::dtls::sample::records;
 use crate::quic::sample::crypto;
 
 fn q(header: &quic::sample::Header<'_>, frames: &[u8]) -> Vec<u8> {
     sample::udp_packet(&header.around(frames))
 }
-fn back(payload: &[u8]) -> Vec<u8> {
+
+/// From the server.
+pub(super) fn back(payload: &[u8]) -> Vec<u8> {
     let mut p = sample::udp_packet(payload);
     let (src, dst): (Vec<u8>, Vec<u8>) = (p[12..16].to_vec(), p[16..20].to_vec());
     p[12..16].copy_from_slice(&dst);
@@ -17,17 +20,22 @@ fn back(payload: &[u8]) -> Vec<u8> {
     p[22..24].copy_from_slice(&a);
     p
 }
-fn ttl(mut p: Vec<u8>) -> Vec<u8> {
+
+/// It does not reach the server.
+pub(super) fn ttl(mut p: Vec<u8>) -> Vec<u8> {
     p[8] = 3;
     p
 }
+
 const ID: &[u8] = b"12345678";
 fn header() -> quic::sample::Header<'static> {
     quic::sample::Header { key_id: ID, dcid: ID, ..Default::default() }
 }
+
 fn other_header() -> quic::sample::Header<'static> {
     quic::sample::Header { key_id: b"87654321", dcid: b"87654321", ..Default::default() }
 }
+
 fn other_message() -> Vec<u8> {
     let mut s = sample::chrome();
     s.ciphers.truncate(9);
@@ -35,6 +43,7 @@ fn other_message() -> Vec<u8> {
     m[6..38].fill(0xee);
     m
 }
+
 fn server_initial() -> Vec<u8> {
     back(&[&[0xc1, 0, 0, 0, 1, 4, 1, 2, 3, 4, 8][..], b"serverid", &[0, 0x40, 100], &[7; 100]].concat())
 }
@@ -58,6 +67,7 @@ fn garbage_crypto_hides() {
         server_initial(),
     ]);
 }
+
 #[test]
 fn same_random_other_dcid() {
     let mut s = sample::chrome();
@@ -68,6 +78,7 @@ fn same_random_other_dcid() {
         server_initial(),
     ]);
 }
+
 #[test]
 fn two_hellos_in_one() {
     let m = other_message();
@@ -77,6 +88,7 @@ fn two_hellos_in_one() {
         server_initial(),
     ]);
 }
+
 #[test]
 fn ack_of_first_half() {
     let m = sample::chrome().message();
@@ -90,6 +102,7 @@ fn ack_of_first_half() {
         server_initial(),
     ]);
 }
+
 #[test]
 fn other_dcid_ack_of_first_half() {
     let m = sample::chrome().message();
@@ -101,6 +114,7 @@ fn other_dcid_ack_of_first_half() {
         server_initial(),
     ]);
 }
+
 #[test]
 fn four_attempts_hide() {
     let m = sample::chrome().message();
@@ -113,6 +127,7 @@ fn four_attempts_hide() {
     p.push(server_initial());
     check(&p);
 }
+
 #[test]
 fn frames_flood() {
     let m = sample::chrome().message();
@@ -126,6 +141,7 @@ fn frames_flood() {
     p.push(server_initial());
     check(&p);
 }
+
 #[test]
 fn forged_new_connection_after_the_answer() {
     let m = sample::chrome().message();
@@ -136,6 +152,7 @@ fn forged_new_connection_after_the_answer() {
         server_initial(),
     ]);
 }
+
 #[test]
 fn broken_hello_hides() {
     let m = sample::chrome().message();
@@ -143,6 +160,7 @@ fn broken_hello_hides() {
     f[38] = 255;
     check(&[ttl(q(&header(), &crypto(0, &f))), q(&header(), &crypto(0, &m)), server_initial()]);
 }
+
 #[test]
 fn too_long_hides() {
     let m = sample::chrome().message();
@@ -152,10 +170,11 @@ fn too_long_hides() {
         server_initial(),
     ]);
 }
-// DTLS
+
 fn d(records: &[Vec<u8>]) -> Vec<u8> {
     sample::udp_packet(&records.concat())
 }
+
 fn dtls_other() -> Vec<u8> {
     let mut s = sample::chrome();
     s.ciphers.truncate(9);
@@ -163,10 +182,12 @@ fn dtls_other() -> Vec<u8> {
     b[2..34].fill(0xee);
     b
 }
-fn hvr() -> Vec<u8> {
+
+/// The server's HelloVerifyRequest.
+pub(super) fn verify_request() -> Vec<u8> {
     back(&[22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 15, 3, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0xfe, 0xff, 0])
 }
-use dtls::sample::records;
+
 #[test]
 fn message_1_after_forged() {
     let b = sample::chrome().dtls_body(b"");
@@ -174,9 +195,10 @@ fn message_1_after_forged() {
         ttl(d(&records(&dtls_other(), 0, 4000))),
         ttl(d(&records(&dtls_other(), 1, 4000))),
         d(&records(&b, 0, 4000)),
-        hvr(),
+        verify_request(),
     ]);
 }
+
 #[test]
 fn partials_evicted() {
     let b = sample::chrome().dtls_body(b"");
@@ -188,11 +210,12 @@ fn partials_evicted() {
         p.push(ttl(d(&records(&o, 0, 300)[..1])));
     }
     p.push(d(&r[1..]));
-    p.push(hvr());
+    p.push(verify_request());
     check(&p);
 }
+
 #[test]
 fn new_connection_after_answer() {
     let b = sample::chrome().dtls_body(b"");
-    check(&[d(&records(&b, 0, 4000)), hvr(), ttl(d(&records(&dtls_other(), 0, 4000))), hvr()]);
+    check(&[d(&records(&b, 0, 4000)), verify_request(), ttl(d(&records(&dtls_other(), 0, 4000))), verify_request()]);
 }
