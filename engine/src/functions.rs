@@ -1,5 +1,6 @@
 //! The SQL functions that are this project's own, beside DataFusion's: known in expressions and over HTTP alike.
 
+mod cidr;
 mod network;
 
 use std::sync::Arc;
