@@ -235,7 +235,7 @@ class Shared(Case):
             wait_for("the end of the sources", lambda: "all sources have ended" in log.read_text())
             self.assert_exit(self.engine("run", "-q", self.pipeline()), FAILED, "in use by another process")
             self.assert_exit(
-                self.engine("replay", self.pipeline(), "--data-dir", self.directory / "data"), REFUSED, "in use by another process"
+                self.engine("replay", self.pipeline(data="third"), "--data-dir", self.directory / "data"), REFUSED, "in use by another process"
             )
             self.assertEqual(sql(base, "select count(*) n from requests")[0]["n"], 20)
             self.assert_exit(self.engine("run", "-q", self.pipeline(data="other")), OK)
@@ -295,6 +295,15 @@ class Messages(Case):
         ):
             run = self.engine("validate", self.write("p.yaml", f"name: p\nnodes:\n{nodes}"))
             self.assert_exit(run, REFUSED, says)
+        good = f"name: p\nnodes:\n{source}"
+        for text, says in (
+            (good + "serve: { tables: { t: [r, r.rejected] } }\n", "the table `t` shows the rows of one node"),
+            (good + "---\n" + good, "multiple YAML documents"),
+            (good + "name: q\n", "duplicate mapping key: name"),
+        ):
+            run = self.engine("validate", self.write("p.yaml", text))
+            self.assert_exit(run, REFUSED, says)
+            self.assertNotRegex(run.stderr, "from_str|DuplicateKeyPolicy")
 
     def test_a_socket_that_everybody_may_write_to_is_a_warning(self):
         """Through an alias as well, whose text is what stands at the anchor."""

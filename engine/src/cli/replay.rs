@@ -30,7 +30,6 @@ struct Ready {
     plan: Arc<Plan>,
     shared: Arc<Shared>,
     replay: Replay,
-    _lock: DirLock,
 }
 
 pub(super) fn replay(args: &ReplayArgs, registry: &Registry) -> Exit {
@@ -51,6 +50,14 @@ pub(super) fn replay(args: &ReplayArgs, registry: &Registry) -> Exit {
         complain(&format!("signals cannot be handled: {error}"));
         return Exit::Failed;
     }
+    let locks: Result<Vec<DirLock>, String> = ready.iter().map(|ready| DirLock::of(&ready.plan, 0)).collect();
+    let _locks = match locks {
+        Ok(locks) => locks,
+        Err(message) => {
+            complain(&message);
+            return Exit::Refused;
+        }
+    };
     for (nth, ready) in ready.into_iter().enumerate() {
         if nth == 0 && !args.quiet {
             describe(args, &ready.replay);
@@ -93,10 +100,9 @@ fn prepare(args: &ReplayArgs, registry: &Registry) -> Result<(Vec<Ready>, Vec<St
         // Whatever processes received the logs, this one reads them.
         plan.nodes.iter_mut().for_each(|node| node.process = 0);
         let plan = Arc::new(plan);
-        let lock = DirLock::of(&plan, 0).map_err(Some)?;
         let shared = Arc::new(Shared::new(&plan));
         let replay = Replay::prepare(&plan, &shared, spool, time.clone()).map_err(|error| Some(error.to_string()))?;
-        Ok::<Ready, Option<String>>(Ready { name, plan, shared, replay, _lock: lock })
+        Ok::<Ready, Option<String>>(Ready { name, plan, shared, replay })
     };
     if !args.compare {
         return Ok((vec![load(None, set, input)?], Vec::new()));
@@ -110,7 +116,7 @@ fn prepare(args: &ReplayArgs, registry: &Registry) -> Result<(Vec<Ready>, Vec<St
 
 /// Runs one to its end.
 fn run(args: &ReplayArgs, ready: Ready, bar: &indicatif::ProgressBar) -> Exit {
-    let Ready { name, plan, shared, replay, _lock } = ready;
+    let Ready { name, plan, shared, replay } = ready;
     if let (Some(name), false) = (name, args.quiet) {
         note(args.log_format, &format!("{name}: into {}", plan.data_dir.display()));
     }

@@ -154,6 +154,7 @@ fn loader(args: &RunArgs, registry: &Registry) -> Loader {
         let options = LoadOptions { overrides: &overrides, ..LoadOptions::new(&variable) };
         let plan = Plan::load_as(&file, &registry, &options);
         let plan = plan.map_err(|(problems, sources)| sources.render(&problems, false))?;
+        plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         plan.check_processes(1).map(|()| plan)
     })
 }

@@ -191,6 +191,13 @@ impl Pipeline {
 }
 
 fn read_serve(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<ServeSpec> {
+    let several = |(_, of): &&(Located<String>, Tree)| matches!(of.value, Value::List(_));
+    if let Some((name, of)) = tree.get("tables").and_then(Tree::entries).and_then(|tables| tables.iter().find(several))
+    {
+        let fault = Diagnostic::new(of.span, format!("the table `{}` shows the rows of one node", name.value));
+        problems.push(fault.help("put those of several together before: { kind: filter, from: [a, b], where: true }"));
+        return None;
+    }
     let serve: Serve = options::read(tree, problems)?;
     let listen = serve.listen.unwrap_or_else(|| Located::new("127.0.0.1:8080".to_owned(), tree.span));
     // The order as written; the map behind `Serve` has sorted the names.

@@ -22,7 +22,8 @@ pub(super) fn requests(seen: &Seen) -> Sign {
     // Of exact times one in a thousand is a whole second, if they are in ms.
     let rounded = rounded > 0 && rounded >= orphans - orphans / 10;
     let nearly_all = orphans > 0 && orphans >= requests - requests / 20;
-    if !nearly_all && !(rounded && orphans >= requests / 5) {
+    let many_rounded = rounded && orphans >= requests / 5;
+    if !nearly_all && !many_rounded {
         return Sign::Fine;
     }
     let hellos = seen.inputs.first().copied().unwrap_or(0);
