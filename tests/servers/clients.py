@@ -50,6 +50,7 @@ PLAIN = {
     "target": (["--path-as-is"], ["/a%20b/./../page-1.html?n=#&q=%22x%22", "//page-1.html?n=#", "/%C3%BC?n=#", "/caf%E9?n=#"]),
     "absolute": (["--request-target", f"https://{HOST}/page-1.html?n=0", "--http1.1"], ["/"]),
     "no headers": (["--header", "Accept:"], ["/?n=#"]),
+    "host": (["--header", f"Host: {HOST.upper()}:443", "--http1.1"], ["/?n=#"]),
     "cookie": (["--cookie", "a=b"], ["/?n=#"]),
 }
 # User-Agents that a log has to escape; None for none. The last ones are no UTF-8.
@@ -93,6 +94,9 @@ class Curl:
         for agent in AGENTS:
             # HTTP/2 of nginx knows no tab there.
             self.run(["--http1.1"] if agent and "\t" in agent else [], ["/agent?n=#", "/agent?n=#"], agent=agent)
+        # No request at all: the server refuses it, and logs that.
+        subprocess.run([*self.prefix, "openssl", "s_client", "-quiet", "-connect", f"{HOST}:443", "-servername", HOST],
+                       input=b"garbage\r\n\r\n", capture_output=True, timeout=60, check=False)
         return self.sent
 
 
