@@ -11,9 +11,9 @@ use super::{LogFormat, colour};
 /// Sends log lines to stderr, in turn with `bar`. Control characters in events are escaped by the formatters.
 pub(super) fn start(format: LogFormat, bar: ProgressBar) {
     let default = match format {
-        LogFormat::Text => "warn",
+        LogFormat::Text => "warn,follow=info",
         // Whoever collects log lines sees progress and summary in them too.
-        LogFormat::Json => "warn,engine=info",
+        LogFormat::Json => "warn,engine=info,follow=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBar(bar));

@@ -259,7 +259,7 @@ impl Tail {
 
     fn follow(&mut self, opened: Opened, what: &str) {
         let (file, offset) = (opened.at.display(), opened.read);
-        tracing::info!(path = %self.path.display(), %file, offset, "following a file: {what}");
+        tracing::info!(target: "follow", path = %self.path.display(), %file, offset, "following a file: {what}");
         self.open = Some(opened);
     }
 
@@ -288,8 +288,11 @@ impl Tail {
         }
         let now = Instant::now();
         let (first, since) = *open.replaced.get_or_insert((now, now));
-        // What is written to as long as the next one is empty is not left yet.
+        // What is written to as long as the next one is empty is not left yet. Whether that can be read is said now.
         let is_left = named.len() > 0 || !open.grows;
+        if !is_left {
+            open_regular(&self.path)?;
+        }
         let waits = since.elapsed() < GRACE && first.elapsed() < MAX_GRACE;
         if waits && (open.grows || !open.ends_line()) {
             return Ok(Progress::Waiting);
@@ -303,15 +306,18 @@ impl Tail {
     /// Goes on to the next file.
     fn next(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
         let Some(open) = &self.open else { return Ok(Progress::Waiting) };
-        let last = (open.identity, open.modified());
+        // Of a text that has not begun others may have come before.
+        let before = self.last.filter(|_| open.read == 0).map(|(_, modified)| modified);
+        let last = (open.identity, before.unwrap_or_else(|| open.modified()));
         self.succeed(last, taken)
     }
 
     /// Whether a text that begins just now is not the next one: before it others were there, all between two looks.
     fn is_ahead(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<bool> {
         let Some(last) = self.last else { return Ok(false) };
-        let until = self.open.as_ref().map_or(i64::MAX, Opened::modified);
-        let found = self.after(last, until, taken);
+        let open = self.open.as_ref().map(|open| (open.modified(), open.head.clone()));
+        let (until, head) = open.unwrap_or_default();
+        let found = self.after(last, (until, &head), &self.known.clone(), taken);
         let Some(open) = &mut self.open else { return Ok(false) };
         let found = found.inspect_err(|_| drop(open.rewind()))?;
         match found {
@@ -332,13 +338,18 @@ impl Tail {
         }
     }
 
-    /// The rotated file that comes after another, and was not written to after `until`.
-    fn after(&mut self, last: (Identity, i64), until: i64, taken: &dyn Fn(Identity) -> bool) -> io::Result<Search> {
-        let known = self.all_known();
+    /// The rotated file that comes after another, as [`Around::after`] says.
+    fn after(
+        &mut self,
+        last: (Identity, i64),
+        until: (i64, &[u8]),
+        known: &[Known],
+        taken: &dyn Fn(Identity) -> bool,
+    ) -> io::Result<Search> {
         let around = Around::new(&self.path, self.open.as_ref().map(|open| open.at.as_path()));
         let mut refused = Vec::new();
         let is_taken = |identity| taken(identity) || self.refused.contains(&identity);
-        let found = around.after(last, until, &known, &is_taken, &mut |path, identity, why| {
+        let found = around.after(last, until, known, &is_taken, &mut |path, identity, why| {
             tracing::warn!(path = %path.display(), "{why}");
             refused.push(identity);
         });
@@ -355,7 +366,7 @@ impl Tail {
 
     /// Opens the file that comes after another.
     fn succeed(&mut self, last: (Identity, i64), taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
-        let (next, text_goes_on) = match self.after(last, i64::MAX, taken)? {
+        let (next, text_goes_on) = match self.after(last, (i64::MAX, &[]), &self.all_known(), taken)? {
             Search::Later => return Ok(self.pause()),
             Search::Found(opened) => (*opened, false),
             Search::Gone => match self.named(&self.all_known(), taken)? {
