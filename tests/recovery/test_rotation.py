@@ -187,6 +187,7 @@ class Rotation(LiveCase):
 
     def fresh(self, name: str, path: str) -> Path:
         """A folder of its own, and a pipeline there that follows a file in it."""
+        self.kill()
         self.directory = self.root / name
         self.directory.mkdir(mode=0o700)
         self.starts, self.data = 0, self.directory / "data"

@@ -176,8 +176,15 @@ impl Around {
         let own = |path: &Path| fs::metadata(path).is_ok_and(|found| identity(&found) == place.identity);
         let files = if not == Some(place.identity) { Vec::new() } else { self.files() };
         for path in std::iter::once(&self.path).filter(|_| not.is_none()).chain(&files).filter(|path| own(path)) {
-            let whole = there(Opened::at(path, place))?.flatten();
-            if let Some(opened) = whole.filter(|opened| opened.identity == place.identity) {
+            let packed = Candidate::look(path)?.filter(|one| one.packed && path != &self.path);
+            let opened = match packed {
+                Some(one) if begins_with(&one.head, place.head) => {
+                    there(Opened::rotated(path, place.offset, one.modified))?
+                }
+                Some(_) => None,
+                None => there(Opened::at(path, place))?.flatten(),
+            };
+            if let Some(opened) = opened.filter(|opened| opened.identity == place.identity) {
                 return Ok(Search::Found(Box::new(opened)));
             }
         }
@@ -186,7 +193,11 @@ impl Around {
         }
         let mut like = self.rotated()?;
         like.extend(Candidate::look(&self.path)?);
-        like.retain(|one| Some(one.identity) != not && is_text(&one.head, place.head));
+        like.retain(|one| {
+            let is_hollow = is_hollow(&one.head) && !one.packed && place.before.0 > 0;
+            let is_alike = is_text(&one.head, place.head) || is_hollow && begins_with(&one.head, place.head);
+            Some(one.identity) != not && is_alike
+        });
         // The latest is the most complete; a file and what it is compressed to are equally old.
         like.sort_by_key(|one| (one.modified, !one.packed, one.length));
         for one in like.into_iter().rev() {
