@@ -6,6 +6,7 @@
 //! beginning, however fast that went. Files that were rotated more than once since they were last read are taken in the order of
 //! their last byte. What cannot be read any more is counted.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,8 @@ pub(super) struct Tail {
     last: Option<(Identity, i64)>,
     /// Rotated files that cannot be read.
     refused: Vec<Identity>,
+    /// Files that had the name meanwhile, the oldest first: a link that leads elsewhere leaves no name behind.
+    coming: VecDeque<Opened>,
     /// The file that was read before, to which somebody may still write.
     left: Option<Opened>,
     /// Texts that were read before, the latest last.
@@ -111,6 +114,7 @@ impl Tail {
             max_line,
             last: None,
             refused: Vec::new(),
+            coming: VecDeque::new(),
             left: None,
             known,
             pause: None,
@@ -288,11 +292,11 @@ impl Tail {
         }
         let now = Instant::now();
         let (first, since) = *open.replaced.get_or_insert((now, now));
-        // What is written to as long as the next one is empty is not left yet. Whether that can be read is said now.
-        let is_left = named.len() > 0 || !open.grows;
-        if !is_left {
-            open_regular(&self.path)?;
+        if self.coming.back().is_none_or(|last| last.identity != identity(&named)) && self.coming.len() < MAX_KNOWN {
+            self.coming.push_back(Opened::new(&self.path)?);
         }
+        // What is written to as long as the next one is empty is not left yet.
+        let is_left = named.len() > 0 || !open.grows;
         let waits = since.elapsed() < GRACE && first.elapsed() < MAX_GRACE;
         if waits && (open.grows || !open.ends_line()) {
             return Ok(Progress::Waiting);
@@ -369,14 +373,18 @@ impl Tail {
         let (next, text_goes_on) = match self.after(last, (i64::MAX, &[]), &self.all_known(), taken)? {
             Search::Later => return Ok(self.pause()),
             Search::Found(opened) => (*opened, false),
-            Search::Gone => match self.named(&self.all_known(), taken)? {
-                Some(found) => found,
-                None => {
-                    self.pause();
-                    return Ok(Progress::Waiting);
-                }
+            Search::Gone => match self.came() {
+                Some(opened) => (opened, false),
+                None => match self.named(&self.all_known(), taken)? {
+                    Some(found) => found,
+                    None => {
+                        self.pause();
+                        return Ok(Progress::Waiting);
+                    }
+                },
             },
         };
+        self.coming.retain(|one| one.identity != next.identity);
         let before = self.open.replace(next);
         self.last = Some(last);
         if let Some(before) = before {
@@ -389,6 +397,17 @@ impl Tail {
             tracing::info!(path = %self.path.display(), file = %open.at.display(), offset = open.read, "following the next file");
         }
         Ok(if text_goes_on { Progress::Bytes(0) } else { Progress::Restarted })
+    }
+
+    /// The oldest of the files that had the name meanwhile and have not been read, unless it still has it.
+    fn came(&mut self) -> Option<Opened> {
+        let known = self.all_known();
+        let now = named(&self.path);
+        self.coming.retain(|one| {
+            let is_known = one.first().is_ok_and(|head| known.iter().any(|known| known.is(&head)));
+            one.has_grown() && Some(one.identity) != now && !is_known
+        });
+        self.coming.pop_front()
     }
 
     /// The file of the name, unless it is empty while the one before may still be written to, and whether its text is the same
