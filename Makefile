@@ -17,7 +17,7 @@ CLICKHOUSE_VENV := $(TARGET)/venv-clickhouse
 CLICKHOUSE_REQUIREMENTS := tests/clickhouse/requirements.txt
 
 BUILD_PACKAGES := build-essential libpcap-dev python3
-TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux apache2 nginx ethtool
+TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux apache2 nginx ethtool logrotate
 OPTIONAL_PACKAGES := chromium firefox-esr libnss3-tools golang-go nodejs tcpreplay
 RECORD_PACKAGES := apache2 chromium curl ethtool iproute2 libnss3-tools mawk nodejs npm openssl python3-requests tcpdump tshark wget
 

@@ -21,9 +21,9 @@ pub(super) fn is_json() -> bool {
 pub(super) fn start(format: LogFormat, bar: ProgressBar) {
     IS_JSON.store(format == LogFormat::Json, Relaxed);
     let default = match format {
-        LogFormat::Text => "warn",
+        LogFormat::Text => "warn,follow=info",
         // Whoever collects log lines sees progress and summary in them too.
-        LogFormat::Json => "warn,engine=info",
+        LogFormat::Json => "warn,engine=info,follow=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBar(bar));

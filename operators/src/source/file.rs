@@ -160,7 +160,7 @@ fn input(
     let mut complete = true;
     for written in &paths {
         let full = context.path(&written.value);
-        let pattern = Pattern::new(&written.value, &full);
+        let pattern = Pattern::new(&written.value, &std::path::absolute(&full).unwrap_or_else(|_| full.clone()));
         let found = match (written.value == Path::new("-"), pattern) {
             (true, _) if follow => Err("standard input cannot be followed: it is read to its end".to_owned()),
             (true, _) if several => Err("standard input cannot be one of several".to_owned()),
@@ -260,7 +260,8 @@ impl Node for FileSource {
     }
 
     fn may_read(&self, path: &Path) -> bool {
-        matches!(&self.input, Input::Followed(files) if files.patterns.iter().any(|pattern| pattern.matches(path)))
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        matches!(&self.input, Input::Followed(files) if files.patterns.iter().any(|pattern| pattern.matches(&path)))
     }
 
     fn probe(&self, _: &Privileges) -> Result<(), String> {

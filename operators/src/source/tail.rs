@@ -6,6 +6,7 @@
 //! beginning, however fast that went. Files that were rotated more than once since they were last read are taken in the order of
 //! their last byte. What cannot be read any more is counted.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -17,14 +18,15 @@ mod names;
 mod opened;
 mod place;
 mod search;
+mod succession;
 #[cfg(test)]
 mod tests;
 
 use opened::{Opened, Step};
 pub(super) use opened::{open_regular, read};
+use place::Known;
 use place::identity;
 pub(super) use place::{Identity, Place, SAMPLE, are_alike, bytes_at};
-use place::{Known, is_telling};
 use search::{Around, Search};
 
 /// How long a file that has been replaced is still read after its last byte: writers hold it open for a while.
@@ -67,6 +69,8 @@ pub(super) struct Tail {
     last: Option<(Identity, i64)>,
     /// Rotated files that cannot be read.
     refused: Vec<Identity>,
+    /// Files that had the name meanwhile, the oldest first: a link that leads elsewhere leaves no name behind.
+    coming: VecDeque<Opened>,
     /// The file that was read before, to which somebody may still write.
     left: Option<Opened>,
     /// Texts that were read before, the latest last.
@@ -111,6 +115,7 @@ impl Tail {
             max_line,
             last: None,
             refused: Vec::new(),
+            coming: VecDeque::new(),
             left: None,
             known,
             pause: None,
@@ -259,7 +264,7 @@ impl Tail {
 
     fn follow(&mut self, opened: Opened, what: &str) {
         let (file, offset) = (opened.at.display(), opened.read);
-        tracing::info!(path = %self.path.display(), %file, offset, "following a file: {what}");
+        tracing::info!(target: "follow", path = %self.path.display(), %file, offset, "following a file: {what}");
         self.open = Some(opened);
     }
 
@@ -288,6 +293,9 @@ impl Tail {
         }
         let now = Instant::now();
         let (first, since) = *open.replaced.get_or_insert((now, now));
+        if self.coming.back().is_none_or(|last| last.identity != identity(&named)) && self.coming.len() < MAX_KNOWN {
+            self.coming.push_back(Opened::new(&self.path)?);
+        }
         // What is written to as long as the next one is empty is not left yet.
         let is_left = named.len() > 0 || !open.grows;
         let waits = since.elapsed() < GRACE && first.elapsed() < MAX_GRACE;
@@ -298,160 +306,6 @@ impl Tail {
             open.replaced = Some((now, now));
         }
         self.next(taken)
-    }
-
-    /// Goes on to the next file.
-    fn next(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
-        let Some(open) = &self.open else { return Ok(Progress::Waiting) };
-        let last = (open.identity, open.modified());
-        self.succeed(last, taken)
-    }
-
-    /// Whether a text that begins just now is not the next one: before it others were there, all between two looks.
-    fn is_ahead(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<bool> {
-        let Some(last) = self.last else { return Ok(false) };
-        let until = self.open.as_ref().map_or(i64::MAX, Opened::modified);
-        let found = self.after(last, until, taken);
-        let Some(open) = &mut self.open else { return Ok(false) };
-        let found = found.inspect_err(|_| drop(open.rewind()))?;
-        match found {
-            Search::Gone => {
-                self.last = None;
-                Ok(false)
-            }
-            Search::Later => {
-                open.rewind()?;
-                self.pause();
-                Ok(true)
-            }
-            Search::Found(before) => {
-                tracing::info!(path = %self.path.display(), file = %before.at.display(), "following a file that came before");
-                self.open = Some(*before);
-                Ok(true)
-            }
-        }
-    }
-
-    /// The rotated file that comes after another, and was not written to after `until`.
-    fn after(&mut self, last: (Identity, i64), until: i64, taken: &dyn Fn(Identity) -> bool) -> io::Result<Search> {
-        let known = self.all_known();
-        let around = Around::new(&self.path, self.open.as_ref().map(|open| open.at.as_path()));
-        let mut refused = Vec::new();
-        let is_taken = |identity| taken(identity) || self.refused.contains(&identity);
-        let found = around.after(last, until, &known, &is_taken, &mut |path, identity, why| {
-            tracing::warn!(path = %path.display(), "{why}");
-            refused.push(identity);
-        });
-        self.skipped.fetch_add(refused.len() as u64, Relaxed);
-        self.refused.extend(refused);
-        self.refused.drain(..self.refused.len().saturating_sub(MAX_REFUSED));
-        found
-    }
-
-    /// The texts that were read, and up to where.
-    fn all_known(&self) -> Vec<Known> {
-        self.known.iter().cloned().chain(self.open.as_ref().and_then(Opened::known)).collect()
-    }
-
-    /// Opens the file that comes after another.
-    fn succeed(&mut self, last: (Identity, i64), taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
-        let (next, text_goes_on) = match self.after(last, i64::MAX, taken)? {
-            Search::Later => return Ok(self.pause()),
-            Search::Found(opened) => (*opened, false),
-            Search::Gone => match self.named(&self.all_known(), taken)? {
-                Some(found) => found,
-                None => {
-                    self.pause();
-                    return Ok(Progress::Waiting);
-                }
-            },
-        };
-        let before = self.open.replace(next);
-        self.last = Some(last);
-        if let Some(before) = before {
-            self.knows(&before);
-            self.left = Some(before);
-        }
-        if let Some(open) = &self.open {
-            let first = open.first()?;
-            self.known.retain(|known| !known.is(&first));
-            tracing::info!(path = %self.path.display(), file = %open.at.display(), offset = open.read, "following the next file");
-        }
-        Ok(if text_goes_on { Progress::Bytes(0) } else { Progress::Restarted })
-    }
-
-    /// The file of the name, unless it is empty while the one before may still be written to, and whether its text is the same
-    /// as before.
-    fn named(&self, known: &[Known], taken: &dyn Fn(Identity) -> bool) -> io::Result<Option<(Opened, bool)>> {
-        let named = match fs::metadata(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            named => named?,
-        };
-        if taken(identity(&named)) || named.len() == 0 && self.open.as_ref().is_some_and(|open| open.grows) {
-            return Ok(None);
-        }
-        if let Some(open) = self.open.as_ref().filter(|open| is_telling(&open.head))
-            && let Some(same) = Opened::at(&self.path, &open.place(0))?
-        {
-            return Ok(Some((same, true)));
-        }
-        let opened = Opened::new(&self.path)?;
-        let head = opened.first()?;
-        let read = known.iter().rev().find(|known| known.to <= named.len() && known.is(&head));
-        match read {
-            Some(known) => Ok(Some((opened.from(known.to)?, false))),
-            None => Ok(Some((opened, false))),
-        }
-    }
-
-    /// The file was cut, and may have been written to again: what had not been read is in the copy, if one was made.
-    fn rewritten(&mut self, lost: u64) -> io::Result<Progress> {
-        let Some(open) = &mut self.open else { return Ok(Progress::Waiting) };
-        let place = open.place(0);
-        let around = Around::new(&self.path, Some(&open.at));
-        let copy = match around.text(&place, Some(open.identity))? {
-            Search::Later => return Ok(self.pause()),
-            Search::Found(copy) => Some(*copy),
-            Search::Gone => None,
-        };
-        if let Some(copy) = copy {
-            tracing::info!(path = %self.path.display(), copy = %copy.at.display(), "the file was cut: what was not read is in the copy");
-            self.open = Some(copy);
-            return Ok(Progress::Bytes(0));
-        }
-        if lost > 0 {
-            self.skipped.fetch_add(1, Relaxed);
-            tracing::warn!(path = %self.path.display(), bytes = lost, "the file was cut before all of it was read: what followed is lost");
-        } else {
-            tracing::info!(path = %self.path.display(), "the file was cut, and is read from its beginning");
-        }
-        let known = open.known();
-        self.last = Some((open.identity, open.modified()));
-        open.rewind()?;
-        self.remember(known);
-        Ok(Progress::Restarted)
-    }
-
-    /// Goes back to a file that was read before, if more has been written to it.
-    fn look_back(&mut self) -> io::Result<Progress> {
-        let Some(open) = &self.open else { return Ok(Progress::Waiting) };
-        if !open.ends_line() {
-            return Ok(Progress::Waiting);
-        }
-        let mut grown = self.left.take_if(|left| left.has_grown());
-        if !std::mem::replace(&mut self.looked_back, true) && grown.is_none() && !self.known.is_empty() {
-            grown = Around::new(&self.path, Some(&open.at)).grown(&self.known)?;
-        }
-        let Some(mut grown) = grown else { return Ok(Progress::Waiting) };
-        grown.grows = false;
-        grown.replaced = None;
-        tracing::info!(path = %self.path.display(), file = %grown.at.display(), "following a file again that is still written to");
-        let first = grown.first()?;
-        self.known.retain(|known| !known.is(&first));
-        if let Some(before) = self.open.replace(grown) {
-            self.knows(&before);
-        }
-        Ok(Progress::Restarted)
     }
 
     /// Remembers a text and how far it was read.

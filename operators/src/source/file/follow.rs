@@ -183,9 +183,7 @@ impl FollowReader {
         };
         self.files.resize_with(self.files.len().max(number + 1), || None);
         self.files[number] = Some(file);
-        if !self.followed.is_one() || lines > 0 || number > 0 {
-            self.intake.begin(number, lines);
-        }
+        self.intake.begin(number, lines);
     }
 
     /// Follows a file under the next number that is free, unless it is followed already; `None` if there is none.

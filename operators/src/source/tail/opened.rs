@@ -47,6 +47,8 @@ pub(super) struct Opened {
     /// The most bytes that it was seen to have, and when these were written.
     seen: u64,
     written: i64,
+    /// It cannot be decompressed further.
+    broken: bool,
     /// Somebody may still write to it.
     pub grows: bool,
     /// When it was first found replaced, and when that and nothing left to read.
@@ -78,6 +80,7 @@ impl Opened {
             modified: None,
             seen: file.len(),
             written: modified(file),
+            broken: false,
             grows: true,
             replaced: None,
         }
@@ -160,7 +163,11 @@ impl Opened {
             Text::Packed(text, _) => match read(text, room) {
                 Ok(bytes) => bytes,
                 Err(error) if text.has_failed() => return Err(error),
-                Err(error) => return Ok(Step::Damaged(error.to_string())),
+                Err(_) if self.broken => 0,
+                Err(error) => {
+                    self.broken = true;
+                    return Ok(Step::Damaged(error.to_string()));
+                }
             },
         };
         if let Some(lost) = self.is_other()? {
@@ -173,7 +180,8 @@ impl Opened {
         self.recent.drain(..self.recent.len().saturating_sub(BEFORE));
         let mut wanted = bytes;
         if let Text::Packed(_, skip) = &mut self.text {
-            if bytes == 0 && *skip > 0 {
+            if bytes == 0 && *skip > 0 && !self.broken {
+                self.broken = true;
                 return Ok(Step::Damaged("it has less than was read of it before it was compressed".to_owned()));
             }
             let over = usize::try_from(*skip).unwrap_or(usize::MAX).min(bytes);

@@ -139,13 +139,13 @@ impl Around {
         other.file_name().is_some_and(is)
     }
 
-    /// The files in its folders; with `below` also rotated ones in folders below these (`olddir`).
-    fn files(&self, below: bool) -> Vec<PathBuf> {
+    /// The files in its folders, and rotated ones in folders below these (`olddir`).
+    fn files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for folder in self.names.iter().map(|(folder, _)| folder).collect::<BTreeSet<_>>() {
             let mut folders = Vec::new();
             for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_NAMES) {
-                if below && folders.len() < MAX_FOLDERS && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if folders.len() < MAX_FOLDERS && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     folders.push(entry.path());
                 }
                 found.push(entry.path());
@@ -159,9 +159,9 @@ impl Around {
     }
 
     /// The rotated files, as far as they can be read.
-    fn rotated(&self, below: bool) -> io::Result<Vec<Candidate>> {
+    fn rotated(&self) -> io::Result<Vec<Candidate>> {
         let mut found = Vec::new();
-        for path in self.files(below).into_iter().filter(|path| self.is_rotated(path)) {
+        for path in self.files().into_iter().filter(|path| self.is_rotated(path)) {
             found.extend(Candidate::look(&path)?);
         }
         Ok(found)
@@ -171,21 +171,32 @@ impl Around {
     /// compressed one. `not` is a file that has another text by now.
     pub fn text(&self, place: &Place, not: Option<Identity>) -> io::Result<Search> {
         let own = |path: &Path| fs::metadata(path).is_ok_and(|found| identity(&found) == place.identity);
-        let files = if not == Some(place.identity) { Vec::new() } else { self.files(true) };
+        let files = if not == Some(place.identity) { Vec::new() } else { self.files() };
         for path in std::iter::once(&self.path).filter(|_| not.is_none()).chain(&files).filter(|path| own(path)) {
-            let whole = there(Opened::at(path, place))?.flatten();
-            if let Some(opened) = whole.filter(|opened| opened.identity == place.identity) {
+            let packed = Candidate::look(path)?.filter(|one| one.packed && path != &self.path);
+            let opened = match packed {
+                Some(one) if begins_with(&one.head, place.head) => {
+                    there(Opened::rotated(path, place.offset, one.modified))?
+                }
+                Some(_) => None,
+                None => there(Opened::at(path, place))?.flatten(),
+            };
+            if let Some(opened) = opened.filter(|opened| opened.identity == place.identity) {
                 return Ok(Search::Found(Box::new(opened)));
             }
         }
         if place.head.0 == 0 {
             return Ok(Search::Gone);
         }
-        let mut like = self.rotated(true)?;
+        let mut like = self.rotated()?;
         like.extend(Candidate::look(&self.path)?);
-        like.retain(|one| Some(one.identity) != not && is_text(&one.head, place.head));
+        like.retain(|one| {
+            let is_hollow = is_hollow(&one.head) && !one.packed && place.before.0 > 0;
+            let is_alike = is_text(&one.head, place.head) || is_hollow && begins_with(&one.head, place.head);
+            Some(one.identity) != not && is_alike
+        });
         // The latest is the most complete; a file and what it is compressed to are equally old.
-        like.sort_by_key(|one| (one.modified, !one.packed));
+        like.sort_by_key(|one| (one.modified, !one.packed, one.length));
         for one in like.into_iter().rev() {
             if one.is_unfinished() {
                 return Ok(Search::Later);
@@ -203,22 +214,32 @@ impl Around {
     }
 
     /// The file that came after one and was rotated away as well, the oldest if there are several, and where to begin in it.
-    /// Those that cannot be read are told to `skipped`. `last` is the file before, with the time of its last byte; only files count that were not written to after `until`.
+    /// Those that cannot be read are told to `skipped`. `last` is the file before, with the time of its last byte; only files count that were not written
+    /// to after the time of `until` and do not have the text that begins as it says.
     pub fn after(
         &self,
         last: (Identity, i64),
-        until: i64,
+        until: (i64, &[u8]),
         known: &[Known],
         taken: &dyn Fn(Identity) -> bool,
         skipped: &mut dyn FnMut(&Path, Identity, &str),
     ) -> io::Result<Search> {
         let current = Candidate::look(&self.path)?;
-        let is_current = |one: &Candidate| current.as_ref().is_some_and(|now| now.is_like(one));
-        let mut found = self.rotated(false)?;
+        let is_current =
+            |one: &Candidate| current.as_ref().is_some_and(|now| now.is_like(one)) || are_alike(&one.head, until.1);
+        let mut found = self.rotated()?;
+        // Of a folder below only if one of this log's is there: others may have logs of the same name.
+        let folders: BTreeSet<PathBuf> = found
+            .iter()
+            .filter(|one| known.iter().any(|known| one.is(known)))
+            .filter_map(|one| one.path.parent().map(Path::to_owned))
+            .chain(self.names.iter().map(|(folder, _)| folder.clone()))
+            .collect();
+        found.retain(|one| one.path.parent().is_some_and(|folder| folders.contains(folder)));
         let read = |one: &Candidate| known.iter().rev().find(|known| one.is(known)).map(|known| known.to);
         let has_more = |one: &Candidate, to: u64| !one.packed && one.length > to;
         found.retain(|one| {
-            let later = (last.1..=until).contains(&one.modified) || read(one).is_some_and(|to| has_more(one, to));
+            let later = (last.1..=until.0).contains(&one.modified) || read(one).is_some_and(|to| has_more(one, to));
             later && one.length > 0 && one.identity != last.0 && !is_current(one) && !taken(one.identity)
         });
         found.sort_by(|a, b| (a.modified, a.packed, &a.path).cmp(&(b.modified, b.packed, &b.path)));
@@ -233,7 +254,7 @@ impl Around {
             }
             // Copies of one text: the latest is the most complete.
             let same = found.iter().filter(|one| one.is_like(first));
-            let best = same.max_by_key(|one| (one.modified, !one.packed)).unwrap_or(first);
+            let best = same.max_by_key(|one| (one.modified, !one.packed, one.length)).unwrap_or(first);
             let read_to = read(best);
             if read_to.is_some_and(|to| !has_more(best, to)) {
                 let first = found.remove(0);
@@ -255,7 +276,7 @@ impl Around {
 
     /// A text that was read to its end and has been written to since then.
     pub fn grown(&self, known: &[Known]) -> io::Result<Option<Opened>> {
-        for one in self.rotated(true)? {
+        for one in self.rotated()? {
             let read = known.iter().rev().find(|known| one.is(known));
             if let Some(known) = read.filter(|known| !one.packed && one.length > known.to) {
                 return Opened::rotated(&one.path, known.to, one.modified).map(Some);
