@@ -11,7 +11,10 @@ use capture_file::Decompressed;
 
 use super::names::{is_rotated, packed};
 use super::opened::{Opened, open_regular, read};
-use super::place::{Identity, Known, Place, SAMPLE, are_alike, bytes_at, identity, is_text, modified, stands_before};
+use super::place::{
+    Identity, Known, Place, SAMPLE, are_alike, begins_with, bytes_at, identity, is_hollow, is_text, modified,
+    stands_before,
+};
 
 /// Names of a folder that are looked at, and folders in it.
 const MAX_NAMES: usize = 20_000;
