@@ -59,7 +59,7 @@ pub struct Options {
     #[schemars(with = "String")]
     max_age: Duration,
     /// The longest request that still finds its hello, for requests with the column `begin_time` (formats that know how
-    /// long a request took have it). A server logs a request at its end, so hellos are held for so much longer. A request
+    /// long a request took have it; it goes on as `a_timestamp`). A server logs a request at its end, so hellos are held for so much longer. A request
     /// that took longer is an orphan, and counted as `requests_too_long`. Default 15m.
     #[serde(default = "default_longest_request", deserialize_with = "duration")]
     #[schemars(with = "String")]
@@ -269,9 +269,7 @@ impl Operator for Correlate {
         }
         let filters = Filters::new(&excluded, &options.include_dest_ports);
         let schema = output_schema(&request.schema, &hello.schema);
-        let has_begin =
-            request.schema.field_with_name(BEGIN_TIME).is_ok_and(|f| *f.data_type() == engine::batch::time_type());
-        let longest = if has_begin { options.longest_request } else { Duration::ZERO };
+        let longest = if has_begin(&request.schema) { options.longest_request } else { Duration::ZERO };
         let (skews, tick) = (Arc::default(), context.tick);
         complete.then(|| Box::new(Planned { options, filters, schema, longest, tick, skews }) as Box<dyn Node>)
     }
@@ -292,9 +290,10 @@ fn of_hello(hello: &Schema, name: &str) -> Option<usize> {
     hello.index_of(name).ok().filter(|_| name != INTERFACE)
 }
 
-/// Request columns, the hello's further columns, then [`ADDED`].
+/// Request columns, the hello's further columns, then [`ADDED`]. When a request began is `a_timestamp`.
 fn output_schema(request: &Schema, hello: &Schema) -> SchemaRef {
     let both = |name: &str| name == TIME || name == SEQ;
+    let begin = has_begin(request);
     let is_further = |name: &str| request.index_of(name).is_err() && of_hello(hello, name).is_some();
     let further = hello.fields().iter().filter(|f| is_further(f.name()));
     let mut fields: Vec<Field> = request
@@ -302,10 +301,15 @@ fn output_schema(request: &Schema, hello: &Schema) -> SchemaRef {
         .iter()
         .chain(further)
         .map(|f| Field::new(f.name(), f.data_type().clone(), !both(f.name())))
-        .filter(|f| ADDED.iter().all(|(name, _)| name != f.name()))
+        .filter(|f| ADDED.iter().all(|(name, _)| name != f.name()) && !(begin && f.name() == BEGIN_TIME))
         .collect();
     fields.extend(ADDED.iter().map(|(name, ty)| Field::new(*name, ty.clone(), name.ends_with("timestamp"))));
     Arc::new(Schema::new(fields))
+}
+
+/// Whether requests say when they began.
+fn has_begin(request: &Schema) -> bool {
+    request.field_with_name(BEGIN_TIME).is_ok_and(|field| *field.data_type() == engine::batch::time_type())
 }
 
 /// An address or a network.
@@ -382,6 +386,7 @@ mod tests {
         let left_out: Vec<&String> =
             hellos.fields().iter().map(|field| field.name()).filter(|name| schema.index_of(name).is_err()).collect();
         assert_eq!(left_out, [INTERFACE]);
+        assert!(requests.index_of(BEGIN_TIME).is_ok() && schema.index_of(BEGIN_TIME).is_err(), "it is a_timestamp");
         // A request's own column of that name is the request's alone.
         let mut fields: Vec<Field> = requests.fields().iter().map(|field| Field::clone(field)).collect();
         fields.push(Field::new(INTERFACE, DataType::UInt16, true));
