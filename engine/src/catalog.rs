@@ -258,7 +258,7 @@ impl Table {
 
     /// Takes back segments whose files are there again, such as when their disk is mounted again. Looks at most every 10 s.
     pub fn look_for_missing(&self) {
-        let wanted = self.lock().segments.to_look_for();
+        let wanted = self.lock().segments.sought();
         let found: BTreeSet<PathBuf> = wanted.into_iter().filter(|path| path.exists()).collect();
         if !found.is_empty() {
             let mut state = self.lock();

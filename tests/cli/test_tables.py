@@ -1,8 +1,10 @@
 """The files of sink.parquet: removed by somebody else, of an earlier pipeline, too old, too many; and the table that shows them."""
 
 import json
+import os
 import socket
 import time
+from pathlib import Path
 
 from tests.support import OK, REFUSED, Case, get, running, served, sql, wait_for
 
@@ -44,7 +46,9 @@ class Tables(Case):
 
     def files(self) -> list[str]:
         """The files of the table, with their day."""
-        return sorted(f"{path.parent.name}/{path.name}" for path in (self.directory / "data/rows").rglob("*.parquet"))
+        # A folder may be removed while it is read, which os.walk passes over.
+        found = ((Path(folder).name, name) for folder, _, names in os.walk(self.directory / "data/rows") for name in names)
+        return sorted(f"{day}/{name}" for day, name in found if name.endswith(".parquet"))
 
     def store(self, base: str) -> dict:
         """What the status says of the sink."""

@@ -46,7 +46,7 @@ impl Segments {
     }
 
     /// Files that are missing, if it is time to look for them again.
-    pub fn to_look_for(&mut self) -> Vec<PathBuf> {
+    pub fn sought(&mut self) -> Vec<PathBuf> {
         if self.missing.is_empty() || self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return Vec::new();
         }

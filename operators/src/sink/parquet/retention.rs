@@ -13,7 +13,7 @@ use std::time::Duration;
 use engine::batch::Time;
 use engine::catalog::Segment;
 
-use super::store::entries;
+use super::store::{entries, there};
 use crate::value::Format;
 
 const MS_PER_DAY: u64 = 86_400_000;
@@ -57,7 +57,7 @@ impl Files {
         let rows: BTreeMap<&Path, u64> = found.iter().map(|segment| (segment.path.as_path(), segment.rows)).collect();
         let mut files = Self::default();
         for day in entries(dir)?.into_iter().filter(|path| path.is_dir()) {
-            for path in entries(&day)? {
+            for path in there(entries(&day))? {
                 let rows = rows.get(path.as_path()).copied().unwrap_or(0);
                 let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
                 files.add(&Segment { path, rows, bytes });
@@ -117,10 +117,7 @@ impl Files {
 /// # Errors
 /// If the file is there and stays.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    there(fs::remove_file(path))?;
     if let Some(day) = path.parent() {
         // It has other files, unless it was the last.
         let _ = fs::remove_dir(day);

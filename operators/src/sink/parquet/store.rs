@@ -79,14 +79,15 @@ impl Store {
         fs::create_dir_all(&self.dir).map_err(|error| cannot("created", &self.dir, error))?;
         let own = format!("-{}.parquet", self.lineage);
         let mut found = Found::default();
-        let list = |dir: &Path| entries(dir).map_err(|error| cannot("read", dir, error));
+        let list = |dir: &Path| there(entries(dir)).map_err(|error| cannot("read", dir, error));
         for day in list(&self.dir)?.into_iter().filter(|path| path.is_dir()) {
             for path in list(&day)? {
                 let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 if name.starts_with('.') && name.ends_with(".tmp") || rebuild && name.ends_with(&own) {
-                    fs::remove_file(&path).map_err(|error| cannot("removed", &path, error))?;
+                    there(fs::remove_file(&path)).map_err(|error| cannot("removed", &path, error))?;
                 } else if name.ends_with(".parquet") {
                     match self.check(&path) {
+                        _ if !path.exists() => {}
                         Ok(segment) => found.segments.push(segment),
                         Err(reason) => found.skipped.push(format!("{} is left alone: {reason}", path.display())),
                     }
@@ -102,16 +103,15 @@ impl Store {
     /// If a directory cannot be read or a file not removed; the message names it.
     pub fn remove_from(&self, tick: Time) -> Result<(), String> {
         let own = format!("-{}.parquet", self.lineage);
-        let days = match entries(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            days => days.map_err(|error| format!("{} cannot be read: {error}", self.dir.display()))?,
-        };
+        let days =
+            there(entries(&self.dir)).map_err(|error| format!("{} cannot be read: {error}", self.dir.display()))?;
         for day in days.into_iter().filter(|path| path.is_dir()) {
-            for path in entries(&day).map_err(|error| format!("{} cannot be read: {error}", day.display()))? {
+            for path in there(entries(&day)).map_err(|error| format!("{} cannot be read: {error}", day.display()))? {
                 let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 let first = name.strip_suffix(&own).and_then(|rest| rest.split('-').next()?.parse::<Time>().ok());
                 if first.is_some_and(|first| first >= tick) {
-                    fs::remove_file(&path).map_err(|error| format!("{} cannot be removed: {error}", path.display()))?;
+                    there(fs::remove_file(&path))
+                        .map_err(|error| format!("{} cannot be removed: {error}", path.display()))?;
                 }
             }
         }
@@ -233,6 +233,14 @@ pub(super) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
+}
+
+/// What somebody else has removed meanwhile, such as a job for old files, is not there: no error.
+pub(super) fn there<T: Default>(result: io::Result<T>) -> io::Result<T> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        result => result,
+    }
 }
 
 /// Makes the names in a directory durable.
