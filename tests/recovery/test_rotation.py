@@ -49,6 +49,14 @@ WAYS = {
 }
 
 
+# The program is told, and has opened the new log, before the old one is compressed.
+POSTROTATE = """\
+postrotate
+touch TOLD
+while [ -e TOLD ]; do sleep 0.01; done
+endscript"""
+
+
 class Program(threading.Thread):
     """Writes numbered lines to a log, which it opens again when it is told so."""
 
@@ -65,10 +73,12 @@ class Program(threading.Thread):
         file = self.path.open("ab", buffering=0)
         while not self.ended.wait(0.002):
             with self.still:
-                if self.again.is_set():
-                    self.again.clear()
+                told = self.path.with_name("told")
+                if self.again.is_set() or told.exists():
                     file.close()
                     file = self.path.open("ab", buffering=0)
+                    self.again.clear()
+                    told.unlink(missing_ok=True)
                 line = request(self.written)
                 cut = len(line) // 2 if self.written % 7 == 0 else len(line)
                 file.write(line[:cut])
@@ -116,6 +126,8 @@ class Rotation(LiveCase):
         program = Program(directory / LOG)
         program.start()
         self.begin()
+        # Before that there is no place from which a later start could go on.
+        wait_for("the first rows", lambda: self.output("rows.jsonl"))
         for _ in range(ROTATIONS):
             pause(rng)
             what = rng.choice((None, self.stop, self.kill))
@@ -155,6 +167,10 @@ class Rotation(LiveCase):
                     if "copytruncate" in words:
                         with program.still:
                             self.logrotate(directory, words)
+                        return
+                    if "compress" in words and "delaycompress" not in words:
+                        # What is written to a file that has been compressed is lost with it.
+                        self.logrotate(directory, f"{words}\n{POSTROTATE.replace('TOLD', str(directory / 'told'))}")
                         return
                     self.logrotate(directory, words)
                     # Until it is told so the program goes on writing to the old file.
