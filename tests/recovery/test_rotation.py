@@ -60,10 +60,10 @@ endscript"""
 class Program(threading.Thread):
     """Writes numbered lines to a log, which it opens again when it is told so."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, first: int = 0) -> None:
         super().__init__(name="program", daemon=True)
         self.path = path
-        self.written = 0
+        self.first = self.written = first
         self.still = threading.Lock()
         self.again = threading.Event()
         self.ended = threading.Event()
@@ -200,6 +200,40 @@ class Rotation(LiveCase):
 
         (directory / LOG).symlink_to(f"current/{LOG}")
         self.through(directory, rotate, rng, once=True)
+
+    def test_several_logs_of_a_pattern_give_every_line_once(self):
+        """Each goes on from its own place after a kill, also one whose other name matches too."""
+        rng = random.Random(SEED)
+        directory = self.fresh("several", "'logs/*.log'")
+        (directory / "logs").mkdir()
+        programs = [Program(directory / f"logs/app{number}.log", number * 1_000_000) for number in range(1, 4)]
+        for program in programs[:2]:
+            program.start()
+        self.begin()
+        wait_for("the first rows", lambda: len(self.output("rows.jsonl")) > 10)
+        for number in range(ROTATIONS):
+            pause(rng)
+            self.kill()
+            pause(rng)
+            if number == 1:
+                programs[2].start()
+            program = rng.choice(programs[:2])
+            program.path.rename(program.path.with_name(f"{program.path.stem}-202611{number:02}.log"))
+            program.again.set()
+            self.begin(wait=False)
+        self.await_start()
+        pause(rng)
+        for program in programs:
+            program.stop()
+        wanted = {f"/{number}" for program in programs for number in range(program.first, program.written)}
+        try:
+            wait_for("all lines", lambda: wanted <= {row["path"] for row in self.output("rows.jsonl")}, 40, pause_s=0.2)
+        except TimeoutError:
+            pass
+        self.stop()
+        rows = lines(self.data / "rows.jsonl")
+        self.assert_same_rows([row["path"] for row in rows], wanted, f"SEED={SEED}\n{self.logs()[-6000:]}")
+        self.assertEqual(len({row["seq"] for row in rows}), len(rows), "each line has a position of its own")
 
     def fresh(self, name: str, path: str) -> Path:
         """A folder of its own, and a pipeline there that follows a file in it."""
