@@ -183,6 +183,45 @@ class Follow(LiveCase):
         self.stop()
         self.assertEqual(len({row["seq"] for row in lines(self.data / "rows.jsonl")}), 11, "each line has a position of its own")
 
+    def test_a_pattern_that_matches_rotated_names_too_gives_every_line_once(self):
+        """By name and by a copy, while the engine runs and while it is stopped, compressed or not."""
+        log = self.write("access.log", text(1))
+        self.follow("'access.log*'")
+        self.await_paths(1)
+        wanted = [1]
+
+        def rotate(cut: bool) -> None:
+            for number in range(8, 0, -1):
+                for end in ("", ".gz"):
+                    old = self.directory / f"access.log.{number}{end}"
+                    if old.exists():
+                        old.rename(self.directory / f"access.log.{number + 1}{end}")
+            wanted.append(len(wanted) + 1)
+            self.append("access.log", text(wanted[-1]))
+            if cut:
+                shutil.copy(log, self.directory / "access.log.1")
+                os.truncate(log, 0)
+            else:
+                log.rename(self.directory / "access.log.1")
+            wanted.append(len(wanted) + 1)
+            self.append("access.log", text(wanted[-1]))
+
+        for stopped in (False, True):
+            for cut in (False, True, True, False):
+                if stopped:
+                    self.stop()
+                rotate(cut)
+                if stopped:
+                    self.begin()
+                self.await_paths(*wanted)
+        rotated = self.directory / "access.log.4"
+        (self.directory / "access.log.4.gz").write_bytes(gzip.compress(rotated.read_bytes()))
+        rotated.unlink()
+        time.sleep(7)
+        self.await_paths(*wanted)
+        self.assertEqual(self.metric('node="requests".*event="skipped_files"'), 0)
+        self.stop()
+
     def test_a_start_at_the_end_takes_only_what_comes(self):
         """And the start says where it begins."""
         self.write("access.log", text(1, 2))

@@ -49,13 +49,21 @@ WAYS = {
 }
 
 
+# The program is told, and has opened the new log, before the old one is compressed.
+POSTROTATE = """\
+postrotate
+touch TOLD
+while [ -e TOLD ]; do sleep 0.01; done
+endscript"""
+
+
 class Program(threading.Thread):
     """Writes numbered lines to a log, which it opens again when it is told so."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, first: int = 0) -> None:
         super().__init__(name="program", daemon=True)
         self.path = path
-        self.written = 0
+        self.first = self.written = first
         self.still = threading.Lock()
         self.again = threading.Event()
         self.ended = threading.Event()
@@ -65,10 +73,12 @@ class Program(threading.Thread):
         file = self.path.open("ab", buffering=0)
         while not self.ended.wait(0.002):
             with self.still:
-                if self.again.is_set():
-                    self.again.clear()
+                told = self.path.with_name("told")
+                if self.again.is_set() or told.exists():
                     file.close()
                     file = self.path.open("ab", buffering=0)
+                    self.again.clear()
+                    told.unlink(missing_ok=True)
                 line = request(self.written)
                 cut = len(line) // 2 if self.written % 7 == 0 else len(line)
                 file.write(line[:cut])
@@ -104,6 +114,9 @@ class Rotation(LiveCase):
     def logrotate(self, directory: Path, way: str) -> None:
         """Rotates the log now."""
         (directory / "old").mkdir(exist_ok=True)
+        if "dateext" in way:
+            # Of two rotations within a second logrotate refuses the later.
+            time.sleep(1.1)
         config = directory / "logrotate.conf"
         config.write_text(f"{directory / LOG} {{\nrotate 1000\nmissingok\n{way}\n}}\n")
         config.chmod(0o600)
@@ -114,8 +127,11 @@ class Rotation(LiveCase):
     def through(self, directory: Path, rotate: Callable[[Program], None], rng: random.Random, once: bool = False) -> None:
         """Rotates under load, stops and kills the engine in between, and looks at all that it has given."""
         program = Program(directory / LOG)
+        self.addCleanup(program.stop)
         program.start()
         self.begin()
+        # Before that there is no place from which a later start could go on.
+        wait_for("the first rows", lambda: self.output("rows.jsonl"))
         for _ in range(ROTATIONS):
             pause(rng)
             what = rng.choice((None, self.stop, self.kill))
@@ -156,6 +172,10 @@ class Rotation(LiveCase):
                         with program.still:
                             self.logrotate(directory, words)
                         return
+                    if "compress" in words and "delaycompress" not in words:
+                        # What is written to a file that has been compressed is lost with it.
+                        self.logrotate(directory, f"{words}\n{POSTROTATE.replace('TOLD', str(directory / 'told'))}")
+                        return
                     self.logrotate(directory, words)
                     # Until it is told so the program goes on writing to the old file.
                     time.sleep(rng.choice((0, 0.01, 0.2)))
@@ -184,6 +204,42 @@ class Rotation(LiveCase):
 
         (directory / LOG).symlink_to(f"current/{LOG}")
         self.through(directory, rotate, rng, once=True)
+
+    def test_several_logs_of_a_pattern_give_every_line_once(self):
+        """Each goes on from its own place after a kill, also one whose other name matches too."""
+        rng = random.Random(SEED)
+        directory = self.fresh("several", "'logs/*.log'")
+        (directory / "logs").mkdir()
+        programs = [Program(directory / f"logs/app{number}.log", number * 1_000_000) for number in range(1, 4)]
+        for program in programs[:2]:
+            self.addCleanup(program.stop)
+            program.start()
+        self.begin()
+        wait_for("the first rows", lambda: len(self.output("rows.jsonl")) > 10)
+        for number in range(ROTATIONS):
+            pause(rng)
+            self.kill()
+            pause(rng)
+            if number == 1:
+                self.addCleanup(programs[2].stop)
+                programs[2].start()
+            program = rng.choice(programs[:2])
+            program.path.rename(program.path.with_name(f"{program.path.stem}-202611{number:02}.log"))
+            program.again.set()
+            self.begin(wait=False)
+        self.await_start()
+        pause(rng)
+        for program in programs:
+            program.stop()
+        wanted = {f"/{number}" for program in programs for number in range(program.first, program.written)}
+        try:
+            wait_for("all lines", lambda: wanted <= {row["path"] for row in self.output("rows.jsonl")}, 40, pause_s=0.2)
+        except TimeoutError:
+            pass
+        self.stop()
+        rows = lines(self.data / "rows.jsonl")
+        self.assert_same_rows([row["path"] for row in rows], wanted, f"SEED={SEED}\n{self.logs()[-6000:]}")
+        self.assertEqual(len({row["seq"] for row in rows}), len(rows), "each line has a position of its own")
 
     def fresh(self, name: str, path: str) -> Path:
         """A folder of its own, and a pipeline there that follows a file in it."""

@@ -146,7 +146,7 @@ impl Operator for FileSource {
     }
 }
 
-/// What these paths are. Every fault is reported at its place.
+/// What these paths are together. Every fault is reported at its place.
 fn input(
     paths: Vec<Located<PathBuf>>,
     span: Span,
@@ -154,44 +154,35 @@ fn input(
     start: Start,
     context: &mut PlanContext<'_>,
 ) -> Option<Input> {
-    let several = paths.len() > 1;
+    let (mut files, mut others) = (Vec::new(), Vec::new());
     let mut followed = Followed { paths: Vec::new(), patterns: Vec::new(), start };
-    let mut inputs = Vec::new();
     let mut complete = true;
     for written in &paths {
         let full = context.path(&written.value);
-        let pattern = Pattern::new(&written.value, &std::path::absolute(&full).unwrap_or_else(|_| full.clone()));
-        let found = match (written.value == Path::new("-"), pattern) {
-            (true, _) if follow => Err("standard input cannot be followed: it is read to its end".to_owned()),
-            (true, _) if several => Err("standard input cannot be one of several".to_owned()),
-            (true, _) => Ok(inputs.push(Input::Stdin)),
-            (_, Some(pattern)) if follow => Ok(followed.patterns.push(pattern)),
-            (_, Some(pattern)) => match pattern.files() {
-                files if files.is_empty() => Err(format!("no file matches {pattern}")),
-                files => files.into_iter().try_for_each(|file| readable(file).map(|input| inputs.push(input))),
-            },
-            (_, None) if follow && full.is_dir() => Err(format!("{} is a directory", full.display())),
-            (_, None) if follow => Ok(followed.paths.push(std::path::absolute(&full).unwrap_or(full))),
-            (_, None) => readable(full).map(|input| inputs.push(input)),
-        };
-        if let Err(message) = found {
-            complete = false;
-            context.error(written.span, message);
+        match inputs(&written.value, full, follow) {
+            Ok(inputs) => inputs.into_iter().for_each(|input| match input {
+                Input::Regular(more) => files.extend(more),
+                Input::Followed(more) => {
+                    followed.paths.extend(more.paths);
+                    followed.patterns.extend(more.patterns);
+                }
+                other => others.push(other),
+            }),
+            Err(message) => {
+                complete = false;
+                context.error(written.span, message);
+            }
         }
     }
-    let files: Vec<PathBuf> = inputs
-        .iter()
-        .flat_map(|input| if let Input::Regular(files) = input { &files[..] } else { &[] })
-        .cloned()
-        .collect();
+    followed.paths.sort();
+    followed.paths.dedup();
     let fault = if paths.is_empty() {
         Some("there is no file to read".to_owned())
-    } else if follow {
-        (followed.paths.len() > MAX_FILES).then(|| format!("at most {MAX_FILES} files can be followed"))
-    } else if files.len() > MAX_FILES {
-        Some(format!("these are {} files, and at most {MAX_FILES} can be read side by side", files.len()))
-    } else if inputs.len() > 1 && files.len() < inputs.len() {
-        Some("a pipe cannot be one of several".to_owned())
+    } else if followed.paths.len().max(files.len()) > MAX_FILES {
+        let number = followed.paths.len().max(files.len());
+        Some(format!("these are {number} files, and at most {MAX_FILES} can be read side by side"))
+    } else if !others.is_empty() && paths.len() > 1 {
+        Some("standard input or a pipe cannot be one of several".to_owned())
     } else {
         None
     };
@@ -199,15 +190,32 @@ fn input(
         context.error(span, message);
         complete = false;
     }
-    if !complete {
-        return None;
+    match others.pop() {
+        _ if !complete => None,
+        Some(other) => Some(other),
+        None if follow => Some(Input::Followed(followed)),
+        None => Some(Input::Regular(files)),
     }
-    if follow {
-        followed.paths.sort();
-        followed.paths.dedup();
-        return Some(Input::Followed(followed));
+}
+
+/// What a path is.
+fn inputs(written: &Path, full: PathBuf, follow: bool) -> Result<Vec<Input>, String> {
+    if written == Path::new("-") {
+        let fault = "standard input cannot be followed: it is read to its end".to_owned();
+        return if follow { Err(fault) } else { Ok(vec![Input::Stdin]) };
     }
-    if files.is_empty() { inputs.pop() } else { Some(Input::Regular(files)) }
+    let absolute = std::path::absolute(&full).unwrap_or_else(|_| full.clone());
+    let followed = |paths, patterns| vec![Input::Followed(Followed { paths, patterns, start: Start::default() })];
+    match Pattern::new(written, &absolute) {
+        Some(pattern) if follow => Ok(followed(Vec::new(), vec![pattern])),
+        Some(pattern) => match pattern.files() {
+            files if files.is_empty() => Err(format!("no file matches {pattern}")),
+            files => files.into_iter().map(readable).collect(),
+        },
+        None if full.is_dir() => Err(format!("{} is a directory", full.display())),
+        None if follow => Ok(followed(vec![absolute], Vec::new())),
+        None => readable(full).map(|input| vec![input]),
+    }
 }
 
 /// Checks that a file can be read. A pipe is not opened: that would wait for its writer.

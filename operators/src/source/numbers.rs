@@ -42,10 +42,10 @@ impl Numbers {
             }
             Self::Files(next) => {
                 let within = LINE_BITS + FILE_BITS;
-                let own = (file as u64 % MAX_FILES as u64) << LINE_BITS | nth % (1 << LINE_BITS);
+                let own = ((file as u64 % MAX_FILES as u64) << LINE_BITS) | (nth % (1 << LINE_BITS));
                 let round = *next >> within;
-                let same = round << within | own;
-                let position = if same >= *next { same } else { (round + 1) << within | own };
+                let same = (round << within) | own;
+                let position = if same >= *next { same } else { ((round + 1) << within) | own };
                 *next = position.saturating_add(1);
                 position
             }

@@ -24,9 +24,9 @@ mod tests;
 
 use opened::{Opened, Step};
 pub(super) use opened::{open_regular, read};
-use place::Known;
 use place::identity;
 pub(super) use place::{Identity, Place, SAMPLE, are_alike, bytes_at};
+use place::{Known, is_text};
 use search::{Around, Search};
 
 /// How long a file that has been replaced is still read after its last byte: writers hold it open for a while.
@@ -153,6 +153,11 @@ impl Tail {
     /// Whether a text that begins with `head` was read here before, and up to where.
     pub(super) fn knows_of(&self, head: &[u8]) -> Option<u64> {
         self.known.iter().rev().find(|known| known.is(head)).map(|known| known.to)
+    }
+
+    /// Whether a text that begins with `head` is the one in which an earlier run was, and has not been found yet.
+    pub(super) fn awaits(&self, head: &[u8]) -> bool {
+        self.resume.as_ref().is_some_and(|place| is_text(head, place.head))
     }
 
     /// Whether the file has more than was read.

@@ -291,7 +291,10 @@ impl FollowReader {
             }
         }
         super::count_zeros(&mut file.lines, &self.metrics);
-        if let Some(before) = before.filter(|before| file.tail.identity() != Some(*before)) {
+        // A file that was cut has its name still, while its copy is read.
+        let has_left =
+            |before: &Identity| file.tail.identity() != Some(*before) && tail::named(file.tail.path()) != Some(*before);
+        if let Some(before) = before.filter(has_left) {
             self.read.add(before, None);
         }
         self.files[number] = Some(file);

@@ -424,7 +424,7 @@ fn an_error_is_said_and_reading_goes_on_after_it() {
     fs::remove_file(logs.path("log")).expect("removed");
     logs.write("log", "three\n");
     let readable = || fs::set_permissions(logs.path("log"), fs::Permissions::from_mode(0o600)).expect("changed");
-    fs::set_permissions(logs.path("log"), fs::Permissions::from_mode(0)).expect("changed");
+    fs::set_permissions(logs.path("log"), fs::Permissions::from_mode(0o000)).expect("changed");
     // Root may read it all the same.
     if File::open(logs.path("log")).is_err() {
         assert!(fault(&mut tail).0.contains("ermission denied"));

@@ -9,7 +9,7 @@ use capture_file::Decompressed;
 
 use super::super::super::numbers::MAX_FILES;
 use super::super::super::paths::Pattern;
-use super::super::super::tail::{Identity, SAMPLE, Start, Tail, are_alike, bytes_at, named, open_regular};
+use super::super::super::tail::{Identity, SAMPLE, Start, Tail, are_alike, bytes_at, named, open_regular, read};
 use super::FollowReader;
 
 /// How often it is looked for new files.
@@ -23,30 +23,40 @@ const LINGER: Duration = Duration::from_secs(60);
 
 /// Files that a pattern matches and that are not to be read under the name that they have now; of copies up to where.
 #[derive(Debug, Default)]
-pub(super) struct Read(HashMap<Identity, (Option<u64>, Instant)>);
+pub(super) struct Read {
+    files: HashMap<Identity, (Option<u64>, Instant)>,
+    /// Those of which it could not be told yet.
+    unsure: HashMap<Identity, Instant>,
+}
 
 impl Read {
     pub fn new(files: Vec<(Identity, Option<u64>)>) -> Self {
-        Self(files.into_iter().map(|(identity, to)| (identity, (to, Instant::now()))).collect())
+        let files = files.into_iter().map(|(identity, to)| (identity, (to, Instant::now()))).collect();
+        Self { files, unsure: HashMap::new() }
     }
 
     pub fn add(&mut self, identity: Identity, to: Option<u64>) {
-        self.0.insert(identity, (to, Instant::now()));
+        self.files.insert(identity, (to, Instant::now()));
     }
 
     pub fn has(&self, identity: Identity) -> bool {
-        self.0.contains_key(&identity)
+        self.files.contains_key(&identity)
     }
 
     pub fn list(&self) -> Vec<(Identity, Option<u64>)> {
-        let mut list: Vec<_> = self.0.iter().map(|(identity, (to, _))| (*identity, *to)).collect();
+        let mut list: Vec<_> = self.files.iter().map(|(identity, (to, _))| (*identity, *to)).collect();
         list.sort_unstable();
         list
     }
 
+    /// Whether it was asked for this one before, some time ago.
+    fn again(&mut self, identity: Identity) -> bool {
+        self.unsure.entry(identity).or_insert_with(Instant::now).elapsed() >= EVERY / 2
+    }
+
     /// Whether a file that is there is of these, and a copy has not grown.
     fn covers(&mut self, identity: Identity, length: u64) -> Result<bool, u64> {
-        match self.0.get_mut(&identity) {
+        match self.files.get_mut(&identity) {
             Some((Some(to), _)) if length > *to => Err(*to),
             Some((_, seen)) => {
                 *seen = Instant::now();
@@ -58,7 +68,8 @@ impl Read {
 
     /// Forgets those that are not there any more.
     fn prune(&mut self) {
-        self.0.retain(|_, (_, seen)| seen.elapsed() < LINGER);
+        self.files.retain(|_, (_, seen)| seen.elapsed() < LINGER);
+        self.unsure.retain(|_, first| first.elapsed() < LINGER);
     }
 }
 
@@ -144,10 +155,19 @@ impl FollowReader {
         let file = open_regular(path)?;
         let found = file.metadata()?;
         let head = bytes_at(&file, 0, SAMPLE)?;
-        if let Some(by) = Decompressed::new(file)?.compression() {
+        let mut text = Decompressed::new(file)?;
+        if let Some(by) = text.compression() {
+            let mut head = vec![0; SAMPLE];
+            let mut there = 0;
+            while let Ok(more @ 1..) = read(&mut text, &mut head[there..]) {
+                there += more;
+            }
+            self.read.add(identity, None);
+            if self.has_text(&head[..there]) {
+                return Ok(None);
+            }
             self.skipped.fetch_add(1, Relaxed);
             tracing::warn!(path = %path.display(), %by, "a compressed file matches and is skipped: such are read without `follow`");
-            self.read.add(identity, None);
             return Ok(None);
         }
         // A time in the future says nothing.
@@ -172,7 +192,9 @@ impl FollowReader {
                     self.refuse(one);
                 }
             }
-            Copy::UpTo(to) if one.length > to => self.follow_from(&one.path, to),
+            // A log that was just cut will find the rest of its text in the copy by itself.
+            Copy::UpTo(to) if one.length > to && self.read.again(one.identity) => self.follow_from(&one.path, to),
+            Copy::UpTo(to) if one.length > to => {}
             Copy::UpTo(_) if one.settled => {
                 tracing::info!(path = %one.path.display(), "a copy of a file that is followed is left out");
                 self.read.add(one.identity, Some(one.length));
@@ -191,6 +213,9 @@ impl FollowReader {
                 let is_through = !file.ready && file.lines.rest() == 0 && !file.tail.has_more();
                 return if is_through { Copy::UpTo(read) } else { Copy::Unknown };
             }
+            if file.tail.awaits(&one.head) {
+                return Copy::Unknown;
+            }
             if let Some(read) = file.tail.knows_of(&one.head) {
                 return Copy::UpTo(read);
             }
@@ -200,6 +225,14 @@ impl FollowReader {
             }
         }
         Copy::No
+    }
+
+    /// Whether a text that begins so is or was read.
+    fn has_text(&self, head: &[u8]) -> bool {
+        self.files.iter().flatten().any(|file| {
+            let is_open = file.tail.head().is_some_and(|(own, _)| are_alike(own, head));
+            is_open || file.tail.awaits(head) || file.tail.knows_of(head).is_some()
+        })
     }
 
     fn follow_from(&mut self, path: &Path, to: u64) {

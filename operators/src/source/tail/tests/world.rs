@@ -94,7 +94,7 @@ impl World {
     fn restart(&mut self) {
         let Some(place) = self.tail.place(self.lines.rest()) else { return };
         let words = serde_json::to_string(&place).expect("JSON");
-        self.tail = go_on(&self.tail.path().to_owned(), serde_json::from_str(&words).expect("a place"));
+        self.tail = go_on(self.tail.path(), serde_json::from_str(&words).expect("a place"));
         self.lines = crate::source::lines::Lines::new(1 << 20);
     }
 
