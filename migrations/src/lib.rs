@@ -60,6 +60,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     (13, "engine_grants", "13_engine_grants.sql"),
     (14, "parts", "14_parts.sql"),
     (15, "ambiguous", "15_ambiguous.sql"),
+    (16, "repaired", "16_repaired.sql"),
 ];
 
 impl Migration {

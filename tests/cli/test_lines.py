@@ -181,10 +181,13 @@ nodes:
   - {{ id: f, kind: sink.jsonl, from: features, path: features.out }}
   - {{ id: d, kind: sink.jsonl, from: verdicts, path: detections.out }}
   - {{ id: r, kind: sink.jsonl, from: requests.rejected, path: rejected.out }}
+  - {{ id: odd, kind: filter, from: joined, where: repaired }}
+  - {{ id: o, kind: sink.jsonl, from: odd, path: odd.out }}
 """)
         run = self.engine("run", pipeline)
         self.assert_exit(run, OK)
         self.assertEqual(lines(self.directory / "rejected.out"), [])
+        self.assertEqual({row["src_ip"] for row in lines(self.directory / "odd.out")}, {"192.0.2.9"})
         self.assertRegex(run.stderr, rf"orphans_without_port {len(log)}\b")
         features = {row["src_ip"]: row for row in lines(self.directory / "features.out")}
         self.assertEqual(set(features), {*sources, "192.0.2.9"})

@@ -94,12 +94,13 @@ impl Cells {
 pub(super) struct Target<'c> {
     pub cells: &'c mut Cells,
     pub slot: usize,
-    pub slots: &'c [Slot],
+    /// What it may hold.
+    pub spec: &'c Slot,
 }
 
 impl Target<'_> {
     pub(super) fn kind(&self) -> Kind {
-        self.slots[self.slot].kind
+        self.spec.kind
     }
 
     #[inline]
@@ -131,7 +132,7 @@ impl Target<'_> {
     /// Text, which stands in the line at `at` if it does.
     #[inline]
     pub(super) fn text(self, text: &str, at: Option<usize>) -> Result<(), Refused> {
-        if self.slots[self.slot].absent.iter().any(|absent| absent == text) {
+        if self.spec.absent.iter().any(|absent| absent == text) {
             return self.set(Cell::Missing);
         }
         match self.kind() {
@@ -151,7 +152,7 @@ impl Target<'_> {
     /// Text that is to be a number, a time, true or false.
     fn parse(self, text: &str) -> Result<(), Refused> {
         let value = last(text).trim_ascii();
-        if self.slots[self.slot].absent.iter().any(|absent| absent == value) {
+        if self.spec.absent.iter().any(|absent| absent == value) {
             return self.set(Cell::Missing);
         }
         let cell = match self.kind() {
@@ -226,13 +227,13 @@ impl Target<'_> {
             Kind::Text => self.keep(digits, at),
             Kind::Time(unit) => {
                 let ns = time::from_decimal(digits, unit);
-                self.set_or_refuse(ns.map(Cell::Signed), || digits.to_owned())
+                self.set_or_refuse(ns.map(Cell::Signed), || shown(digits))
             }
             _ => match (digits.parse(), digits.parse(), digits.parse::<f64>()) {
                 (Ok(number), _, _) => self.whole(number),
                 (_, Ok(number), _) => self.signed(number),
                 (_, _, Ok(number)) if number.is_finite() => self.float(number),
-                _ => self.refuse(digits.to_owned()),
+                _ => self.refuse(shown(digits)),
             },
         }
     }
@@ -276,10 +277,14 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 /// Text for a message: short, control characters escaped.
-fn quoted(text: &str) -> String {
+fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }
-    format!("\"{shown}\"")
+    shown
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", shown(text))
 }

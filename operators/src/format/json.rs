@@ -187,7 +187,7 @@ impl Object<'_, '_> {
     /// The seed of a value in this object or list.
     #[inline]
     fn cell(&mut self, slot: usize, after: Option<usize>) -> CellSeed<'_, '_> {
-        CellSeed { target: CellTarget { cells: self.cells, slot, slots: self.slots }, line: self.line, after }
+        CellSeed { target: CellTarget { cells: self.cells, slot, spec: &self.slots[slot] }, line: self.line, after }
     }
 
     /// What reads an object or a list in this one.

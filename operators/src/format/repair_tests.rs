@@ -167,6 +167,19 @@ fn a_number_under_a_text_key_keeps_its_digits() {
     }
 }
 
+#[test]
+fn a_reason_is_short_however_long_the_value_is() {
+    let mut parser = LineParser::new(every_kind(), NOW);
+    let long = "7".repeat(100_000);
+    for value in [long.clone(), format!("{long}.5"), format!("\"{long}\""), format!("-{long}")] {
+        for key in ["u8", "integer", "boolean", "ip", "when", "at"] {
+            let line = format!(r#"{{"{key}":{value},"at":1795449599000000001}}"#);
+            let reason = parse(&mut parser, line.as_bytes()).expect_err(key).to_string();
+            assert!(reason.len() < 400, "{key}: {reason}");
+        }
+    }
+}
+
 /// The one row of a format with these columns and times in `unit`.
 fn row(columns: &[(&str, Path, Kind)], unit: Unit, line: &str) -> Result<RecordBatch, String> {
     let column = |(name, key, kind): &(&str, Path, Kind)| Column {

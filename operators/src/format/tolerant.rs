@@ -197,7 +197,7 @@ impl<'p> Reader<'p> {
     }
 
     fn target(&mut self, slot: usize) -> CellTarget<'_> {
-        CellTarget { cells: self.cells, slot, slots: self.slots }
+        CellTarget { cells: self.cells, slot, spec: &self.slots[slot] }
     }
 
     /// A number by the grammar of JSON (RFC 8259, section 6).

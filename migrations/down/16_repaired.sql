@@ -1,0 +1,1 @@
+ALTER TABLE ${database}.http_logs DROP COLUMN IF EXISTS repaired;
