@@ -334,7 +334,7 @@ def is_known(case: Connection, checksums: bool) -> bool:
     if not checksums:
         trusted |= {name for name in KINDS if "checksum" in name or name.startswith("longer")}
     # Where the server's segments are not seen, the front of another hello behind another SYN is another connection.
-    if "other SYN" in case.kinds and "front" in case.layouts and "between" in case.moments:
+    if "other SYN" in case.kinds and "front" in case.layouts and (case.races or {"before", "between"}.intersection(case.moments)):
         return True
     return bool(trusted.intersection(case.kinds) and {"rest", "halves"}.intersection(case.layouts) and "between" in case.moments)
 

@@ -220,8 +220,8 @@ impl HelloExtractor {
         let own = window.contains(&distance(flow.base, seq));
         let follows = window.contains(&distance(start, seq));
         let begins = start == seq && (tls::may_start(payload) || prelude::surely_starts(payload));
-        // What has come of a hello is given up for another one, and for nothing else.
-        let is_begun = flow.assembly.is_some() || flow.contest.is_some();
+        // A handshake that has ended, and what has come of a hello, is given up for another hello and for nothing else.
+        let is_begun = flow.confirmed || flow.assembly.is_some() || flow.contest.is_some();
         let supplants = begins || follows && !own && !is_begun;
         if !flow.server.answered && supplants { self.renewed(at, ts, start, Some(syn)) } else { at }
     }

@@ -404,6 +404,26 @@ fn data_far_from_its_window_between_the_halves() {
 }
 
 #[test]
+fn data_behind_another_syn_before_the_hello() {
+    let record = sample::chrome().record();
+    let far = ISN + (1 << 24);
+    for payload in [GET, &other()[100..]] {
+        let mut c = Capture::new(Limits::default());
+        for w in [
+            Wire::client(ISN, SYN, b""),
+            Wire::client(ISN + 1, ACK, b""),
+            Wire::client(far - 1, SYN, b""),
+            Wire::client(far, DATA, payload),
+            Wire::client(ISN + 1, DATA, &record),
+        ] {
+            c.frame(101, &w.packet());
+        }
+        c.finish();
+        assert_eq!(rows(&c), [(0, true, true)]);
+    }
+}
+
+#[test]
 fn far_hellos_one_behind_another() {
     let record = sample::chrome().record();
     let mut c = Capture::new(Limits::default());
