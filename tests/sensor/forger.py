@@ -63,6 +63,8 @@ class Case:
     times: int = 1
     # The client opens the connection itself.
     races: bool = False
+    # Between the halves of the hello there is an urgent byte, which the server takes out of the stream.
+    urgent: bool = False
 
 
 class Forger:
@@ -165,7 +167,10 @@ class Forger:
             self.follow(flow, lambda: sent(cut))
             forge("between")
         result["before"] = flow.forged
-        outer.sendall(hello[cut:] if "between" in case.moments else hello)
+        if case.urgent:
+            outer.sendall(hello[:cut])
+            outer.send(b"!", socket.MSG_OOB)
+        outer.sendall(hello[cut:] if "between" in case.moments or case.urgent else hello)
         self.follow(flow, lambda: sent(len(hello)))
         result["seconds"] = flow.age()
         forge("after")

@@ -14,6 +14,8 @@ SEGMENT = 1400
 # Nobody has it.
 STATION = bytes.fromhex("020000000099")
 GET = b"GET /forged HTTP/1.1\r\nHost: forged.example\r\n\r\n"
+# Bytes that no window reaches.
+FAR = 1 << 24
 # Of fragmented packets.
 NUMBERS = itertools.count(1)
 
@@ -213,6 +215,13 @@ KINDS = {
     "TTL": Kind(one(ttl=1), passes=False),
     # The client's own, with data; that is always at the start.
     "SYN": Kind(lambda forge, _, data: [forge.segment(-1, data, flags=SYN, options=forge.flow.syn_options)]),
+    # Questioned as well (RFC 5961), and then data that follows it.
+    "other SYN": Kind(lambda forge, at, data: [
+        forge.segment(FAR - 1, b"", flags=SYN, options=forge.flow.syn_options), forge.segment(FAR + at, data)]),
+    "ahead of the window": Kind(lambda forge, at, data: [forge.segment(FAR + at, data)]),
+    "behind the window": Kind(lambda forge, at, data: [forge.segment(at - FAR, data)]),
+    # What is left of one with the same addresses and ports.
+    "other connection": Kind(lambda forge, at, data: [forge.segment(at + (1 << 31) - FAR, data, ack=1 << 30, clock=-1 << 20)]),
     "old clock": Kind(one(clock=-1 << 20)),
     "MD5": Kind(one(options=b"\x01\x01\x13\x12" + bytes(16))),
     "source route": Kind(one(route=True)),

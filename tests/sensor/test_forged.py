@@ -36,7 +36,10 @@ CLIENT, ROUTER, BEHIND, SERVER = "192.0.2.20", "192.0.2.1", "198.51.100.1", "198
 POINTS = ("router", "server")
 # Connections that clients open themselves, as many at each time as there are kinds of which a client does not hear.
 RACES = 27
-LIMIT_S = 120
+LIMIT_S = 240
+# Segments of a flood, and of which kinds.
+FLOOD = 600
+FLOODS = ("checksum", "acknowledges too little", "TTL", "other SYN", "behind the window", "old clock")
 # A hello waits for 400 ms for another version of it. Where a busy machine takes longer from one to the other, the first may have left.
 SLOW_S = 0.3
 
@@ -242,7 +245,7 @@ class Forged(Case):
         self.assertNotIn("kernel_dropped", self.said("server"))
         self.assertEqual(self.open_checksums() == 0, checksums)
         found = self.rows()
-        own = {case.client: ja4(bytes.fromhex(facts[case.number]["hello"])) for case in cases if not case.kinds}
+        own = {case.client: ja4(bytes.fromhex(facts[case.number]["hello"])) for case in cases if not (case.kinds or case.urgent)}
         self.assertEqual(len(set(own.values())), len(CLIENTS), own)
         counts, faults, slow = Counter(), [], 0
         for case in cases:
@@ -291,6 +294,7 @@ def connections() -> list[Connection]:
     clients = itertools.cycle(["python", "curl", "python long", "python", "openssl", "python", "curl 1.2", "python long",
                                "python", "openssl 1.2", "python"])
     cases = [Connection(next(numbers), client) for client in CLIENTS]
+    cases += [Connection(next(numbers), client, urgent=True) for client in CLIENTS]
 
     def add(kinds: list[str], layout: str, moments: list[str], times: int = 1) -> None:
         cases.append(Connection(next(numbers), next(clients), kinds, [layout], moments, times))
@@ -301,6 +305,9 @@ def connections() -> list[Connection]:
         add(["SYN"], layout, ["syn"])
     for kind, layout in itertools.product(KINDS, ("request", "hello", "its cipher")):
         add([kind], layout, ["before"], times=20)
+    # More than is kept of one connection.
+    for kind, layout, moment in itertools.product(FLOODS, ("hello", "its cipher"), ("before", "after")):
+        add([kind], layout, [moment], times=FLOOD)
     for layout, moments in itertools.product(LAYOUTS, [*([moment] for moment in MOMENTS), list(MOMENTS)]):
         add(list(KINDS), layout, moments)
         add([name for name, kind in KINDS.items() if kind.certain], layout, moments)
@@ -315,6 +322,8 @@ def named(case: Connection) -> str:
     """A connection, for people."""
     kinds = case.kinds[0] if len(case.kinds) == 1 else f"{len(case.kinds)} kinds"
     moments = ", ".join(case.moments) or "race"
+    if case.urgent:
+        return f"{case.client}: an urgent byte"
     return f"{case.client}: {kinds}, {', '.join(case.layouts)}, {moments}" + (f", {case.times} times" if case.times > 1 else "")
 
 
@@ -324,13 +333,16 @@ def is_known(case: Connection, checksums: bool) -> bool:
                "other station behind"}
     if not checksums:
         trusted |= {name for name in KINDS if "checksum" in name or name.startswith("longer")}
+    # Where the server's segments are not seen, the front of another hello behind another SYN is another connection.
+    if "other SYN" in case.kinds and "front" in case.layouts and (case.races or {"before", "between"}.intersection(case.moments)):
+        return True
     return bool(trusted.intersection(case.kinds) and {"rest", "halves"}.intersection(case.layouts) and "between" in case.moments)
 
 
 def verdict(case: Connection, point: str, checksums: bool, own: str, rows: list[dict], counts: Counter) -> str:
     """What is wrong with the hellos of a connection; empty if nothing is."""
     kinds = [KINDS[name] for name in case.kinds if KINDS[name].seen_at(point)]
-    is_clear = all(kind.certain == "always" or kind.certain and checksums for kind in kinds)
+    is_clear = not case.urgent and all(kind.certain == "always" or kind.certain and checksums for kind in kinds)
     plain = [row["ja4"] for row in rows if not row["ambiguous"]]
     shown = [(row["ja4"], row["hello"], row["ambiguous"]) for row in rows]
     is_flagged = len(rows) > len(plain)

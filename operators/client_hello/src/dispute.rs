@@ -233,9 +233,17 @@ impl Connection<'_> {
         let rank = piece.rank(self.flow);
         let Some(contest) = &mut self.flow.contest else { return };
         if !piece.add_to(contest, rank) {
-            // Whoever floods hides nothing: what is here is judged.
             self.counters.segment_exceeded_count += 1;
+            if !contest.has_likely() {
+                // Nothing that a server takes: the client's own may still come.
+                self.flow.contest = None;
+                return;
+            }
+            // Whoever floods hides nothing: what is here is judged, before the server or time has done so.
+            let before = std::mem::replace(&mut self.flow.disputed, true);
             self.judge(None);
+            // One more version may leave, that of the client.
+            self.flow.disputed = before;
             if let Some(contest) = self.flow.contest.take() {
                 self.no_hello(contest.start);
             }

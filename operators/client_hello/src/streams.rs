@@ -7,6 +7,7 @@ use super::contest::Rank;
 use super::extractor::{HelloExtractor, NEW_CONNECTION_DISTANCE};
 use super::flow::{Class, Flow, FlowKey, Stage, Syn};
 use super::packet::Packet;
+use super::prelude;
 use super::table::Index;
 use super::tcp::{Segment, SynOptions, option};
 use super::tls;
@@ -201,7 +202,8 @@ impl HelloExtractor {
         let Some(key) = self.flows.key(at) else { return at };
         self.counters.ports_reused += 1;
         let old = self.flows.get(at);
-        let (is_unproven, is_rivalled) = old.map_or((false, false), |old| (old.server.answered, old.rival.is_some()));
+        let (is_unproven, is_rivalled) =
+            old.map_or((false, false), |old| (old.server.answered || old.is_unproven, old.rival.is_some()));
         self.remove(at);
         let (first, stage) = match &syn {
             Some(syn) => (syn.time, Stage::First),
@@ -217,8 +219,11 @@ impl HelloExtractor {
         let window = 0..self.limits.max_hello_bytes as i64;
         let own = window.contains(&distance(flow.base, seq));
         let follows = window.contains(&distance(start, seq));
-        let begins = start == seq && tls::may_start(payload);
-        if !flow.server.answered && (begins || follows && !own) { self.renewed(at, ts, start, Some(syn)) } else { at }
+        let begins = start == seq && (tls::may_start(payload) || prelude::surely_starts(payload));
+        // A handshake that has ended, and what has come of a hello, is given up for another hello and for nothing else.
+        let is_begun = flow.confirmed || flow.assembly.is_some() || flow.contest.is_some();
+        let supplants = begins || follows && !own && !is_begun;
+        if !flow.server.answered && supplants { self.renewed(at, ts, start, Some(syn)) } else { at }
     }
 
     /// Begins anew if a hello comes at a sequence number that cannot be the connection's own: its ports serve a new connection
@@ -230,8 +235,8 @@ impl HelloExtractor {
         }
         let is_over = matches!(flow.stage, Stage::Second | Stage::Done);
         let is_dropped = trust::of_segment(flow, packet, segment) == Rank::Dropped;
-        if is_dropped || !is_over && flow.server.answered {
-            // Far outside of every window: another connection would have had a SYN that the server answers.
+        if is_dropped || !is_over && (flow.server.answered || flow.syn.is_some()) {
+            // Far outside of every window: another connection would have had a SYN, too.
             self.counters.refused_segments += 1;
             return None;
         }
