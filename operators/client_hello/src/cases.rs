@@ -1,6 +1,7 @@
 //! Every way in which a hello can reach a capture point must give the hello that one plain segment gives.
 
 mod attacks;
+mod attacks_far;
 mod attacks_udp;
 mod bounds;
 mod encapsulations;
