@@ -183,7 +183,7 @@ def by_group() -> dict[str, pl.Expr]:
         "sni_missing": ratio(c("connection").filter(c("no_sni")).n_unique(), known),
         "tls12_or_lower": ratio(c("connection").filter(c("old_tls")).n_unique(), known),
         "chromium_tls_mismatch": share(c("other_tls")), "ttl_os_mismatch": share(c("other_ttl")),
-        "ip_id_zero_ratio": share(c("ip_meta_id") == 0),
+        "ip_id_zero_ratio": share((c("ip_meta_id") == 0) & ~c("src_ip").str.contains(":", literal=True)),
         "window_mss_ratio": (c("tcp_meta_window_size") / c("tcp_meta_mss")).filter(first).mean(),
         "syn_to_ch_cv": ratio(syn.std(ddof=0), syn.mean()),
     }

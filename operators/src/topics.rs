@@ -76,7 +76,9 @@ fn formats() -> String {
         if format.has_begin {
             let _ = writeln!(out, "| `{BEGIN_TIME}` | Timestamp(ns, \"UTC\") | | |");
         }
-        let _ = writeln!(out, "| `{REPAIRED}` | Boolean | | whether bytes of the line were replaced |");
+        if format.schema.index_of(REPAIRED).is_ok() {
+            let _ = writeln!(out, "| `{REPAIRED}` | Boolean | | whether bytes of the line were replaced |");
+        }
         for column in &format.columns {
             let must = if column.required { "a line without it is rejected" } else { "" };
             let (ty, kind) = (column.kind.data_type(), kind(column.kind));

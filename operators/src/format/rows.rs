@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use engine::batch::{stream_schema, time_array};
 
 use super::cell::Cell;
-use super::schema::{Format, Kind};
+use super::schema::{Format, Kind, REPAIRED};
 
 /// The most of a refused line that is kept, in bytes.
 pub(super) const KEPT: usize = 4096;
@@ -39,14 +39,16 @@ pub struct Rows {
     values: Vec<Values>,
     /// `None` if the format knows one time alone.
     begins: Option<Vec<i64>>,
-    repaired: BooleanBuilder,
+    /// `None` if rows do not say it.
+    repaired: Option<BooleanBuilder>,
 }
 
 impl Rows {
     /// No rows yet.
     pub fn new(format: &Format) -> Self {
         let values = format.columns.iter().map(|column| Values::new(column.kind)).collect();
-        let (schema, repaired) = (Arc::clone(&format.schema), BooleanBuilder::new());
+        let schema = Arc::clone(&format.schema);
+        let repaired = schema.index_of(REPAIRED).is_ok().then(BooleanBuilder::new);
         let begins = format.has_begin.then(Vec::new);
         Self { schema, times: Vec::new(), seqs: Vec::new(), values, begins, repaired }
     }
@@ -71,7 +73,9 @@ impl Rows {
         if let Some(begins) = &mut self.begins {
             begins.push(row.begin);
         }
-        self.repaired.append_value(row.repaired);
+        if let Some(repaired) = &mut self.repaired {
+            repaired.append_value(row.repaired);
+        }
     }
 
     /// The rows so far; empty afterwards.
@@ -81,10 +85,10 @@ impl Rows {
     pub fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         let times = time_array(std::mem::take(&mut self.times));
         let seqs: ArrayRef = Arc::new(UInt64Array::from(std::mem::take(&mut self.seqs)));
-        let repaired: ArrayRef = Arc::new(self.repaired.finish());
+        let repaired = self.repaired.as_mut().map(|repaired| Arc::new(repaired.finish()) as ArrayRef);
         let begins = self.begins.as_mut().map(|begins| time_array(std::mem::take(begins)));
         let columns = [times, seqs].into_iter().chain(self.values.iter_mut().map(Values::finish));
-        let columns = columns.chain(begins).chain([repaired]);
+        let columns = columns.chain(begins).chain(repaired);
         RecordBatch::try_new(Arc::clone(&self.schema), columns.collect())
     }
 }

@@ -43,7 +43,7 @@ pub struct Options {
     /// `-` is standard input. A named pipe is read until its writer closes it; while it is silent time goes on if what came
     /// last was happening then.
     path: Located<Paths>,
-    /// What the lines are. Each row has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that
+    /// What the lines are. Each row but those of `ja4sentinel` has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that
     /// are no JSON, such as Apache's `\xHH`, and was taken with them replaced; such rows are counted. Default: none, then `columns` is needed.
     format: Option<Located<FormatName>>,
     /// For lines of another program: the columns to take, each with the type of the JSON value under the same key

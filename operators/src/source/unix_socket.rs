@@ -50,7 +50,7 @@ pub struct Options {
     /// Where the socket is made, relative to the pipeline's file. A socket that an earlier run left there is removed.
     path: Located<PathBuf>,
     /// What the lines are; a datagram may hold several, and NUL bytes or a syslog header before an object are passed
-    /// over. Each row has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that are no
+    /// over. Each row but those of `ja4sentinel` has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that are no
     /// JSON, such as Apache's `\xHH`, and was taken with them replaced; such rows are counted. Default: none, then `columns` is needed.
     format: Option<Located<FormatName>>,
     /// For lines of another program: the columns to take, each with the type of the JSON value under the same key

@@ -164,7 +164,7 @@ select window_start, host, src_ip, ja4,
   sum((correlated = 1 and is_chromium and status is distinct from 101
     and not (ja4[2:3] = '13' and ja4[9:10] in ('h2', 'h3')))::int) / count(*) as chromium_tls_mismatch,
   sum(coalesce(initial_ttl <> ua_ttl, false)::int) / count(*) as ttl_os_mismatch,
-  count(*) filter (ip_id = 0) / count(*) as ip_id_zero_ratio,
+  count(*) filter (ip_id = 0 and not contains(src_ip, ':')) / count(*) as ip_id_zero_ratio,
   avg(win / nullif(mss, 0)) filter (keepalives = 1) as window_mss_ratio,
   case when avg(syn_ms) filter (keepalives = 1) > 0
     then stddev_pop(syn_ms) filter (keepalives = 1) / avg(syn_ms) filter (keepalives = 1) end as syn_to_ch_cv

@@ -14,6 +14,7 @@ use engine::batch::{EdgeType, Time};
 use super::columns::{Column, Kind};
 use super::part::{Part, bytes};
 use super::tidy::tidy;
+use crate::format::{BEGIN_TIME, REPAIRED};
 
 /// 2286-11-20: what DateTime64 can hold, in ms.
 pub(super) const LATEST: Time = 9_999_999_999_999;
@@ -25,13 +26,17 @@ pub(super) const TICK: &str = "tick";
 /// The column with the message time of a relation's rows: the newest holds.
 pub(super) const UPDATED_AT: &str = "updated_at";
 
+/// Columns that formats add to rows beside those that a line has: tables that are older than these are written without them.
+pub(super) const OPTIONAL: [&str; 2] = [BEGIN_TIME, REPAIRED];
+
 /// The columns of a table's inserts.
 #[derive(Clone)]
 pub(super) struct Layout {
     /// The rows' columns, with the message time, for a relation with one more.
     schema: SchemaRef,
-    /// Whether the message time is left out, because the table has no column for it.
-    timeless: bool,
+    /// The places of the columns that are sent. A table may be without those of [`OPTIONAL`], and without the message time of a
+    /// stream.
+    sent: Vec<usize>,
     order: Vec<usize>,
     relation: bool,
     live: bool,
@@ -56,8 +61,9 @@ impl Layout {
         if relation {
             fields.push(Arc::new(Field::new("is_deleted", DataType::UInt8, false)));
         }
+        let sent = (0..fields.len() - usize::from(!relation)).collect();
         let schema = Arc::new(Schema::new(fields));
-        Self { schema, timeless: !relation, order, relation, live, addresses: Vec::new() }
+        Self { schema, sent, order, relation, live, addresses: Vec::new() }
     }
 
     /// Has columns sent as the table has them.
@@ -67,7 +73,14 @@ impl Layout {
             *field.data_type() == DataType::Utf8 && columns.iter().any(address)
         };
         self.addresses = (0..self.schema.fields().len()).filter(|at| address(self.schema.field(*at))).collect();
-        self.timeless = !self.relation && !columns.iter().any(|column| column.name == TICK);
+        let is_there = |name: &str| columns.iter().any(|column| column.name == name);
+        let last = self.schema.fields().len() - 1;
+        let may_lack = |at: usize, name: &str| OPTIONAL.contains(&name) || at == last && !self.relation;
+        let is_sent = |at: &usize| {
+            let name = self.schema.field(*at).name();
+            is_there(name) || !may_lack(*at, name)
+        };
+        self.sent = (0..=last).filter(is_sent).collect();
     }
 
     /// Whether rows replace earlier ones.
@@ -83,17 +96,19 @@ impl Layout {
     /// The columns that are sent.
     pub fn schema(&self) -> SchemaRef {
         let fields = self.schema.fields();
-        let sent = if self.timeless { fields.len() - 1 } else { fields.len() };
-        Arc::new(Schema::new(fields[..sent].to_vec()))
+        Arc::new(Schema::new(self.sent.iter().map(|at| Arc::clone(&fields[*at])).collect::<Vec<_>>()))
     }
 
     /// The rows as they are sent, and how many texts are no address.
     fn sent(&self, rows: &RecordBatch) -> Result<(RecordBatch, usize), ArrowError> {
         let mut fields: Vec<Arc<Field>> = self.schema().fields().iter().cloned().collect();
-        let mut columns: Vec<ArrayRef> = rows.columns()[..fields.len()].to_vec();
+        let mut columns: Vec<ArrayRef> = self.sent.iter().map(|at| Arc::clone(rows.column(*at))).collect();
         let mut bad_addresses = 0;
-        for &at in &self.addresses {
-            let texts = rows.column(at).as_string::<i32>();
+        for at in 0..self.sent.len() {
+            if !self.addresses.contains(&self.sent[at]) {
+                continue;
+            }
+            let texts = columns[at].as_string::<i32>();
             let addresses: BinaryArray = texts.iter().map(|text| text.and_then(octets)).collect();
             bad_addresses += addresses.null_count() - texts.null_count();
             columns[at] = Arc::new(addresses);
@@ -264,6 +279,20 @@ mod tests {
         let batch = layout.complete(5, 1, batch).expect("completes");
         let parts = layout.parts("s.t", 5, &[batch], (10, 1 << 20)).expect("encodes");
         assert_eq!((parts.list.len(), parts.bad_addresses), (1, 2));
+    }
+
+    #[test]
+    fn a_table_may_be_without_what_formats_add() {
+        let schema = stream_schema([REPAIRED, "src_ip", "n"].map(|name| Field::new(name, DataType::Utf8, true)));
+        let mut layout = Layout::new(&EdgeType::stream(schema), vec![0, 1], false);
+        let column = |(name, ty): (&str, &str)| Column { name: name.to_owned(), ty: ty.to_owned() };
+        let mut columns = [("time", "DateTime"), ("seq", "UInt64"), ("src_ip", "IPv6")].map(column).to_vec();
+        layout.set_columns(&columns);
+        let sent = |layout: &Layout| layout.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
+        assert_eq!(sent(&layout), ["time", "seq", "src_ip", "n"], "`n` is missed");
+        columns.extend([(REPAIRED, "Bool"), ("n", "String"), (TICK, "DateTime64(3)")].map(column));
+        layout.set_columns(&columns);
+        assert_eq!(sent(&layout), ["time", "seq", REPAIRED, "src_ip", "n", TICK]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use migrations::sql::identifier;
 use tokio::sync::mpsc::Sender;
 
 use super::columns::{Column, Kind};
-use super::encode::{LATEST, TICK, UPDATED_AT};
+use super::encode::{LATEST, OPTIONAL, TICK, UPDATED_AT};
 use super::{decode, filter};
 
 /// Rows of a block of the answer.
@@ -29,8 +29,9 @@ const BLOCK_ROWS: usize = 8192;
 /// Batches that wait to be read.
 const WAITING: usize = 2;
 
-/// Nanoseconds of the column `time`, which has whole seconds: the time of the request or, of a hello without one, of the hello.
-const NANOSECONDS: &str = "multiIf(intDiv(a_timestamp, 1000000000) = toUnixTimestamp(time), toInt64(a_timestamp), \
+/// Nanoseconds of the column `time`, which has whole seconds: the end of the request or, of a hello without one, its time.
+const NANOSECONDS: &str = "multiIf(intDiv(a_timestamp + duration_ms * 1000000, 1000000000) = toUnixTimestamp(time), \
+    toInt64(a_timestamp + duration_ms * 1000000), intDiv(a_timestamp, 1000000000) = toUnixTimestamp(time), toInt64(a_timestamp), \
     intDiv(b_timestamp, 1000000000) = toUnixTimestamp(time), toInt64(b_timestamp), toInt64(toUnixTimestamp(time)) * 1000000000)";
 
 /// One table in ClickHouse, to be read.
@@ -169,8 +170,8 @@ fn scope<'a>(schema: &'a Schema, columns: &'a [Column]) -> filter::Scope<'a> {
 /// Where nanoseconds of `time` are, if it has none itself.
 fn nanoseconds(columns: &[Column]) -> Option<&'static str> {
     let has = |name: &str, kind: Kind| columns.iter().any(|column| column.name == name && column.kind() == kind);
-    (has(TIME, Kind::Second) && has("a_timestamp", Kind::Whole) && has("b_timestamp", Kind::Whole))
-        .then_some(NANOSECONDS)
+    let needed = ["a_timestamp", "b_timestamp", "duration_ms"];
+    (has(TIME, Kind::Second) && needed.iter().all(|name| has(name, Kind::Whole))).then_some(NANOSECONDS)
 }
 
 /// The query; `None` if the table does not have what is wanted.
@@ -185,16 +186,19 @@ fn query(
     let mut sql = "SELECT ".to_owned();
     for (nth, at) in wanted.columns.iter().enumerate() {
         let field = schema.fields().get(*at)?;
-        let column = columns.iter().find(|column| column.name == *field.name())?;
         let name = identifier(field.name());
-        let selected = match (field.data_type(), column.kind()) {
-            (DataType::Timestamp(..), Kind::Second) if field.name() == TIME && nanoseconds(columns).is_some() => {
-                format!("fromUnixTimestamp64Nano({NANOSECONDS}, 'UTC')")
-            }
-            (DataType::Timestamp(unit, _), _) => format!("toDateTime64({name}, {}, 'UTC')", digits(*unit)),
-            (DataType::Utf8, Kind::Text | Kind::Address) => name,
-            (DataType::Utf8, _) => format!("toString({name})"),
-            _ => name,
+        let selected = match (field.data_type(), columns.iter().find(|column| column.name == *field.name())) {
+            (ty, None) if OPTIONAL.contains(&field.name().as_str()) => absent(ty),
+            (_, None) => return None,
+            (ty, Some(column)) => match (ty, column.kind()) {
+                (DataType::Timestamp(..), Kind::Second) if field.name() == TIME && nanoseconds(columns).is_some() => {
+                    format!("fromUnixTimestamp64Nano({NANOSECONDS}, 'UTC')")
+                }
+                (DataType::Timestamp(unit, _), _) => format!("toDateTime64({name}, {}, 'UTC')", digits(*unit)),
+                (DataType::Utf8, Kind::Text | Kind::Address) => name,
+                (DataType::Utf8, _) => format!("toString({name})"),
+                _ => name,
+            },
         };
         // Names of columns would hide the columns themselves in the conditions.
         let comma = if nth == 0 { "" } else { ", " };
@@ -223,6 +227,14 @@ fn query(
         write!(sql, " LIMIT {limit}").ok()?;
     }
     Some(sql)
+}
+
+/// Nothing, of a type that is read as `ty`.
+fn absent(ty: &DataType) -> String {
+    match ty {
+        DataType::Timestamp(unit, _) => format!("CAST(NULL, 'Nullable(DateTime64({}, \\'UTC\\'))')", digits(*unit)),
+        _ => "CAST(NULL, 'Nullable(UInt8)')".to_owned(),
+    }
 }
 
 fn digits(unit: TimeUnit) -> u8 {
