@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::compute::cast;
+use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
@@ -142,7 +142,8 @@ fn written(batch: &RecordBatch, quoted: bool) -> Result<RecordBatch, ArrowError>
     let mut fields = Vec::with_capacity(batch.num_columns());
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        let ty = without_integers(field.data_type());
+        let ty = Some(without_integers(field.data_type())).filter(|ty| can_cast_types(field.data_type(), ty));
+        let ty = ty.unwrap_or_else(|| field.data_type().clone());
         columns.push(if ty == *field.data_type() { Arc::clone(column) } else { cast(column, &ty)? });
         fields.push(Field::new(field.name(), ty, true));
     }
@@ -156,6 +157,13 @@ fn without_integers(ty: &DataType) -> DataType {
         DataType::Int64 | DataType::UInt64 | DataType::Decimal128(..) | DataType::Decimal256(..) => DataType::Utf8,
         DataType::List(item) => {
             DataType::List(Arc::new(item.as_ref().clone().with_data_type(without_integers(item.data_type()))))
+        }
+        DataType::LargeList(item) => {
+            DataType::LargeList(Arc::new(item.as_ref().clone().with_data_type(without_integers(item.data_type()))))
+        }
+        DataType::Struct(fields) => {
+            let plain = |field: &Arc<Field>| field.as_ref().clone().with_data_type(without_integers(field.data_type()));
+            DataType::Struct(fields.iter().map(plain).collect())
         }
         DataType::Dictionary(_, value) => without_integers(value),
         other => other.clone(),

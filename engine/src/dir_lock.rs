@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::plan::Plan;
@@ -32,17 +33,27 @@ impl DirLock {
 
     fn take(dir: &Path, name: &str) -> Result<Self, String> {
         let path = dir.join(name);
+        let there = fs::symlink_metadata(&path);
+        if there.as_ref().is_ok_and(|there| !there.is_file()) {
+            return Err(format!("{} is not a file of a run: remove it", path.display()));
+        }
         let open = || {
             fs::create_dir_all(dir)?;
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)
+            // Who can open the file can hold the lock.
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)
         };
         let mut file = match open() {
             Ok(file) => file,
             // Where nothing can be written no other run writes either; what needs the folder says so itself.
-            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            Err(error)
+                if there.is_err()
+                    && matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+            {
                 return Ok(Self { _file: None });
             }
-            Err(error) => return Err(format!("`data_dir` {} cannot be used: {error}", dir.display())),
+            Err(error) => {
+                return Err(format!("`data_dir` {} cannot be used: {}: {error}", dir.display(), path.display()));
+            }
         };
         match file.try_lock() {
             Ok(()) => {}
@@ -82,5 +93,10 @@ mod tests {
         DirLock::take(&data, "lock-1").expect("another process of the same run");
         drop(lock);
         DirLock::take(&data, "lock").expect("free again");
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(data.join("lock")).expect("there").permissions());
+        assert_eq!(mode & 0o777, 0o600, "nobody else can hold it");
+        std::os::unix::fs::symlink("/dev/null", data.join("lock-2")).expect("a link");
+        assert!(DirLock::take(&data, "lock-2").expect_err("a link").contains("is not a file"));
     }
 }

@@ -34,6 +34,8 @@ pub struct Seen {
     pub over: bool,
     /// The node's own counters.
     pub named: BTreeMap<&'static str, u64>,
+    /// The same since the node began.
+    pub ever: BTreeMap<&'static str, u64>,
 }
 
 impl Seen {
@@ -55,6 +57,7 @@ impl Seen {
             first_rejected: metrics.first_rejected(),
             over: false,
             named: metrics.named().into_iter().collect(),
+            ever: BTreeMap::new(),
         }
     }
 
@@ -68,6 +71,7 @@ impl Seen {
             first_rejected: self.first_rejected.clone(),
             over,
             named: self.named.iter().map(|(name, n)| (*name, n.saturating_sub(base.counter(name)))).collect(),
+            ever: self.named.clone(),
         }
     }
 }

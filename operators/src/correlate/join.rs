@@ -61,6 +61,7 @@ struct Counters {
     requests_decided_early: Arc<AtomicU64>,
     evicted_waiting: Arc<AtomicU64>,
     expired_early: Arc<AtomicU64>,
+    after_expiry: Arc<AtomicU64>,
     too_long: Arc<AtomicU64>,
     failed_ip_excluded: Arc<AtomicU64>,
     failed_dest_port_filtered: Arc<AtomicU64>,
@@ -78,6 +79,7 @@ impl Counters {
             requests_decided_early: metrics.counter("requests_decided_early"),
             evicted_waiting: metrics.counter("evicted_waiting"),
             expired_early: metrics.counter("hellos_expired_early"),
+            after_expiry: metrics.counter("orphans_after_expiry"),
             too_long: metrics.counter("requests_too_long"),
             failed_ip_excluded: metrics.counter("failed_ip_excluded"),
             failed_dest_port_filtered: metrics.counter("failed_dest_port_filtered"),
@@ -323,6 +325,7 @@ impl Join {
         self.counters.orphans_without_port.fetch_add(outcomes.without_port, Relaxed);
         self.counters.duplicate_hellos.fetch_add(outcomes.sightings, Relaxed);
         self.counters.expired_early.fetch_add(outcomes.expired_early, Relaxed);
+        self.counters.after_expiry.fetch_add(outcomes.after_expiry, Relaxed);
         self.send(&outcomes.decisions, Port::Main, out)?;
         let hellos = |sides: &[Side]| sides.iter().map(|side| alone(Input::Hello, *side)).collect::<Vec<_>>();
         if self.settings.emit_hellos {

@@ -108,6 +108,8 @@ pub(super) struct Outcomes {
     pub expired_early: u64,
     /// How many requests of `decisions` have no hello because they do not say which connection they belong to.
     pub without_port: u64,
+    /// How many requests of `decisions` have no hello because the one that was held had expired.
+    pub after_expiry: u64,
     /// Of each first request on a connection, how long after its hello it was, in ns.
     pub delays: Vec<i64>,
 }
@@ -115,13 +117,14 @@ pub(super) struct Outcomes {
 impl Outcomes {
     /// Forgets all, but keeps the memory.
     pub fn clear(&mut self) {
-        let Self { decisions, evicted, alone, finished, sightings, expired_early, without_port, delays } = self;
+        let Self { decisions, evicted, alone, finished, sightings, expired_early, without_port, after_expiry, delays } =
+            self;
         decisions.clear();
         evicted.clear();
         alone.clear();
         finished.clear();
         delays.clear();
-        (*sightings, *expired_early, *without_port) = (0, 0, 0);
+        (*sightings, *expired_early, *without_port, *after_expiry) = (0, 0, 0, 0);
     }
 }
 
@@ -322,9 +325,18 @@ impl Matcher {
         let is_unknown = request.connection == UNKNOWN;
         out.without_port += u64::from(is_unknown);
         if is_unknown || !self.decide(&request, out) {
-            out.decisions.push(Decision::Request { request: request.side() });
-            self.connections.done(request.connection);
+            self.leave_alone(&request, out);
         }
+    }
+
+    /// Lets a request go without a hello.
+    fn leave_alone(&mut self, request: &Waiting, out: &mut Outcomes) {
+        if request.connection != UNKNOWN {
+            let is_before = |slot: u32| self.hellos[slot as usize].time <= request.begin;
+            out.after_expiry += u64::from(self.chain(request.connection).any(is_before));
+        }
+        out.decisions.push(Decision::Request { request: request.side() });
+        self.connections.done(request.connection);
     }
 
     /// Decides at most `limit` requests for which every hello that they may have, before `now`, has been taken in.
@@ -349,8 +361,7 @@ impl Matcher {
         if chain.0 == number {
             *chain = if next == NO_REQUEST { (NO_REQUEST, NO_REQUEST) } else { (next, chain.1) };
         }
-        out.decisions.push(Decision::Request { request: request.side() });
-        self.connections.done(request.connection);
+        self.leave_alone(&request, out);
         self.drop_decided();
     }
 

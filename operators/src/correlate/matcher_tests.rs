@@ -125,6 +125,10 @@ fn a_request_of_ten_minutes_has_the_hello_of_its_begin() {
     assert_eq!(slow(&mut bench, 5 * S, 605 * S), Some((7, 1)), "not that of the connection after it");
     assert_eq!(slow(&mut bench, 606 * S, 606 * S), Some((8, 1)));
     assert_eq!(bench.request(1, 725 * S), Some((8, 2)), "the ttl counts from the end");
+    assert_eq!(bench.out.after_expiry, 0);
+    assert_eq!(bench.request(1, 900 * S), None, "too long after the last");
+    bench.matcher.give_up(901 * S, 10, &mut bench.out);
+    assert_eq!(bench.out.after_expiry, 1);
     bench.hello(2, 1000 * S, 9);
     bench.matcher.expire(1700 * S, usize::MAX, &mut bench.out);
     assert_eq!(bench.matcher.hellos(), 0, "held no longer than the longest request needs it");

@@ -49,7 +49,9 @@ pub struct Options {
     #[schemars(with = "String")]
     window: Duration,
     /// How long a hello is held after the end of each request that got it, for the next one on the connection. Where it
-    /// is less than `window`, it counts only once `window` is over. Default 120s.
+    /// is less than `window`, it counts only once `window` is over. While one slow request is served nothing ends, so others
+    /// on its connection that begin later than that are orphans, as are those of any client that waits so long; they are
+    /// counted as `orphans_after_expiry` while the hello is held for `longest_request`. Default 120s.
     #[serde(default = "default_keepalive_ttl", deserialize_with = "duration")]
     #[schemars(with = "String")]
     keepalive_ttl: Duration,

@@ -24,7 +24,8 @@ const REASONS: usize = 4;
 /// What the counters of `tls.client_hello` say, which are those of its extractor.
 pub(super) fn sign(seen: &Seen) -> Sign {
     let packets = seen.counter("packets_received");
-    match seen.counter("hellos") {
+    // Since the beginning: in a minute of a quiet site there may be one long download and no new connection.
+    match seen.ever.get("hellos").copied().unwrap_or(0) {
         0 if packets >= MANY || seen.over && packets > 0 => Sign::Wrong(said(packets, seen.counters())),
         0 => Sign::Unclear,
         _ => Sign::Fine,

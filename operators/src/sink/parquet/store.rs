@@ -129,7 +129,12 @@ impl Store {
         let key = entries.and_then(|entries| entries.iter().find(|entry| entry.key == KEY)?.value.as_deref());
         // Of groups by other columns each row of today would be there several times.
         let key = key.and_then(|key| serde_json::from_str::<Vec<String>>(key).ok());
-        if let Some(key) = key.filter(|key| *key != self.key) {
+        let sorted = |key: &[String]| {
+            let mut key = key.to_vec();
+            key.sort_unstable();
+            key
+        };
+        if let Some(key) = key.filter(|key| sorted(key) != sorted(&self.key)) {
             return Err(format!("its rows are told apart by {}, not by {}", key.join(", "), self.key.join(", ")));
         }
         let rows = u64::try_from(footer.metadata().file_metadata().num_rows()).map_err(|error| error.to_string())?;
