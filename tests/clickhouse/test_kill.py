@@ -64,11 +64,14 @@ class Kill(LiveCase):
         proxy = Proxy(url, seed=SEED, share=0.1)
         self.addCleanup(proxy.close)
         self.write("live.yaml", pipeline(nodes=NODES.format(url=proxy.url, database=database)))
-        with Feeder(traffic(SEED, KILLS * 4 + 60, connections_per_s=100).events(), self.directory) as feeder:
+        put_away = self.data / "dead_letters/store/http_logs"
+        with Feeder(traffic(SEED, KILLS * 4 + 120, connections_per_s=100).events(), self.directory) as feeder:
             for nth in range(KILLS):
                 self.begin(wait=False)
                 end = time.monotonic() + rng.uniform(1, 3)
                 wait_for("the moment", lambda: time.monotonic() > end, pause_s=0.005)
+                if nth == KILLS // 2:
+                    wait_for("a letter", lambda: list(put_away.glob("*.arrows")), limit_s=60)
                 self.assertIsNone(self.process.poll(), self.log.read_text())
                 self.kill()
                 if nth == KILLS // 2:
@@ -76,8 +79,7 @@ class Kill(LiveCase):
             self.begin()
             since = feed_for(feeder, 2)
         self.await_requests(feeder.ids(REQUEST, since=since))
-        letters = list((self.data / "dead_letters/store/http_logs").glob("*.arrows"))
-        self.assertTrue(letters)
+        letters = list(put_away.glob("*.arrows"))
         for letter in letters:
             command = letter.with_suffix(".reason").read_text().splitlines()[-1]
             subprocess.run(["bash", "-c", command.replace(proxy.url, url)], check=True, timeout=60)
