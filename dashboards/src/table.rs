@@ -66,6 +66,11 @@ impl ServedTable {
             let mut gone = BTreeSet::new();
             // An object store takes no `..`, which a pipeline's `data_dir` may have.
             snapshot.segments.retain_mut(|segment| match segment.path.canonicalize() {
+                // A segment never changes: one of another length is damaged, or another file.
+                Ok(path) if path.metadata().is_ok_and(|m| !m.is_file() || m.len() != segment.bytes) => {
+                    gone.insert(segment.path.clone());
+                    false
+                }
                 Ok(path) => {
                     segment.path = path;
                     true

@@ -259,7 +259,9 @@ impl Table {
     /// Takes back segments whose files are there again, such as when their disk is mounted again. Looks at most every 10 s.
     pub fn look_for_missing(&self) {
         let wanted = self.lock().segments.sought();
-        let found: BTreeSet<PathBuf> = wanted.into_iter().filter(|path| path.exists()).collect();
+        let is_there =
+            |segment: &Segment| segment.path.metadata().is_ok_and(|m| m.is_file() && m.len() == segment.bytes);
+        let found: BTreeSet<PathBuf> = wanted.into_iter().filter(is_there).map(|segment| segment.path).collect();
         if !found.is_empty() {
             let mut state = self.lock();
             state.segments.restore(&found);
@@ -281,7 +283,7 @@ impl Table {
         let rows: u64 = missing.iter().map(|segment| segment.rows).sum();
         let trouble = missing.first().map(|first| {
             let (files, path) = (missing.len(), first.path.display());
-            format!("{files} of its files are gone, with {rows} rows, such as {path}: queries leave them out. `retain` removes files when they are old")
+            format!("{files} of its files are gone or damaged, with {rows} rows, such as {path}: queries leave them out. `retain` removes files when they are old")
         });
         metrics.set_trouble(&format!("{} missing", self.name), trouble);
     }

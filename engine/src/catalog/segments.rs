@@ -46,12 +46,12 @@ impl Segments {
     }
 
     /// Files that are missing, if it is time to look for them again.
-    pub fn sought(&mut self) -> Vec<PathBuf> {
+    pub fn sought(&mut self) -> Vec<Segment> {
         if self.missing.is_empty() || self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return Vec::new();
         }
         self.looked = Some(Instant::now());
-        self.missing.iter().map(|segment| segment.path.clone()).collect()
+        self.missing.clone()
     }
 
     /// Takes back segments whose files are there again.

@@ -198,7 +198,7 @@ impl Join {
         let begins = batch.rows.column_by_name(BEGIN_TIME).filter(|_| input == Input::Request);
         let begins = begins.and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
         let rows = store.insert(batch.rows.clone());
-        let (mut by_address, mut by_port, mut too_long, mut late) = (0, 0, 0, Vec::new());
+        let (mut by_address, mut by_port, mut late) = (0, 0, Vec::new());
         let mut block: Vec<(Key, u64, Waiting)> = Vec::with_capacity(BLOCK);
         for (first, rows) in (0..).step_by(BLOCK).zip(rows.chunks(BLOCK)) {
             for (at, &row) in (first..).zip(rows) {
@@ -216,7 +216,6 @@ impl Join {
                     late.push(alone(input, Side { row, time, begin }));
                     continue;
                 }
-                too_long += usize::from(time.saturating_sub(begin) > self.settings.rules.longest);
                 let row = Waiting { time, seq: seqs.value(at), begin, row, connection: UNKNOWN };
                 if !keys.has_port(at) {
                     waiting.push(row);
@@ -230,7 +229,6 @@ impl Join {
         }
         NodeMetrics::add(&self.counters.failed_ip_excluded, by_address);
         NodeMetrics::add(&self.counters.failed_dest_port_filtered, by_port);
-        NodeMetrics::add(&self.counters.too_long, too_long);
         // Late rows leave as orphans of their side.
         self.send(&late, Port::Late(came), out)
     }
@@ -326,6 +324,7 @@ impl Join {
         self.counters.duplicate_hellos.fetch_add(outcomes.sightings, Relaxed);
         self.counters.expired_early.fetch_add(outcomes.expired_early, Relaxed);
         self.counters.after_expiry.fetch_add(outcomes.after_expiry, Relaxed);
+        self.counters.too_long.fetch_add(outcomes.too_long, Relaxed);
         self.send(&outcomes.decisions, Port::Main, out)?;
         let hellos = |sides: &[Side]| sides.iter().map(|side| alone(Input::Hello, *side)).collect::<Vec<_>>();
         if self.settings.emit_hellos {

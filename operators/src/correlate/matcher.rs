@@ -110,6 +110,8 @@ pub(super) struct Outcomes {
     pub without_port: u64,
     /// How many requests of `decisions` have no hello because the one that was held had expired.
     pub after_expiry: u64,
+    /// How many requests of `decisions` took longer than hellos are held, and have none.
+    pub too_long: u64,
     /// Of each first request on a connection, how long after its hello it was, in ns.
     pub delays: Vec<i64>,
 }
@@ -117,14 +119,24 @@ pub(super) struct Outcomes {
 impl Outcomes {
     /// Forgets all, but keeps the memory.
     pub fn clear(&mut self) {
-        let Self { decisions, evicted, alone, finished, sightings, expired_early, without_port, after_expiry, delays } =
-            self;
+        let Self {
+            decisions,
+            evicted,
+            alone,
+            finished,
+            sightings,
+            expired_early,
+            without_port,
+            after_expiry,
+            too_long,
+            delays,
+        } = self;
         decisions.clear();
         evicted.clear();
         alone.clear();
         finished.clear();
         delays.clear();
-        (*sightings, *expired_early, *without_port, *after_expiry) = (0, 0, 0, 0);
+        (*sightings, *expired_early, *without_port, *after_expiry, *too_long) = (0, 0, 0, 0, 0);
     }
 }
 
@@ -332,6 +344,7 @@ impl Matcher {
     /// Lets a request go without a hello.
     fn leave_alone(&mut self, request: &Waiting, out: &mut Outcomes) {
         if request.connection != UNKNOWN {
+            out.too_long += u64::from(request.time.saturating_sub(request.begin) > self.rules.longest);
             let is_before = |slot: u32| self.hellos[slot as usize].time <= request.begin;
             out.after_expiry += u64::from(self.chain(request.connection).any(is_before));
         }

@@ -27,7 +27,14 @@ pub(super) fn requests(seen: &Seen) -> Sign {
         return Sign::Fine;
     }
     let hellos = seen.inputs.first().copied().unwrap_or(0);
-    let cause = if hellos == 0 {
+    let mostly = |counter: &str| seen.counter(counter) >= orphans - orphans / 10;
+    let cause = if mostly("orphans_without_port") {
+        "these requests have no `src_port`, without which nothing tells which connection they came by: let the server log it"
+    } else if mostly("requests_too_long") {
+        "these requests took longer than `longest_request`: raise it, or look whether the durations have the right unit"
+    } else if mostly("orphans_after_expiry") {
+        "their hellos had expired: raise `window` and `keepalive_ttl` to what the server waits for a request"
+    } else if hellos == 0 {
         "no hello has come at all: TLS may end elsewhere, such as at a load balancer, or the capture is of another interface, \
          port or time"
     } else if rounded {

@@ -439,3 +439,17 @@ proptest! {
         prop_assert!(!is_repaired(&rows[0]) && is_repaired(&rows[1]));
     }
 }
+
+#[test]
+fn of_several_addresses_the_last_counts_and_a_socket_is_none() {
+    for (written, address) in [
+        ("unix:/run/php.sock", None),
+        ("unix:", None),
+        ("10.0.0.1:80, 10.0.0.2:80", Some("10.0.0.2")),
+        ("10.0.0.1:80 : unix:/run/php.sock", None),
+        ("[2001:db8::1]:80, [2001:db8::2]:80 : 10.0.0.3:80", Some("10.0.0.3")),
+    ] {
+        let rows = with(format!(r#""dst_ip":"{written}""#).as_bytes()).expect(written);
+        assert_eq!(text(&rows, "dst_ip"), address, "{written}");
+    }
+}

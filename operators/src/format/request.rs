@@ -25,11 +25,18 @@ pub(super) fn fill(format: &Format, cells: &mut Cells, line: &str) {
 /// Where in a request line, such as `GET /path?query HTTP/1.1`, path and query stand: first byte and length. `None` if it has
 /// no target: the server was sent something else.
 ///
-/// Of a target with an origin (RFC 9112, section 3.2.2) it is what follows that. A target may have spaces, where the server took it.
+/// Of a target with an origin (RFC 9112, section 3.2.2) it is what follows that. A target may have spaces, where the server took
+/// it; those around it are none of it, because servers take more than one (RFC 9112, section 3).
 fn target(request_line: &str) -> Option<((usize, usize), (usize, usize))> {
-    let start = request_line.find(' ')? + 1;
-    let rest = &request_line[start..];
-    let text = rest.rsplit_once(' ').filter(|(_, version)| version.starts_with("HTTP/")).map_or(rest, |(text, _)| text);
+    const BLANK: [char; 4] = [' ', '\t', '\r', '\u{b}'];
+    let method = request_line.trim_start_matches(BLANK).find(BLANK)?;
+    let line = request_line.trim_start_matches(BLANK);
+    let rest = line[method..].trim_start_matches(BLANK);
+    let start = request_line.len() - rest.len();
+    let rest = rest.trim_end_matches(BLANK);
+    let text =
+        rest.rsplit_once(BLANK).filter(|(_, version)| version.starts_with("HTTP/")).map_or(rest, |(text, _)| text);
+    let text = text.trim_end_matches(BLANK);
     let origin = match text.split_once("://") {
         Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
             scheme.len() + 3 + rest.find(['/', '?']).unwrap_or(rest.len())
@@ -68,7 +75,12 @@ mod tests {
             ("GET https://www.example.test?b HTTP/1.1", Some(("", "b"))),
             ("OPTIONS * HTTP/1.1", Some(("*", ""))),
             ("CONNECT www.example.test:443 HTTP/1.1", Some(("www.example.test:443", ""))),
-            ("GET  HTTP/1.1", None),
+            ("GET  HTTP/1.1", Some(("HTTP/1.1", ""))),
+            ("POST /login  HTTP/1.1", Some(("/login", ""))),
+            ("GET  /x HTTP/1.1", Some(("/x", ""))),
+            ("GET /b?c HTTP/1.1  ", Some(("/b", "c"))),
+            ("GET\t/x\tHTTP/1.1", Some(("/x", ""))),
+            (" GET /x  y HTTP/1.1", Some(("/x  y", ""))),
             ("\u{16}\u{3}\u{1}", None),
             ("-", None),
             ("", None),
