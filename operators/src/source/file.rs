@@ -1,6 +1,8 @@
 //! `source.file`: JSON lines of a file, read once or followed.
 
+use std::collections::HashSet;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -146,6 +148,12 @@ impl Operator for FileSource {
     }
 }
 
+/// Leaves each file once that several paths or links lead to.
+fn once_each(files: &mut Vec<PathBuf>) {
+    let mut seen = HashSet::new();
+    files.retain(|file| file.metadata().map_or(true, |is| seen.insert((is.dev(), is.ino()))));
+}
+
 /// What these paths are together. Every fault is reported at its place.
 fn input(
     paths: Vec<Located<PathBuf>>,
@@ -176,6 +184,7 @@ fn input(
     }
     followed.paths.sort();
     followed.paths.dedup();
+    once_each(&mut files);
     let fault = if paths.is_empty() {
         Some("there is no file to read".to_owned())
     } else if followed.paths.len().max(files.len()) > MAX_FILES {
