@@ -273,6 +273,15 @@ class Read(LiveCase):
         self.write("log", bytes(damaged))
         self.assert_exit(self.engine("run", self.directory / "p.yaml"), 1, "damaged")
 
+    def test_a_file_that_several_paths_lead_to_is_read_once(self):
+        """Twice in the list, by a pattern besides, by a symbolic and by a hard link."""
+        self.write("a.log", text(1, 2, 3, at=BEGIN))
+        os.symlink("a.log", self.directory / "b.log")
+        os.link(self.directory / "a.log", self.directory / "c.log")
+        path = self.write("once.yaml", READ.replace("PATH", '[a.log, a.log, "*.log"]').replace("OUT", "rows.jsonl"))
+        self.assert_exit(self.engine("run", "--quiet", path), OK)
+        self.assertEqual([row["path"] for row in lines(self.directory / "rows.jsonl")], ["/1", "/2", "/3"])
+
     def test_a_bomb_takes_no_memory(self):
         """A line of 300 MB in 300 KB."""
         self.write("log", gzip.compress(b"x" * (300 << 20) + b"\n" + request(1, BEGIN).encode()))
