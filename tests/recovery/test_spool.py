@@ -50,7 +50,7 @@ class Damage(LiveCase):
         super().setUp()
         self.spool = self.data / "spool"
         goes_on = self._testMethodName == self.test_the_engine_goes_on_and_counts_the_damage.__name__
-        feeder = self.record(pipeline(sections="spool: { segment_size: 128KiB }"), 21, seconds=5, fresh=goes_on)
+        feeder = self.record(pipeline(sections="spool: { segment_size: 96KiB }"), 21, seconds=5, fresh=goes_on)
         self.whole = self.exported(REQUEST)
         self.assertEqual(set(self.whole), feeder.ids(REQUEST))
 
