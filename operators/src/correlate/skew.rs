@@ -57,7 +57,9 @@ impl Monitor {
         let estimate = if last { self.skew.estimate() } else { estimate };
         let Some(estimate) = estimate else { return };
         self.metrics.gauge("clock_skew_us").store(self.board.note(self.worker, estimate) / 1_000, Relaxed);
-        if is_beyond(estimate, self.tolerance) && !self.board.warned.swap(true, Relaxed) {
+        // The first few may be of slow clients, all of them.
+        let is_sure = self.skew.last.len() >= STEP as usize;
+        if is_sure && is_beyond(estimate, self.tolerance) && !self.board.warned.swap(true, Relaxed) {
             let (node, skew_ms, tolerance_ms) = (&self.id, estimate / 1_000_000, self.tolerance / 1_000_000);
             if estimate < 0 {
                 tracing::warn!(
