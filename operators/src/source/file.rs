@@ -28,10 +28,12 @@ mod follow;
 mod piped;
 mod read_once;
 mod saved;
+mod seats;
 
 use follow::{FollowReader, Followed};
 use piped::PipeReader;
 use read_once::OnceReader;
+use seats::MAX_FOLLOWED;
 
 /// Reads JSON lines from a file.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -97,9 +99,6 @@ pub struct FileSource {
     input: Input,
     settings: Settings,
 }
-
-/// How many files are followed at most. Each may be open twice while it is rotated, and a process may have 1024 open by default.
-const MAX_FOLLOWED: usize = 256;
 
 /// What is read.
 #[derive(Clone, Debug)]
@@ -186,6 +185,12 @@ fn input(
         Some(format!("these are {} files, and at most {MAX_FILES} can be read side by side", files.len()))
     } else if followed.paths.len() > MAX_FOLLOWED {
         Some(format!("these are {} files, and at most {MAX_FOLLOWED} can be followed", followed.paths.len()))
+    } else if followed.paths.len() > seats::most() {
+        let (number, most) = (followed.paths.len(), seats::most());
+        Some(format!(
+            "these are {number} files, and at most {most} can be followed with as many open files as this process may have: \
+             raise that limit (`ulimit -n`)"
+        ))
     } else if !others.is_empty() && paths.len() > 1 {
         Some("standard input or a pipe cannot be one of several".to_owned())
     } else {

@@ -21,11 +21,13 @@ use super::super::lines::Lines;
 use super::super::numbers::{MAX_FILES, Numbers};
 use super::super::paths::Pattern;
 use super::super::tail::{self, Identity, Place, Progress, Start, Tail};
-use super::MAX_FOLLOWED;
 use super::saved::{Saved, SavedFile, name, path_of};
+use super::seats::{self, MAX_FOLLOWED, Seat};
 
 mod discover;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use read::Read;
 
@@ -94,6 +96,7 @@ pub(super) struct FollowReader {
 
 /// A file that is followed.
 struct FollowedFile {
+    _seat: Seat,
     tail: Tail,
     lines: Lines,
     /// There may be more to read at once.
@@ -159,12 +162,9 @@ impl FollowReader {
             Some(Saved::One(place)) if one => reader.add(0, &followed.paths[0], Some(place), 0, start),
             saved => reader.resume(saved, resume),
         }
-        // One that was not named before begins where the option says.
-        let unfollowed = followed.paths.iter().filter(|path| reader.add_free(path, followed.start).is_none()).count();
-        if unfollowed > 0 {
-            tracing::warn!(
-                "more than {MAX_FOLLOWED} files are followed: {unfollowed} that are named wait until others have gone"
-            );
+        for path in &followed.paths {
+            // One that was not named before begins where the option says. If there is no place it is tried again.
+            let _ = reader.add_free(path, followed.start);
         }
         reader.discover(start, true)?;
         Ok(reader)
@@ -202,6 +202,7 @@ impl FollowReader {
         let tail = Tail::new(path.to_owned(), place, start, self.max_line, Arc::clone(&self.skipped));
         let expected = if self.followed.is_one() { 1 } else { MAX_FILES / 8 };
         let file = FollowedFile {
+            _seat: Seat::take(),
             tail,
             lines: Lines::of_several(self.max_line, expected),
             ready: true,
@@ -230,7 +231,7 @@ impl FollowReader {
 
     /// Whether no more files can be followed.
     fn is_full(&self) -> bool {
-        self.files.iter().flatten().count() >= MAX_FOLLOWED
+        !self.followed.is_one() && (self.files.iter().flatten().count() >= MAX_FOLLOWED || !seats::is_free())
     }
 
     /// Reads until a batch is full or nothing new is there.
@@ -374,8 +375,8 @@ impl Reader for FollowReader {
         self.intake.look_at_clock();
         let result = self.read();
         self.intake.flush(out)?;
-        let due = self.stopping || self.noted.is_none_or(|(at, wait)| at.elapsed() >= wait);
-        self.notes = self.followed.is_one() || due && self.changed;
+        let due = self.noted.is_none_or(|(at, wait)| at.elapsed() >= wait);
+        self.notes = self.followed.is_one() || self.stopping || due && self.changed;
         if self.notes {
             self.changed = false;
             self.noted = Some((Instant::now(), pause_after(self.noted_bytes.get())));

@@ -11,18 +11,17 @@ use super::super::super::paths::Pattern;
 use super::super::super::tail::{
     Identity, Mark, SAMPLE, Start, Tail, are_alike, bytes_at, identity, named, open_regular, read,
 };
-use super::super::MAX_FOLLOWED;
 use super::FollowReader;
 use super::read::Covers;
 
 /// How often it is looked for new files.
-pub(super) const EVERY: Duration = Duration::from_secs(1);
+pub(super) const EVERY: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
 
 /// After so long without being written to a copy is complete.
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// How long a file is followed after its name has gone.
-const LINGER: Duration = Duration::from_secs(60);
+pub(super) const LINGER: Duration = Duration::from_millis(if cfg!(test) { 400 } else { 60_000 });
 
 /// A file that is not followed yet.
 struct New {
@@ -48,7 +47,7 @@ impl FollowReader {
     /// Follows files that match and are not followed yet. Those of the start must be readable.
     pub(super) fn discover(&mut self, start: Start, first: bool) -> Result<(), String> {
         let due = self.discovered.is_none_or(|last| last.elapsed() >= EVERY);
-        if self.followed.patterns.is_empty() || !due {
+        if !due {
             return Ok(());
         }
         self.discovered = Some(Instant::now());
@@ -224,8 +223,9 @@ impl FollowReader {
         let first = self.refused.iter().min();
         let text = first.map(|path| {
             let others = self.refused.len() - 1;
+            let followed = self.files.iter().flatten().count();
             format!(
-                "more than {MAX_FOLLOWED} files are followed: {} and {others} others wait until some have gone",
+                "{followed} files are followed and no more can be: {} and {others} others wait for a place",
                 path.display()
             )
         });

@@ -7,13 +7,11 @@ use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::super::super::tail::{Identity, Mark, open_regular};
 use super::super::saved::SavedRead;
-
-/// How long a file is known after it was seen last.
-const LINGER: Duration = Duration::from_secs(60);
+use super::discover::{EVERY, LINGER};
 
 /// Files that a pattern matches and that are not to be read under the name that they have now; of copies up to where.
 #[derive(Debug, Default)]
@@ -125,7 +123,7 @@ impl Read {
 
     /// Whether it was asked for this one before, some time ago.
     pub fn again(&mut self, identity: Identity) -> bool {
-        self.unsure.entry(identity).or_insert_with(Instant::now).elapsed() >= super::discover::EVERY / 2
+        self.unsure.entry(identity).or_insert_with(Instant::now).elapsed() >= EVERY / 2
     }
 
     /// Forgets those that are not there any more.
