@@ -136,6 +136,10 @@ impl FollowReader {
     /// Follows a new file, or leaves it out as a copy.
     fn take_up(&mut self, new: &[New], at: usize, start: Start, refused: &HashSet<PathBuf>) {
         let one = &new[at];
+        // Of what a copy that is being made is one shows by its first line.
+        if !one.settled && one.head.len() < SAMPLE && !one.head.contains(&b'\n') {
+            return;
+        }
         // Of copies that are found together the longest comes first.
         let rank = |other: usize| (new[other].length, std::cmp::Reverse(other));
         let is_behind = |other: usize| are_alike(&one.head, &new[other].head) && rank(other) > rank(at);
