@@ -136,7 +136,7 @@ impl FollowReader {
     /// Follows a new file, or leaves it out as a copy.
     fn take_up(&mut self, new: &[New], at: usize, start: Start, refused: &HashSet<PathBuf>) {
         let one = &new[at];
-        // Of what a copy that is being made is one shows by its first line.
+        // Whether it is a copy that is being made shows by its first line.
         if !one.settled && one.head.len() < SAMPLE && !one.head.contains(&b'\n') {
             return;
         }
