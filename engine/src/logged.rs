@@ -177,6 +177,8 @@ pub(crate) fn append<'s>(
     let (mut seq, mut watermark) = log.map_or((0, 0), |(_, resume)| (resume.seq, resume.watermark));
     let resumed = log.and_then(|(_, resume)| resume.cursor.clone());
     let mut place = resumed.map(|Cursor { seq, place, .. }| (seq, place));
+    // Bytes of rows since the last note.
+    let mut behind = 0_usize;
     let mut open = log.map(|(logged, _)| Arc::clone(logged)).filter(|_| context.is_home());
     let (shared, flow) = (Arc::clone(&context.shared), Arc::clone(&context.flow));
     builder.build(move |capabilities| {
@@ -196,13 +198,17 @@ pub(crate) fn append<'s>(
             arrived.sort_by_key(|(time, port, _)| (*time, *port));
             for (time, port, Batch { rows, late, .. }) in arrived.drain(..) {
                 seq = seq.max(after(&rows));
+                behind = behind.saturating_add(rows.get_array_memory_size());
                 logged.log.append(Entry::Batch { port, time, late, rows });
             }
             let cursor = flow.sources.cursor(seq);
-            if seq != before.0 || cursor.is_some() {
-                // The last note says it all.
+            // The last note says it all, and is written again so that it is not the first to go when the log is too long. Rows
+            // behind it say their positions themselves: a place that is long is not repeated for a few of them.
+            let again = seq != before.0 && place.as_ref().is_none_or(|(_, place)| behind >= place.len());
+            if again || cursor.is_some() {
                 place = cursor.clone().or(place.take());
                 logged.log.append(note(seq, place.as_ref()));
+                behind = 0;
             }
             let frontier = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
             match frontier {

@@ -222,6 +222,79 @@ class Follow(LiveCase):
         self.assertEqual(self.metric('node="requests".*event="skipped_files"'), 0)
         self.stop()
 
+    def test_inodes_that_are_used_again_lose_nothing(self):
+        """As file systems do it when the oldest log is deleted just before the next one is made."""
+        log = self.write("access.log", text(1))
+        self.follow("'access.log*'")
+        wanted = [1]
+        again = 0
+        inodes = {log.stat().st_ino}
+        for number in range(12):
+            self.await_paths(*wanted)
+            wanted.append(len(wanted) + 1)
+            self.append("access.log", text(wanted[-1]))
+            self.await_paths(*wanted)
+            if number % 4 == 3:
+                self.stop()
+            for old, new in ((3, None), (2, 3), (1, 2)):
+                path = self.directory / f"access.log.{old}"
+                if path.exists():
+                    path.rename(self.directory / f"access.log.{new}") if new else path.unlink()
+            log.rename(self.directory / "access.log.1")
+            wanted.append(len(wanted) + 1)
+            self.append("access.log", text(wanted[-1]))
+            again += log.stat().st_ino in inodes
+            inodes.add(log.stat().st_ino)
+            if number % 4 == 3:
+                self.begin()
+        self.await_paths(*wanted)
+        print(f"\n    inodes used again: {again} ", end="", flush=True)
+        self.assertEqual(self.metric('node="requests".*event="skipped_files"'), 0)
+        self.stop()
+
+    def test_notes_of_many_files_stay_small(self):
+        """Places of all of them are noted a few times a second, not for each line."""
+        (self.directory / "logs").mkdir()
+        for number in range(200):
+            self.write(f"logs/{number}.log", text(number))
+        self.follow("'logs/*.log'")
+        self.await_paths(*range(200))
+        spool = self.data / "spool"
+        size = lambda: sum(path.stat().st_size for path in spool.rglob("*.seg"))
+        before = size()
+        for number in range(200, 800):
+            self.append(f"logs/{number % 200}.log", text(number))
+            time.sleep(0.005)
+        self.await_paths(*range(800))
+        self.assertLess(size() - before, 4 << 20)
+        self.kill()
+        self.begin()
+        self.append("logs/0.log", text(800))
+        self.await_paths(*range(801))
+        self.stop()
+
+    def test_more_files_than_may_be_open_are_named_and_wait(self):
+        """The engine goes on, and a source that names them is refused."""
+        (self.directory / "logs").mkdir()
+        for number in range(60):
+            self.write(f"logs/{number:02}.log", text(number))
+        few = ("prlimit", "--nofile=400:400")
+        names = ", ".join(f"logs/{number:02}.log" for number in range(60))
+        path = self.write("live.yaml", FOLLOW.replace("PATH", f"[{names}]"))
+        self.assert_exit(self.engine("validate", path, prefix=few), REFUSED, "these are 60 files", "ulimit -n")
+        self.write("live.yaml", FOLLOW.replace("PATH", "'logs/*.log'"))
+        self.starts += 1
+        self.process = start("run", path, prefix=few, log=self.log)
+        self.await_start()
+        self.await_paths(*range(48))
+        self.assertIn("wait for a place", self.troubles()["files"])
+        for number in range(48):
+            rotated = self.directory / f"logs/{number:02}.log"
+            rotated.rename(rotated.with_suffix(".old"))
+            self.write(f"logs/{number:02}.log", text(100 + number))
+        self.await_paths(*range(48), *range(100, 148))
+        self.stop()
+
     def test_a_start_at_the_end_takes_only_what_comes(self):
         """And the start says where it begins."""
         self.write("access.log", text(1, 2))

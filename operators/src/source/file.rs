@@ -30,10 +30,12 @@ mod follow;
 mod piped;
 mod read_once;
 mod saved;
+mod seats;
 
 use follow::{FollowReader, Followed};
 use piped::PipeReader;
 use read_once::OnceReader;
+use seats::MAX_FOLLOWED;
 
 /// Reads JSON lines from a file.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -41,7 +43,8 @@ pub struct Options {
     /// The file, relative to the pipeline's, or a list of files; in names `*`, `?` and `[a-z]` stand for others, so that `logs/*.log`
     /// is all logs of a folder. A file that is read to its end may be compressed with gzip, zstd or xz. Of several such the one that
     /// is furthest behind in time is read on, and whether a row is late depends on its own file alone; of several that are
-    /// followed each goes on from its own place, and new ones that match are read from their beginning. At most 512 files.
+    /// followed each goes on from its own place, and new ones that match are read from their beginning. At most 512 files, and
+    /// 256 that are followed: those beyond wait until others have gone.
     /// `-` is standard input. A named pipe is read until its writer closes it; while it is silent time goes on if what came
     /// last was happening then.
     path: Located<Paths>,
@@ -187,9 +190,16 @@ fn input(
     once_each(&mut files);
     let fault = if paths.is_empty() {
         Some("there is no file to read".to_owned())
-    } else if followed.paths.len().max(files.len()) > MAX_FILES {
-        let number = followed.paths.len().max(files.len());
-        Some(format!("these are {number} files, and at most {MAX_FILES} can be read side by side"))
+    } else if files.len() > MAX_FILES {
+        Some(format!("these are {} files, and at most {MAX_FILES} can be read side by side", files.len()))
+    } else if followed.paths.len() > MAX_FOLLOWED {
+        Some(format!("these are {} files, and at most {MAX_FOLLOWED} can be followed", followed.paths.len()))
+    } else if followed.paths.len() > seats::most() {
+        let (number, most) = (followed.paths.len(), seats::most());
+        Some(format!(
+            "these are {number} files, and at most {most} can be followed with as many open files as this process may have: \
+             raise that limit (`ulimit -n`)"
+        ))
     } else if !others.is_empty() && paths.len() > 1 {
         Some("standard input or a pipe cannot be one of several".to_owned())
     } else {

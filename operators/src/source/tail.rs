@@ -24,16 +24,18 @@ mod tests;
 
 use opened::{Opened, Step};
 pub(super) use opened::{open_regular, read};
-use place::identity;
-pub(super) use place::{Identity, Place, SAMPLE, are_alike, bytes_at};
-use place::{Known, is_text};
-use search::{Around, Search};
+pub(super) use place::{Identity, Mark, Place, SAMPLE, are_alike, bytes_at, identity};
+use place::{Known, Last, is_text};
+use search::{Around, Refused, Search};
 
 /// How long a file that has been replaced is still read after its last byte: writers hold it open for a while.
 const GRACE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 500 });
 
 /// The longest that a file which has been replaced keeps the next one waiting, though more is written to it.
 const MAX_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a file that has been left is kept open though it is deleted: its bytes stay on the disk until then.
+const KEEP: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 60_000 });
 
 /// How long a file is left alone that could not be read, or that is being rotated.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 100 });
@@ -55,6 +57,9 @@ pub(super) enum Start {
     End,
 }
 
+/// Says whether a file that has this path and identity is read under another name.
+pub(super) type Taken<'a> = dyn Fn(&Path, Identity) -> bool + 'a;
+
 /// Follows a file by name, as `tail -F` does.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -65,14 +70,14 @@ pub(super) struct Tail {
     start: Start,
     /// In bytes.
     max_line: usize,
-    /// The file whose text was read before the next one: its identity and when it was last written to.
-    last: Option<(Identity, i64)>,
+    /// The file whose text was read before the next one.
+    last: Option<Last>,
     /// Rotated files that cannot be read.
-    refused: Vec<Identity>,
+    refused: Vec<Refused>,
     /// Files that had the name meanwhile, the oldest first: a link that leads elsewhere leaves no name behind.
     coming: VecDeque<Opened>,
-    /// The file that was read before, to which somebody may still write.
-    left: Option<Opened>,
+    /// The file that was read before, to which somebody may still write, and since when.
+    left: Option<(Opened, Instant)>,
     /// Texts that were read before, the latest last.
     known: Vec<Known>,
     /// When it is looked again after something that takes time to mend.
@@ -134,6 +139,17 @@ impl Tail {
         self.open.as_ref().map(|open| open.identity).or_else(|| self.resume.as_ref().map(|place| place.identity))
     }
 
+    /// Whether the file is read, or open because it was read before.
+    pub(super) fn has(&self, identity: Identity) -> bool {
+        self.identity() == Some(identity) || self.left.as_ref().is_some_and(|(left, _)| left.identity == identity)
+    }
+
+    /// By what the file that is read, or was read before, is known again.
+    pub(super) fn mark(&self, identity: Identity) -> Option<Mark> {
+        let left = self.left.as_ref().map(|(left, _)| left);
+        self.open.iter().chain(left).find(|one| one.identity == identity).and_then(Opened::mark)
+    }
+
     /// The beginning of the text that is read, and how far.
     pub(super) fn head(&self) -> Option<(&[u8], u64)> {
         self.open.as_ref().map(|open| (open.head.as_slice(), open.read))
@@ -143,9 +159,9 @@ impl Tail {
     pub(super) fn place(&self, unread: usize) -> Option<Place> {
         let Some(open) = &self.open else { return self.resume.clone() };
         let mut place = Place { earlier: self.known.clone(), ..open.place(unread) };
-        if let (0, Some((_, before))) = (place.offset, self.last) {
+        if let (0, Some(before)) = (place.offset, self.last) {
             // Others may have been there between that one and this.
-            place.modified = before;
+            place.modified = before.modified;
         }
         Some(place)
     }
@@ -180,7 +196,7 @@ impl Tail {
     ///
     /// # Errors
     /// What keeps the file from being read now. Nothing is lost by it: the next call tries again.
-    pub(super) fn read(&mut self, room: &mut [u8], taken: &dyn Fn(Identity) -> bool) -> Result<Progress, String> {
+    pub(super) fn read(&mut self, room: &mut [u8], taken: &Taken<'_>) -> Result<Progress, String> {
         if self.pause.take_if(|until| *until <= Instant::now()).is_none() && self.pause.is_some() {
             return Ok(Progress::Paused);
         }
@@ -196,7 +212,8 @@ impl Tail {
         Progress::Paused
     }
 
-    fn step(&mut self, room: &mut [u8], taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+    fn step(&mut self, room: &mut [u8], taken: &Taken<'_>) -> io::Result<Progress> {
+        self.left.take_if(|(left, since)| since.elapsed() >= KEEP && left.is_deleted());
         let Some(open) = &mut self.open else { return self.begin(taken) };
         let is_first = open.read == 0 && open.grows;
         match open.read(room)? {
@@ -209,7 +226,7 @@ impl Tail {
     }
 
     /// The rest of a compressed file is lost.
-    fn damaged(&mut self, why: &str, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+    fn damaged(&mut self, why: &str, taken: &Taken<'_>) -> io::Result<Progress> {
         let Some(open) = &self.open else { return Ok(Progress::Waiting) };
         self.skipped.fetch_add(1, Relaxed);
         let path = open.at.display();
@@ -218,7 +235,7 @@ impl Tail {
     }
 
     /// Opens the first file.
-    fn begin(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+    fn begin(&mut self, taken: &Taken<'_>) -> io::Result<Progress> {
         if let Some(place) = &self.resume {
             let opened = match Around::new(&self.path, Some(Path::new(&place.at))).text(place, None)? {
                 Search::Found(opened) => *opened,
@@ -228,13 +245,13 @@ impl Tail {
                     let (path, offset) = (self.path.display(), place.offset);
                     tracing::warn!(%path, offset, "the file that was read up to here is gone or was cut: what followed is lost");
                     // An older position does not say when its file was written to.
-                    self.last = (place.modified > 0).then_some((place.identity, place.modified));
+                    self.last = Some(last_of(place)).filter(|last| last.modified > 0);
                     self.resume = None;
                     return Ok(Progress::Bytes(0));
                 }
             };
             // Of a text that has not begun another may have come before it.
-            self.last = (place.offset == 0 && place.modified > 0).then_some((place.identity, place.modified));
+            self.last = Some(last_of(place)).filter(|last| place.offset == 0 && last.modified > 0);
             self.resume = None;
             self.follow(opened, "goes on at the saved position");
             return Ok(Progress::Bytes(0));
@@ -250,13 +267,13 @@ impl Tail {
             }
             named => named?,
         };
-        if taken(identity(&named)) {
+        if taken(&self.path, identity(&named)) {
             return Ok(Progress::Waiting);
         }
         match std::mem::take(&mut self.start) {
             Start::Beginning => {
                 let opened = Opened::new(&self.path)?;
-                self.last = Some((opened.identity, opened.modified()));
+                self.last = Some(opened.last());
                 self.follow(opened, "begins at the beginning");
             }
             Start::End => {
@@ -282,7 +299,7 @@ impl Tail {
     }
 
     /// There is nothing more in the file: another may have come in its place.
-    fn at_end(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+    fn at_end(&mut self, taken: &Taken<'_>) -> io::Result<Progress> {
         let Some(open) = &mut self.open else { return Ok(Progress::Waiting) };
         let named = match fs::metadata(&self.path) {
             // A name that is gone may come back; until then the file is read on.
@@ -293,7 +310,7 @@ impl Tail {
             open.replaced = None;
             return self.look_back();
         }
-        if taken(identity(&named)) {
+        if taken(&self.path, identity(&named)) {
             return Ok(Progress::Waiting);
         }
         let now = Instant::now();
@@ -322,6 +339,11 @@ impl Tail {
         self.known.extend(text);
         self.known.drain(..self.known.len().saturating_sub(MAX_KNOWN));
     }
+}
+
+/// A file that is not open.
+fn last_of(place: &Place) -> Last {
+    Last { identity: place.identity, modified: place.modified, head: place.head, held: false }
 }
 
 /// The file of a name, if it is there.

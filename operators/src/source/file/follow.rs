@@ -3,6 +3,7 @@
 //! What a log has of lines that a start reads again is known by the position of the line in its file, so a start after a crash
 //! gives every line once, in whatever order the files are read then.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,11 +21,15 @@ use super::super::lines::Lines;
 use super::super::numbers::{MAX_FILES, Numbers};
 use super::super::paths::Pattern;
 use super::super::tail::{self, Identity, Place, Progress, Start, Tail};
-use super::saved::{Saved, SavedFile, name};
+use super::saved::{Saved, SavedFile, name, path_of};
+use super::seats::{self, MAX_FOLLOWED, Seat};
 
 mod discover;
+mod read;
+#[cfg(test)]
+mod tests;
 
-use discover::Read;
+use read::Read;
 
 /// Files that are looked at in a turn though they had nothing new the last time.
 const LOOKS: usize = 16;
@@ -37,6 +42,13 @@ const HOLD: Duration = Duration::from_secs(10);
 
 /// How often it is said again that a file cannot be read.
 const REPEAT: Duration = Duration::from_secs(60);
+
+/// How often the places of several files are noted at most, and how many bytes of them a second.
+const NOTE_EVERY: Duration = Duration::from_millis(200);
+const NOTE_BYTES: usize = 256 << 10;
+
+/// The longest that a note waits.
+const NOTE_LATEST: Duration = Duration::from_secs(2);
 
 /// What is followed.
 #[derive(Clone, Debug)]
@@ -69,12 +81,22 @@ pub(super) struct FollowReader {
     skipped: Arc<AtomicU64>,
     /// Files that match and cannot be read.
     denied: HashSet<String>,
+    /// Files for which there is no place.
+    refused: HashSet<PathBuf>,
+    /// There is something to note, and whether that waits no longer.
+    changed: bool,
+    notes: bool,
+    /// When something was noted last, and how long the next waits.
+    noted: Option<(Instant, Duration)>,
+    /// Bytes of the last note.
+    noted_bytes: Cell<usize>,
     max_line: usize,
     stopping: bool,
 }
 
 /// A file that is followed.
 struct FollowedFile {
+    _seat: Seat,
     tail: Tail,
     lines: Lines,
     /// There may be more to read at once.
@@ -124,6 +146,11 @@ impl FollowReader {
             metrics: Arc::clone(metrics),
             skipped: metrics.counter("skipped_files"),
             denied: HashSet::new(),
+            refused: HashSet::new(),
+            changed: true,
+            notes: false,
+            noted: None,
+            noted_bytes: Cell::new(0),
             max_line: settings.max_line,
             stopping: false,
         };
@@ -136,8 +163,8 @@ impl FollowReader {
             saved => reader.resume(saved, resume),
         }
         for path in &followed.paths {
-            // One that was not named before begins where the option says.
-            reader.add_free(path, followed.start);
+            // One that was not named before begins where the option says. If there is no place it is tried again.
+            let _ = reader.add_free(path, followed.start);
         }
         reader.discover(start, true)?;
         Ok(reader)
@@ -156,7 +183,7 @@ impl FollowReader {
             let path = paths.find(|path| name(path) == saved).cloned();
             // One whose name is gone may have been rotated.
             let path = path.or_else(|| {
-                let path = PathBuf::from(&saved);
+                let path = path_of(&saved)?;
                 self.followed.patterns.iter().any(|pattern| pattern.matches(&path)).then_some(path)
             });
             if let Some(path) = path {
@@ -175,6 +202,7 @@ impl FollowReader {
         let tail = Tail::new(path.to_owned(), place, start, self.max_line, Arc::clone(&self.skipped));
         let expected = if self.followed.is_one() { 1 } else { MAX_FILES / 8 };
         let file = FollowedFile {
+            _seat: Seat::take(),
             tail,
             lines: Lines::of_several(self.max_line, expected),
             ready: true,
@@ -184,6 +212,7 @@ impl FollowReader {
         self.files.resize_with(self.files.len().max(number + 1), || None);
         self.files[number] = Some(file);
         self.intake.begin(number, lines);
+        self.changed = true;
     }
 
     /// Follows a file under the next number that is free, unless it is followed already; `None` if there is none.
@@ -193,11 +222,16 @@ impl FollowReader {
             return Some(at);
         }
         let free = self.files.iter().position(Option::is_none).unwrap_or(self.files.len());
-        if free >= MAX_FILES {
+        if self.is_full() {
             return None;
         }
         self.add(free, path, None, 0, start);
         Some(free)
+    }
+
+    /// Whether no more files can be followed.
+    fn is_full(&self) -> bool {
+        !self.followed.is_one() && (self.files.iter().flatten().count() >= MAX_FOLLOWED || !seats::is_free())
     }
 
     /// Reads until a batch is full or nothing new is there.
@@ -218,6 +252,7 @@ impl FollowReader {
                 self.intake.idle_without(wall_clock_ns());
                 return Ok(Poll::Idle);
             };
+            self.changed = true;
             let Some(file) = &mut self.files[number] else { continue };
             let mut passed = false;
             while !passed && let Some(line) = file.lines.next() {
@@ -258,12 +293,13 @@ impl FollowReader {
         let before = file.tail.identity();
         let now = wall_clock_ns();
         let is_pattern = !self.followed.paths.iter().any(|path| path == file.tail.path());
-        let taken = |identity: Identity| {
+        let taken = |path: &Path, identity: Identity| {
             let others = self.files.iter().flatten();
             others.into_iter().any(|other| other.tail.identity() == Some(identity))
-                || is_pattern && self.read.has(identity)
+                || is_pattern && self.read.has(path, identity)
         };
         let progress = file.tail.read(file.lines.room(), &taken);
+        self.changed |= matches!(progress, Ok(Progress::Bytes(_) | Progress::Restarted));
         file.ready = matches!(progress, Ok(Progress::Bytes(_) | Progress::Restarted));
         match progress {
             Ok(Progress::Bytes(bytes)) => {
@@ -294,8 +330,10 @@ impl FollowReader {
         // A file that was cut has its name still, while its copy is read.
         let has_left =
             |before: &Identity| file.tail.identity() != Some(*before) && tail::named(file.tail.path()) != Some(*before);
-        if let Some(before) = before.filter(has_left) {
-            self.read.add(before, None);
+        if let Some(before) = before.filter(has_left)
+            && let Some(mark) = file.tail.mark(before)
+        {
+            self.read.add(before, mark, None);
         }
         self.files[number] = Some(file);
     }
@@ -327,11 +365,22 @@ impl FollowReader {
     }
 }
 
+/// How long the next note waits after one of so many bytes.
+fn pause_after(bytes: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / NOTE_BYTES as f64).clamp(NOTE_EVERY, NOTE_LATEST)
+}
+
 impl Reader for FollowReader {
     fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
         self.intake.look_at_clock();
         let result = self.read();
         self.intake.flush(out)?;
+        let due = self.noted.is_none_or(|(at, wait)| at.elapsed() >= wait);
+        self.notes = self.followed.is_one() || self.stopping || due && self.changed;
+        if self.notes {
+            self.changed = false;
+            self.noted = Some((Instant::now(), pause_after(self.noted_bytes.get())));
+        }
         result
     }
 
@@ -339,7 +388,11 @@ impl Reader for FollowReader {
         self.intake.watermark()
     }
 
+    /// Of several files not each time: places are many bytes, and what was read since then is known by its positions.
     fn cursor(&self) -> Option<(u64, Vec<u8>)> {
+        if !self.notes {
+            return None;
+        }
         let place = |file: &FollowedFile| file.tail.place(file.lines.rest());
         let saved = if self.followed.is_one() {
             Saved::One(self.files.iter().flatten().next().and_then(place)?)
@@ -351,7 +404,9 @@ impl Reader for FollowReader {
             });
             Saved::Several { files: files.collect(), read: self.read.list() }
         };
-        Some((self.intake.seq(), serde_json::to_vec(&saved).ok()?))
+        let words = serde_json::to_vec(&saved).ok()?;
+        self.noted_bytes.set(words.len());
+        Some((self.intake.seq(), words))
     }
 
     fn stop(&mut self) {

@@ -1,11 +1,13 @@
 //! What a log is told of followed files, so that another run goes on where this one was.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use engine::logged::Resume;
 
-use super::super::tail::{Identity, Place};
+use super::super::tail::{Identity, Mark, Place};
 
 /// Places of followed files.
 #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -14,8 +16,8 @@ pub(super) enum Saved {
     /// Of a source that names several or a pattern.
     Several {
         files: Vec<SavedFile>,
-        /// Files that the pattern matches and that have been read under other names; of copies of another one up to where.
-        read: Vec<(Identity, Option<u64>)>,
+        /// Files that the pattern matches and that have been read under other names.
+        read: Vec<SavedRead>,
     },
     /// Of a source of one.
     One(Place),
@@ -33,9 +35,42 @@ pub(super) struct SavedFile {
     pub place: Option<Place>,
 }
 
+/// A file that has been read under another name. Older versions have written no `mark`, and lists.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct SavedRead {
+    pub identity: Identity,
+    /// Of a copy of another file, up to where.
+    pub to: Option<u64>,
+    /// By what its text is known again.
+    #[serde(default)]
+    pub mark: Option<Mark>,
+}
+
 /// A path as places name it: any bytes, as text.
 pub(super) fn name(path: &Path) -> String {
     path.as_os_str().as_encoded_bytes().escape_ascii().to_string()
+}
+
+/// The path that has this name. `None` if it is no name.
+pub(super) fn path_of(name: &str) -> Option<PathBuf> {
+    let (mut path, mut rest) = (Vec::with_capacity(name.len()), name.as_bytes());
+    while let [first, more @ ..] = rest {
+        let (byte, after) = match (first, more) {
+            (b'\\', [b'x', high, low, after @ ..]) => {
+                let digits = [*high, *low];
+                (u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?, after)
+            }
+            (b'\\', [b't', after @ ..]) => (b'\t', after),
+            (b'\\', [b'r', after @ ..]) => (b'\r', after),
+            (b'\\', [b'n', after @ ..]) => (b'\n', after),
+            (b'\\', [byte @ (b'\'' | b'"' | b'\\'), after @ ..]) => (*byte, after),
+            (b'\\', _) => return None,
+            (byte, after) => (*byte, after),
+        };
+        path.push(byte);
+        rest = after;
+    }
+    Some(OsString::from_vec(path).into())
 }
 
 impl Saved {
@@ -56,7 +91,7 @@ impl Saved {
 
     /// The places of a source of several, whatever it was before; the place of one goes to the file that it is in, else to
     /// the first of `paths`.
-    pub fn several(self, paths: &[(&Path, Option<Identity>)]) -> (Vec<SavedFile>, Vec<(Identity, Option<u64>)>) {
+    pub fn several(self, paths: &[(&Path, Option<Identity>)]) -> (Vec<SavedFile>, Vec<SavedRead>) {
         match self {
             Self::Several { mut files, read } => {
                 let mut numbers = HashSet::new();
@@ -109,11 +144,24 @@ mod tests {
     fn places_of_several_come_back_by_their_names() {
         let odd = Path::new("/log/\u{e4}.log");
         let file = SavedFile { path: name(odd), number: 3, lines: 8, place: Some(Place::default()) };
-        let words =
-            serde_json::to_string(&Saved::Several { files: vec![file], read: vec![((1, 2), None), ((1, 3), Some(4))] });
+        let one = |inode, to, mark| SavedRead { identity: (1, inode), to, mark };
+        let all = vec![one(2, None, Some(Mark::new(b"one\n", 4, b"one\n"))), one(3, Some(4), None)];
+        let words = serde_json::to_string(&Saved::Several { files: vec![file], read: all.clone() });
         let back = saved(&words.expect("JSON")).expect("read").expect("there");
         let (files, read) = back.several(&[]);
         assert_eq!((files[0].path.as_str(), files[0].number, files[0].lines), (name(odd).as_str(), 3, 8));
-        assert_eq!(read, [((1, 2), None), ((1, 3), Some(4))]);
+        assert_eq!(read, all);
+        let old = saved(r#"{"files":[],"read":[[[1,2],null],[[1,3],4]]}"#).expect("read").expect("there");
+        assert_eq!(old.several(&[]).1, [one(2, None, None), one(3, Some(4), None)], "as an older version wrote it");
+    }
+
+    #[test]
+    fn a_name_is_the_path_again() {
+        let all: Vec<u8> = (1..=255).collect();
+        for path in [b"/log/\xc3\xa4.log".to_vec(), b"/log/bob's \\x.log".to_vec(), all] {
+            let path = PathBuf::from(OsString::from_vec(path));
+            assert_eq!(path_of(&name(&path)), Some(path));
+        }
+        assert_eq!(["\\", "\\x1", "\\xzz", "\\q"].map(path_of), [None, None, None, None]);
     }
 }

@@ -2,13 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use capture_file::Decompressed;
 
 use super::place::{
-    BEFORE, Identity, Known, Place, SAMPLE, begins_with, bytes_at, identity, modified, sample, stands_at, stands_before,
+    BEFORE, Identity, Known, Last, Mark, Place, SAMPLE, begins_with, bytes_at, identity, modified, sample, stands_at,
+    stands_before,
 };
 
 /// Opens a regular file; opening a pipe would wait for its writer.
@@ -253,6 +255,24 @@ impl Opened {
     /// By what its text is known again as read, if its beginning tells it from others.
     pub fn known(&self) -> Option<Known> {
         Known::new(&self.head, self.read, sample(&self.recent))
+    }
+
+    /// By what its file is known to have that text still, if it is not compressed.
+    pub fn mark(&self) -> Option<Mark> {
+        matches!(self.text, Text::Plain(_)).then(|| Mark::new(&self.head, self.read, &self.recent))
+    }
+
+    /// As the file that was read before another, while it is open.
+    pub fn last(&self) -> Last {
+        Last { identity: self.identity, modified: self.modified(), head: sample(&self.head), held: true }
+    }
+
+    /// Whether its file has no name any more.
+    pub fn is_deleted(&self) -> bool {
+        match &self.text {
+            Text::Plain(file) => file.metadata().is_ok_and(|found| found.nlink() == 0),
+            Text::Packed(..) => true,
+        }
     }
 
     /// When what was read of it was last written to.

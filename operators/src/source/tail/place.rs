@@ -48,6 +48,59 @@ impl Known {
     }
 }
 
+/// By what a file is known to have the text still that was seen in it: inodes are used again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(in crate::source) struct Mark {
+    /// The text's beginning.
+    head: Sample,
+    /// How far it was seen.
+    to: u64,
+    /// What stands before that.
+    before: Sample,
+}
+
+impl Mark {
+    /// Of a text that begins with `head`, of which `recent` stands before `to`.
+    pub fn new(head: &[u8], to: u64, recent: &[u8]) -> Self {
+        Self { head: sample(head), to, before: sample(recent) }
+    }
+
+    /// Of all that a file has now.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let to = file.metadata()?.len();
+        let before = to.min(BEFORE as u64);
+        let recent = bytes_at(file, to - before, usize::try_from(before).unwrap_or(BEFORE))?;
+        Ok(Self::new(&bytes_at(file, 0, SAMPLE)?, to, &recent))
+    }
+
+    /// Whether the file has this text, and perhaps more behind it. Of none there is no more.
+    pub fn stands(&self, file: &File) -> io::Result<bool> {
+        if self.to == 0 {
+            return Ok(file.metadata()?.len() == 0);
+        }
+        Ok(begins_with(&bytes_at(file, 0, SAMPLE)?, self.head) && stands_before(file, self.to, self.before)?)
+    }
+}
+
+/// The file that was read before another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    pub identity: Identity,
+    /// When it was last written to.
+    pub modified: i64,
+    /// Its beginning.
+    pub head: Sample,
+    /// It is open, so that no other file has its inode.
+    pub held: bool,
+}
+
+impl Last {
+    /// Whether a file with this identity and beginning is that one.
+    pub fn is(&self, identity: Identity, head: &[u8]) -> bool {
+        self.identity == identity && (self.held || self.head.0 > 0 && begins_with(head, self.head))
+    }
+}
+
 /// A place in a text, which keeps it under another name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in crate::source) struct Place {
@@ -106,7 +159,7 @@ pub(super) fn is_hollow(head: &[u8]) -> bool {
     head.first() == Some(&0)
 }
 
-pub(super) fn identity(metadata: &Metadata) -> Identity {
+pub(in crate::source) fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 

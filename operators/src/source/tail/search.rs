@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use capture_file::Decompressed;
 
+use super::Taken;
 use super::names::{is_rotated, packed};
 use super::opened::{Opened, open_regular, read};
 use super::place::{
-    Identity, Known, Place, SAMPLE, are_alike, begins_with, bytes_at, identity, is_hollow, is_text, modified,
-    stands_before,
+    Identity, Known, Last, Place, SAMPLE, Sample, are_alike, begins_with, bytes_at, identity, is_hollow, is_text,
+    modified, sample, stands_before,
 };
 
 /// Names of a folder that are looked at, and folders in it.
@@ -47,6 +48,26 @@ struct Candidate {
     head: Vec<u8>,
     packed: bool,
     readable: bool,
+}
+
+/// A rotated file that cannot be read.
+#[derive(Debug)]
+pub(super) struct Refused {
+    identity: Identity,
+    /// Its beginning; of none that can be had the time says whether it is another.
+    head: Sample,
+    modified: i64,
+}
+
+impl Refused {
+    fn of(one: &Candidate) -> Self {
+        Self { identity: one.identity, head: sample(&one.head), modified: one.modified }
+    }
+
+    fn is(&self, one: &Candidate) -> bool {
+        let is_same = if self.head.0 == 0 { self.modified == one.modified } else { begins_with(&one.head, self.head) };
+        self.identity == one.identity && is_same
+    }
 }
 
 /// A search may be tried again; a file that has gone meanwhile is none, nor is one that nobody may read.
@@ -217,15 +238,15 @@ impl Around {
     }
 
     /// The file that came after one and was rotated away as well, the oldest if there are several, and where to begin in it.
-    /// Those that cannot be read are told to `skipped`. `last` is the file before, with the time of its last byte; only files count that were not written
-    /// to after the time of `until` and do not have the text that begins as it says.
+    /// Those that cannot be read are said and added to `refused`. `last` is the file before; only files count that were not
+    /// written to after the time of `until` and do not have the text that begins as it says.
     pub fn after(
         &self,
-        last: (Identity, i64),
+        last: Last,
         until: (i64, &[u8]),
         known: &[Known],
-        taken: &dyn Fn(Identity) -> bool,
-        skipped: &mut dyn FnMut(&Path, Identity, &str),
+        taken: &Taken<'_>,
+        refused: &mut Vec<Refused>,
     ) -> io::Result<Search> {
         let current = Candidate::look(&self.path)?;
         let is_current =
@@ -242,8 +263,14 @@ impl Around {
         let read = |one: &Candidate| known.iter().rev().find(|known| one.is(known)).map(|known| known.to);
         let has_more = |one: &Candidate, to: u64| !one.packed && one.length > to;
         found.retain(|one| {
-            let later = (last.1..=until.0).contains(&one.modified) || read(one).is_some_and(|to| has_more(one, to));
-            later && one.length > 0 && one.identity != last.0 && !is_current(one) && !taken(one.identity)
+            let later =
+                (last.modified..=until.0).contains(&one.modified) || read(one).is_some_and(|to| has_more(one, to));
+            later
+                && one.length > 0
+                && !last.is(one.identity, &one.head)
+                && !is_current(one)
+                && !taken(&one.path, one.identity)
+                && !refused.iter().any(|refused| refused.is(one))
         });
         found.sort_by(|a, b| (a.modified, a.packed, &a.path).cmp(&(b.modified, b.packed, &b.path)));
         while let Some(first) = found.first() {
@@ -251,7 +278,8 @@ impl Around {
                 if first.is_unfinished() {
                     return Ok(Search::Later);
                 }
-                skipped(&first.path, first.identity, why);
+                tracing::warn!(path = %first.path.display(), "{why}");
+                refused.push(Refused::of(first));
                 found.remove(0);
                 continue;
             }

@@ -3,24 +3,27 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use super::opened::Opened;
-use super::place::{Identity, Known, identity, is_telling};
+use super::place::{Known, Last, identity, is_telling};
 use super::search::{Around, Search};
-use super::{MAX_REFUSED, Progress, Tail, named};
+use super::{MAX_REFUSED, Progress, Tail, Taken, named};
 
 impl Tail {
     /// Goes on to the next file.
-    pub(super) fn next(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+    pub(super) fn next(&mut self, taken: &Taken<'_>) -> io::Result<Progress> {
         let Some(open) = &self.open else { return Ok(Progress::Waiting) };
         // Of a text that has not begun others may have come before.
-        let before = self.last.filter(|_| open.read == 0).map(|(_, modified)| modified);
-        let last = (open.identity, before.unwrap_or_else(|| open.modified()));
+        let mut last = open.last();
+        if let Some(before) = self.last.filter(|_| open.read == 0) {
+            last.modified = before.modified;
+        }
         self.succeed(last, taken)
     }
 
     /// Whether a text that begins just now is not the next one: before it others were there, all between two looks.
-    pub(super) fn is_ahead(&mut self, taken: &dyn Fn(Identity) -> bool) -> io::Result<bool> {
+    pub(super) fn is_ahead(&mut self, taken: &Taken<'_>) -> io::Result<bool> {
         let Some(last) = self.last else { return Ok(false) };
         let open = self.open.as_ref().map(|open| (open.modified(), open.head.clone()));
         let (until, head) = open.unwrap_or_default();
@@ -46,22 +49,13 @@ impl Tail {
     }
 
     /// The rotated file that comes after another, as [`Around::after`] says.
-    fn after(
-        &mut self,
-        last: (Identity, i64),
-        until: (i64, &[u8]),
-        known: &[Known],
-        taken: &dyn Fn(Identity) -> bool,
-    ) -> io::Result<Search> {
+    fn after(&mut self, last: Last, until: (i64, &[u8]), known: &[Known], taken: &Taken<'_>) -> io::Result<Search> {
         let around = Around::new(&self.path, self.open.as_ref().map(|open| open.at.as_path()));
-        let mut refused = Vec::new();
-        let is_taken = |identity| taken(identity) || self.refused.contains(&identity);
-        let found = around.after(last, until, known, &is_taken, &mut |path, identity, why| {
-            tracing::warn!(path = %path.display(), "{why}");
-            refused.push(identity);
-        });
-        self.skipped.fetch_add(refused.len() as u64, Relaxed);
-        self.refused.extend(refused);
+        let mut open = self.open.iter().chain(self.left.as_ref().map(|(left, _)| left));
+        let last = Last { held: open.any(|open| open.identity == last.identity), ..last };
+        let before = self.refused.len();
+        let found = around.after(last, until, known, taken, &mut self.refused);
+        self.skipped.fetch_add((self.refused.len() - before) as u64, Relaxed);
         self.refused.drain(..self.refused.len().saturating_sub(MAX_REFUSED));
         found
     }
@@ -72,7 +66,7 @@ impl Tail {
     }
 
     /// Opens the file that comes after another.
-    pub(super) fn succeed(&mut self, last: (Identity, i64), taken: &dyn Fn(Identity) -> bool) -> io::Result<Progress> {
+    pub(super) fn succeed(&mut self, last: Last, taken: &Taken<'_>) -> io::Result<Progress> {
         let (next, text_goes_on) = match self.after(last, (i64::MAX, &[]), &self.all_known(), taken)? {
             Search::Later => return Ok(self.pause()),
             Search::Found(opened) => (*opened, false),
@@ -92,7 +86,7 @@ impl Tail {
         self.last = Some(last);
         if let Some(before) = before {
             self.knows(&before);
-            self.left = Some(before);
+            self.left = Some((before, Instant::now()));
         }
         if let Some(open) = &self.open {
             let first = open.first()?;
@@ -115,12 +109,13 @@ impl Tail {
 
     /// The file of the name, unless it is empty while the one before may still be written to, and whether its text is the same
     /// as before.
-    fn named(&self, known: &[Known], taken: &dyn Fn(Identity) -> bool) -> io::Result<Option<(Opened, bool)>> {
+    fn named(&self, known: &[Known], taken: &Taken<'_>) -> io::Result<Option<(Opened, bool)>> {
         let named = match fs::metadata(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             named => named?,
         };
-        if taken(identity(&named)) || named.len() == 0 && self.open.as_ref().is_some_and(|open| open.grows) {
+        if taken(&self.path, identity(&named)) || named.len() == 0 && self.open.as_ref().is_some_and(|open| open.grows)
+        {
             return Ok(None);
         }
         if let Some(open) = self.open.as_ref().filter(|open| is_telling(&open.head))
@@ -159,7 +154,7 @@ impl Tail {
             tracing::info!(path = %self.path.display(), "the file was cut, and is read from its beginning");
         }
         let known = open.known();
-        self.last = Some((open.identity, open.modified()));
+        self.last = Some(open.last());
         open.rewind()?;
         self.remember(known);
         Ok(Progress::Restarted)
@@ -171,7 +166,7 @@ impl Tail {
         if !open.ends_line() {
             return Ok(Progress::Waiting);
         }
-        let mut grown = self.left.take_if(|left| left.has_grown());
+        let mut grown = self.left.take_if(|(left, _)| left.has_grown()).map(|(left, _)| left);
         if !std::mem::replace(&mut self.looked_back, true) && grown.is_none() && !self.known.is_empty() {
             grown = Around::new(&self.path, Some(&open.at)).grown(&self.known)?;
         }

@@ -10,7 +10,7 @@ use super::*;
 
 mod world;
 
-const NOBODY: fn(Identity) -> bool = |_| false;
+const NOBODY: fn(&Path, Identity) -> bool = |_, _| false;
 
 fn follow(path: &Path) -> Tail {
     Tail::new(path.to_owned(), None, Start::Beginning, 1 << 20, Arc::default())
@@ -506,4 +506,61 @@ fn files_that_a_link_led_to_for_a_moment_are_read_too() {
     }
     assert_eq!(read_until(&mut tail, "|two\n|three\n|four\n"), "|two\n|three\n|four\n");
     rest(&mut tail);
+}
+
+/// Files that were deleted give their inodes to others.
+#[test]
+fn a_rotated_file_that_has_the_inode_of_one_that_was_read_is_read() {
+    let logs = Logs::new();
+    logs.write("log", "one\n");
+    logs.age("log", 60);
+    let place = logs.place("log", "|one\n");
+    // The same inode, as if the first one had been deleted.
+    logs.write("log", "two\n");
+    logs.rename("log", "log.2");
+    logs.write("log.1", "three\n");
+    logs.write("log", "four\n");
+    for (name, age) in [("log.2", 30), ("log.1", 20), ("log", 10)] {
+        logs.age(name, age);
+    }
+    let mut tail = go_on(&logs.path("log"), place);
+    assert_eq!(read_until(&mut tail, "|two\n|three\n|four\n"), "|two\n|three\n|four\n");
+    assert_eq!(skipped(&tail), 1, "the first one has gone");
+}
+
+#[test]
+fn a_rotated_file_that_has_the_inode_of_one_that_could_not_be_read_is_read() {
+    let logs = Logs::new();
+    logs.write("log", "one\n");
+    let mut tail = follow(&logs.path("log"));
+    assert_eq!(read_until(&mut tail, "|one\n"), "|one\n");
+    logs.rename("log", "log.2");
+    logs.write("log.1.bz2", "BZh9\n");
+    logs.write("log", "three\n");
+    assert_eq!(read_until(&mut tail, "|three\n"), "|three\n");
+    assert_eq!(skipped(&tail), 1);
+    logs.rename("log", "log.3");
+    logs.write("log.1.bz2", "four\n");
+    logs.rename("log.1.bz2", "log.1");
+    logs.write("log", "five\n");
+    assert_eq!(read_until(&mut tail, "|four\n|five\n"), "|four\n|five\n");
+    assert_eq!(skipped(&tail), 1);
+}
+
+#[test]
+fn a_file_that_was_left_and_deleted_is_closed() {
+    let logs = Logs::new();
+    logs.write("log", "one\n");
+    let mut tail = follow(&logs.path("log"));
+    assert_eq!(read_until(&mut tail, "|one\n"), "|one\n");
+    logs.rename("log", "log.1");
+    logs.write("log", "two\n");
+    assert_eq!(read_until(&mut tail, "|two\n"), "|two\n");
+    let left = |tail: &Tail| tail.left.is_some();
+    std::thread::sleep(KEEP);
+    rest(&mut tail);
+    assert!(left(&tail), "somebody may still write to it");
+    fs::remove_file(logs.path("log.1")).expect("removed");
+    rest(&mut tail);
+    assert!(!left(&tail), "its bytes are free");
 }

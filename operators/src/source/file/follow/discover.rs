@@ -1,77 +1,27 @@
 //! Files that match a pattern: which are new, which were only renamed, and which are copies of others.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use capture_file::Decompressed;
 
-use super::super::super::numbers::MAX_FILES;
 use super::super::super::paths::Pattern;
-use super::super::super::tail::{Identity, SAMPLE, Start, Tail, are_alike, bytes_at, named, open_regular, read};
+use super::super::super::tail::{
+    Identity, Mark, SAMPLE, Start, Tail, are_alike, bytes_at, identity, named, open_regular, read,
+};
 use super::FollowReader;
+use super::read::Covers;
 
 /// How often it is looked for new files.
-const EVERY: Duration = Duration::from_secs(1);
+pub(super) const EVERY: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
 
 /// After so long without being written to a copy is complete.
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// How long a file is followed after its name has gone.
-const LINGER: Duration = Duration::from_secs(60);
-
-/// Files that a pattern matches and that are not to be read under the name that they have now; of copies up to where.
-#[derive(Debug, Default)]
-pub(super) struct Read {
-    files: HashMap<Identity, (Option<u64>, Instant)>,
-    /// Those of which it could not be told yet.
-    unsure: HashMap<Identity, Instant>,
-}
-
-impl Read {
-    pub fn new(files: Vec<(Identity, Option<u64>)>) -> Self {
-        let files = files.into_iter().map(|(identity, to)| (identity, (to, Instant::now()))).collect();
-        Self { files, unsure: HashMap::new() }
-    }
-
-    pub fn add(&mut self, identity: Identity, to: Option<u64>) {
-        self.files.insert(identity, (to, Instant::now()));
-    }
-
-    pub fn has(&self, identity: Identity) -> bool {
-        self.files.contains_key(&identity)
-    }
-
-    pub fn list(&self) -> Vec<(Identity, Option<u64>)> {
-        let mut list: Vec<_> = self.files.iter().map(|(identity, (to, _))| (*identity, *to)).collect();
-        list.sort_unstable();
-        list
-    }
-
-    /// Whether it was asked for this one before, some time ago.
-    fn again(&mut self, identity: Identity) -> bool {
-        self.unsure.entry(identity).or_insert_with(Instant::now).elapsed() >= EVERY / 2
-    }
-
-    /// Whether a file that is there is of these, and a copy has not grown.
-    fn covers(&mut self, identity: Identity, length: u64) -> Result<bool, u64> {
-        match self.files.get_mut(&identity) {
-            Some((Some(to), _)) if length > *to => Err(*to),
-            Some((_, seen)) => {
-                *seen = Instant::now();
-                Ok(true)
-            }
-            None => Ok(false),
-        }
-    }
-
-    /// Forgets those that are not there any more.
-    fn prune(&mut self) {
-        self.files.retain(|_, (_, seen)| seen.elapsed() < LINGER);
-        self.unsure.retain(|_, first| first.elapsed() < LINGER);
-    }
-}
+pub(super) const LINGER: Duration = Duration::from_millis(if cfg!(test) { 400 } else { 60_000 });
 
 /// A file that is not followed yet.
 struct New {
@@ -79,6 +29,7 @@ struct New {
     identity: Identity,
     length: u64,
     head: Vec<u8>,
+    mark: Mark,
     settled: bool,
 }
 
@@ -96,13 +47,19 @@ impl FollowReader {
     /// Follows files that match and are not followed yet. Those of the start must be readable.
     pub(super) fn discover(&mut self, start: Start, first: bool) -> Result<(), String> {
         let due = self.discovered.is_none_or(|last| last.elapsed() >= EVERY);
-        if self.followed.patterns.is_empty() || !due {
+        if !due {
             return Ok(());
         }
         self.discovered = Some(Instant::now());
+        let before = std::mem::take(&mut self.refused);
+        self.name_all(start, &before);
         let mut new = Vec::new();
         for path in self.followed.patterns.iter().flat_map(Pattern::files).collect::<Vec<_>>() {
             if self.files.iter().flatten().any(|file| file.tail.path() == path) {
+                continue;
+            }
+            if self.is_full() && before.contains(&path) {
+                self.refused.insert(path);
                 continue;
             }
             let part = path.display().to_string();
@@ -128,8 +85,9 @@ impl FollowReader {
             }
         }
         for at in 0..new.len() {
-            self.take_up(&new, at, start);
+            self.take_up(&new, at, start, &before);
         }
+        self.say_refused(!before.is_empty());
         self.leave();
         self.read.prune();
         Ok(())
@@ -137,23 +95,22 @@ impl FollowReader {
 
     /// A file that matches, unless it is known.
     fn look_at(&mut self, path: &Path) -> std::io::Result<Option<New>> {
-        let Some((identity, length)) = named(path).zip(std::fs::metadata(path).ok().map(|found| found.len())) else {
-            return Ok(None);
-        };
-        if self.files.iter().flatten().any(|file| file.tail.identity() == Some(identity)) {
+        let Ok(found) = std::fs::metadata(path) else { return Ok(None) };
+        let identity = identity(&found);
+        if self.files.iter().flatten().any(|file| file.tail.has(identity)) {
             return Ok(None);
         }
-        match self.read.covers(identity, length) {
-            Ok(true) => return Ok(None),
-            Ok(false) => {}
-            Err(to) => {
-                self.read.add(identity, None);
+        match self.read.covers(path, identity, &found) {
+            Covers::All => return Ok(None),
+            Covers::Nothing => {}
+            Covers::UpTo(to) => {
                 self.follow_from(path, to);
                 return Ok(None);
             }
         }
         let file = open_regular(path)?;
         let found = file.metadata()?;
+        let mark = Mark::of(&file)?;
         let head = bytes_at(&file, 0, SAMPLE)?;
         let mut text = Decompressed::new(file)?;
         if let Some(by) = text.compression() {
@@ -162,7 +119,7 @@ impl FollowReader {
             while let Ok(more @ 1..) = read(&mut text, &mut head[there..]) {
                 there += more;
             }
-            self.read.add(identity, None);
+            self.read.add(identity, mark, None);
             if self.has_text(&head[..there]) {
                 return Ok(None);
             }
@@ -173,12 +130,16 @@ impl FollowReader {
         // A time in the future says nothing.
         let age = found.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
         let settled = age.is_none_or(|age| age > SETTLED);
-        Ok(Some(New { path: path.to_owned(), identity, length: found.len(), head, settled }))
+        Ok(Some(New { path: path.to_owned(), identity, length: found.len(), head, mark, settled }))
     }
 
     /// Follows a new file, or leaves it out as a copy.
-    fn take_up(&mut self, new: &[New], at: usize, start: Start) {
+    fn take_up(&mut self, new: &[New], at: usize, start: Start, refused: &HashSet<PathBuf>) {
         let one = &new[at];
+        // Whether it is a copy that is being made shows by its first line.
+        if !one.settled && one.head.len() < SAMPLE && !one.head.contains(&b'\n') {
+            return;
+        }
         // Of copies that are found together the longest comes first.
         let rank = |other: usize| (new[other].length, std::cmp::Reverse(other));
         let is_behind = |other: usize| are_alike(&one.head, &new[other].head) && rank(other) > rank(at);
@@ -189,7 +150,7 @@ impl FollowReader {
             Copy::Unknown => {}
             Copy::No => {
                 if self.add_free(&one.path, start).is_none() {
-                    self.refuse(one);
+                    self.refuse(&one.path, refused);
                 }
             }
             // A log that was just cut will find the rest of its text in the copy by itself.
@@ -197,7 +158,7 @@ impl FollowReader {
             Copy::UpTo(to) if one.length > to => {}
             Copy::UpTo(_) if one.settled => {
                 tracing::info!(path = %one.path.display(), "a copy of a file that is followed is left out");
-                self.read.add(one.identity, Some(one.length));
+                self.read.add(one.identity, one.mark.clone(), Some(one.length));
             }
             // It may still be written.
             Copy::UpTo(_) => {}
@@ -244,13 +205,40 @@ impl FollowReader {
         }
     }
 
-    /// There are too many files.
-    fn refuse(&mut self, one: &New) {
-        self.skipped.fetch_add(1, Relaxed);
-        self.read.add(one.identity, None);
-        let text = format!("more than {MAX_FILES} files are followed: {} and others are left out", one.path.display());
-        tracing::warn!("{text}");
-        self.metrics.set_trouble("files", Some(text));
+    /// Follows files that are named and had no place before.
+    fn name_all(&mut self, start: Start, before: &HashSet<PathBuf>) {
+        for path in self.followed.paths.clone() {
+            if self.add_free(&path, start).is_none() {
+                self.refuse(&path, before);
+            }
+        }
+    }
+
+    /// There are too many files. It is tried again when others have gone.
+    fn refuse(&mut self, path: &Path, before: &HashSet<PathBuf>) {
+        if !before.contains(path) {
+            self.skipped.fetch_add(1, Relaxed);
+        }
+        self.refused.insert(path.to_owned());
+    }
+
+    /// Says whether there are files without a place.
+    fn say_refused(&mut self, were_there: bool) {
+        let first = self.refused.iter().min();
+        let text = first.map(|path| {
+            let others = self.refused.len() - 1;
+            let followed = self.files.iter().flatten().count();
+            format!(
+                "{followed} files are followed and no more can be: {} and {others} others wait for a place",
+                path.display()
+            )
+        });
+        if let Some(text) = text.as_ref().filter(|_| !were_there) {
+            tracing::warn!("{text}");
+        }
+        if text.is_some() || were_there {
+            self.metrics.set_trouble("files", text);
+        }
     }
 
     /// Ends files whose names have gone for a while.
@@ -263,10 +251,11 @@ impl FollowReader {
             }
             let here = named(path).is_some_and(|identity| {
                 let others = self.files.iter().flatten().filter(|other| other.tail.path() != path);
-                !self.read.has(identity) && !others.into_iter().any(|other| other.tail.identity() == Some(identity))
+                !self.read.has(path, identity)
+                    && !others.into_iter().any(|other| other.tail.identity() == Some(identity))
             });
             let idle = !file.ready && file.lines.rest() == 0;
-            let identity = file.tail.identity();
+            let read = file.tail.identity().and_then(|identity| Some((identity, file.tail.mark(identity)?)));
             let Some(file) = &mut self.files[number] else { continue };
             if here || !idle {
                 file.gone = None;
@@ -275,9 +264,10 @@ impl FollowReader {
                 self.metrics.set_trouble(&file.tail.path().display().to_string(), None);
                 self.files[number] = None;
                 self.intake.end(number);
-                if let Some(identity) = identity {
-                    self.read.add(identity, None);
+                if let Some((identity, mark)) = read {
+                    self.read.add(identity, mark, None);
                 }
+                self.changed = true;
             }
         }
     }
