@@ -137,8 +137,10 @@ class Merged(Case):
         with running("run", pipeline("[a, b]"), log=log):
             base = served(log)
             for name in "abc":
+                path = self.directory / f"{name}.sock"
+                wait_for("the socket", path.exists)
                 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                    sender.connect(str(self.directory / f"{name}.sock"))
+                    sender.connect(str(path))
                     for _ in range(5):
                         sender.send(json.dumps({"time": time.time_ns(), "path": "/x"}).encode())
             hits = lambda: sum(row["n"] for row in sql(base, "select n from f"))  # noqa: E731
