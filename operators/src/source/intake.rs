@@ -92,6 +92,8 @@ impl Intake {
         let mut intake = Self::of_files(settings, resume.watermark, Numbers::new(begin, false), repaired);
         intake.pass_over_lines(0, begin, resume.cursor.as_ref().map_or(&[], |cursor| &cursor.logged));
         intake.begin(0, 0);
+        // Also before this run: time goes on where it was, though nothing more may come.
+        intake.has_read = begin > 0;
         intake
     }
 
@@ -352,6 +354,21 @@ mod tests {
         assert_eq!(counts(&[0, 20, 20, 21]), (4, 0, 0));
         assert_eq!(counts(&[0, 20]), (2, 0, 0), "the last line is taken at its word");
         assert_eq!(counts(&[20, 0]), (1, 1, 0), "nothing is known before the first line");
+    }
+
+    #[test]
+    fn a_source_that_goes_on_has_read_though_nothing_comes() {
+        let settings = Settings {
+            format: Format::reqin_log(Unit::Ns),
+            lateness: Duration::ZERO,
+            tick: Duration::from_millis(100),
+            max_line: 1 << 20,
+            max_ahead: Some(Duration::from_secs(10)),
+        };
+        let now = wall_clock_ns();
+        let resume = Resume { watermark: now as u64 / 1_000_000, seq: 7, cursor: None };
+        assert!(Intake::new(&settings, &resume, Arc::default()).is_current(now));
+        assert!(!Intake::new(&settings, &Resume::default(), Arc::default()).is_current(now));
     }
 
     #[test]
