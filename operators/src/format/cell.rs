@@ -128,11 +128,10 @@ impl Target<'_> {
         }
         match self.kind() {
             Kind::Text => self.keep(text, at),
-            // A client that came over a socket, and an upstream that is one, have no address.
+            // What came over a socket has no address.
             Kind::Ip if text.starts_with("unix:") => self.set(Cell::Missing),
             // Rust reads only the canonical spelling of an IPv4 address.
             Kind::Ip if text.parse::<Ipv4Addr>().is_ok() => self.keep(text, at),
-            Kind::Ip if last(text) != text => self.text(last(text), None),
             Kind::Ip => match address(text.trim_ascii()) {
                 Some(ip) => self.scratch(|out| {
                     let _ = write!(out, "{}", ip.to_canonical());

@@ -6,11 +6,7 @@
 //! - `\xHH`, as Apache and nginx escape, is that byte, and Apache's `\v` a vertical tab;
 //! - bytes that are no UTF-8 then, and halves of surrogate pairs, become U+FFFD;
 //! - control characters, and a backslash before anything else, stand for themselves;
-//! - no value at all, or a bare `-` for one, is null: nginx and Apache write that for a number that they do not have; so are
-//!   the `NaN` and `Infinity` of Python and JavaScript;
-//! - a comma may stand before the object's end.
-//!
-//! Nesting deeper than the fast parser goes is passed over.
+//! - no value at all, or a bare `-` for one, is null: nginx and Apache write that for a number that they do not have.
 //!
 //! Whatever ends a string or the object early stays a fault: a line that was cut off, or two that ran together, must not
 //! become a row.
@@ -105,10 +101,6 @@ impl<'p> Reader<'p> {
             if !self.pass(b',') {
                 return Err(self.fault("expected `,` or `}`"));
             }
-            if self.pass(b'}') {
-                self.repaired = true;
-                return Ok(());
-            }
         }
     }
 
@@ -148,8 +140,9 @@ impl<'p> Reader<'p> {
                     let found = if first == Some(b'{') { "an object" } else { "a list" };
                     return Ok(self.target(slot).refuse(found.into())?);
                 }
-                // A column's key has fewer steps.
-                let Some(depth) = inner() else { return self.skip() };
+                let Some(depth) = inner() else {
+                    return Err(self.fault(&format!("nested deeper than {MAX_DEPTH} levels")));
+                };
                 if first == Some(b'{') { self.object(level, depth) } else { self.list(level, depth) }
             }
             Some(b'"') => {
@@ -160,7 +153,7 @@ impl<'p> Reader<'p> {
                 };
                 Ok(self.string(put)??)
             }
-            Some(b'-' | b'0'..=b'9') if !self.is_dash() && !self.line[self.at..].starts_with(b"-I") => {
+            Some(b'-' | b'0'..=b'9') if !self.is_dash() => {
                 let digits = self.number()?;
                 match cell {
                     Some(slot) => Ok(self.target(slot).digits(digits, None)?),
@@ -171,40 +164,13 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// Passes an object or a list, however deep it is.
-    fn skip(&mut self) -> Result<(), Fault> {
-        let mut open = 0usize;
-        loop {
-            match self.next_token() {
-                Some(b'{' | b'[') => open += 1,
-                Some(b'}' | b']') => open -= 1,
-                Some(b'"') => {
-                    self.at += 1;
-                    self.string(|_, _| ())?;
-                    continue;
-                }
-                Some(_) => {}
-                None => return Err(self.fault("a value has no end")),
-            }
-            self.at += 1;
-            if open == 0 {
-                return Ok(());
-            }
-        }
-    }
-
     /// `true`, `false`, `null`, or nothing where a value should be.
     fn word(&mut self, cell: Option<usize>) -> Result<(), Fault> {
         let rest = &self.line[self.at..];
         let words: [(&[u8], Option<bool>); 3] = [(b"true", Some(true)), (b"false", Some(false)), (b"null", None)];
         let found = words.iter().find(|(word, _)| rest.starts_with(word)).copied();
-        let none = [&b"NaN"[..], b"Infinity", b"-Infinity"].into_iter().find(|word| rest.starts_with(word));
         let (length, value) = match (found, rest.first()) {
             (Some((word, value)), _) => (word.len(), value),
-            _ if none.is_some() => {
-                self.repaired = true;
-                (none.map_or(0, <[u8]>::len), None)
-            }
             // A dash that begins a number is not handed to this function.
             (None, Some(b'-')) => {
                 self.repaired = true;
