@@ -84,6 +84,21 @@ class Tables(Case):
             self.assertEqual(self.store(base)["events"]["missing_segments"], 2)
         self.assertIn("are gone and are left out", self.log.read_text())
 
+    def test_a_damaged_file_is_left_out_and_counted(self):
+        """Cut, emptied, or something else in its place: other rows are answered, and the file is named."""
+        self.days(3)
+        with running("run", "--serve", self.write("p.yaml", FILE.format(options="")), log=self.log):
+            base = served(self.log)
+            wait_for("all rows in files", lambda: self.numbers(base) == [(0, 4), (1, 4), (2, 4)] and len(self.files()) == 3)
+            path = self.directory / "data/rows" / self.files()[0]
+            whole = path.read_bytes()
+            for damaged in (whole[:-20], b"", None):
+                with self.subTest(length=None if damaged is None else len(damaged)):
+                    path.unlink()
+                    path.mkdir() if damaged is None else path.write_bytes(damaged)
+                    self.assertEqual(self.numbers(base), [(1, 4), (2, 4)])
+                    self.assertIn(path.name, " ".join(self.store(base)["troubles"].values()))
+
     def test_retain_removes_whole_days_by_event_time(self):
         """It is said and counted, the table follows, and a run again leaves the same."""
         self.days(5)

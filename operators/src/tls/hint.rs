@@ -70,6 +70,15 @@ mod tests {
     }
 
     #[test]
+    fn a_download_without_a_new_connection_is_no_sign() {
+        let named = [("packets_received", 5 * MANY)].into();
+        let mut seen = Seen { named, ever: [("packets_received", 9 * MANY), ("hellos", 1)].into(), ..Seen::default() };
+        assert_eq!(sign(&seen), Sign::Fine);
+        seen.ever.remove("hellos");
+        assert!(matches!(sign(&seen), Sign::Wrong(_)));
+    }
+
+    #[test]
     fn names_of_counters_are_right() {
         let counters = Counters::default();
         let known = |wanted: &str| counters.iter().any(|(name, _)| name == wanted);
