@@ -21,11 +21,12 @@ def hello(seconds: float, port: int = 40_000) -> Hello:
                  "h2", 64, 1, 64_240, 1_460, 1.0)
 
 
-def request(seq: int, seconds: float, port: int = 40_000, **line: object) -> Request:
-    """A request of the same client."""
+def request(seq: int, seconds: float, port: int = 40_000, lasts: float = 0, **line: object) -> Request:
+    """A request of the same client, that began at so many seconds after HOUR."""
     given = {"method": "GET", "scheme": "https", "host": "www.example.test", "path": "/", "http_version": "HTTP/2.0",
              "status_code": 200, "dst_port": 443, **line}
-    return Request(seq, HOUR + round(seconds * SECOND), "198.51.100.1", port, given)
+    begin = HOUR + round(seconds * SECOND)
+    return Request(seq, begin, begin + round(lasts * SECOND), "198.51.100.1", port, given)
 
 
 def matches(requests: list[Request], hellos: list[Hello]) -> list[tuple[float | None, int]]:
@@ -75,6 +76,11 @@ class Join(unittest.TestCase):
         self.assertEqual(matches([request(0, 1)], [hello(1.5), hello(1.6)]), [(1.5, 1)])
         self.assertEqual(matches([request(0, 1)], [hello(1.51)]), [(None, 0)])
         self.assertEqual(matches([request(0, 1)], [hello(0), hello(1.1)]), [(0, 1)])
+
+    def test_a_slow_request_is_compared_by_its_begin(self):
+        """It keeps its hello, and the keep-alive time runs from its end."""
+        self.assertEqual(matches([request(0, 1, lasts=600), request(1, 700)], [hello(0)]), [(0, 1), (0, 2)])
+        self.assertEqual(matches([request(0, 1, lasts=600), request(1, 722)], [hello(0)]), [(0, 1), (None, 0)])
 
     def test_order_is_event_time(self):
         """Whatever the order of lines."""
