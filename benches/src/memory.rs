@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::plan::{Plan, PlanContext};
 use engine::registry::{Inputs, Kind, Node, Operator, Port, Registry};
-use engine::render::{BuildContext, Shared};
+use engine::render::BuildContext;
+use engine::shared::Shared;
 use engine::run::execute;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -86,7 +87,7 @@ impl Node for Input {
 
     fn build<'s>(&self, context: &BuildContext<'s>, _inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let mut batches = context.is_home().then(|| (self.make)().peekable());
-        let (shared, flow, id) = (Arc::clone(&context.shared), Arc::clone(&context.flow), context.id.clone());
+        let pace = context.pace();
         let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
         let activator = context.scope.activator_for(builder.operator_info().address);
         let (output, stream) = builder.new_output::<Vec<Batch>>();
@@ -100,9 +101,8 @@ impl Node for Input {
                 };
                 match own.peek().map(|(time, _)| *time) {
                     Some(time) => {
-                        flow.sources.advance(&id, time);
-                        if !flow.sources.any_behind(&id, time)
-                            && !shared.backlog.is_full()
+                        pace.advance(time);
+                        if !pace.must_wait(time)
                             && let Some((time, batch)) = own.next()
                         {
                             at.downgrade(&time);
@@ -111,7 +111,7 @@ impl Node for Input {
                         activator.activate();
                     }
                     None => {
-                        flow.sources.advance(&id, Time::MAX);
+                        pace.advance(Time::MAX);
                         (batches, capability) = (None, None);
                     }
                 }

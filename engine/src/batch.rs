@@ -46,12 +46,18 @@ pub struct Batch {
     pub settled: bool,
     /// Which worker an exchange sends the batch to, modulo the number of workers.
     pub route: u64,
+    /// The log that the rows came from: its number among those that the dataflow reads, from 1; 0 if they came from
+    /// several, or from none.
+    pub origin: Origin,
 }
+
+/// Number of a log among those that a dataflow reads, from 1; see [`Batch::origin`].
+pub type Origin = u16;
 
 impl Batch {
     /// Insertions that will not be taken back, on time.
     pub fn new(rows: RecordBatch) -> Self {
-        Self { rows, diff: 1, late: false, settled: true, route: 0 }
+        Self { rows, diff: 1, late: false, settled: true, route: 0, origin: 0 }
     }
 
     /// Other rows with the same marks.
@@ -155,10 +161,11 @@ mod tests {
         let host = arrow::array::StringArray::from(vec![Some("a"), None]);
         let columns: Vec<ArrayRef> =
             vec![time_array(vec![1, 2]), Arc::new(UInt64Array::from(vec![7, 8])), Arc::new(host)];
-        let batch = Batch { diff: -1, route: 9, ..Batch::new(RecordBatch::try_new(schema, columns).expect("valid")) };
+        let rows = RecordBatch::try_new(schema, columns).expect("valid");
+        let batch = Batch { diff: -1, route: 9, origin: 2, ..Batch::new(rows) };
         let text = serde_json::to_string(&batch).expect("encodes");
         let back: Batch = serde_json::from_str(&text).expect("decodes");
-        assert_eq!((back.rows, back.diff, back.route), (batch.rows, -1, 9));
+        assert_eq!((back.rows, back.diff, back.route, back.origin), (batch.rows, -1, 9, 2));
     }
 
     #[test]

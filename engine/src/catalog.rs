@@ -237,6 +237,32 @@ impl Table {
         state.settled.forget_before(state.committed);
     }
 
+    /// Takes over the settled rows of before a message time from the table whose place this one takes. Rows that are stored are
+    /// read from there, and those of other columns are not the same.
+    pub(crate) fn inherit(&self, old: &Table, before: Time) {
+        if self.keeper.get().is_some() || old.keeper.get().is_some() || self.schema != old.schema || self.key != old.key {
+            return;
+        }
+        let older = old.lock().settled.before(before);
+        let mut state = self.lock();
+        let state = &mut *state;
+        let own = std::mem::take(&mut state.settled);
+        for (time, rows) in older.into_iter().chain(own.before(Time::MAX)) {
+            state.settled.push(time, rows);
+        }
+        let (forgotten, last) = state.settled.shrink(self.hot_rows);
+        state.forgotten += forgotten;
+        state.gap = state.gap.max(last);
+    }
+
+    /// How many rows that may still change are shown here and not in the table that takes this one's place.
+    pub(crate) fn ending_rows(&self, new: Option<&Table>) -> usize {
+        let keys: Vec<Vec<u8>> = self.lock().live.keys().cloned().collect();
+        let Some(new) = new.filter(|new| new.key == self.key) else { return keys.len() };
+        let state = new.lock();
+        keys.iter().filter(|key| !state.live.contains_key(*key)).count()
+    }
+
     /// Names who counts segments whose files are gone: the node that has written them.
     pub fn count_missing(&self, metrics: Arc<NodeMetrics>) {
         // A table has one keeper, which says so once.

@@ -1,28 +1,30 @@
 //! Directs a run while its workers work: opens logs, notes how far everything is, trims what nobody needs any more,
 //! changes the pipeline, and brings a spooled run to a stop from which the next one goes on.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Time;
 use crate::catalog::Table;
-use crate::flow::{Feed, Flow, Flows};
-use crate::ledger;
-use crate::logged::{Kept, Logged};
+use crate::dataflow::{Dataflow, SinkState};
 use crate::metrics::Metrics;
-use crate::plan::{LogPorts, Part, Plan, Stages};
-use crate::processes::{FIXED, Heard, Place, Stage};
+use crate::plan::{Island, LogPorts, Plan};
+use crate::processes::{FIXED, Heard, Place};
+use crate::progress;
 use crate::reload::{Loader, Outcome};
 use crate::shared::Shared;
+use crate::source_log::{LogInput, SourceLog};
 use crate::spool::SpoolError;
 use crate::time::Sources;
 
 mod change;
+mod stop;
+
+use stop::Stop;
 
 /// How often the run is looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
@@ -33,21 +35,18 @@ const NOTE: Duration = Duration::from_secs(1);
 /// The sources that keep in step with each other, but for those of a change that is under way.
 const RUNNING: u64 = 0;
 
-/// The longest that a stopping run waits for what its sources received to get through. What does not is in the spool.
-const DRAIN: Duration = Duration::from_secs(20);
-
-/// A run whose counters stand still for so long has done what there was to do.
-const QUIET: Duration = Duration::from_millis(150);
-
 /// What to do about a damaged note of that.
 const ADVICE: &str = "it says from where on the spool is needed: put back a copy, or remove it, and the run reads all that the spool \
     has; what sinks have confirmed they do not write again";
 
 /// How far a run is, for the next one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
     /// Every sink has confirmed what is before this message time (ms).
     upto: Time,
+    /// Logs of which that is not so yet: they came with a change, and are needed from their beginning.
+    #[serde(default)]
+    behind: Vec<String>,
 }
 
 /// The state of a run that can be continued and changed.
@@ -61,14 +60,17 @@ pub(crate) struct Control {
     loader: Option<Loader>,
     plan: Arc<Plan>,
     /// By the source's id; those of this process.
-    logs: HashMap<String, Arc<Logged>>,
-    receiving: Vec<Arc<Flow>>,
-    /// Where the sources of the stages are.
+    logs: HashMap<String, Arc<SourceLog>>,
+    /// Live sources, each up to its log.
+    receiving: Vec<Arc<Dataflow>>,
+    /// The islands behind the logs.
+    computing: Vec<Arc<Dataflow>>,
+    /// Islands that are to take others' places: they may read their logs from far back.
+    coming: Vec<Arc<Dataflow>>,
+    /// Islands whose place others have, and whose sinks still write what is theirs.
+    leaving: Vec<Arc<Dataflow>>,
+    /// Where the sources of the islands are.
     sources: Arc<Sources>,
-    /// The stages of the plan, in its order.
-    computing: Vec<Arc<Flow>>,
-    /// Stages that are to take others' places, and copies that give them the past: they read their logs from far back.
-    coming: Vec<Arc<Flow>>,
     /// How many changes there have been.
     changes: u64,
     progress: Progress,
@@ -76,12 +78,14 @@ pub(crate) struct Control {
     stop: Option<Stop>,
 }
 
-/// How far a stop is.
-struct Stop {
-    since: Instant,
-    /// What the counters said, and since when they have.
-    quiet: (u64, Instant),
-    parking: bool,
+/// What islands that are built together have in common.
+struct Building<'a> {
+    plan: &'a Arc<Plan>,
+    metrics: Arc<Metrics>,
+    /// The served tables of the plan.
+    tables: &'a [Arc<Table>],
+    /// See [`Sources::enter`].
+    group: u64,
 }
 
 impl Control {
@@ -97,11 +101,11 @@ impl Control {
         shared: &Arc<Shared>,
         loader: Option<Loader>,
     ) -> Result<Option<Self>, String> {
+        let tables = shared.catalog.tables();
         if !plan.is_spooled() {
-            let tables = shared.catalog.tables();
-            let flow = Flow::new(Arc::clone(plan), plan.whole(), Arc::clone(&shared.metrics), &tables);
-            shared.flows.install(Arc::new(flow));
-            shared.flows.close();
+            let dataflow = Dataflow::new(Arc::clone(plan), plan.whole(), Arc::clone(&shared.metrics), &tables);
+            shared.dataflows.install(Arc::new(dataflow));
+            shared.dataflows.close();
             return Ok(None);
         }
         let mut control = Self {
@@ -113,75 +117,73 @@ impl Control {
             plan: Arc::clone(plan),
             logs: HashMap::new(),
             receiving: Vec::new(),
-            sources: Arc::default(),
             computing: Vec::new(),
             coming: Vec::new(),
+            leaving: Vec::new(),
+            sources: Arc::default(),
             changes: 0,
-            progress: ledger::read(&progress_path(plan, place), ADVICE)?.unwrap_or_default(),
+            progress: progress::read(&progress_path(plan, place), ADVICE)?.unwrap_or_default(),
             noted: Instant::now(),
             stop: None,
         };
-        let tables = shared.catalog.tables();
-        for part in plan.parts().0 {
-            let flow = control.receive(plan, part, &tables).map_err(|error| error.to_string())?;
-            control.receiving.push(Arc::new(flow));
+        let (receiving, computing) = plan.islands();
+        for island in receiving {
+            let dataflow = control.receive(plan, island, &tables).map_err(|error| error.to_string())?;
+            control.receiving.push(Arc::new(dataflow));
         }
-        let stages = plan.stages();
-        let all: Vec<&Part> = stages.parts.iter().collect();
-        let metrics = Arc::clone(&shared.metrics);
-        let building = Building { plan, all: &all, group: RUNNING, metrics, tables: &tables };
-        for (part, upstream) in stages.parts.iter().zip(&stages.upstream) {
-            let feeds = upstream.iter().map(|at| Feed::of(&control.computing[*at])).collect();
-            let flow = control.compute(&building, part, feeds).map_err(|error| error.to_string())?;
-            control.computing.push(Arc::new(flow));
+        let building = Building { plan, metrics: Arc::clone(&shared.metrics), tables: &tables, group: RUNNING };
+        for island in computing {
+            let dataflow = control.compute(&building, island).map_err(|error| error.to_string())?;
+            control.computing.push(Arc::new(dataflow));
         }
-        follow(&stages, &control.computing, &[]);
-        for flow in control.computing.iter().chain(&control.receiving) {
-            shared.flows.install(Arc::clone(flow));
+        for dataflow in control.computing.iter().chain(&control.receiving) {
+            shared.dataflows.install(Arc::clone(dataflow));
         }
         Ok(Some(control))
     }
 
     /// The dataflow of a live source, up to its log.
-    fn receive(&mut self, plan: &Arc<Plan>, part: Part, tables: &[Arc<Table>]) -> Result<Flow, SpoolError> {
+    fn receive(&mut self, plan: &Arc<Plan>, island: Island, tables: &[Arc<Table>]) -> Result<Dataflow, SpoolError> {
         let mut writes = None;
         let own = |ports: &&LogPorts| self.place.owns(&plan.nodes[ports.source]);
-        if let Some(ports) = part.writes.as_ref().filter(own) {
+        if let Some(ports) = island.writes.as_ref().filter(own) {
             let id = plan.nodes[ports.source].id.clone();
-            let logged = match self.logs.get(&id) {
-                Some(logged) => Arc::clone(logged),
+            let log = match self.logs.get(&id) {
+                Some(log) => Arc::clone(log),
                 None => {
-                    let logged = Logged::open(plan, ports)?;
-                    self.shared.metrics.spool(&id, logged.log.counters());
-                    self.logs.insert(id, Arc::clone(&logged));
-                    logged
+                    let log = SourceLog::open(plan, ports)?;
+                    self.shared.metrics.spool(&id, log.log.counters());
+                    self.logs.insert(id, Arc::clone(&log));
+                    log
                 }
             };
-            let resume = logged.resume();
-            writes = Some((logged, resume));
+            let resume = log.resume();
+            writes = Some((log, resume));
         }
-        let flow = Flow::new(Arc::clone(plan), part, Arc::clone(&self.shared.metrics), tables);
-        Ok(Flow { writes, ..flow })
+        let mut dataflow = Dataflow::new(Arc::clone(plan), island, Arc::clone(&self.shared.metrics), tables);
+        dataflow.writes = writes;
+        Ok(dataflow)
     }
 
-    /// The dataflow of a stage. The reader of a log begins as far back as all that is built with it needs.
-    fn compute(&self, building: &Building<'_>, part: &Part, feeds: Vec<Feed>) -> Result<Flow, SpoolError> {
-        let Building { plan, all, group, metrics, tables } = building;
-        let mut logs = Vec::with_capacity(part.reads.len());
-        for ports in &part.reads {
-            let Some(logged) = self.logs.get(&plan.nodes[ports.source].id) else {
+    /// The dataflow of an island, which reads its logs from as far back as what it still has to give needs.
+    fn compute(&self, building: &Building<'_>, island: Island) -> Result<Dataflow, SpoolError> {
+        let Building { plan, metrics, tables, group } = building;
+        let needs = plan.needs(&island, self.progress.upto);
+        let mut logs = Vec::with_capacity(island.reads.len());
+        for (ports, need) in island.reads.iter().zip(needs) {
+            let id = &plan.nodes[ports.source].id;
+            let Some(log) = self.logs.get(id) else {
                 logs.push(None);
                 continue;
             };
-            let from = match self.progress.upto {
-                0 => logged.log.first(),
-                upto => logged.log.start_for(plan.needs_of(all.iter().copied(), ports, upto))?,
-            };
-            logs.push(Some((Arc::clone(logged), from)));
+            let is_new = self.progress.upto == 0 || self.progress.behind.contains(id);
+            let from = if is_new { log.log.first() } else { log.log.start_for(need)? };
+            logs.push(Some(LogInput::Log(Arc::clone(log), from)));
         }
-        let flow = Flow::new(Arc::clone(plan), part.clone(), Arc::clone(metrics), tables).reading(logs);
-        let flow = flow.in_step(&self.sources, *group);
-        Ok(Flow { ledgers: Some(ledgers(plan)), is_stage: true, feeds, ..flow })
+        let dataflow = Dataflow::new(Arc::clone(plan), island, Arc::clone(metrics), tables).reading(logs);
+        let mut dataflow = dataflow.in_step(&self.sources, *group);
+        (dataflow.notes, dataflow.complete_from) = (Some(notes(plan)), self.progress.upto);
+        Ok(dataflow)
     }
 
     /// The pipeline that runs.
@@ -191,13 +193,13 @@ impl Control {
 
     /// Looks at the run once; called every [`LOOK`] until the workers have ended.
     pub fn look(&mut self) {
-        let workers = self.workers;
-        let ended = |flow: &Arc<Flow>| flow.has_ended(workers);
-        if self.shared.is_aborted() || self.shared.flows.is_parked() {
+        if self.shared.is_aborted() || self.shared.dataflows.is_parked() {
             return;
         }
-        if self.receiving.iter().all(ended) && self.computing.iter().all(ended) {
-            self.shared.flows.close();
+        self.see_off();
+        let all = self.receiving.iter().chain(&self.computing).chain(&self.leaving);
+        if all.clone().all(|dataflow| dataflow.has_ended(self.workers)) {
+            self.shared.dataflows.close();
         } else if self.shared.is_stopping() {
             self.bring_to_a_stop();
         } else if self.shared.reloads.take() {
@@ -212,15 +214,26 @@ impl Control {
         }
     }
 
+    /// Ends the islands whose sinks have written all that was theirs.
+    fn see_off(&mut self) {
+        let workers = self.workers;
+        self.leaving.retain(|dataflow| {
+            if !dataflow.is_ending() && dataflow.all_sinks(workers, SinkState::has_finished) {
+                dataflow.end();
+            }
+            !dataflow.has_ended(workers)
+        });
+    }
+
     /// All workers have ended, well and without having been told to. A run whose sources have all ended by themselves
     /// leaves nothing to go on with.
     pub fn finish(mut self) {
-        if !self.logs.values().all(|logged| logged.is_complete()) {
+        if !self.logs.values().all(|log| log.is_complete()) {
             return;
         }
         let dir = self.plan.spool_dir();
         let mut gone: Vec<PathBuf> = self.logs.keys().map(|id| dir.join(id)).collect();
-        gone.push(ledgers(&self.plan));
+        gone.push(notes(&self.plan));
         self.receiving.clear();
         self.computing.clear();
         self.logs.clear();
@@ -236,14 +249,14 @@ impl Control {
 
     /// Everything that is before this has been confirmed by every sink.
     fn upto(&self) -> Time {
-        self.computing.iter().map(|flow| flow.frontier()).min().unwrap_or(0)
+        self.computing.iter().chain(&self.leaving).map(|dataflow| dataflow.frontier()).min().unwrap_or(0)
     }
 
     /// Notes how far the run is, then lets go of what nobody needs any more.
     fn note(&mut self) {
         self.noted = Instant::now();
         // Such as those of a change that was refused.
-        self.flows().forget(self.workers);
+        self.shared.dataflows.forget(self.workers);
         if self.place.is_shared() && self.logs.is_empty() {
             // Those who have the logs say where the next run begins.
             return;
@@ -253,143 +266,56 @@ impl Control {
         if self.shared.failure().is_some() || upto <= self.progress.upto || upto == Time::MAX {
             return;
         }
-        let progress = Progress { upto };
-        match ledger::write(&progress_path(&self.plan, self.place), &progress) {
-            Ok(()) => self.progress = progress,
-            // What is kept is more than is needed, until it can be noted again.
-            Err(error) => return tracing::warn!(error, "how far the run is cannot be noted"),
+        if self.note_progress(Progress { upto, behind: Vec::new() }).is_ok() {
+            self.trim(upto);
         }
-        let mut needed: HashMap<&str, u64> = HashMap::new();
-        let stages = self.plan.stages();
-        for part in &stages.parts {
-            for ports in &part.reads {
-                let id = self.plan.nodes[ports.source].id.as_str();
-                let Some(logged) = self.logs.get(id) else { continue };
-                let need = self.plan.needs_of(stages.parts.iter(), ports, upto);
-                let position = match logged.log.start_for(need) {
+    }
+
+    /// Makes durable how far the run is.
+    fn note_progress(&mut self, progress: Progress) -> Result<(), String> {
+        let path = progress_path(&self.plan, self.place);
+        match progress::write(&path, &progress) {
+            Ok(()) => self.progress = progress,
+            Err(error) => {
+                // What is kept is more than is needed, until it can be noted again.
+                let error = progress::cannot(&path, &error);
+                tracing::warn!(error, "how far the run is cannot be noted");
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what of the logs nobody needs from a time on.
+    fn trim(&self, upto: Time) {
+        let mut needed: BTreeMap<&str, u64> = BTreeMap::new();
+        for dataflow in &self.computing {
+            let needs = dataflow.plan.needs(&dataflow.island, upto);
+            for (id, need) in dataflow.logs().zip(needs) {
+                let Some(log) = self.logs.get(id) else { continue };
+                let position = match log.log.start_for(need) {
                     Ok(position) => position,
                     Err(error) => return tracing::warn!(%error, "the spool cannot be trimmed"),
                 };
                 needed.entry(id).and_modify(|first| *first = position.min(*first)).or_insert(position);
             }
         }
-        for flow in &self.coming {
-            for (ports, kept) in flow.part.reads.iter().zip(&flow.reads) {
-                let Some(Kept::Log(_, from)) = kept else { continue };
-                let id = flow.plan.nodes[ports.source].id.as_str();
+        for dataflow in &self.coming {
+            for (id, input) in dataflow.logs().zip(&dataflow.reads) {
+                let Some(LogInput::Log(_, from)) = input else { continue };
                 needed.entry(id).and_modify(|first| *first = (*from).min(*first)).or_insert(*from);
             }
         }
         for (id, position) in needed {
-            if let Some(logged) = self.logs.get(id) {
-                logged.log.trim(position);
+            if let Some(log) = self.logs.get(id) {
+                log.log.trim(position);
             }
         }
-    }
-
-    /// Sources have been told to end. What they received goes through as far as it can without closing a window that
-    /// is not over; the rest is in the spool, where the next run finds it.
-    fn bring_to_a_stop(&mut self) {
-        let activity = self.activity();
-        let stop = self.stop.get_or_insert_with(|| Stop {
-            since: Instant::now(),
-            quiet: (activity, Instant::now()),
-            parking: false,
-        });
-        if stop.quiet.0 != activity {
-            stop.quiet = (activity, Instant::now());
-        }
-        let workers = self.workers;
-        let ended = self.receiving.iter().all(|flow| flow.has_ended(workers));
-        if ended {
-            // Also those of sources that made room for others, which have not come or are gone.
-            self.logs.values().for_each(|logged| logged.log.close());
-        }
-        let received = ended && self.logs.values().all(|logged| logged.log.has_ended());
-        let read = self.computing.iter().all(|flow| flow.has_caught_up());
-        let through = received && read && stop.quiet.1.elapsed() >= QUIET;
-        let failed = self.shared.failure().is_some();
-        let late = stop.since.elapsed() >= DRAIN;
-        if !stop.parking
-            && let Some(heard) = &self.heard
-        {
-            heard.set_stage(if through { Stage::Through } else { Stage::Running });
-        }
-        let others = |stage| self.heard.as_ref().is_none_or(|heard| heard.have_reached(stage));
-        if !stop.parking && (through && others(Stage::Through) || late || failed && received) {
-            stop.parking = true;
-            stop.quiet.1 = Instant::now();
-            if !through && !failed {
-                tracing::warn!("not all that was received got through within {} s", DRAIN.as_secs());
-            }
-            self.computing.iter().for_each(|flow| flow.start_parking());
-        }
-        let parked = self.computing.iter().all(|flow| flow.has_parked(workers) || flow.has_ended(workers));
-        // A failed sink does not answer. Counters stand still for a while more so that frontiers get around.
-        let done = stop.parking && parked && stop.quiet.1.elapsed() >= QUIET;
-        if done && let Some(heard) = &self.heard {
-            heard.set_stage(Stage::Parked);
-        }
-        if done && others(Stage::Parked) || stop.parking && (failed || stop.since.elapsed() >= 2 * DRAIN) {
-            self.note();
-            self.leave_behind();
-            self.shared.flows.park();
-        }
-    }
-
-    /// Fails the run for what was received and is in no log: the disk takes it no more.
-    fn leave_behind(&self) {
-        for (id, logged) in self.logs.iter().filter(|(_, logged)| !logged.log.has_ended()) {
-            let bytes = logged.log.counters().queued_bytes.load(Relaxed);
-            if bytes == 0 {
-                continue;
-            }
-            let lost = format!("{id}: the spool does not take what was received last: {bytes} bytes are lost");
-            tracing::error!("{lost}");
-            self.shared.fail(lost);
-        }
-    }
-
-    /// Changes whenever a row moves.
-    fn activity(&self) -> u64 {
-        let nodes = self.computing.iter().flat_map(|flow| flow.metrics.nodes());
-        nodes.map(|(_, _, m)| m.rows_in.load(Relaxed) + m.rows_out.load(Relaxed) + m.bytes.load(Relaxed)).sum()
-    }
-
-    /// Whether the workers run no more dataflows, or soon will not.
-    fn flows(&self) -> &Flows {
-        &self.shared.flows
-    }
-}
-
-/// What dataflows that are built together have in common.
-struct Building<'a> {
-    plan: &'a Arc<Plan>,
-    all: &'a [&'a Part],
-    /// See [`Sources::enter`].
-    group: u64,
-    metrics: Arc<Metrics>,
-    /// Those of the plan.
-    tables: &'a [Arc<Table>],
-}
-
-/// Tells each stage which others its rows go on to; `more` besides, whoever they read.
-fn follow(stages: &Stages, flows: &[Arc<Flow>], more: &[Arc<Flow>]) {
-    let mut behind: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); flows.len()];
-    for at in (0..flows.len()).rev() {
-        for &from in &stages.upstream[at] {
-            let further = behind[at].clone();
-            behind[from].extend(further);
-            behind[from].insert(at);
-        }
-    }
-    for (flow, behind) in flows.iter().zip(behind) {
-        flow.set_followers(behind.into_iter().map(|at| Arc::clone(&flows[at])).chain(more.iter().cloned()).collect());
     }
 }
 
 /// Where sinks note how far they are.
-fn ledgers(plan: &Plan) -> PathBuf {
+fn notes(plan: &Plan) -> PathBuf {
     plan.spool_dir().join("confirmed")
 }
 

@@ -2,13 +2,12 @@
 
 pub mod diff;
 mod identity;
+mod island;
 mod partition;
-mod parts;
 mod placement;
 mod planner;
 mod recorded;
 mod redirect;
-mod stages;
 mod union;
 
 use std::fmt;
@@ -29,9 +28,8 @@ use redirect::Redirect;
 
 pub use identity::{Definition, Digest};
 pub use partition::Partition;
-pub use parts::{Identity, LogPorts, Part};
+pub use island::{Identity, Island, LogPorts};
 pub use redirect::are_apart;
-pub use stages::Stages;
 
 /// Under this name a node's definition has the folder of the embedded store, if it uses that.
 const DATA_DIR: &str = "data_dir";
@@ -72,6 +70,8 @@ pub struct PlannedNode {
     pub outputs: Vec<EdgeType>,
     /// Whether anything reads each output port.
     pub connected: Vec<bool>,
+    /// Whether each output port leads, however far down, to a sink that records every change of a relation.
+    pub recorded: Vec<bool>,
     /// What builds it.
     pub node: Box<dyn Node>,
     /// The process that reads or writes for a source or a sink, if several run the pipeline.
@@ -223,7 +223,7 @@ impl Plan {
 
     /// Whether every source ends by itself.
     pub fn is_bounded(&self) -> bool {
-        !self.nodes.iter().any(|n| n.node.is_live())
+        !self.nodes.iter().any(|n| n.node.facts().is_live)
     }
 }
 

@@ -43,7 +43,7 @@ impl Privileges {
     /// The system's message.
     pub fn restrict(plan: &Plan, process: usize) -> Result<Self, String> {
         let nodes = plan.nodes.iter().filter(|node| node.process == process);
-        let needs: Vec<Need> = nodes.filter_map(|node| node.node.needs()).collect();
+        let needs: Vec<Need> = nodes.filter_map(|node| node.node.facts().needs).collect();
         if needs.is_empty() {
             return Ok(Self::default());
         }

@@ -122,18 +122,18 @@ impl Heard {
     }
 
     fn report(&self, process: usize, report: Report) {
-        for (flow, times) in self.shared.flows.from(0).iter().zip(&report.sources) {
-            if let Some(flow) = flow {
-                flow.sources.learn(times);
+        for (dataflow, times) in self.shared.dataflows.from(0).iter().zip(&report.sources) {
+            if let Some(dataflow) = dataflow {
+                dataflow.sources.learn(times);
             }
         }
         let mut reports = lock(&self.reports);
         reports.insert(process, report);
         self.shared.backlog.set_elsewhere(reports.values().map(|report| report.backlog).fold(0, i64::saturating_add));
-        for (nth, flow) in self.shared.flows.from(0).iter().enumerate() {
+        for (nth, dataflow) in self.shared.dataflows.from(0).iter().enumerate() {
             let held = reports.values().filter_map(|report| report.held.get(nth));
-            if let Some(flow) = flow {
-                flow.held.set_elsewhere(held.copied().fold(0, i64::saturating_add));
+            if let Some(dataflow) = dataflow {
+                dataflow.held.set_elsewhere(held.copied().fold(0, i64::saturating_add));
             }
         }
     }
@@ -151,9 +151,9 @@ impl Heard {
 
     /// What to tell.
     fn note(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let flows = self.shared.flows.from(0);
-        let sources = flows.iter().map(|flow| flow.as_ref().map(|flow| flow.sources.known()).unwrap_or_default());
-        let held = flows.iter().map(|flow| flow.as_ref().map_or(0, |flow| flow.held.balance()));
+        let all = self.shared.dataflows.from(0);
+        let sources = all.iter().map(|one| one.as_ref().map(|one| one.sources.known()).unwrap_or_default());
+        let held = all.iter().map(|one| one.as_ref().map_or(0, |one| one.held.balance()));
         let report = Report {
             stage: *lock(&self.own),
             backlog: self.shared.backlog.balance(),
@@ -220,7 +220,7 @@ fn tell(heard: &Heard, monitor: &Monitor) {
         monitor.stop();
     }
     // What the others have in flight is in the spool too, and waits for this process in vain.
-    if shared.flows.is_parked()
+    if shared.dataflows.is_parked()
         && let Some(failure) = shared.failure()
     {
         return monitor.fail(&failure.message);

@@ -56,28 +56,13 @@ pub trait Node: Send + Sync {
     /// how far the node has got.
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>>;
 
-    /// Files that the node reads while it runs.
-    fn reads(&self) -> Vec<PathBuf> {
-        Vec::new()
+    /// What is known of the node once it is planned.
+    fn facts(&self) -> Facts {
+        Facts::default()
     }
 
     /// Whether the node would read a file of this path once there is one, such as by a pattern of names.
     fn may_read(&self, _path: &Path) -> bool {
-        false
-    }
-
-    /// Files that the node makes anew. No other node may read or write them.
-    fn writes(&self) -> Vec<PathBuf> {
-        Vec::new()
-    }
-
-    /// The tables that the node stores beneath `data_dir`, in the order of its inputs.
-    fn stores(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// Whether the node tells the served tables of its inputs what it has stored, so that they need not keep it.
-    fn keeps_tables(&self) -> bool {
         false
     }
 
@@ -91,16 +76,6 @@ pub trait Node: Send + Sync {
         Vec::new()
     }
 
-    /// Whether the node reads a source that never ends by itself.
-    fn is_live(&self) -> bool {
-        false
-    }
-
-    /// What the node needs rights for that the process otherwise gives up.
-    fn needs(&self) -> Option<Need> {
-        None
-    }
-
     /// Whether what a live source receives from could be opened now. Asked before a source is changed while the run goes
     /// on, so that a change that cannot work changes nothing.
     ///
@@ -108,12 +83,6 @@ pub trait Node: Send + Sync {
     /// Why not.
     fn probe(&self, _privileges: &Privileges) -> Result<(), String> {
         Ok(())
-    }
-
-    /// Whether the node's rows are what a spool keeps: small, and facts already. Those of a live source that are not,
-    /// such as packets, are kept as what the nodes behind it make of them.
-    fn yields_facts(&self) -> bool {
-        true
     }
 
     /// What the node's counters suggest is wrong with what comes in. A hint for people: it is logged and shown, and
@@ -126,6 +95,46 @@ pub trait Node: Send + Sync {
     /// from `time` on is complete and right. Never after `time`.
     fn needs_from(&self, time: Time) -> Time {
         time
+    }
+}
+
+/// What is known of a node once it is planned.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Files that the node reads while it runs.
+    pub reads: Vec<PathBuf>,
+    /// Files that the node makes anew. No other node may read or write them.
+    pub writes: Vec<PathBuf>,
+    /// The tables that the node stores beneath `data_dir`, in the order of its inputs.
+    pub stores: Vec<String>,
+    /// Whether the node tells the served tables of its inputs what it has stored, so that they need not keep it.
+    pub keeps_tables: bool,
+    /// Whether a sink writes each change of a relation, and not only rows that stay.
+    pub records_changes: bool,
+    /// Whether the node shows groups of windows that are still open.
+    pub has_windows: bool,
+    /// Whether the node reads a source that never ends by itself.
+    pub is_live: bool,
+    /// Whether the node's rows are what a log keeps: small, and facts already. Those of a live source that are not, such as
+    /// packets, are kept as what the nodes behind it make of them.
+    pub yields_facts: bool,
+    /// What the node needs rights for that the process otherwise gives up.
+    pub needs: Option<Need>,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            reads: Vec::new(),
+            writes: Vec::new(),
+            stores: Vec::new(),
+            keeps_tables: false,
+            records_changes: false,
+            has_windows: false,
+            is_live: false,
+            yields_facts: true,
+            needs: None,
+        }
     }
 }
 

@@ -1,8 +1,8 @@
-//! From a part of a plan to the dataflow of one worker. Every worker renders the same graph.
+//! From an island of a plan to the dataflow of one worker. Every worker renders the same graph.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,16 +16,14 @@ use timely::dataflow::operators::probe::{Handle, Probe};
 
 use crate::batch::{Batch, Edge, Stream, Time};
 use crate::catalog::Table;
-use crate::flow::{Flow, Outlet, Stepper};
-use crate::ledger::Ledger;
-use crate::logged::{Kept, Resume, append, replay};
+use crate::dataflow::Dataflow;
 use crate::merge::merge;
 use crate::metrics::{NodeMetrics, Rejected};
 use crate::plan::{Input, PlannedNode};
 use crate::processes::Place;
-use crate::tap::{self, Taps};
-
-pub use crate::shared::{Failure, FailureClass, Progress, Shared};
+use crate::shared::{FailureClass, Shared};
+use crate::sink_handle::SinkHandle;
+use crate::source_log::{LogInput, Resume, append, replay};
 
 /// What a node sees while it is built.
 pub struct BuildContext<'s> {
@@ -48,17 +46,26 @@ pub struct BuildContext<'s> {
     pub shared: Arc<Shared>,
     /// Whether anything reads each output port.
     pub connected: Vec<bool>,
+    /// Whether each output port leads, however far down, to a sink that records every change of a relation.
+    pub recorded: Vec<bool>,
+    /// Watermarks move in steps of this, in ms.
+    pub tick: Time,
+    /// What leaves at message times from this on is complete and right. Before it rows may be missing, which were read and
+    /// written earlier.
+    pub complete_from: Time,
     /// For each input the served table that shows the same port, if there is one and the node
     /// [keeps tables](crate::registry::Node::keeps_tables).
     pub tables: Vec<Option<Arc<Table>>>,
-    /// The dataflow that the node is built into.
-    pub flow: Arc<Flow>,
     /// For each input the name that the user gave it.
     pub input_names: Vec<String>,
     /// Whether every source of the run ends by itself.
     pub bounded: bool,
     /// The worker that owns this node, if it works on one worker only.
     home: usize,
+    /// The dataflow that the node is built into.
+    dataflow: Arc<Dataflow>,
+    /// The files that the node makes.
+    writes: Vec<PathBuf>,
 }
 
 impl BuildContext<'_> {
@@ -83,31 +90,50 @@ impl BuildContext<'_> {
         (self.home - self.home % self.threads + (self.home + nth) % self.threads) as u64
     }
 
+    /// The dataflow that the node is built into.
+    pub(crate) fn dataflow(&self) -> &Arc<Dataflow> {
+        &self.dataflow
+    }
+
     /// Where a source goes on: behind what its log has.
     pub fn resume(&self) -> Resume {
-        self.flow.writes.as_ref().map(|(_, resume)| resume.clone()).unwrap_or_default()
+        self.dataflow.writes.as_ref().map(|(_, resume)| resume.clone()).unwrap_or_default()
     }
 
-    /// This worker's instance of a sink asks the outlet before it writes. `address` is woken when the answer may have
-    /// changed.
-    pub fn outlet(&self, address: Rc<[usize]>) -> Outlet {
-        self.flow.add_waker(self.scope.worker().sync_activator_for(address.to_vec()));
-        Outlet::new(Arc::clone(&self.flow), self.threads)
+    /// Whether what the source receives goes into a log.
+    pub fn is_logged(&self) -> bool {
+        self.dataflow.writes.is_some()
     }
 
-    /// For an operator that gives a relation whose corrections depend on the frontier's steps. `address` is its own; it is
-    /// woken when a step has to end somewhere.
-    pub fn stepper(&self, address: Rc<[usize]>) -> Stepper {
-        self.flow.add_waker(self.scope.worker().sync_activator_for(address.to_vec()));
-        Stepper::new(Arc::clone(&self.flow))
+    /// Whether the run can be continued by another, so that sinks note how far they are.
+    pub fn is_noted(&self) -> bool {
+        self.dataflow.notes.is_some()
     }
 
-    /// Where a sink notes how far it is, under a name of its own; `None` if the run cannot be continued by another.
+    /// The worker that writes for a sink asks this what to write. `name` is that of its note; `address` is the operator's,
+    /// which is woken when the answer may have changed.
     ///
     /// # Errors
     /// If what an earlier run noted cannot be read; the message names the file.
-    pub fn ledger(&self, name: &str) -> Result<Option<Ledger>, String> {
-        self.flow.ledgers.as_ref().map(|dir| Ledger::open(dir, name).map(|ledger| ledger.of(&self.shared))).transpose()
+    pub fn sink(&self, name: &str, address: Rc<[usize]>) -> Result<SinkHandle, String> {
+        self.dataflow.add_waker(self.scope.worker().sync_activator_for(address.to_vec()));
+        SinkHandle::new(&self.dataflow, (name, self.writes.clone()), &self.shared, &self.metrics)
+    }
+
+    /// Sinks of the dataflow may hold at least so many rows that are not confirmed before sources wait.
+    pub fn allow_held(&self, rows: usize) {
+        self.dataflow.held.allow(rows);
+    }
+
+    /// How a source keeps in step with the others.
+    pub fn pace(&self) -> InStep {
+        InStep { dataflow: Arc::clone(&self.dataflow), shared: Arc::clone(&self.shared), id: self.id.clone() }
+    }
+
+    /// Whether a node that has failed lets time pass; see [`SinkHandle::lets_go`].
+    pub fn lets_go(&self) -> impl Fn() -> bool + 'static + use<> {
+        let dataflow = Arc::clone(&self.dataflow);
+        move || dataflow.lets_go()
     }
 
     /// Reports an error that ends the run, or the change that the node is part of.
@@ -118,72 +144,69 @@ impl BuildContext<'_> {
 
     /// [`BuildContext::failure`] with the sort of failure.
     pub fn failure_as(&self) -> impl Fn(FailureClass, String) + 'static + use<> {
-        let (shared, flow, id) = (Arc::clone(&self.shared), Arc::clone(&self.flow), self.id.clone());
+        let (shared, dataflow, id) = (Arc::clone(&self.shared), Arc::clone(&self.dataflow), self.id.clone());
         move |class, message| {
             let message = format!("{id}: {message}");
-            if !flow.fail(&message) {
+            if !dataflow.fail(&message) {
                 shared.fail_as(class, message);
             }
         }
     }
 }
 
+/// A source among those that it keeps in step with.
+pub struct InStep {
+    dataflow: Arc<Dataflow>,
+    shared: Arc<Shared>,
+    id: String,
+}
+
+impl InStep {
+    /// The source is at a time; `Time::MAX` once it has ended.
+    pub fn advance(&self, to: Time) {
+        self.dataflow.sources.advance(&self.id, to);
+    }
+
+    /// Whether the source must wait with rows of a time: others are behind, or workers have too many rows to take in.
+    pub fn must_wait(&self, time: Time) -> bool {
+        self.dataflow.sources.any_behind(&self.id, time) || self.shared.backlog.is_full()
+    }
+}
+
 /// Builds a dataflow's nodes, counters, served tables, the ways to and from its logs, and the probe, which it returns.
 pub(crate) fn render(
-    flow: &Arc<Flow>,
+    dataflow: &Arc<Dataflow>,
     scope: Scope<'_, Time>,
     worker: usize,
     place: Place,
     shared: &Arc<Shared>,
-    taps: &RefCell<Taps>,
 ) -> Handle<Time> {
-    let (plan, part) = (&flow.plan, &flow.part);
+    let (plan, island) = (&dataflow.plan, &dataflow.island);
     let mut tables: HashMap<(usize, usize), Vec<Arc<Table>>> = HashMap::new();
     if let Some(serve) = &plan.serve {
-        for (at, table) in part.tables.iter().zip(&flow.tables) {
+        for (at, table) in island.tables.iter().zip(&dataflow.tables) {
             let (_, node, port) = &serve.tables[*at];
             tables.entry((*node, *port)).or_default().push(Arc::clone(table));
         }
     }
     let (probe, ports) = (Handle::new(), HashMap::new());
-    let mut rendering = Rendering { flow, scope, worker, place, shared, taps, probe, ports, tables };
-    for (log, kept) in part.reads.iter().zip(&flow.reads) {
+    let mut rendering = Rendering { dataflow, scope, worker, place, shared, probe, ports, tables };
+    for ((log, input), origin) in island.reads.iter().zip(&dataflow.reads).zip(1..) {
         let context = rendering.context(log.source);
-        let streams = replay(&context, kept.as_ref(), log.ports.len());
+        let streams = replay(&context, (input.as_ref(), origin), log.ports.len());
         for (&(index, port), stream) in log.ports.iter().zip(streams) {
             // Rows of a log of this run were counted when they came in.
             let node = &plan.nodes[index];
-            let own = matches!(kept, Some(Kept::Archive(_))).then(|| flow.metrics.node(&node.id, node.kind.name));
+            let is_archive = matches!(input, Some(LogInput::Archive(_)));
+            let own = is_archive.then(|| dataflow.metrics.node(&node.id, node.kind.name));
             rendering.pass(index, port, stream, &context, own.as_ref());
         }
     }
-    for (&(index, port), feed) in part.taps.iter().zip(&flow.feeds) {
+    for &index in &island.nodes {
         let context = rendering.context(index);
-        let from = tap::Port { node: &plan.nodes[index].id, port, feed };
-        let stream = tap::read(&context, taps, &from);
-        rendering.pass(index, port, stream, &context, None);
-    }
-    for &index in &part.nodes {
+        let inputs = rendering.inputs(index, &context);
         let node = &plan.nodes[index];
-        let context = rendering.context(index);
-        let streams = node.inputs.iter().filter_map(|input| {
-            let mut stream = rendering.ports.get(&(input.node, input.port))?.clone();
-            if node.outputs.is_empty() && place.is_shared() {
-                stream = bring(stream, context.home(), shared);
-            }
-            if let Some(range) = flow.only.as_ref().filter(|_| node.outputs.is_empty()) {
-                stream = within(stream, range.clone());
-            }
-            Some((input.slot, stream))
-        });
-        let mut slots: Vec<Vec<Stream<'_>>> = node.types.iter().map(|_| Vec::new()).collect();
-        streams.for_each(|(slot, stream)| slots[slot].push(stream));
-        let inputs = slots.into_iter().zip(&node.types).filter_map(|(mut streams, ty)| match streams.len() {
-            1 => Some(Edge { stream: streams.pop()?, ty: ty.clone() }),
-            0 => None,
-            _ => Some(merge(streams, ty, &context)),
-        });
-        let streams = node.node.build(&context, inputs.collect());
+        let streams = node.node.build(&context, inputs);
         for (port, stream) in streams.into_iter().enumerate() {
             if port >= node.outputs.len() {
                 stream.probe_with(&rendering.probe);
@@ -192,22 +215,21 @@ pub(crate) fn render(
             }
         }
     }
-    if let Some(log) = &part.writes {
+    if let Some(log) = &island.writes {
         let streams = log.ports.iter().filter_map(|at| rendering.ports.remove(at)).collect();
-        append(&rendering.context(log.source), flow.writes.as_ref(), streams).probe_with(&rendering.probe);
+        append(&rendering.context(log.source), dataflow.writes.as_ref(), streams).probe_with(&rendering.probe);
     }
-    flow.built();
+    dataflow.built();
     rendering.probe
 }
 
 /// A dataflow while it is built.
 struct Rendering<'a, 's> {
-    flow: &'a Arc<Flow>,
+    dataflow: &'a Arc<Dataflow>,
     scope: Scope<'s, Time>,
     worker: usize,
     place: Place,
     shared: &'a Arc<Shared>,
-    taps: &'a RefCell<Taps>,
     probe: Handle<Time>,
     ports: HashMap<(usize, usize), Stream<'s>>,
     tables: HashMap<(usize, usize), Vec<Arc<Table>>>,
@@ -215,7 +237,8 @@ struct Rendering<'a, 's> {
 
 impl<'s> Rendering<'_, 's> {
     fn context(&self, index: usize) -> BuildContext<'s> {
-        let node = &self.flow.plan.nodes[index];
+        let plan = &self.dataflow.plan;
+        let node = &plan.nodes[index];
         // Tables are shown by the first process; a sink elsewhere cannot tell them what it has stored.
         let tables = Some(&self.tables).filter(|_| node.process == 0);
         let shown = |input: &Input| tables?.get(&(input.node, input.port)).and_then(|t| t.first()).cloned();
@@ -223,13 +246,16 @@ impl<'s> Rendering<'_, 's> {
         BuildContext {
             scope: self.scope,
             id: node.id.clone(),
-            metrics: self.flow.metrics.node(&node.id, node.kind.name),
+            metrics: self.dataflow.metrics.node(&node.id, node.kind.name),
             worker: self.worker,
             peers: threads * self.place.processes,
             threads,
             probe: self.probe.clone(),
             shared: Arc::clone(self.shared),
             connected: node.connected.clone(),
+            recorded: node.recorded.clone(),
+            tick: Time::try_from(plan.tick.as_millis()).unwrap_or(Time::MAX).max(1),
+            complete_from: self.dataflow.complete_from,
             tables: node
                 .slots()
                 .map(|members| match members {
@@ -238,11 +264,34 @@ impl<'s> Rendering<'_, 's> {
                     _ => None,
                 })
                 .collect(),
-            flow: Arc::clone(self.flow),
             input_names: node.slots().filter_map(|members| Some(members.first()?.name.clone())).collect(),
-            bounded: self.flow.bounded,
+            bounded: self.dataflow.bounded,
             home: node.process * threads + index % threads,
+            dataflow: Arc::clone(self.dataflow),
+            writes: node.node.facts().writes,
         }
+    }
+
+    /// The edges to a node.
+    fn inputs(&self, index: usize, context: &BuildContext<'s>) -> Vec<Edge<'s>> {
+        let node = &self.dataflow.plan.nodes[index];
+        let mut slots: Vec<Vec<Stream<'s>>> = node.types.iter().map(|_| Vec::new()).collect();
+        for input in &node.inputs {
+            let Some(mut stream) = self.ports.get(&(input.node, input.port)).cloned() else { continue };
+            if node.outputs.is_empty() && self.place.is_shared() {
+                stream = bring(stream, context.home(), self.shared);
+            }
+            if let Some(range) = self.dataflow.only.as_ref().filter(|_| node.outputs.is_empty()) {
+                stream = within(stream, range.clone());
+            }
+            slots[input.slot].push(stream);
+        }
+        let inputs = slots.into_iter().zip(&node.types).filter_map(|(mut streams, ty)| match streams.len() {
+            1 => Some(Edge { stream: streams.pop()?, ty: ty.clone() }),
+            0 => None,
+            _ => Some(merge(streams, ty, context)),
+        });
+        inputs.collect()
     }
 
     /// What all edges have in common: they are counted, shown, and either read by a node or at their end.
@@ -254,11 +303,11 @@ impl<'s> Rendering<'_, 's> {
         context: &BuildContext<'s>,
         own: Option<&Arc<NodeMetrics>>,
     ) {
-        let (plan, part) = (&self.flow.plan, &self.flow.part);
+        let (plan, island) = (&self.dataflow.plan, &self.dataflow.island);
         let reads = |node: &&usize| plan.nodes[**node].inputs.iter().any(|i| (i.node, i.port) == (index, port));
-        let readers = part.nodes.iter().filter(reads).map(|node| &plan.nodes[*node]);
+        let readers = island.nodes.iter().filter(reads).map(|node| &plan.nodes[*node]);
         let reader = |node: &PlannedNode| {
-            let metrics = self.flow.metrics.node(&node.id, node.kind.name);
+            let metrics = self.dataflow.metrics.node(&node.id, node.kind.name);
             let slots = node.inputs.iter().filter(|i| (i.node, i.port) == (index, port)).map(|i| metrics.input(i.slot));
             Reader { slots: slots.collect(), metrics }
         };
@@ -271,15 +320,10 @@ impl<'s> Rendering<'_, 's> {
             }
             show(shown, table, context).probe_with(&self.probe);
         }
-        let logged = part.writes.as_ref().is_some_and(|log| log.ports.contains(&(index, port)));
-        let read_here = part.nodes.iter().any(|node| reads(&node));
-        if read_here || logged {
-            self.ports.insert((index, port), stream.clone());
-        }
-        let own = !part.taps.contains(&(index, port));
-        if self.flow.is_stage && own && (plan.nodes[index].connected[port] || !part.reads.is_empty()) {
-            tap::tap(stream, self.taps, self.flow, (&plan.nodes[index].id, port)).probe_with(&self.probe);
-        } else if !read_here && !logged {
+        let is_logged = island.writes.as_ref().is_some_and(|log| log.ports.contains(&(index, port)));
+        if is_logged || island.nodes.iter().any(|node| reads(&node)) {
+            self.ports.insert((index, port), stream);
+        } else {
             stream.probe_with(&self.probe);
         }
     }
@@ -387,14 +431,21 @@ fn within(stream: Stream<'_>, range: Range<i64>) -> Stream<'_> {
     })
 }
 
-/// Puts what leaves a port into a served table.
+/// Puts what leaves a port into a served table. What leaves before it is complete is left out: another dataflow has shown it.
 fn show<'s>(stream: Stream<'s>, table: &Arc<Table>, context: &BuildContext<'_>) -> Stream<'s> {
     let (table, fail) = (Arc::clone(table), context.failure());
+    let takes_a_place = !context.dataflow.is_in_charge();
+    let (from, new_logs) = (context.complete_from, context.dataflow.new_logs());
     stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "serve", move |_, _| {
         move |input, _output| {
             input.for_each_stamp(|stamp, data| {
                 let time = stamp.least().copied().unwrap_or_default();
                 for batch in data.flat_map(|batches| batches.drain(..)) {
+                    let is_new = new_logs.get(usize::from(batch.origin)).copied().unwrap_or(false);
+                    // Rows that may change are shown as they are now, whenever they became so.
+                    if takes_a_place && time < from && !is_new && batch.settled && batch.diff > 0 {
+                        continue;
+                    }
                     if let Err(error) = table.push(time, &batch) {
                         fail(format!("the table {} cannot be kept: {error}", table.name));
                     }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::batch::Time;
-use crate::flow::Flow;
-use crate::logged::Kept;
-use crate::plan::{LogPorts, Part, Plan};
-use crate::render::Shared;
+use crate::dataflow::Dataflow;
+use crate::plan::{Island, LogPorts, Plan};
+use crate::shared::Shared;
 use crate::run::Options;
+use crate::source_log::LogInput;
 use crate::spool::inspect::{self, Contents};
 use crate::spool::{Archive, SpoolError};
 
@@ -44,7 +44,7 @@ pub enum ReplayError {
 /// A replay that can be run.
 pub struct Replay {
     /// What is run.
-    pub flows: Vec<Flow>,
+    pub dataflows: Vec<Dataflow>,
     /// The logs that are read, by the ids of their sources, with what each had at the start.
     pub logs: BTreeMap<String, Contents>,
     /// Nodes before the logs: what they have made is read, their options change nothing.
@@ -67,44 +67,44 @@ impl Replay {
         time: Option<Range<i64>>,
     ) -> Result<Self, ReplayError> {
         let mut replay = Self {
-            flows: Vec::new(),
+            dataflows: Vec::new(),
             logs: BTreeMap::new(),
             recorded: Vec::new(),
             left_out: Vec::new(),
             archives: Vec::new(),
         };
-        let flow = |part: Part| Flow {
-            bounded: true,
-            only: time.clone(),
-            ..Flow::new(Arc::clone(plan), part, Arc::clone(&shared.metrics), &[])
+        let dataflow = |island: Island, logs: Vec<Option<LogInput>>| {
+            let mut dataflow = Dataflow::new(Arc::clone(plan), island, Arc::clone(&shared.metrics), &[]).reading(logs);
+            (dataflow.bounded, dataflow.only) = (true, time.clone());
+            dataflow
         };
         if plan.is_bounded() {
             // Nothing is served, so no table is filled.
-            replay.flows.push(flow(Part { tables: Vec::new(), ..plan.whole() }));
+            replay.dataflows.push(dataflow(Island { tables: Vec::new(), ..plan.whole() }, Vec::new()));
             return Ok(replay);
         }
-        let (receiving, computing) = plan.parts();
-        let live = receiving.iter().filter_map(|part| part.nodes.first().map(|node| plan.nodes[*node].id.as_str()));
+        let (receiving, computing) = plan.islands();
+        let live = receiving.iter().filter_map(|island| island.nodes.first().map(|node| plan.nodes[*node].id.as_str()));
         let own = || plan.spool.is_some().then(|| plan.spool_dir());
         let Some(spool) = spool.map(Path::to_owned).or_else(own) else {
             return Err(ReplayError::NoSpool(live.collect::<Vec<_>>().join(", ")));
         };
-        for part in &receiving {
+        for island in &receiving {
             let kept = |node: &usize| {
-                plan.nodes[*node].node.is_live()
-                    || part.writes.iter().any(|log| log.ports.iter().any(|(kept, _)| kept == node))
+                plan.nodes[*node].node.facts().is_live
+                    || island.writes.iter().any(|log| log.ports.iter().any(|(kept, _)| kept == node))
             };
-            for node in &part.nodes {
+            for node in &island.nodes {
                 let list = if kept(node) { &mut replay.recorded } else { &mut replay.left_out };
                 list.push(plan.nodes[*node].id.clone());
             }
         }
-        for part in computing.into_iter().filter(|part| !part.nodes.is_empty()) {
-            let mut reads = Vec::with_capacity(part.reads.len());
-            for (ports, range) in part.reads.iter().zip(ranges(plan, &part, time.as_ref())) {
-                reads.push(Kept::Archive(replay.open(plan, &spool, ports, range)?));
+        for island in computing.into_iter().filter(|island| !island.nodes.is_empty()) {
+            let mut logs = Vec::with_capacity(island.reads.len());
+            for (ports, range) in island.reads.iter().zip(ranges(plan, &island, time.as_ref())) {
+                logs.push(Some(LogInput::Archive(replay.open(plan, &spool, ports, range)?)));
             }
-            replay.flows.push(flow(Part { tables: Vec::new(), ..part }).reading(reads.into_iter().map(Some).collect()));
+            replay.dataflows.push(dataflow(Island { tables: Vec::new(), ..island }, logs));
         }
         Ok(replay)
     }
@@ -134,7 +134,7 @@ impl Replay {
 
     /// The options to run it with, and what can be asked afterwards.
     pub fn start(self, workers: usize) -> (Options, Missed) {
-        (Options { workers, flows: Some(self.flows), ..Options::default() }, Missed(self.archives))
+        (Options { workers, dataflows: Some(self.dataflows), ..Options::default() }, Missed(self.archives))
     }
 }
 
@@ -155,17 +155,17 @@ impl Missed {
     }
 }
 
-/// Which event times of its logs a part needs, so that its rows of `time` are those of a run over everything.
-fn ranges(plan: &Plan, part: &Part, time: Option<&Range<i64>>) -> Vec<Range<i64>> {
-    let Some(time) = time else { return vec![i64::MIN..i64::MAX; part.reads.len()] };
-    let needs = |ns: i64| plan.needs(part, Time::try_from(ns / NS_PER_MS).unwrap_or(0));
+/// Which event times of its logs an island needs, so that its rows of `time` are those of a run over everything.
+fn ranges(plan: &Plan, island: &Island, time: Option<&Range<i64>>) -> Vec<Range<i64>> {
+    let Some(time) = time else { return vec![i64::MIN..i64::MAX; island.reads.len()] };
+    let needs = |ns: i64| plan.needs(island, Time::try_from(ns / NS_PER_MS).unwrap_or(0));
     let ns = |ms: Time| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(NS_PER_MS);
     let since = match time.start {
-        i64::MIN => vec![i64::MIN; part.reads.len()],
+        i64::MIN => vec![i64::MIN; island.reads.len()],
         start => needs(start).into_iter().map(ns).collect(),
     };
     let until = match time.end {
-        i64::MAX => vec![i64::MAX; part.reads.len()],
+        i64::MAX => vec![i64::MAX; island.reads.len()],
         // As far as a row looks back, one may look ahead.
         end => needs(end).into_iter().map(|back| end.saturating_add(end.saturating_sub(ns(back)))).collect(),
     };

@@ -5,7 +5,6 @@
 //! they had received has been processed; or a worker has panicked, and all workers drop the dataflow where it stands.
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -21,7 +20,7 @@ use timely::{CommunicationConfig, Config};
 use crate::batch::Time;
 use crate::cluster::{Cluster, ConnectError, Event, Running};
 use crate::control::{Control, LOOK};
-use crate::flow::Flow;
+use crate::dataflow::Dataflow;
 use crate::metrics::NodeMetrics;
 use crate::plan::{Digest, Plan};
 use crate::processes::{self, Heard, Place, Telling};
@@ -30,7 +29,6 @@ use crate::reload::{Loader, Outcome};
 use crate::render::render;
 use crate::shared::{Failure, Shared};
 use crate::signs::Signs;
-use crate::tap::Taps;
 
 /// The longest that a worker sleeps. Messages, and timers set with `activate_after`, wake it earlier; this is only how
 /// often it looks whether the run was aborted.
@@ -85,7 +83,7 @@ pub struct Options {
     /// Loads the pipeline again when a change is asked for.
     pub loader: Option<Loader>,
     /// Dataflows to run in place of the plan's, all of which end by themselves.
-    pub flows: Option<Vec<Flow>>,
+    pub dataflows: Option<Vec<Dataflow>>,
     /// Called by every worker after each of its steps.
     pub observe: Option<Observe>,
 }
@@ -114,10 +112,10 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
         true => (options.loader, None),
         false => (None, options.loader),
     };
-    let mut control = match options.flows {
-        Some(flows) => {
-            flows.into_iter().for_each(|flow| shared.flows.install(Arc::new(flow)));
-            shared.flows.close();
+    let mut control = match options.dataflows {
+        Some(dataflows) => {
+            dataflows.into_iter().for_each(|dataflow| shared.dataflows.install(Arc::new(dataflow)));
+            shared.dataflows.close();
             None
         }
         None => Control::start(&plan, place, heard.clone(), shared, loader).map_err(|message| {
@@ -145,7 +143,7 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
         }
         // Of the workers' peers one is gone for good: what is left of the dataflow would wait for it for ever. Or the
         // run is parked: what is left of it is in the spool.
-        if run.is_aborted() || run.flows.is_parked() {
+        if run.is_aborted() || run.dataflows.is_parked() {
             let dropped = catch_unwind(AssertUnwindSafe(|| {
                 for dataflow in worker.installed_dataflows() {
                     worker.drop_dataflow(dataflow);
@@ -266,33 +264,29 @@ fn connect(
 fn work(worker: &mut Worker, place: Place, shared: &Arc<Shared>, observe: Option<&(dyn Fn(&Shared) + Send + Sync)>) {
     let index = worker.index();
     let mut installed = 0;
-    let taps = RefCell::new(Taps::default());
-    let mut open: Vec<(usize, Arc<Flow>, Handle<Time>)> = Vec::new();
+    let mut open: Vec<(usize, Arc<Dataflow>, Handle<Time>)> = Vec::new();
     loop {
         // Asked before the list is: what was installed before is in it.
-        let closed = shared.flows.is_closed();
-        for flow in shared.flows.from(installed) {
+        let closed = shared.dataflows.is_closed();
+        for dataflow in shared.dataflows.from(installed) {
             installed += 1;
-            let Some(flow) = flow else { continue };
-            let dataflow = worker.next_dataflow_index();
-            let probe = worker.dataflow::<Time, _, _>(|scope| render(&flow, scope, index, place, shared, &taps));
-            open.push((dataflow, flow, probe));
+            let Some(dataflow) = dataflow else { continue };
+            let number = worker.next_dataflow_index();
+            let probe = worker.dataflow::<Time, _, _>(|scope| render(&dataflow, scope, index, place, shared));
+            open.push((number, dataflow, probe));
         }
-        if shared.is_aborted() || shared.flows.is_parked() || closed && !worker.has_dataflows() {
+        if shared.is_aborted() || shared.dataflows.is_parked() || closed && !worker.has_dataflows() {
             break;
         }
         worker.step_or_park(Some(LONGEST_PARK));
         let running = worker.installed_dataflows();
-        open.retain(|(dataflow, flow, probe)| {
-            let ended = !running.contains(dataflow);
+        open.retain(|(number, dataflow, probe)| {
+            let ended = !running.contains(number);
             if index.is_multiple_of(place.threads) {
-                flow.set_frontier(probe.with_frontier(|frontier| frontier.first().copied()).unwrap_or(Time::MAX));
+                dataflow.set_frontier(probe.with_frontier(|frontier| frontier.first().copied()).unwrap_or(Time::MAX));
             }
             if ended {
-                if flow.is_ending() {
-                    taps.borrow_mut().forget(flow);
-                }
-                flow.ended();
+                dataflow.ended();
             }
             !ended
         });

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::{Catalog, Table};
-use crate::flow::Flows;
+use crate::dataflow::Dataflows;
 use crate::metrics::Metrics;
 use crate::outputs::Outputs;
 use crate::plan::Plan;
@@ -24,7 +24,7 @@ pub struct Shared {
     /// Rows on their way between workers.
     pub backlog: Backlog,
     /// The dataflows that the workers run.
-    pub flows: Flows,
+    pub dataflows: Dataflows,
     /// What became of changes while the run went on.
     pub reloads: Arc<Reloads>,
     /// What SIGHUP opens again.

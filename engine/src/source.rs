@@ -1,7 +1,7 @@
 //! What all sources share: watermarks, late rows, back-pressure, pausing and stopping.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
@@ -30,7 +30,7 @@ pub trait Reader {
     fn watermark(&self) -> Time;
 
     /// Where the source is after the rows read so far, for a source that can go on there in another run: the position of
-    /// the row that follows, and what will be [`place`](crate::logged::Cursor).
+    /// the row that follows, and what will be [`place`](crate::source_log::Cursor).
     fn cursor(&self) -> Option<(u64, Vec<u8>)> {
         None
     }
@@ -71,14 +71,14 @@ where
         match open() {
             Ok(opened) => {
                 reader = Some(opened);
-                context.flow.receiving.store(true, SeqCst);
+                context.dataflow().has_opened_source();
             }
             Err(message) => {
-                context.flow.sources.advance(&context.id, Time::MAX);
+                context.dataflow().sources.advance(&context.id, Time::MAX);
                 context.failure()(message);
-                if context.flow.failure().is_some() {
+                if context.dataflow().failure().is_some() {
                     // Of a change that is given up: its end is not the end of the log.
-                    context.flow.end();
+                    context.dataflow().end();
                 }
             }
         }
@@ -86,8 +86,8 @@ where
     let activator = context.scope.activator_for(info.address);
     let (probe, metrics, shared, id) =
         (context.probe.clone(), context.metrics.clone(), context.shared.clone(), context.id.clone());
-    let flow = Arc::clone(&context.flow);
-    let (resume, threads) = (context.resume().watermark, context.threads);
+    let dataflow = Arc::clone(context.dataflow());
+    let resume = context.resume().watermark;
     builder.build(move |capabilities| {
         let mut capabilities: Vec<Capability<Time>> = capabilities;
         if reader.is_none() {
@@ -102,13 +102,13 @@ where
             let Some(open) = reader.as_mut() else { return };
             // Of a recorded source that another run reads again, what was not read is not past: nothing more is sent, not even
             // a part of a batch, and sinks confirm nothing behind what was.
-            let again = flow.ledgers.is_some() && !flow.is_ending();
+            let again = dataflow.notes.is_some() && !dataflow.is_ending();
             if again && shared.is_stopping() {
-                flow.sources.advance(&id, Time::MAX);
+                dataflow.sources.advance(&id, Time::MAX);
                 reader = None;
                 return;
             }
-            if (shared.is_stopping() || flow.is_ending()) && !stopped {
+            if (shared.is_stopping() || dataflow.is_ending()) && !stopped {
                 stopped = true;
                 open.stop();
             }
@@ -116,9 +116,9 @@ where
             for _ in 0..BATCHES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()) else { return };
                 // What was received before the stop is taken in all the same: it is bounded, and nobody else has it.
-                let full = !stopped && flow.writes.as_ref().is_some_and(|(logged, _)| logged.log.must_wait());
-                let ahead = pacer.is_ahead(|time| flow.is_past(&probe, time)) && flow.sources.any_behind(&id, now);
-                if full || ahead || shared.backlog.is_full() || flow.is_held(threads) {
+                let full = !stopped && dataflow.writes.as_ref().is_some_and(|(logged, _)| logged.log.must_wait());
+                let ahead = pacer.is_ahead(|time| !probe.less_equal(&time)) && dataflow.sources.any_behind(&id, now);
+                if full || ahead || shared.backlog.is_full() || dataflow.held.is_full() {
                     poll = Poll::Idle;
                     break;
                 }
@@ -130,11 +130,11 @@ where
                 if failed && again {
                     break;
                 }
-                if flow.writes.is_some() {
+                if dataflow.writes.is_some() {
                     let cursor = open.cursor().filter(|cursor| noted.as_ref() != Some(cursor));
                     if let Some((seq, place)) = cursor {
                         noted = Some((seq, place.clone()));
-                        flow.sources.note(seq, place);
+                        dataflow.sources.note(seq, place);
                     }
                 }
                 for (port, batch) in batches.drain(..) {
@@ -149,7 +149,7 @@ where
                     for capability in &mut capabilities {
                         capability.downgrade(&watermark);
                     }
-                    flow.sources.advance(&id, watermark);
+                    dataflow.sources.advance(&id, watermark);
                     metrics.watermark.store(watermark, Relaxed);
                 }
                 if poll != Poll::Ready {
@@ -160,8 +160,8 @@ where
                 Poll::Ready => activator.activate(),
                 Poll::Idle => activator.activate_after(PAUSE),
                 Poll::Done => {
-                    flow.sources.end(open.watermark());
-                    flow.sources.advance(&id, Time::MAX);
+                    dataflow.sources.end(open.watermark());
+                    dataflow.sources.advance(&id, Time::MAX);
                     if !(failed && again) {
                         capabilities.clear();
                     }

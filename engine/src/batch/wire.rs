@@ -20,7 +20,7 @@ use arrow::ipc::writer::StreamWriter;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Batch;
+use super::{Batch, Origin};
 
 #[derive(Serialize, Deserialize)]
 struct Wire<'a> {
@@ -28,6 +28,7 @@ struct Wire<'a> {
     late: bool,
     settled: bool,
     route: u64,
+    origin: Origin,
     #[serde(borrow)]
     rows: Rows<'a>,
 }
@@ -67,19 +68,20 @@ impl Serialize for Batch {
         } else {
             Rows::Ipc(Bytes::Owned(to_ipc(&self.rows).map_err(serde::ser::Error::custom)?))
         };
-        Wire { diff: self.diff, late: self.late, settled: self.settled, route: self.route, rows }.serialize(serializer)
+        let Self { diff, late, settled, route, origin, .. } = *self;
+        Wire { diff, late, settled, route, origin, rows }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Batch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = Wire::deserialize(deserializer)?;
-        let rows = match wire.rows {
+        let Wire { diff, late, settled, route, origin, rows } = Wire::deserialize(deserializer)?;
+        let rows = match rows {
             Rows::Ipc(ipc) => from_ipc(ipc.as_slice()),
             Rows::Buffers { schema, rows, arrays, buffers } => from_buffers(schema.as_slice(), rows, &arrays, &buffers),
         };
         let rows = rows.map_err(D::Error::custom)?;
-        Ok(Self { rows, diff: wire.diff, late: wire.late, settled: wire.settled, route: wire.route })
+        Ok(Self { rows, diff, late, settled, route, origin })
     }
 }
 
@@ -332,10 +334,10 @@ mod tests {
         for from in 0..=all.num_rows() {
             for len in [0, 1, 8, 13, all.num_rows()] {
                 let slice = all.slice(from, len.min(all.num_rows() - from));
-                let batch = Batch { diff: -1, late: true, settled: false, route: 9, rows: slice };
+                let batch = Batch { diff: -1, late: true, settled: false, route: 9, origin: 3, rows: slice };
                 let [back] = sent(&vec![batch.clone()]).try_into().expect("one batch");
                 assert_eq!(back.rows, batch.rows, "{len} rows from {from}");
-                assert_eq!((back.diff, back.late, back.settled, back.route), (-1, true, false, 9));
+                assert_eq!((back.diff, back.late, back.settled, back.route, back.origin), (-1, true, false, 9, 3));
             }
         }
     }

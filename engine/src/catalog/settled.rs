@@ -97,6 +97,21 @@ impl Settled {
         self.chunks = kept;
     }
 
+    /// The rows of every message before a time, with that time.
+    pub fn before(&self, time: Time) -> Vec<(Time, RecordBatch)> {
+        let mut found = Vec::new();
+        for chunk in &self.chunks {
+            let mut row = 0;
+            for (at, rows) in &chunk.runs {
+                if *at < time {
+                    found.push((*at, chunk.rows.slice(row, *rows)));
+                }
+                row += rows;
+            }
+        }
+        found
+    }
+
     /// The rows.
     pub fn batches(&self) -> impl Iterator<Item = &RecordBatch> {
         self.chunks.iter().map(|chunk| &chunk.rows)
@@ -173,6 +188,8 @@ mod tests {
         assert_eq!(settled.rows, kept.len());
         settled.push(1000, rows(200..201));
         assert_eq!(values(&settled).last(), Some(&200));
+        let before: Vec<_> = settled.before(1000).iter().map(|(at, rows)| (*at, rows.num_rows())).collect();
+        assert_eq!(before, (152..200).step_by(2).map(|at| (at, 1)).collect::<Vec<_>>());
         settled.forget_before(2000);
         assert_eq!((values(&settled), settled.rows, settled.small), (Vec::new(), 0, 0));
     }

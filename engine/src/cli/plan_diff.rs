@@ -37,6 +37,7 @@ fn json(diff: &Diff) -> serde_json::Value {
         "started": diff.ids(Fate::Started),
         "rebuilt": diff.ids(Fate::Rebuilt),
         "stopped": diff.ids(Fate::Stopped),
+        "windows": diff.windows,
         "restart": diff.restart,
     })
 }
@@ -79,6 +80,9 @@ fn text(diff: &Diff) -> String {
         if !ids.is_empty() {
             let _ = writeln!(out, "{what}: {}", ids.join(", "));
         }
+    }
+    if !diff.windows.is_empty() {
+        let _ = writeln!(out, "open windows end, what they have shown is taken back: {}", diff.windows.join(", "));
     }
     out
 }

@@ -12,7 +12,7 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use super::LogFormat;
 use super::summary::number;
 use crate::plan::Plan;
-use crate::render::Shared;
+use crate::shared::Shared;
 use crate::run::Summary;
 
 /// How often a bar is drawn.

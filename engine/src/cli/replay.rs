@@ -15,7 +15,7 @@ use crate::compare::stored::{StoredTable, tables};
 use crate::dir_lock::DirLock;
 use crate::plan::{LoadOptions, Plan, are_apart};
 use crate::registry::Registry;
-use crate::render::Shared;
+use crate::shared::Shared;
 use crate::replay::Replay;
 use crate::run::{Summary, execute_with};
 use crate::spec::Diagnostic;
@@ -174,7 +174,7 @@ fn compared(plan: &Plan, named: &[String]) -> Result<Vec<String>, Option<String>
     let mut stored: Vec<(String, bool)> = Vec::new();
     for node in &plan.nodes {
         let inputs = node.types.iter().map(|ty| ty.is_relation());
-        stored.extend(node.node.stores().into_iter().zip(inputs));
+        stored.extend(node.node.facts().stores.into_iter().zip(inputs));
     }
     let names = || stored.iter().map(|(name, _)| name.as_str());
     if let Some(missing) = named.iter().find(|name| !names().any(|stored| stored == *name)) {

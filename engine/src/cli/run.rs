@@ -17,7 +17,7 @@ use crate::plan::{LoadOptions, Plan};
 use crate::privileges::Privileges;
 use crate::registry::Registry;
 use crate::reload::{Loader, Outcome};
-use crate::render::{FailureClass, Shared};
+use crate::shared::{FailureClass, Shared};
 use crate::run::{Options, RunError, Summary, Together, execute_with};
 
 /// More workers than this are only used if asked for: a pipeline's sources are often what limits it.

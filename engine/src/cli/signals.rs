@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, say};
-use crate::render::Shared;
+use crate::shared::Shared;
 
 /// Handles the signals to a run, or to several that follow each other, from now on, on a thread of its own. The receiver hears of the first.
 ///

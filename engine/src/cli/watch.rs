@@ -7,7 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use crate::render::Shared;
+use crate::shared::Shared;
 
 /// How often the files are looked at. A change counts once it has not changed for as long, so that a file is not read
 /// while an editor writes it.

@@ -1,47 +1,46 @@
 //! Another pipeline for a run that goes on.
 //!
-//! Parts whose definition is the same keep running. Of the others, sources start anew behind what their log has, and
-//! stages are built beside those that they replace. What they need of the past they are given by copies of the stages before
-//! them, which read the logs from as far back as that. When they have caught up they are given what the stages that go on
-//! give, from one time on, the copies end, and all sinks change over at one tick.
+//! Islands whose definition is the same go on. Of the others, sources start anew behind what their log has, and islands are
+//! built beside those that they replace: they read the logs from as far back as they need, and when they have caught up,
+//! their sinks take over, each where the old one is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::{Control, LOOK, NOTE, RUNNING, follow};
+use super::{Building, Control, LOOK, NOTE, Progress, RUNNING};
 use crate::batch::Time;
 use crate::catalog::Table;
-use crate::flow::{Flow, Gate};
-use crate::logged::{Kept, Logged};
-use crate::plan::diff::needs_restart;
-use crate::plan::{Identity, Part, Plan};
+use crate::dataflow::{Dataflow, SinkState, hand_over};
+use crate::metrics::Metrics;
+use crate::plan::diff::{ending_windows, needs_restart};
+use crate::plan::{Island, Plan};
 use crate::reload::Outcome;
 use crate::shared::tables;
+use crate::source_log::SourceLog;
 
-mod build;
-mod cross;
 mod sources;
 
-use build::{Built, Next};
-use cross::{Halt, let_go};
-
-/// How far new stages may be behind those that they replace when they take over, in ms of event time.
-const CLOSE: Time = 1_000;
+/// The longest that new islands may take to catch up.
+const CATCH_UP: Duration = Duration::from_secs(15 * 60);
 
 /// What takes longer is said in the log.
 const LONG: Duration = Duration::from_secs(10);
 
-/// The longest that a source may take to end.
+/// The longest that a source or a node may take to end, or a sink to open.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn same(flow: &Flow, plan: &Plan, part: &Part) -> bool {
-    flow.plan.identity(&flow.part) == plan.identity(part)
-}
+/// The longest that rows of a log that has ended are waited for. Then what they still wait for is taken as ended too.
+const DRAIN: Duration = Duration::from_secs(10);
 
-fn names(plan: &Plan, part: &Part) -> String {
-    let names: Vec<&str> = part.nodes.iter().map(|node| plan.nodes[*node].id.as_str()).collect();
-    names.join(", ")
+/// Islands of the next plan, each with the dataflow that goes on as it, if there is one.
+type Wanted = Vec<(Option<Arc<Dataflow>>, Island)>;
+
+/// The dataflows among `running` that are not among those that go on.
+fn not_kept(running: &[Arc<Dataflow>], wanted: &Wanted) -> Vec<Arc<Dataflow>> {
+    let kept = |one: &Arc<Dataflow>| wanted.iter().any(|(kept, _)| kept.as_ref().is_some_and(|k| Arc::ptr_eq(k, one)));
+    running.iter().filter(|one| !kept(one)).cloned().collect()
 }
 
 impl Control {
@@ -66,178 +65,214 @@ impl Control {
         if let Some(what) = needs_restart(&self.plan, plan) {
             return Err(format!("{what} cannot be changed while the pipeline runs: stop it and start it again"));
         }
-        let kept = |part: &Part| self.receiving.iter().find(|flow| same(flow, plan, part)).cloned();
-        let receiving: Vec<_> = plan.parts().0.into_iter().map(|part| (kept(&part), part)).collect();
-        self.check_logs(plan, &receiving)?;
-        let stages = plan.stages();
-        let running: Vec<Identity> = self.computing.iter().map(|flow| flow.plan.stage_identity(&flow.part)).collect();
-        let going_on = plan.going_on(&stages, &running).into_iter();
-        let mut computing: Vec<_> = going_on.map(|at| at.map(|at| Arc::clone(&self.computing[at]))).collect();
-        let gone = |flows: &[Arc<Flow>], kept: &[&Arc<Flow>]| -> Vec<Arc<Flow>> {
-            flows.iter().filter(|flow| !kept.iter().any(|kept| Arc::ptr_eq(kept, flow))).cloned().collect()
+        let (receiving, computing) = plan.islands();
+        let with = |running: &[Arc<Dataflow>], islands: Vec<Island>| -> Wanted {
+            let same = |island: &Island| {
+                let is_same = |one: &&Arc<Dataflow>| one.plan.identity(&one.island) == plan.identity(island);
+                running.iter().find(is_same).cloned()
+            };
+            islands.into_iter().map(|island| (same(&island), island)).collect()
         };
-        let old_sources =
-            gone(&self.receiving, &receiving.iter().filter_map(|(kept, _)| kept.as_ref()).collect::<Vec<_>>());
-        let old_stages = gone(&self.computing, &computing.iter().flatten().collect::<Vec<_>>());
-        let nothing_new = receiving.iter().all(|(kept, _)| kept.is_some()) && computing.iter().all(Option::is_some);
-        if nothing_new && old_sources.is_empty() && old_stages.is_empty() {
+        let (receiving, computing) = (with(&self.receiving, receiving), with(&self.computing, computing));
+        let (old_sources, old_islands) = (not_kept(&self.receiving, &receiving), not_kept(&self.computing, &computing));
+        let is_new = receiving.iter().chain(&computing).any(|(kept, _)| kept.is_none());
+        if !is_new && old_sources.is_empty() && old_islands.is_empty() {
             return Ok(Vec::new());
         }
-        let check = |kept: &[Option<Arc<Flow>>]| {
-            let new = stages.parts.iter().zip(kept).filter(|(_, kept)| kept.is_none());
-            check_writes(plan, new.map(|(part, _)| part))
-        };
-        check(&computing)?;
+        self.await_the_last_change()?;
+        self.check_logs(plan, &receiving)?;
+        check_writes(plan, &computing)?;
         self.probe(plan, &receiving)?;
 
         let mut changed = Vec::new();
-        let flows = self.change_sources(plan, receiving, &old_sources, &tables(plan), &mut changed).and_then(|()| {
-            loop {
-                let gone = gone(&self.computing, &computing.iter().flatten().collect::<Vec<_>>());
-                let next = Next { plan, stages: &stages, kept: &computing, gone: &gone };
-                match self.change_stages(&next, &mut changed) {
-                    Ok(flows) => return Ok(flows),
-                    Err(Halt::Refused(why)) => return Err(why),
-                    // Then they are made again as well, which needs no time to pass.
-                    Err(Halt::Standstill(at)) => let_go(&stages, &mut computing, &at),
-                }
-                check(&computing)?;
-            }
-        });
-        let flows = flows.inspect_err(|_| self.go_back())?;
-        self.computing = flows;
+        let sources = self.change_sources(plan, receiving, &old_sources, &tables(plan), &mut changed);
+        let islands = sources.and_then(|()| self.change_islands(plan, computing, &old_islands, &mut changed));
+        self.computing = islands.inspect_err(|_| self.go_back())?;
         self.plan = Arc::clone(plan);
         self.forget_logs();
         self.shared.catalog.set_graph(crate::graph::mermaid(plan));
         Ok(changed)
     }
 
-    /// Builds the new stages beside the old ones and changes over when they have caught up.
-    fn change_stages(&mut self, next: &Next<'_>, changed: &mut Vec<String>) -> Result<Vec<Arc<Flow>>, Halt> {
-        self.progress.upto =
-            self.progress.upto.max(self.computing.iter().map(|flow| flow.frontier()).min().unwrap_or(0));
-        let fresh = tables(next.plan);
-        let built = self.build(next, &fresh)?;
-        self.coming = built.copies.iter().chain(&built.new).cloned().collect();
-        let changed_over = self.change_over(next, &built, &fresh, changed);
-        self.coming.clear();
-        if changed_over.is_err() {
-            for flow in built.copies.iter().chain(&built.new) {
-                flow.set_followers(Vec::new());
-                flow.forget_predecessors();
-                flow.end();
-            }
-            // What was to be built beside them is not waited for any more.
-            follow(&self.plan.stages(), &self.computing, &[]);
-            self.computing.iter().for_each(|flow| flow.forget_seams());
-            self.computing.iter().for_each(|flow| flow.wake());
-            let workers = self.workers;
-            let ended = || built.copies.iter().chain(&built.new).all(|flow| flow.has_ended(workers));
-            // Before another attempt can come.
-            let _ = self.wait(PATIENCE, "what was built to end", ended);
-            self.flows().forget(workers);
+    /// Waits for the sinks whose places others took in the change before.
+    fn await_the_last_change(&mut self) -> Result<(), String> {
+        let workers = self.workers;
+        let leaving = self.leaving.clone();
+        let all = || leaving.iter().all(|one| one.has_ended(workers) || one.all_sinks(workers, SinkState::has_finished));
+        if self.wait(DRAIN, "sinks of the change before", all).is_err() {
+            let unfinished = unfinished(&leaving);
+            return Err(format!("the change before is not over: {unfinished} still writes what is its part"));
         }
-        changed_over
+        self.see_off();
+        Ok(())
     }
 
-    /// Waits until new stages have caught up with those whose places they take, and changes over. On an error nothing of
-    /// what runs is changed.
-    fn change_over(
+    /// Builds the new islands beside the old ones and changes over when they have caught up.
+    fn change_islands(
         &mut self,
-        next: &Next<'_>,
-        built: &Built,
-        fresh: &[Arc<Table>],
+        plan: &Arc<Plan>,
+        wanted: Wanted,
+        old: &[Arc<Dataflow>],
         changed: &mut Vec<String>,
-    ) -> Result<Vec<Arc<Flow>>, Halt> {
-        let Next { plan, stages, gone, .. } = *next;
-        let Built { flows, new, copies, .. } = built;
-        // Each behind those that it reads.
-        for flow in copies.iter().chain(new) {
-            self.flows().install(Arc::clone(flow));
+    ) -> Result<Vec<Arc<Dataflow>>, String> {
+        self.progress.upto = self.progress.upto.max(self.upto());
+        self.changes += 1;
+        let (fresh, metrics) = (tables(plan), Arc::new(Metrics::default()));
+        let building = Building { plan, metrics, tables: &fresh, group: RUNNING + self.changes };
+        let (mut all, mut new) = (Vec::with_capacity(wanted.len()), Vec::new());
+        for (kept, island) in wanted {
+            all.push(match kept {
+                Some(kept) => kept,
+                None => {
+                    let dataflow = self.compute(&building, island).map_err(|error| error.to_string())?.in_place_of(old);
+                    new.push(Arc::new(dataflow));
+                    Arc::clone(&new[new.len() - 1])
+                }
+            });
         }
-        // How far the sinks of the same name are; others may be further, such as those before a join.
-        let target = |new: &Flow| {
-            let same = |old: &&Arc<Flow>| ids_of(old).any(|id| ids_of(new).any(|other| other == id));
-            gone.iter().filter(same).map(|flow| flow.gate.closed()).max().unwrap_or(0)
-        };
+        self.coming.clone_from(&new);
+        let caught_up = self.catch_up(plan, &new, old);
+        self.coming.clear();
+        if let Err(why) = caught_up {
+            self.give_up(&new);
+            return Err(why);
+        }
+        self.take_over(plan, &new, old, changed);
+        self.publish(plan, &all, &new, &fresh);
+        self.see_off();
         let workers = self.workers;
-        let failure = || new.iter().chain(copies).find_map(|flow| flow.failure());
-        let is_built = |flow: &Arc<Flow>| flow.has_caught_up() && flow.is_ready(workers);
-        let near = |flow: &Arc<Flow>| {
-            let closed = flow.gate.closed().saturating_add(CLOSE);
-            !has_sinks(flow) || flow.gate.has_ended() || closed >= target(flow)
-        };
-        let ready = || copies.iter().chain(new).all(is_built) && (copies.is_empty() || new.iter().all(near));
-        self.wait(Duration::MAX, "the new nodes to catch up", || failure().is_some() || ready())?;
-        failure().map_or(Ok(()), Err)?;
-        if !built.handovers.is_empty() {
-            self.cross(stages, built, gone)?;
+        // Old state is let go before another change can come, so that no number of changes piles it up.
+        let ended = || old.iter().all(|one| one.has_ended(workers) || !one.is_ending());
+        let _ = self.wait(PATIENCE, "the old nodes to end", ended);
+        self.see_off();
+        self.shared.dataflows.forget(self.workers);
+        Ok(all)
+    }
+
+    /// Waits until new islands have what they need of the past, and their sinks can write.
+    fn catch_up(&mut self, plan: &Plan, new: &[Arc<Dataflow>], old: &[Arc<Dataflow>]) -> Result<(), String> {
+        for dataflow in new {
+            self.shared.dataflows.install(Arc::clone(dataflow));
         }
-        self.wait(Duration::MAX, "the new nodes to catch up", || failure().is_some() || new.iter().all(near))?;
+        let workers = self.workers;
+        // One that is further than the old sinks waits for them, whatever it has not read yet.
+        let has_caught_up = |one: &Arc<Dataflow>| {
+            one.all_sinks(workers, |sink| !sink.is_asking()) && (one.has_caught_up() || one.held.is_full())
+        };
+        let failure = || new.iter().find_map(|one| one.failure());
+        let ready = || failure().is_some() || new.iter().all(has_caught_up);
+        self.wait(CATCH_UP, "the new nodes to catch up", ready)?;
         failure().map_or(Ok(()), Err)?;
-        let boundary = Gate::hand_over(&pairs(gone, new));
-        if let Some(why) = new.iter().find_map(|flow| flow.failure()) {
+        let logs = |of: &[Arc<Dataflow>]| -> Vec<String> { of.iter().flat_map(|one| one.logs().map(str::to_owned)).collect() };
+        let (before, mut behind) = (logs(old), logs(new));
+        behind.retain(|log| !before.contains(log));
+        if !behind.is_empty() {
+            // Of a log that is new to them nothing is kept yet: a start after a crash needs all of it.
+            behind.extend(self.progress.behind.iter().cloned());
+            behind.sort();
+            behind.dedup();
+            self.note_progress(Progress { upto: self.progress.upto, behind })?;
+        }
+        for node in ending_windows(&self.plan, plan) {
+            let groups = self.shared.metrics.node(&node.id, node.kind.name).state_rows.load(Relaxed);
+            tracing::warn!("the change ends the open windows of {}: {groups} groups, whose rows are taken back", node.id);
+        }
+        Ok(())
+    }
+
+    /// The sinks of the new islands take over. There is no way back.
+    fn take_over(&mut self, plan: &Plan, new: &[Arc<Dataflow>], old: &[Arc<Dataflow>], changed: &mut Vec<String>) {
+        let ending: Vec<String> = self.logs.keys().filter(|id| !has_source(plan, id)).cloned().collect();
+        let boundary = hand_over(old, new, &ending);
+        if let Some(why) = new.iter().find_map(|one| one.failure()) {
             // It failed after it was asked and before it was in charge: to the run it would be a sink that is slow.
             self.shared.fail(why);
         }
-        gone.iter().chain(new).for_each(|flow| flow.wake());
-        // From here on there is no way back: what the old sinks do not write the new ones do.
-        let stopped =
-            self.wait(Duration::MAX, "the old sinks to be done, such as with a server that does not answer", || {
-                gone.iter().all(|flow| flow.has_finished(workers) || flow.has_ended(workers))
-            });
-        if stopped.is_err() {
-            // The run ends between the two: what the old sinks still have to write must not be taken for written.
-            changed.push(format!("the run ends at the change, tick {boundary}"));
-            return Ok(flows.iter().chain(gone).cloned().collect());
+        for log in ending.iter().filter_map(|id| self.logs.get(id)) {
+            log.complete();
+            log.log.close();
         }
-        new.iter().for_each(|flow| flow.wake());
-        // Let go, so that no chain of all that ever ran is kept.
-        new.iter().for_each(|flow| flow.forget_predecessors());
-        new.iter().for_each(|flow| flow.sources.join(RUNNING));
-        let open = |flow: &Arc<Flow>| flow.has_opened(workers) || flow.has_ended(workers);
-        let _ = self.wait(PATIENCE, "the new sinks to open", || new.iter().all(open));
-        self.publish(plan, flows, new, fresh);
-        follow(stages, flows, &[]);
-        gone.iter().for_each(|flow| flow.end());
-        let ids = |flows: &[Arc<Flow>]| -> Vec<String> {
-            let nodes =
-                flows.iter().flat_map(|flow| flow.part.nodes.iter().map(|node| flow.plan.nodes[*node].id.clone()));
-            nodes.collect()
-        };
-        let rebuilt = ids(new);
-        if !rebuilt.is_empty() {
-            changed.push(format!("{} rebuilt, from tick {boundary} on", rebuilt.join(", ")));
+        new.iter().for_each(|one| one.sources.join(RUNNING));
+        self.leaving.extend(old.iter().cloned());
+        old.iter().chain(new).for_each(|one| one.wake());
+        self.drain(old, &ending);
+        let workers = self.workers;
+        let opened = || new.iter().all(|one| one.has_ended(workers) || one.all_sinks(workers, SinkState::has_opened));
+        let done = |one: &&Arc<Dataflow>| one.has_ended(workers) || one.all_sinks(workers, SinkState::has_finished);
+        let slow: Vec<Arc<Dataflow>> = old.iter().filter(|one| !done(one)).cloned().collect();
+        if slow.is_empty() {
+            let _ = self.wait(PATIENCE, "the new sinks to open", opened);
         }
-        let mut removed = ids(gone);
-        removed.retain(|id| !plan.nodes.iter().any(|node| node.id == *id));
-        if !removed.is_empty() {
-            changed.push(format!("{} removed", removed.join(", ")));
+        new.iter().for_each(|one| one.predecessors.lock().clear());
+        changed.extend(what_changed(plan, new, old, boundary));
+        if !slow.is_empty() {
+            changed.push(format!("{} still writes what came before", unfinished(&slow)));
         }
-        if changed.is_empty() {
-            changed.push("the served tables changed".to_owned());
+        let taken_back: u64 = new.iter().flat_map(|one| one.sinks.lock().clone()).map(|sink| sink.taken_back()).sum();
+        if taken_back > 0 {
+            changed.push(format!("sinks took back {taken_back} rows"));
         }
-        // Old state is let go before another change can come, so that no number of changes piles it up.
-        let _ = self.wait(PATIENCE, "the old nodes to end", || gone.iter().all(|flow| flow.has_ended(workers)));
-        gone.iter().for_each(|flow| flow.set_followers(Vec::new()));
-        self.flows().forget(workers);
-        Ok(flows.clone())
     }
 
-    /// Shows the tables and counters of the new stages in place of the old ones.
-    fn publish(&self, plan: &Plan, flows: &[Arc<Flow>], new: &[Arc<Flow>], fresh: &[Arc<Table>]) {
+    /// Has the old sinks write what is theirs, and ends those that are done.
+    fn drain(&mut self, old: &[Arc<Dataflow>], ending: &[String]) {
+        let workers = self.workers;
+        let last = |one: &Dataflow| -> Time {
+            let logs = one.logs().filter(|log| ending.iter().any(|id| id == log));
+            logs.filter_map(|id| self.logs.get(id)).map(|log| log.log.last_watermark()).max().unwrap_or(0)
+        };
+        let lasts: Vec<Time> = old.iter().map(|one| last(one)).collect();
+        let done = |one: &Arc<Dataflow>, last: Time| {
+            one.has_ended(workers)
+                || one.all_sinks(workers, SinkState::has_finished)
+                || last > 0 && one.has_caught_up() && one.frontier() > last
+        };
+        let all = || old.iter().zip(&lasts).all(|(one, last)| done(one, *last));
+        // A sink whose server is away goes on in the background.
+        let _ = self.wait(DRAIN, "the old sinks to be done, such as with a server that does not answer", all);
+        for (one, last) in old.iter().zip(lasts) {
+            // What its rows still wait for, such as a hello on another log, is taken as ended.
+            if last > 0 || one.all_sinks(workers, SinkState::has_finished) {
+                one.end();
+            }
+        }
+        let finished = || old.iter().all(|one| one.has_ended(workers) || one.all_sinks(workers, SinkState::has_finished));
+        let _ = self.wait(LOOK * 50, "the old sinks to be done", finished);
+    }
+
+    /// Ends what was built in vain.
+    fn give_up(&mut self, new: &[Arc<Dataflow>]) {
+        for one in new {
+            one.predecessors.lock().clear();
+            one.end();
+        }
+        let workers = self.workers;
+        // Before another attempt can come.
+        let _ = self.wait(PATIENCE, "what was built to end", || new.iter().all(|one| one.has_ended(workers)));
+        self.shared.dataflows.forget(workers);
+    }
+
+    /// Shows the tables and counters of the new islands in place of the old ones.
+    fn publish(&self, plan: &Plan, all: &[Arc<Dataflow>], new: &[Arc<Dataflow>], fresh: &[Arc<Table>]) {
         let of_kept = |name: &str| {
-            let kept = flows.iter().filter(|flow| !new.iter().any(|n| Arc::ptr_eq(n, flow))).chain(&self.receiving);
-            kept.flat_map(|flow| &flow.tables).find(|table| table.name == name).cloned()
+            let kept = all.iter().filter(|one| !new.iter().any(|n| Arc::ptr_eq(n, one))).chain(&self.receiving);
+            kept.flat_map(|one| &one.tables).find(|table| table.name == name).cloned()
         };
         let served = plan.serve.iter().flat_map(|serve| &serve.tables);
-        let shown = served.zip(fresh).map(|((name, ..), table)| of_kept(name).unwrap_or_else(|| Arc::clone(table)));
+        let shown = served.zip(fresh).map(|((name, ..), table)| {
+            of_kept(name).unwrap_or_else(|| {
+                if let Some(old) = self.shared.catalog.table(name) {
+                    table.inherit(&old, self.progress.upto);
+                }
+                Arc::clone(table)
+            })
+        });
         self.shared.catalog.replace(shown.collect());
         let mut rebuilt: HashMap<String, _> = HashMap::new();
-        for flow in new {
-            for node in &flow.part.nodes {
+        for dataflow in new {
+            for node in &dataflow.island.nodes {
                 let node = &plan.nodes[*node];
-                rebuilt.insert(node.id.clone(), flow.metrics.node(&node.id, node.kind.name));
+                rebuilt.insert(node.id.clone(), dataflow.metrics.node(&node.id, node.kind.name));
             }
         }
         self.shared.metrics.adopt(plan.nodes.iter().map(|node| (node.id.as_str(), node.kind.name)), &rebuilt);
@@ -245,19 +280,14 @@ impl Control {
 
     /// Lets go of logs that no source writes any more, and nobody reads.
     fn forget_logs(&mut self) {
-        let mut used: Vec<Arc<Logged>> = Vec::new();
-        used.extend(
-            self.receiving.iter().filter_map(|flow| flow.writes.as_ref().map(|(logged, _)| Arc::clone(logged))),
-        );
-        for kept in self.computing.iter().flat_map(|flow| &flow.reads).flatten() {
-            if let Kept::Log(logged, _) = kept {
-                used.push(Arc::clone(logged));
-            }
-        }
-        self.logs.retain(|_, logged| {
-            let keep = used.iter().any(|used| Arc::ptr_eq(used, logged));
+        let written = self.receiving.iter().filter_map(|one| one.writes.as_ref().map(|(log, _)| log));
+        let read = self.computing.iter().chain(&self.leaving).flat_map(|one| one.logs());
+        let (written, read): (Vec<_>, Vec<&str>) = (written.cloned().collect(), read.collect());
+        let is_used = |id: &str, log: &Arc<SourceLog>| written.iter().any(|one| Arc::ptr_eq(one, log)) || read.contains(&id);
+        self.logs.retain(|id, log| {
+            let keep = is_used(id, log);
             if !keep {
-                logged.log.close();
+                log.log.close();
             }
             keep
         });
@@ -287,38 +317,57 @@ impl Control {
     }
 }
 
-/// The ids of a dataflow's nodes.
-fn ids_of(flow: &Flow) -> impl Iterator<Item = &str> {
-    flow.part.nodes.iter().map(|node| flow.plan.nodes[*node].id.as_str())
+/// Whether a plan has a live source of this id.
+fn has_source(plan: &Plan, id: &str) -> bool {
+    plan.nodes.iter().any(|node| node.id == id && node.node.facts().is_live)
 }
 
-/// The gates of those that share a node by name, on both sides.
-fn pairs<'f>(gone: &'f [Arc<Flow>], new: &'f [Arc<Flow>]) -> Vec<[Vec<&'f Gate>; 2]> {
-    let mut pairs: Vec<(BTreeSet<&str>, [Vec<&Gate>; 2])> = Vec::new();
-    for (side, flow) in gone.iter().map(|flow| (0, flow)).chain(new.iter().map(|flow| (1, flow))) {
-        let mut joined = (ids_of(flow).collect::<BTreeSet<_>>(), [Vec::new(), Vec::new()]);
-        joined.1[side].push(&flow.gate);
-        let (with, others): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(ids, _)| !ids.is_disjoint(&joined.0));
-        pairs = others;
-        for (ids, [old, new]) in with {
-            joined.0.extend(ids);
-            joined.1[0].extend(old);
-            joined.1[1].extend(new);
-        }
-        pairs.push(joined);
+/// The names of sinks that have not written all that is theirs.
+fn unfinished(dataflows: &[Arc<Dataflow>]) -> String {
+    let sinks = dataflows.iter().flat_map(|one| one.sinks.lock().clone());
+    let names: Vec<String> = sinks.filter(|sink| !sink.has_finished()).map(|sink| sink.name.clone()).collect();
+    names.join(", ")
+}
+
+/// What there is to say of a change of islands.
+fn what_changed(plan: &Plan, new: &[Arc<Dataflow>], old: &[Arc<Dataflow>], boundary: Time) -> Vec<String> {
+    let ids = |all: &[Arc<Dataflow>]| -> Vec<String> { all.iter().flat_map(|one| one.ids().map(str::to_owned)).collect() };
+    let (rebuilt, mut removed) = (ids(new), ids(old));
+    removed.retain(|id| !plan.nodes.iter().any(|node| node.id == *id));
+    let mut changed = Vec::new();
+    if !rebuilt.is_empty() {
+        changed.push(format!("{} rebuilt, from tick {boundary} on", rebuilt.join(", ")));
     }
-    pairs.into_iter().map(|(_, gates)| gates).collect()
-}
-
-fn has_sinks(flow: &Flow) -> bool {
-    flow.part.nodes.iter().any(|node| flow.plan.nodes[*node].outputs.is_empty())
+    if !removed.is_empty() {
+        changed.push(format!("{} removed", removed.join(", ")));
+    }
+    if changed.is_empty() {
+        changed.push("the served tables changed".to_owned());
+    }
+    if let Some(before) = old.first() {
+        for node in ending_windows(&before.plan, plan) {
+            let metrics = old.iter().find(|one| one.ids().any(|id| id == node.id)).map(|one| &one.metrics);
+            let groups = metrics.map_or(0, |metrics| metrics.node(&node.id, node.kind.name).state_rows.load(Relaxed));
+            changed.push(format!("open windows of {} ended: {groups} groups", node.id));
+        }
+    }
+    let tables = |all: &[Arc<Dataflow>]| -> Vec<Arc<Table>> { all.iter().flat_map(|one| one.tables.clone()).collect() };
+    let shown = tables(new);
+    for table in tables(old) {
+        let rows = table.ending_rows(shown.iter().find(|new| new.name == table.name).map(|table| &**table));
+        if rows > 0 {
+            changed.push(format!("{rows} rows of {} are not shown any more", table.name));
+        }
+    }
+    changed
 }
 
 /// Whether what new sinks write to can be written, before anything is changed.
-fn check_writes<'p>(plan: &Plan, new: impl Iterator<Item = &'p Part>) -> Result<(), String> {
-    for node in new.flat_map(|part| &part.nodes) {
+fn check_writes(plan: &Plan, wanted: &Wanted) -> Result<(), String> {
+    let new = wanted.iter().filter(|(kept, _)| kept.is_none());
+    for node in new.flat_map(|(_, island)| &island.nodes) {
         let node = &plan.nodes[*node];
-        for path in node.node.writes() {
+        for path in node.node.facts().writes {
             let attempt = || -> std::io::Result<()> {
                 if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                     std::fs::create_dir_all(parent)?;

@@ -1,8 +1,7 @@
 //! What a changed pipeline means for a running one: which nodes go on, which start anew, which are made again.
 //!
-//! A dataflow cannot be altered while it runs, so whole parts go on or end. What stands before the spool goes on if nothing in
-//! its part of the [`super::Partition`] has changed. Of what stands behind it, each node is a part of its own, but for sinks and
-//! tables of the same rows (see [`Plan::stages`]): it goes on if it and those before it are the same.
+//! A dataflow cannot be altered while it runs, so islands go on or end as a whole: an island goes on if nothing in it has
+//! changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +17,8 @@ pub struct Diff {
     pub nodes: Vec<NodeDiff>,
     /// What has changed in the sections beside the nodes.
     pub sections: Vec<Change>,
+    /// Nodes whose open windows end: what was shown of them is taken back.
+    pub windows: Vec<String>,
     /// Why a running pipeline cannot be changed to this one; it can if there is nothing to say.
     pub restart: Option<String>,
 }
@@ -75,15 +76,12 @@ pub enum Fate {
 /// What has to be done to `old` so that it is `new`.
 pub fn rebuild(old: &Plan, new: &Plan) -> Diff {
     let mut fates = vec![Fate::Kept; new.nodes.len()];
-    let running: Vec<_> = old.parts().0.iter().map(|part| old.identity(part)).collect();
-    for part in new.parts().0.iter().filter(|part| !running.contains(&new.identity(part))) {
-        part.nodes.iter().for_each(|&node| fates[node] = Fate::Started);
-    }
-    let stages = new.stages();
-    let running: Vec<_> = old.stages().parts.iter().map(|part| old.stage_identity(part)).collect();
-    for (part, kept) in stages.parts.iter().zip(new.going_on(&stages, &running)) {
-        if kept.is_none() {
-            part.nodes.iter().for_each(|&node| fates[node] = Fate::Rebuilt);
+    let (running, islands) = (old.islands(), new.islands());
+    let both = [(running.0, islands.0, Fate::Started), (running.1, islands.1, Fate::Rebuilt)];
+    for (running, islands, fate) in both {
+        let running: Vec<_> = running.iter().map(|island| old.identity(island)).collect();
+        for island in islands.iter().filter(|island| !running.contains(&new.identity(island))) {
+            island.nodes.iter().for_each(|&node| fates[node] = fate);
         }
     }
     let by_id: BTreeMap<&str, &PlannedNode> = old.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
@@ -105,7 +103,14 @@ pub fn rebuild(old: &Plan, new: &Plan) -> Diff {
     }));
     let mut sections = Vec::new();
     old.sections.changes(&new.sections, "", &mut sections);
-    Diff { nodes, sections, restart: needs_restart(old, new) }
+    let windows = ending_windows(old, new).map(|node| node.id.clone()).collect();
+    Diff { nodes, sections, windows, restart: needs_restart(old, new) }
+}
+
+/// The nodes of a plan with open windows that another plan does not go on with.
+pub fn ending_windows<'p>(old: &'p Plan, new: &'p Plan) -> impl Iterator<Item = &'p PlannedNode> {
+    let goes_on = |node: &&PlannedNode| new.nodes.iter().any(|other| other.digest == node.digest);
+    old.nodes.iter().filter(|node| node.node.facts().has_windows).filter(move |node| !goes_on(node))
 }
 
 fn state(old: &Plan, was: &PlannedNode, new: &Plan, node: &PlannedNode, by_id: &BTreeMap<&str, &PlannedNode>) -> State {
@@ -149,7 +154,7 @@ pub fn needs_restart(old: &Plan, new: &Plan) -> Option<String> {
     }
     // A log goes on with the columns that it has.
     let logs = |plan: &Plan| -> BTreeMap<String, _> {
-        let logs = plan.parts().0.into_iter().filter_map(|part| part.writes);
+        let logs = plan.islands().0.into_iter().filter_map(|island| island.writes);
         logs.map(|log| (plan.nodes[log.source].id.clone(), plan.log_schemas(&log))).collect()
     };
     let (before, after) = (logs(old), logs(new));

@@ -23,8 +23,8 @@ impl Plan {
             .nodes
             .iter()
             .map(|node| Shape {
-                live: node.node.is_live(),
-                facts: node.node.yields_facts(),
+                live: node.node.facts().is_live,
+                facts: node.node.facts().yields_facts,
                 inputs: node.inputs.iter().map(|input| input.node).collect(),
             })
             .collect();

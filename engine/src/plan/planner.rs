@@ -130,6 +130,7 @@ impl Planner<'_> {
                 types: types.into_iter().map(|(_, ty, _)| ty).collect(),
                 outputs: built.outputs(),
                 connected: vec![false; kind.outputs.len()],
+                recorded: vec![false; kind.outputs.len()],
                 node: built,
                 process,
                 definition,
@@ -169,6 +170,7 @@ impl Planner<'_> {
                 tables,
             });
         }
+        note_recorded(&mut nodes);
         (!refused).then_some(Plan {
             name: spec.name,
             tick: spec.tick,
@@ -196,7 +198,7 @@ impl Planner<'_> {
             .map(|(node, (_, port, written))| (written.value.as_str(), &nodes[*node].outputs[*port]))
             .collect();
         // What works on packets and the like takes them in the order in which they come.
-        let raw = found.iter().zip(of).find(|(node, _)| of.len() > 1 && !nodes[**node].node.yields_facts());
+        let raw = found.iter().zip(of).find(|(node, _)| of.len() > 1 && !nodes[**node].node.facts().yields_facts);
         let united = match raw {
             Some((_, (.., written))) => {
                 Err(format!("rows of `{}` cannot be merged: their order is that of one source", written.value))
@@ -245,10 +247,10 @@ impl Planner<'_> {
         let real = |path: PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
         let mut used: HashMap<PathBuf, &str> = HashMap::new();
         for node in nodes {
-            used.extend(node.node.reads().into_iter().map(|path| (real(path), node.id.as_str())));
+            used.extend(node.node.facts().reads.into_iter().map(|path| (real(path), node.id.as_str())));
         }
         for node in nodes {
-            for named in node.node.writes() {
+            for named in node.node.facts().writes {
                 let path = real(named.clone());
                 let reader = nodes.iter().find(|reader| reader.node.may_read(&named) || reader.node.may_read(&path));
                 let used = used.insert(path.clone(), &node.id);
@@ -490,6 +492,17 @@ fn cycle(nodes: &[Resolved], done: &[bool], mut at: usize) -> Vec<usize> {
         match waiting {
             Some(from) => at = from,
             None => return path,
+        }
+    }
+}
+
+/// Notes which ports lead, however far down, to a sink that records every change of a relation.
+fn note_recorded(nodes: &mut [PlannedNode]) {
+    for at in (0..nodes.len()).rev() {
+        if nodes[at].node.facts().records_changes || nodes[at].recorded.contains(&true) {
+            for Input { node, port, .. } in nodes[at].inputs.clone() {
+                nodes[node].recorded[port] = true;
+            }
         }
     }
 }

@@ -11,8 +11,9 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use engine::batch::{Batch, Edge, EdgeClass, EdgeType, Stream, Time, stream_schema, time_array};
 use engine::expr::Scalar;
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Kind, Node, Operator, Port, Registry};
-use engine::render::{BuildContext, FailureClass};
+use engine::registry::{Facts, Inputs, Kind, Node, Operator, Port, Registry};
+use engine::render::BuildContext;
+use engine::shared::FailureClass;
 use engine::source::{Poll, Reader, source};
 use engine::spec::Located;
 use timely::container::CapacityContainerBuilder;
@@ -108,11 +109,8 @@ impl Node for Numbers {
     fn outputs(&self) -> Vec<EdgeType> {
         vec![EdgeType::stream(numbers_schema()), EdgeType::stream(numbers_schema())]
     }
-    fn is_live(&self) -> bool {
-        self.0.live
-    }
-    fn yields_facts(&self) -> bool {
-        !self.0.raw
+    fn facts(&self) -> Facts {
+        Facts { is_live: self.0.live, yields_facts: !self.0.raw, ..Facts::default() }
     }
     fn build<'s>(&self, context: &BuildContext<'s>, _: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let (options, shared) = (self.0.clone(), Arc::clone(&context.shared));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use engine::graph::{dot, mermaid};
 use engine::reload::Loader;
-use engine::render::{FailureClass, Shared};
+use engine::shared::{FailureClass, Shared};
 use engine::run::{Options, RunError, Summary, execute, execute_with};
 
 use crate::{kinds, plan, shows};

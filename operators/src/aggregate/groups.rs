@@ -54,6 +54,11 @@ impl Groups {
         self.groups.len()
     }
 
+    /// The numbers of all groups.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        self.started.iter().copied().collect()
+    }
+
     /// The group with this key.
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
         self.table.find(hash, |g| *self.groups[*g as usize].key == *key).copied()

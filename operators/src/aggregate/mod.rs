@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_type};
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
+use engine::registry::{Facts, Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
 use engine::spec::options::read;
 use engine::spec::{Located, humantime_duration};
@@ -243,9 +243,15 @@ impl Node for Aggregate {
             distinct_limit: self.distinct_limit,
             live: context.connected.first() == Some(&true),
             finals: context.connected.get(1) == Some(&true),
+            tick: context.recorded.first().is_some_and(|recorded| *recorded).then_some(context.tick),
+            complete_from: context.complete_from,
         };
         let [out, last] = run::run(rows, context, settings);
         vec![out, last, late]
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { has_windows: true, ..Facts::default() }
     }
 
     /// A window's last row leaves at the window's end, so what leaves there needs the whole window.

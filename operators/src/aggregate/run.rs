@@ -35,7 +35,6 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
     let (output, out) = builder.new_output::<Vec<Batch>>();
     let (final_output, last) = builder.new_output::<Vec<Batch>>();
     let mut outputs = [output, final_output].map(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from);
-    let mut stepper = settings.live.then(|| context.stepper(info.address.clone()));
     let activator = context.scope.activator_for(info.address);
     let (fail, note, metrics) = (context.failure(), arrivals(context), context.metrics.clone());
     let mut window = match Window::new(settings, context.metrics.clone()) {
@@ -69,14 +68,8 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
             let pushed = gather(&mut arrived).map(|batches| batches.iter().map(|rows| push(open, rows)).sum::<u64>());
             let worked = pushed.and_then(|refused| {
                 NodeMetrics::add(&metrics.rejected, refused as usize);
-                let reached = open.reached();
-                let to = stepper.as_mut().map_or(frontier, |stepper| stepper.next(reached, frontier));
-                // One that may not go on is woken when it may.
-                Ok(open.work(to, &mut sent)? || reached < to && to < frontier)
+                open.work(frontier, &mut sent)
             });
-            if let Some((stepper, latest)) = stepper.as_mut().zip(sent.iter().map(|(_, time, _)| *time).max()) {
-                stepper.gave(latest);
-            }
             for (port, time, batch) in sent.drain(..) {
                 if let Some(held) = &held {
                     let port = port as usize;

@@ -40,6 +40,11 @@ pub(super) struct Settings {
     pub(super) live: bool,
     /// Whether anything reads the stream of final rows.
     pub(super) finals: bool,
+    /// Length of a tick in ms, if changes of the live relation are recorded: then they leave at the close of each tick,
+    /// whatever steps the frontier takes. Otherwise a step of the frontier is as good as a tick, and cheaper.
+    pub(super) tick: Option<Time>,
+    /// What leaves before this time was recorded before: until then nothing need be shown.
+    pub(super) complete_from: Time,
 }
 
 /// An output of the stateful part.
@@ -60,6 +65,8 @@ pub(super) struct Window {
     /// The rows of the step that is under way, and the frontier that it leads to.
     step: Option<(Ordered, Time)>,
     reached: Time,
+    /// The last tick of which nothing is shown while it is under way; at its close all groups are.
+    silent: Option<Time>,
     /// Start of the open window in ns; there is one while there are groups.
     start: Option<i64>,
     groups: Groups,
@@ -82,12 +89,15 @@ impl Window {
         let converter = RowConverter::new(key.map(|f| SortField::new(f.data_type().clone())).collect())?;
         let states = program.states.iter().map(|kept| kept.state(settings.distinct_limit)).collect();
         let estimated = metrics.counter("distinct_estimated");
+        let last = |tick: Time| settings.complete_from.saturating_sub(1) / tick * tick;
+        let silent = settings.tick.map(last).filter(|last| *last > 0);
         Ok(Self {
             settings,
             converter,
             pending: Pending::default(),
             step: None,
             reached: 0,
+            silent,
             start: None,
             groups: Groups::default(),
             states,
@@ -112,12 +122,35 @@ impl Window {
         if let Some((rows, target)) = &self.step {
             times.extend([rows.next_time().map(millis), rows.rest_time().map(millis), Some(*target)]);
         }
+        times.push(self.silent.filter(|_| self.groups.len() > 0));
         times.into_iter().flatten().min()
     }
 
-    /// How far it has gone, or is going.
-    pub(super) fn reached(&self) -> Time {
-        self.step.as_ref().map_or(self.reached, |(_, target)| *target)
+    /// How far to go next, when the input is complete before `frontier`; `None` if that is not far enough.
+    fn target(&self, frontier: Time) -> Option<Time> {
+        let Some(tick) = self.settings.tick else { return Some(frontier).filter(|to| *to > self.reached) };
+        let closed = if frontier == CLOSED { CLOSED } else { frontier - frontier % tick };
+        let next = match (self.silent, self.pending.first()) {
+            (Some(silent), _) => silent,
+            (None, Some(ns)) => {
+                let time = millis(ns);
+                (time - time % tick).saturating_add(tick)
+            }
+            (None, None) => CLOSED,
+        };
+        Some(closed.min(next)).filter(|to| *to > self.reached)
+    }
+
+    /// A step is over. What was not shown before the tick at which showing begins is shown now.
+    fn finish_step(&mut self, target: Time) {
+        self.reached = target;
+        if self.silent.is_some_and(|silent| silent <= target) {
+            self.silent = None;
+            for number in self.groups.numbers() {
+                self.groups.at_mut(number).changed = true;
+                self.changed.push(number);
+            }
+        }
     }
 
     /// Processes what the frontier has passed, for about [`BUDGET`] rows and groups. True if there is more to do.
@@ -131,10 +164,8 @@ impl Window {
                 break true;
             }
             let Some((mut rows, target)) = self.step.take() else {
-                if frontier <= self.reached {
-                    break false;
-                }
-                self.step = Some((self.pending.take(last_before(frontier)), frontier));
+                let Some(target) = self.target(frontier) else { break false };
+                self.step = Some((self.pending.take(last_before(target)), target));
                 continue;
             };
             let next = rows.next_time();
@@ -150,9 +181,12 @@ impl Window {
                 let time = millis(start.saturating_add(self.settings.window)).min(target);
                 done += self.process(&mut rows, time, sent)?;
             } else if self.changed.is_empty() {
-                self.pending.give_back(rows);
-                self.reached = target;
-                continue;
+                let is_silent = self.silent.is_some();
+                self.finish_step(target);
+                if self.changed.is_empty() || !is_silent {
+                    self.pending.give_back(rows);
+                    continue;
+                }
             } else {
                 done += self.show(target, sent)?;
             }
@@ -199,7 +233,7 @@ impl Window {
                 }
             };
             let group = self.groups.at_mut(number);
-            if self.settings.live && !group.changed {
+            if self.settings.live && self.silent.is_none() && !group.changed {
                 group.changed = true;
                 self.changed.push(number);
                 if std::mem::take(&mut group.shown) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use arrow::error::ArrowError;
-use engine::batch::{Batch, MAX_ROWS, Time};
+use engine::batch::{Batch, MAX_ROWS, Origin, Time};
 use engine::metrics::NodeMetrics;
 
 use super::connections::{Key, UNKNOWN};
@@ -197,7 +197,7 @@ impl Join {
         // A hello has no such column, or one that says nothing of it.
         let begins = batch.rows.column_by_name(BEGIN_TIME).filter(|_| input == Input::Request);
         let begins = begins.and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
-        let rows = store.insert(batch.rows.clone());
+        let rows = store.insert(batch.rows.clone(), batch.origin);
         let (mut by_address, mut by_port, mut late) = (0, 0, Vec::new());
         let mut block: Vec<(Key, u64, Waiting)> = Vec::with_capacity(BLOCK);
         for (first, rows) in (0..).step_by(BLOCK).zip(rows.chunks(BLOCK)) {
@@ -313,7 +313,13 @@ impl Join {
         let closed = self.taken == END;
         self.monitor.observe(&outcomes.delays, closed);
         // Requests that have waited for a hello come behind younger ones that have not.
-        outcomes.decisions.sort_by_key(Decision::time);
+        if self.requests.is_mixed() {
+            // What leaves together is of one step and one log.
+            let step = self.settings.step;
+            outcomes.decisions.sort_by_key(|one| (one.time().div_euclid(step), self.origin(one), one.time()));
+        } else {
+            outcomes.decisions.sort_by_key(Decision::time);
+        }
         let matched = outcomes.decisions.iter().filter(|d| matches!(d, Decision::Matched { .. })).count();
         NodeMetrics::add(&self.counters.correlated, matched);
         NodeMetrics::add(&self.counters.orphan_requests, outcomes.decisions.len() - matched);
@@ -341,15 +347,29 @@ impl Join {
         Ok(())
     }
 
+    /// The log of the request, or of a hello that leaves alone.
+    fn origin(&self, decision: &Decision) -> Origin {
+        match decision {
+            Decision::Matched { request, .. } | Decision::Request { request } => self.requests.origin(request.row),
+            Decision::Hello { hello } => self.hellos.origin(hello.row),
+        }
+    }
+
     /// Turns decisions into batches and lets go of requests, and of hellos that leave alone.
     fn send(&mut self, decisions: &[Decision], port: Port, out: &mut Outbox) -> Result<(), ArrowError> {
         let step = self.settings.step;
-        let chunks = decisions
-            .chunk_by(|a, b| port != Port::Main || a.time().div_euclid(step) == b.time().div_euclid(step))
-            .flat_map(|chunk| chunk.chunks(MAX_ROWS));
+        let is_mixed = self.requests.is_mixed() || self.hellos.is_mixed();
+        let is_of_step = |a: &Decision, b: &Decision| {
+            port != Port::Main || a.time().div_euclid(step) == b.time().div_euclid(step)
+        };
+        let chunks: Vec<&[Decision]> = decisions
+            .chunk_by(|a, b| is_of_step(a, b) && (!is_mixed || self.origin(a) == self.origin(b)))
+            .flat_map(|chunk| chunk.chunks(MAX_ROWS))
+            .collect();
         for chunk in chunks {
             let rows = self.emitter.batch(chunk, &self.requests, &self.hellos)?;
-            let batch = Batch { late: port != Port::Main, ..Batch::new(rows) };
+            let origin = chunk.first().map_or(0, |first| self.origin(first));
+            let batch = Batch { late: port != Port::Main, origin, ..Batch::new(rows) };
             match port {
                 Port::Main => {
                     let time = chunk.first().map_or(0, |first| message_time(first.time(), step));

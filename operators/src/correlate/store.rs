@@ -5,7 +5,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use engine::batch::MAX_ROWS;
+use engine::batch::{MAX_ROWS, Origin};
 
 use super::gather::Gather;
 
@@ -34,10 +34,14 @@ pub(super) struct Store {
     thin: usize,
     /// Where the search for thin batches goes on.
     cursor: usize,
+    /// The log that the first rows came from.
+    first_origin: Option<Origin>,
+    is_mixed: bool,
 }
 
 struct Slot {
     batch: RecordBatch,
+    origin: Origin,
     /// The names of the rows.
     rows: Vec<Row>,
     waiting: usize,
@@ -52,14 +56,15 @@ impl Slot {
 
 impl Store {
     /// Keeps a batch, all of whose rows wait. Returns their names.
-    pub fn insert(&mut self, batch: RecordBatch) -> Vec<Row> {
+    pub fn insert(&mut self, batch: RecordBatch, origin: Origin) -> Vec<Row> {
         let count = batch.num_rows();
+        self.is_mixed |= *self.first_origin.get_or_insert(origin) != origin;
         let reused = self.free_rows.len().min(count);
         let mut rows = self.free_rows.split_off(self.free_rows.len() - reused);
         let fresh = self.places.len()..self.places.len() + count - reused;
         self.places.resize(fresh.end, GONE);
         rows.extend(fresh.map(|row| row as Row));
-        self.keep(batch, rows.clone());
+        self.keep(batch, origin, rows.clone());
         rows
     }
 
@@ -89,6 +94,17 @@ impl Store {
         Some((self.batch(slot)?, at as usize))
     }
 
+    /// Whether rows of more than one log have come.
+    pub fn is_mixed(&self) -> bool {
+        self.is_mixed
+    }
+
+    /// The log that a row came from.
+    pub fn origin(&self, row: Row) -> Origin {
+        let slot = self.slots.get(self.place(row).0 as usize).and_then(Option::as_ref);
+        slot.map_or(0, |slot| slot.origin)
+    }
+
     /// The number of a row's batch, below [`Store::slots`], and its place there.
     pub fn place(&self, row: Row) -> (u32, u32) {
         self.places.get(row as usize).copied().unwrap_or(GONE)
@@ -104,15 +120,18 @@ impl Store {
         self.slots.len()
     }
 
-    /// Copies rows of thin batches together, at most [`MAX_ROWS`], if there is much to gain.
+    /// Copies rows of thin batches of one origin together, at most [`MAX_ROWS`], if there is much to gain.
     pub fn tidy(&mut self) -> Result<(), ArrowError> {
         if self.thin <= MANY && self.held <= 4 * self.waiting + 8 * MAX_ROWS {
             return Ok(());
         }
         let (mut picked, mut rows) = (Vec::new(), Vec::new());
+        let mut origin = None;
         for _ in 0..self.slots.len() {
             self.cursor = if self.cursor >= self.slots.len() { 0 } else { self.cursor };
-            if let Some(slot) = self.slots[self.cursor].as_ref().filter(|slot| slot.is_thin()) {
+            if let Some(slot) = self.slots[self.cursor].as_ref().filter(|slot| slot.is_thin())
+                && *origin.get_or_insert(slot.origin) == slot.origin
+            {
                 if !rows.is_empty() && rows.len() + slot.waiting > MAX_ROWS {
                     break;
                 }
@@ -122,11 +141,11 @@ impl Store {
             }
             self.cursor += 1;
         }
-        self.join(&picked, rows)
+        self.join(&picked, origin.unwrap_or_default(), rows)
     }
 
     /// Copies rows, all that wait in the batches `picked`, into a batch of their own.
-    fn join(&mut self, picked: &[u32], rows: Vec<Row>) -> Result<(), ArrowError> {
+    fn join(&mut self, picked: &[u32], origin: Origin, rows: Vec<Row>) -> Result<(), ArrowError> {
         let mut gather = Gather::default();
         gather.pick(self, rows.iter().map(|row| Some(*row)));
         let Some(schema) = picked.first().and_then(|slot| self.batch(*slot)).map(RecordBatch::schema) else {
@@ -144,11 +163,11 @@ impl Store {
                 self.free.push(*slot);
             }
         }
-        self.keep(batch, rows);
+        self.keep(batch, origin, rows);
         Ok(())
     }
 
-    fn keep(&mut self, batch: RecordBatch, rows: Vec<Row>) {
+    fn keep(&mut self, batch: RecordBatch, origin: Origin, rows: Vec<Row>) {
         if rows.is_empty() {
             return;
         }
@@ -161,7 +180,7 @@ impl Store {
         }
         self.held += rows.len();
         self.waiting += rows.len();
-        let kept = Slot { batch, waiting: rows.len(), rows };
+        let kept = Slot { batch, origin, waiting: rows.len(), rows };
         self.thin += usize::from(kept.is_thin());
         self.slots[slot as usize] = Some(kept);
     }
@@ -189,15 +208,16 @@ mod tests {
     #[test]
     fn small_batches_are_copied_together_and_keep_their_rows() {
         let mut store = Store::default();
-        let rows: Vec<Row> = (0..5_000).flat_map(|n| store.insert(batch(n..n + 1))).collect();
+        let rows: Vec<Row> = (0..5_000).flat_map(|n| store.insert(batch(n..n + 1), (n % 2) as Origin)).collect();
         rows.iter().step_by(3).for_each(|row| store.release(*row));
         while store.thin > MANY {
             store.tidy().expect("copies");
         }
         for (n, row) in rows.iter().enumerate() {
             assert_eq!(value(&store, *row), (n % 3 != 0).then_some(n as u64));
+            assert!(n % 3 == 0 || store.origin(*row) == (n % 2) as Origin, "rows of two logs were put together");
         }
-        assert!(store.slots.iter().flatten().count() <= MANY);
+        assert!(store.slots.iter().flatten().count() <= MANY + 1);
     }
 
     #[test]
@@ -205,7 +225,7 @@ mod tests {
         let mut store = Store::default();
         let mut kept = Vec::new();
         for n in 0..200 {
-            let rows = store.insert(batch(n * 8192..(n + 1) * 8192));
+            let rows = store.insert(batch(n * 8192..(n + 1) * 8192), 0);
             kept.push((n * 8192 + 77, rows[77]));
             rows.iter().enumerate().filter(|(at, _)| *at != 77).for_each(|(_, row)| store.release(*row));
             store.tidy().expect("copies");

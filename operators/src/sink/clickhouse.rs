@@ -6,16 +6,16 @@ mod decode;
 mod deliver;
 mod encode;
 mod filter;
-mod handed;
+mod insert_bounds;
 mod history;
-mod letters;
+mod dead_letters;
 mod part;
 mod queue;
 mod refusal;
 mod sender;
 mod splits;
 mod table;
-mod tidy;
+mod canonical;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +24,7 @@ use std::time::Duration;
 use arrow::datatypes::DataType;
 use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time};
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port, ServerFault, ServerTable};
+use engine::registry::{Facts, Inputs, Node, Operator, Port, ServerFault, ServerTable};
 use engine::render::BuildContext;
 use engine::text::printable;
 use migrations::server::Address;
@@ -265,8 +265,8 @@ impl Node for ClickHouseNode {
         Vec::new()
     }
 
-    fn keeps_tables(&self) -> bool {
-        self.options.read_back
+    fn facts(&self) -> Facts {
+        Facts { keeps_tables: self.options.read_back, records_changes: self.options.live, ..Facts::default() }
     }
 
     fn check_servers(&self) -> Vec<ServerFault> {

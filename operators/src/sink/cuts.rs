@@ -116,7 +116,8 @@ impl Cuts {
     }
 
     /// How many rows are held.
-    pub fn held(&self) -> usize {
+    #[cfg(test)]
+    fn held(&self) -> usize {
         self.rows + self.open.values().flatten().map(RecordBatch::num_rows).sum::<usize>()
     }
 

@@ -11,13 +11,13 @@ use std::time::Duration;
 use engine::batch::{Edge, EdgeType, Stream, Time};
 use engine::outputs::Reopen;
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
+use engine::registry::{Facts, Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
 use engine::spec::Located;
 
-use super::swallow;
+use super::operator;
 use super::written::{Format, Mode};
-use continued::Continued;
+use continued::{Continued, Lines};
 use log_file::Rotation;
 use through::Through;
 
@@ -96,9 +96,9 @@ impl Operator for Jsonl {
                 .map_err(|fault| context.error(rotate.span, fault))
                 .ok(),
         };
-        let (file, continued) = (OnceLock::new(), OnceLock::new());
+        let file = OnceLock::new();
         let (format, rotation, append) = (format?, rotation?, options.append);
-        Some(Box::new(JsonlNode { path, format, rotation, append, file, continued }))
+        Some(Box::new(JsonlNode { path, format, rotation, append, file }))
     }
 }
 
@@ -123,8 +123,6 @@ struct JsonlNode {
     append: bool,
     /// Opened by the first worker that builds the node, shared by all workers of the process.
     file: OnceLock<Result<Arc<Through>, String>>,
-    /// The file of a run that another goes on with; as `file`.
-    continued: OnceLock<Arc<Continued>>,
 }
 
 impl Node for JsonlNode {
@@ -132,39 +130,29 @@ impl Node for JsonlNode {
         Vec::new()
     }
 
-    fn writes(&self) -> Vec<PathBuf> {
-        self.path.iter().cloned().collect()
+    fn facts(&self) -> Facts {
+        let writes = self.path.iter().cloned().collect();
+        Facts { writes, records_changes: self.format.is_of_changes(), ..Facts::default() }
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let Some(input) = inputs.into_iter().next() else { return Vec::new() };
-        let format = self.format.clone();
-        if !context.is_here() {
-            // The file is another process's, to whose workers all rows go.
-            return vec![swallow(context, input.stream, true)];
+        if context.is_noted() {
+            let lines = self.format.texts(context, input.stream);
+            let make = |_, _: &_| {
+                let file = Arc::new(Continued::new(self.path.clone(), self.append, self.rotation, &context.metrics));
+                Ok(Lines { file: registered(context, file), format: self.format.clone() })
+            };
+            return vec![operator::build(context, lines, (&context.id, context.home()), |_| true, make)];
         }
-        let written = match context.ledger(&context.id) {
-            Ok(None) => {
-                let open = || {
-                    let file = Through::open(self.path.as_deref(), self.append, self.rotation, &context.metrics)?;
-                    Ok(registered(context, Arc::new(file)))
-                };
-                through::build(context, input.stream, format, self.file.get_or_init(open).clone())
-            }
-            Ok(Some(ledger)) => {
-                let new = || {
-                    let options = (self.append, self.rotation);
-                    let file = Continued::new(self.path.clone(), ledger, context.threads, options, &context.metrics);
-                    registered(context, Arc::new(file))
-                };
-                continued::build(context, input.stream, format, Arc::clone(self.continued.get_or_init(new)))
-            }
-            Err(message) => {
-                context.failure()(message);
-                swallow(context, input.stream, false)
-            }
-        };
-        vec![written]
+        let file = context.is_here().then(|| {
+            let open = || {
+                let file = Through::open(self.path.as_deref(), self.append, self.rotation, &context.metrics)?;
+                Ok(registered(context, Arc::new(file)))
+            };
+            self.file.get_or_init(open).clone()
+        });
+        vec![through::build(context, input.stream, self.format.clone(), file)]
     }
 }
 

@@ -27,16 +27,29 @@ impl Lines {
 
     /// Appends one line for each row. Nulls are left out, and with them numbers and times that JSON has no text for.
     pub fn write(&self, out: &mut Vec<u8>, rows: &RecordBatch, diff: i8) {
+        let head = if self.changes { head(diff) } else { b"{" };
+        self.each(out, rows, |out| out.extend_from_slice(head), |_| {});
+    }
+
+    /// What stands behind `diff` in the lines of these rows, one text for each: see [`head`].
+    pub fn tails(&self, rows: &RecordBatch) -> Vec<Vec<u8>> {
+        let mut tails = Vec::with_capacity(rows.num_rows());
+        self.each(&mut Vec::new(), rows, |_| {}, |out| tails.push(std::mem::take(out)));
+        tails
+    }
+
+    fn each(
+        &self,
+        out: &mut Vec<u8>,
+        rows: &RecordBatch,
+        begin: impl Fn(&mut Vec<u8>),
+        mut end: impl FnMut(&mut Vec<u8>),
+    ) {
         let typed = self.columns.iter().filter_map(|(at, key)| Some((key, Values::new(rows.column(*at))?)));
         let columns: Vec<(&Box<[u8]>, Values<'_>)> = typed.collect();
-        let head: &[u8] = match (self.changes, diff) {
-            (false, _) => b"{",
-            (true, ..0) => b"{\"diff\":-1,",
-            (true, _) => b"{\"diff\":1,",
-        };
         let mut format = Format::default();
         for row in 0..rows.num_rows() {
-            out.extend_from_slice(head);
+            begin(out);
             for (key, values) in &columns {
                 let Some(value) = values.at(row) else { continue };
                 let before = out.len();
@@ -51,8 +64,14 @@ impl Lines {
                 out.pop();
             }
             out.extend_from_slice(b"}\n");
+            end(out);
         }
     }
+}
+
+/// The beginning of a line of a change.
+pub(super) fn head(diff: i8) -> &'static [u8] {
+    if diff < 0 { b"{\"diff\":-1," } else { b"{\"diff\":1," }
 }
 
 /// Appends a value; whether JSON has a text for it.

@@ -10,17 +10,19 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_type};
+use engine::batch::{Batch, Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_type};
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
+use engine::registry::{Facts, Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
 use engine::time::wall_clock_ns;
 use sha2::{Digest, Sha256};
 use timely::dataflow::operators::Concatenate;
 
 use super::cuts::Cuts;
+use super::operator;
 use retention::Retention;
 use store::Store;
+use table::Owner;
 
 /// See [`Operator::SUMMARY`].
 pub struct Parquet;
@@ -186,12 +188,9 @@ impl Node for ParquetNode {
         Vec::new()
     }
 
-    fn stores(&self) -> Vec<String> {
-        self.tables.iter().map(|table| table.name.clone()).collect()
-    }
-
-    fn keeps_tables(&self) -> bool {
-        true
+    fn facts(&self) -> Facts {
+        let stores = self.tables.iter().map(|table| table.name.clone()).collect();
+        Facts { stores, keeps_tables: true, ..Facts::default() }
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
@@ -201,7 +200,11 @@ impl Node for ParquetNode {
             let shown = context.tables.get(nth).and_then(Option::as_ref).map_or(usize::MAX, |t| t.hot_rows() / 2);
             let cuts = Cuts::new(self.rotate, self.max_rows.min(shown.max(1)));
             let store = self.store(table, context.bounded);
-            table::build(context, input.stream, store, cuts, (nth, &table.name, owner))
+            let name = format!("{}.{}", context.id, table.name);
+            let keep = |batch: &Batch| batch.settled && batch.diff > 0;
+            operator::build(context, input.stream, (&name, owner), keep, |_, _| {
+                Ok(Owner::new(context, store, cuts, nth, &name))
+            })
         });
         let written: Vec<Stream<'s>> = written.collect();
         vec![context.scope.concatenate(written)]

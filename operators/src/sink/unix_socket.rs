@@ -5,22 +5,21 @@
 
 mod sender;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
-use engine::flow::{Flow, Outlet, Turn};
-use engine::ledger::{Confirmed, Ledger};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
+use engine::registry::{Facts, Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
+use engine::sink_handle::SinkHandle;
 use engine::spec::{Located, humantime_duration};
+use engine::time::Backlog;
+use serde_json::Value;
 
-use super::operator::{self, CLOSED, Step, Work};
+use super::operator::{self, CLOSED, Sink, Then, Written};
 use super::written::{Format, Mode};
 use sender::Sender;
 
@@ -98,175 +97,109 @@ impl Node for SocketNode {
         Vec::new()
     }
 
+    fn facts(&self) -> Facts {
+        Facts { records_changes: self.format.is_of_changes(), ..Facts::default() }
+    }
+
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let Some(input) = inputs.into_iter().next() else { return Vec::new() };
-        let make = |address| {
-            let ledger = context.ledger(&context.id)?;
+        let lines = self.format.texts(context, input.stream);
+        let make = |_, handle: &SinkHandle| {
             let sender = Sender::new(&self.path, self.queue, self.max_wait, &context.metrics);
             let weak = Arc::downgrade(&sender);
             context.shared.outputs.add(&context.id, weak);
-            Owner::new(context, self.format.clone(), sender, ledger, address)
+            Ok(Owner {
+                path: self.path.clone(),
+                sender,
+                at_once: !handle.is_noted(),
+                is_of_changes: self.format.is_of_changes(),
+                held: handle.held(),
+                metrics: Arc::clone(&context.metrics),
+                waiting: 0,
+                upto: 0,
+                given: 0,
+                then: Then::More,
+                confirmed: Instant::now(),
+            })
         };
-        vec![operator::at_owner(context, input.stream, (&context.id, context.home()), |_| true, make)]
+        vec![operator::build(context, lines, (&context.id, context.home()), |_| true, make)]
     }
 }
 
 /// The sink on the worker that owns it.
 struct Owner {
-    format: Format,
+    path: PathBuf,
     sender: Arc<Sender>,
-    /// Lines of ticks that are not complete, or not this sink's to send yet.
-    ticks: BTreeMap<Time, Vec<u8>>,
     /// Nothing of the run will be done again: rows need not wait for their tick.
     at_once: bool,
-    ledger: Option<Ledger>,
-    outlet: Outlet,
-    flow: Arc<Flow>,
+    is_of_changes: bool,
+    /// Rows that are not confirmed.
+    held: Arc<Backlog>,
     metrics: Arc<NodeMetrics>,
-    /// Rows that the flow counts as unconfirmed.
-    held: usize,
-    opened: bool,
+    /// Rows that the sender has, as they are counted.
+    waiting: usize,
     /// Every tick before this is confirmed.
     upto: Time,
     /// Every tick before this has been given to the sender.
     given: Time,
+    then: Then,
     confirmed: Instant,
 }
 
-impl Owner {
-    fn new(
-        context: &BuildContext<'_>,
-        format: Format,
-        sender: Arc<Sender>,
-        ledger: Option<Ledger>,
-        address: Rc<[usize]>,
-    ) -> Result<Self, String> {
-        let mut owner = Self {
-            format,
-            sender,
-            ticks: BTreeMap::new(),
-            at_once: ledger.is_none(),
-            ledger,
-            outlet: context.outlet(address),
-            flow: Arc::clone(&context.flow),
-            metrics: Arc::clone(&context.metrics),
-            held: 0,
-            opened: false,
-            upto: 0,
-            given: 0,
-            confirmed: Instant::now(),
-        };
-        if owner.outlet.may_open() {
-            owner.open(0)?;
-        }
-        Ok(owner)
+impl Sink for Owner {
+    fn target(&self) -> String {
+        self.path.display().to_string()
     }
 
-    /// Goes on behind what was confirmed; ticks before `from` are not sent.
-    fn open(&mut self, from: Time) -> Result<(), String> {
-        if let Some(ledger) = &mut self.ledger {
-            // Another run or another dataflow may have confirmed more since the ledger was read.
-            ledger.refresh()?;
-            self.upto = ledger.upto();
-        }
-        self.upto = self.upto.max(from);
-        self.given = self.upto;
-        self.opened = true;
-        self.confirm()?;
-        self.outlet.opened();
+    fn writes_at_once(&self) -> bool {
+        self.at_once
+    }
+
+    fn writes_changes(&self) -> bool {
+        self.is_of_changes
+    }
+
+    fn open(&mut self, from: Time, _detail: &Value) -> Result<(), String> {
+        (self.upto, self.given) = (from, from);
         Ok(())
     }
 
-    fn push(&mut self, tick: Time, text: &[u8]) {
+    fn write(&mut self, tick: Time, batch: Batch) -> Result<(), String> {
+        let mut text = Vec::new();
+        Format::append(&mut text, &batch);
         NodeMetrics::add(&self.metrics.bytes, text.len());
-        match self.at_once {
-            true => self.give(tick, text),
-            false => self.ticks.entry(tick).or_default().extend_from_slice(text),
-        }
+        let rows = self.sender.push(tick, &text);
+        self.waiting += rows;
+        self.held.sent(rows);
+        self.given = self.given.max(tick.saturating_add(1));
+        Ok(())
     }
 
-    fn give(&mut self, tick: Time, text: &[u8]) {
-        let rows = self.sender.push(tick, text);
-        self.held += rows;
-        self.flow.held.sent(rows);
-    }
-
-    fn confirm(&mut self) -> Result<(), String> {
-        self.confirmed = Instant::now();
-        let Some(ledger) = &mut self.ledger else { return Ok(()) };
-        ledger.confirm(Confirmed { upto: self.upto, detail: serde_json::Value::Null })
-    }
-}
-
-impl Work for Owner {
-    fn take(&mut self, tick: Time, batches: Vec<Batch>) -> Result<(), String> {
-        for batch in batches {
-            let mut text = Vec::new();
-            if self.format.write(&mut text, &batch) {
-                self.push(tick, &text);
-            }
+    fn flush(&mut self, upto: Time, then: Then) -> Result<(), String> {
+        self.then = then;
+        if upto < CLOSED {
+            self.given = self.given.max(upto);
         }
         Ok(())
     }
 
-    fn advance(&mut self, frontier: Time) -> Result<Step, String> {
-        let range = match self.outlet.turn(frontier) {
-            Turn::Wait => return Ok(Step { hold: self.upto, again: true }),
-            Turn::Write(range) => range,
-        };
-        let rest = if frontier == CLOSED { BTreeMap::new() } else { self.ticks.split_off(&frontier) };
-        let complete = std::mem::replace(&mut self.ticks, rest);
-        if range.start == Time::MAX {
-            // Another dataflow sends; so far this one only gets ready.
-            return Ok(Step { hold: frontier, again: false });
-        }
-        if !self.opened {
-            self.open(range.start)?;
-        }
-        let from = self.given;
-        for (tick, text) in complete.into_iter().filter(|(tick, _)| *tick >= from && range.contains(tick)) {
-            self.give(tick, &text);
-            self.given = self.given.max(tick.saturating_add(1));
-        }
-        let ends = range.end < CLOSED && frontier >= range.end;
-        if frontier < CLOSED {
-            self.given = self.given.max(frontier.min(range.end));
-        }
-        let state = self.sender.look(frontier == CLOSED);
-        self.flow.held.arrived(self.held.saturating_sub(state.waiting));
-        self.held = self.held.min(state.waiting);
-        let through = state.waiting == 0;
-        let sent = state.first.unwrap_or(Time::MAX).min(self.given);
-        let due = self.confirmed.elapsed() >= CONFIRM || self.outlet.is_parking() || ends || frontier == CLOSED;
+    fn written(&mut self) -> Result<Written, String> {
+        let left = self.sender.look(self.then == Then::Nothing);
+        self.held.arrived(self.waiting.saturating_sub(left.waiting));
+        self.waiting = self.waiting.min(left.waiting);
+        let sent = left.first.unwrap_or(Time::MAX).min(self.given);
+        let due = self.at_once || self.confirmed.elapsed() >= CONFIRM || self.then != Then::More;
         if sent > self.upto && due {
-            self.upto = sent;
-            self.confirm()?;
+            (self.upto, self.confirmed) = (sent, Instant::now());
         }
-        let through = through && self.upto >= sent;
-        if ends && through {
-            self.outlet.finished();
-        }
-        // A receiver that takes nothing must not keep the run from ending: with a spool the next run sends the rest.
-        if self.outlet.is_parking() && (through || state.stalled) {
-            self.outlet.parked();
-        }
-        if frontier == CLOSED && through {
-            self.outlet.finished();
-            self.outlet.parked();
-            return Ok(Step { hold: CLOSED, again: false });
-        }
-        let hold = match self.at_once {
-            true => frontier.min(state.first.unwrap_or(frontier)),
-            false if ends && through => frontier,
-            false => self.upto.min(frontier),
-        };
-        Ok(Step { hold, again: !through })
+        let is_idle = left.waiting == 0 && self.upto >= sent;
+        Ok(Written { upto: self.upto, is_idle, is_stalled: left.stalled, ..Written::default() })
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.flow.held.arrived(self.held);
+        self.held.arrived(self.waiting);
         self.sender.stop();
     }
 }

@@ -1,10 +1,17 @@
 //! Which columns and rows a sink of JSON lines writes.
 
-use engine::batch::Batch;
-use engine::plan::PlanContext;
-use engine::spec::Located;
+use std::sync::Arc;
 
-use super::lines::Lines;
+use arrow::array::{ArrayRef, AsArray, BinaryArray, LargeBinaryArray, RecordBatch};
+use engine::batch::{Batch, Stream};
+use engine::plan::PlanContext;
+use engine::render::BuildContext;
+use engine::spec::Located;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::operator::Operator as _;
+
+use super::lines::{Lines, head};
 use crate::value::has_text;
 
 /// Which rows of a relation are written.
@@ -62,9 +69,65 @@ impl Format {
         complete.then(|| Self { lines: Lines::new(&input.schema, &columns, changes), changes })
     }
 
+    /// Whether rows that may change are written.
+    pub fn is_of_changes(&self) -> bool {
+        self.changes
+    }
+
+    /// The lines in place of the rows, made by each worker of its own: in one piece, or, of changes, what stands behind
+    /// `diff` of each. Rows that are not written are left out.
+    pub fn texts<'s>(&self, context: &BuildContext<'s>, input: Stream<'s>) -> Stream<'s> {
+        let (format, fail) = (self.clone(), context.failure());
+        input.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "lines", move |_, _| {
+            move |input, output| {
+                input.for_each_stamp(|time, data| {
+                    let mut session = output.session(&time);
+                    for batch in data.flat_map(|batches| batches.drain(..)) {
+                        match format.text(&batch) {
+                            Ok(Some(text)) => session.give(text),
+                            Ok(None) => {}
+                            Err(error) => fail(format!("lines cannot be made of rows: {error}")),
+                        }
+                    }
+                });
+            }
+        })
+    }
+
+    fn text(&self, batch: &Batch) -> Result<Option<Batch>, arrow::error::ArrowError> {
+        if !self.takes(batch) || batch.rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        let texts: ArrayRef = if self.changes {
+            Arc::new(BinaryArray::from_iter_values(self.lines.tails(&batch.rows)))
+        } else {
+            let mut text = Vec::new();
+            self.lines.write(&mut text, &batch.rows, batch.diff);
+            Arc::new(LargeBinaryArray::from_iter_values([text]))
+        };
+        Ok(Some(batch.with_rows(RecordBatch::try_from_iter([("text", texts)])?)))
+    }
+
+    /// Appends the lines of what [`Format::texts`] has made.
+    pub fn append(text: &mut Vec<u8>, batch: &Batch) {
+        let Some(column) = batch.rows.columns().first() else { return };
+        if let Some(whole) = column.as_binary_opt::<i64>() {
+            whole.iter().flatten().for_each(|lines| text.extend_from_slice(lines));
+        } else if let Some(tails) = column.as_binary_opt::<i32>() {
+            for tail in tails.iter().flatten() {
+                text.extend_from_slice(head(batch.diff));
+                text.extend_from_slice(tail);
+            }
+        }
+    }
+
+    fn takes(&self, batch: &Batch) -> bool {
+        self.changes || batch.settled && batch.diff > 0
+    }
+
     /// Appends the lines of a batch; false if it is not written at all.
     pub fn write(&self, text: &mut Vec<u8>, batch: &Batch) -> bool {
-        let written = self.changes || batch.settled && batch.diff > 0;
+        let written = self.takes(batch);
         if written {
             self.lines.write(text, &batch.rows, batch.diff);
         }

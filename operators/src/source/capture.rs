@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::batch::{Batch, Time};
 use engine::metrics::NodeMetrics;
 use engine::privileges::Privileges;
-use engine::render::{Failure, FailureClass};
+use engine::shared::{Failure, FailureClass};
 use engine::source::{Poll, Reader};
 use engine::spec::nearest;
 use engine::time::wall_clock_ns;

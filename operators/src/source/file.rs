@@ -12,7 +12,7 @@ use engine::batch::{Edge, EdgeType, Stream};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
 use engine::privileges::Privileges;
-use engine::registry::{Inputs, Node, Operator, Port, Recorded};
+use engine::registry::{Facts, Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
 use engine::signs::{Seen, Sign};
 use engine::source::source;
@@ -272,14 +272,16 @@ impl Node for FileSource {
         }
     }
 
-    fn reads(&self) -> Vec<PathBuf> {
-        match &self.input {
+    /// What comes through a pipe cannot be read again.
+    fn facts(&self) -> Facts {
+        let reads = match &self.input {
             Input::Regular(files) => files.clone(),
             Input::Followed(files) => {
                 files.paths.iter().cloned().chain(files.patterns.iter().flat_map(Pattern::files)).collect()
             }
             _ => Vec::new(),
-        }
+        };
+        Facts { reads, is_live: !matches!(self.input, Input::Regular(_)), ..Facts::default() }
     }
 
     fn sign(&self, seen: &Seen) -> Sign {
@@ -294,11 +296,6 @@ impl Node for FileSource {
     fn probe(&self, _: &Privileges) -> Result<(), String> {
         let Input::Followed(files) = &self.input else { return Ok(()) };
         files.paths.iter().try_for_each(|path| Tail::probe(path))
-    }
-
-    /// What comes through a pipe cannot be read again.
-    fn is_live(&self) -> bool {
-        !matches!(self.input, Input::Regular(_))
     }
 }
 

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, BinaryBuilder, Int32Array, RecordBatch, StringBuild
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use capture_file::Record;
 use engine::batch::{Batch, Time, stream_schema, time_array};
-use engine::logged::Resume;
+use engine::source_log::Resume;
 use engine::metrics::NodeMetrics;
 use engine::time::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::batch::{Edge, EdgeType, Stream};
 use engine::plan::PlanContext;
 use engine::privileges::{Need, Privileges};
-use engine::registry::{Inputs, Node, Operator, Port, Recorded};
+use engine::registry::{Facts, Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
 use engine::source::source;
 use engine::spec::Located;
@@ -213,19 +213,15 @@ impl Node for PcapSource {
         }
     }
 
-    fn reads(&self) -> Vec<PathBuf> {
+    fn facts(&self) -> Facts {
+        let facts = Facts { yields_facts: false, ..Facts::default() };
         match &self.input {
-            Input::File { path, .. } => vec![path.clone()],
-            _ => Vec::new(),
+            Input::File { path, .. } => Facts { reads: vec![path.clone()], ..facts },
+            Input::Interfaces(_) => {
+                let needs = if self.keep_capability { Need::CaptureAlways } else { Need::Capture };
+                Facts { is_live: true, needs: Some(needs), ..facts }
+            }
         }
-    }
-
-    fn is_live(&self) -> bool {
-        matches!(self.input, Input::Interfaces(_))
-    }
-
-    fn needs(&self) -> Option<Need> {
-        self.is_live().then_some(if self.keep_capability { Need::CaptureAlways } else { Need::Capture })
     }
 
     fn probe(&self, privileges: &Privileges) -> Result<(), String> {
@@ -233,9 +229,5 @@ impl Node for PcapSource {
             Input::Interfaces(settings) => settings.open_with(privileges).map(drop).map_err(|failure| failure.message),
             Input::File { .. } => Ok(()),
         }
-    }
-
-    fn yields_facts(&self) -> bool {
-        false
     }
 }

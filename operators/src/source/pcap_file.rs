@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use capture_file::{CaptureFile, Error, Kind};
 use engine::batch::{Batch, Time};
 use engine::metrics::NodeMetrics;
-use engine::render::Shared;
+use engine::shared::Shared;
 use engine::source::{Poll, Reader};
 
 use super::bpf::Filter;

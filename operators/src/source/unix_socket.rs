@@ -19,7 +19,7 @@ use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
 use engine::privileges::Privileges;
-use engine::registry::{Inputs, Node, Operator, Port, Recorded};
+use engine::registry::{Facts, Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
 use engine::signs::{Seen, Sign};
 use engine::source::{Poll, Reader, source};
@@ -205,7 +205,7 @@ impl Node for UnixSocket {
                 metrics: Arc::clone(&context.metrics),
                 stop,
                 drained,
-                spooled: context.flow.writes.is_some(),
+                spooled: context.is_logged(),
                 ended: None,
             })
         })
@@ -215,8 +215,8 @@ impl Node for UnixSocket {
         sign::lines(seen)
     }
 
-    fn is_live(&self) -> bool {
-        true
+    fn facts(&self) -> Facts {
+        Facts { is_live: true, ..Facts::default() }
     }
 
     fn probe(&self, _: &Privileges) -> Result<(), String> {

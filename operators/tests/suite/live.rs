@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::render::Shared;
+use engine::shared::Shared;
 use engine::time::wall_clock_ns;
 use serde_json::Value;
 

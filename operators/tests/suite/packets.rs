@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use engine::render::Shared;
+use engine::shared::Shared;
 use serde_json::Value;
 
 use super::replay::{collected, load, run, unique};

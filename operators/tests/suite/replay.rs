@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::plan::{Plan, PlanContext};
-use engine::registry::{Inputs, Kind, Node, Operator, Port, Registry};
-use engine::render::{BuildContext, Shared};
+use engine::registry::{Facts, Inputs, Kind, Node, Operator, Port, Registry};
+use engine::render::BuildContext;
+use engine::shared::Shared;
 use engine::run::{Options, RunError, execute_with};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -98,8 +99,8 @@ impl Node for Recording {
         vec![self.ty.clone()]
     }
 
-    fn is_live(&self) -> bool {
-        self.live
+    fn facts(&self) -> Facts {
+        Facts { is_live: self.live, ..Facts::default() }
     }
 
     /// The batches are dealt out to the workers; one batch an activation, so that workers interleave.

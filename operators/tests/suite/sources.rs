@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use arrow::json::LineDelimitedWriter;
 use engine::batch::Batch;
-use engine::render::Shared;
+use engine::shared::Shared;
 use serde_json::Value;
 use tempfile::TempDir;
 

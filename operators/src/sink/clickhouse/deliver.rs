@@ -11,7 +11,7 @@ use migrations::server::ServerError;
 use migrations::sql::identifier;
 
 use super::encode::Layout;
-use super::letters::{self, Letters};
+use super::dead_letters::{self, DeadLetters};
 use super::part::Part;
 use super::refusal::{is_of_access, is_of_rows};
 use super::sender::{FIRST_PAUSE, Shared, Target, check, rest};
@@ -36,7 +36,7 @@ const FOR_VIEWS: [(&str, &str); 3] =
 /// What a table's inserts have in common.
 pub(super) struct Courier {
     pub target: Target,
-    pub letters: Letters,
+    pub letters: DeadLetters,
     pub splits: Splits,
     pub shared: Arc<Shared>,
     pub metrics: Arc<NodeMetrics>,
@@ -162,7 +162,7 @@ impl Courier {
         let (target, path) = (&self.target, self.letters.path(&piece.token));
         let settings = settings(&piece.token, false);
         let reason =
-            letters::reason(&error.message, &target.address, &statement(target, &target.layout), &settings, &path);
+            dead_letters::reason(&error.message, &target.address, &statement(target, &target.layout), &settings, &path);
         let more = self.letters.put(&piece.token, &piece.to_vec(), &reason)?;
         // All tables of the node together.
         self.metrics.gauge("dead_letter_bytes").fetch_add(more, Relaxed);

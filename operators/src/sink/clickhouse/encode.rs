@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array, new_null_array};
 use arrow::compute::{SortColumn, concat, concat_batches, interleave_record_batch, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -13,7 +13,7 @@ use engine::batch::{EdgeType, Time};
 
 use super::columns::{Column, Kind};
 use super::part::{Part, bytes};
-use super::tidy::tidy;
+use super::canonical::canonical;
 use crate::format::{BEGIN_TIME, REPAIRED};
 
 /// 2286-11-20: what DateTime64 can hold, in ms.
@@ -123,6 +123,21 @@ impl Layout {
         Ok(StreamWriter::try_new(Vec::new(), &none.schema())?.into_inner()?.into())
     }
 
+    /// Rows with the columns that the node's rows have now: those that were shown before a change may have others. What is
+    /// missing, or of another type, is null.
+    pub fn adapted(&self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let own = self.schema.fields().len() - if self.relation { 2 } else { 1 };
+        let fields = &self.schema.fields()[..own];
+        if rows.schema_ref().fields()[..] == *fields {
+            return Ok(rows);
+        }
+        let column = |field: &Arc<Field>| {
+            let found = rows.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type());
+            found.cloned().unwrap_or_else(|| new_null_array(field.data_type(), rows.num_rows()))
+        };
+        RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), fields.iter().map(column).collect())
+    }
+
     /// A batch with the columns of the table.
     pub fn complete(&self, tick: Time, diff: i64, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
@@ -169,7 +184,7 @@ impl Layout {
         if batches.is_empty() {
             return Ok(Parts { list: Vec::new(), bad_addresses: 0 });
         }
-        let (rows, bad_addresses) = self.sent(&tidy(self.sorted(batches)?)?)?;
+        let (rows, bad_addresses) = self.sent(&canonical(self.sorted(batches)?)?)?;
         // Where parts end must depend on the rows alone.
         let per_row = (bytes(&rows)? / rows.num_rows().max(1)).max(1);
         let step = max_rows.min(max_bytes / per_row).max(1);

@@ -22,7 +22,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Of rows that are [`tidy`](super::tidy::tidy): the name is that of their place and what they hold.
+    /// Of rows that are [`tidy`](super::canonical::canonical): the name is that of their place and what they hold.
     ///
     /// The hash (XXH3) is not one that holds against somebody who looks for collisions, which would gain nothing: there is one insert at
     /// a place, and what is told apart is whether a later run has made the same one again.

@@ -102,7 +102,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::super::cuts::Cuts;
-    use super::super::handed::{Handed, Shape};
+    use super::super::insert_bounds::{InsertBounds, Shape};
     use super::super::table::end;
     use super::*;
 
@@ -113,7 +113,7 @@ mod tests {
         RecordBatch::try_from_iter([("v", column)]).expect("valid")
     }
 
-    fn cuts(ticks: &[(Time, u64)], own: Shape, before: &Handed) -> Cuts {
+    fn cuts(ticks: &[(Time, u64)], own: Shape, before: &InsertBounds) -> Cuts {
         let mut cuts = Cuts::new(own.every, own.rows);
         cuts.as_before(before.bounds());
         for (tick, rows) in ticks {
@@ -139,7 +139,7 @@ mod tests {
     type Named = (Time, usize, (usize, usize));
 
     /// Hands over at most so many cuts, and notes them as the sink does.
-    fn hand_over(queue: &mut Queue, handed: &mut Handed, rows_of_insert: usize, most: usize) -> Vec<(Time, Named)> {
+    fn hand_over(queue: &mut Queue, handed: &mut InsertBounds, rows_of_insert: usize, most: usize) -> Vec<(Time, Named)> {
         let mut given = Vec::new();
         while given.len() < most
             && let Some(Next { cut, joined, .. }) = queue.next(rows(rows_of_insert), handed.fixed())
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn cuts_that_wait_go_together_up_to_the_bound() {
         let mut queue = Queue::default();
-        cuts(&[(10, 3), (110, 3), (350, 3), (410, 4), (520, 9)], OWN, &Handed::new(OWN))
+        cuts(&[(10, 3), (110, 3), (350, 3), (410, 4), (520, 9)], OWN, &InsertBounds::new(OWN))
             .close(Some(1000))
             .into_iter()
             .for_each(|cut| push(&mut queue, cut));
@@ -172,7 +172,7 @@ mod tests {
     fn bytes_are_a_bound_too() {
         let mut queue = Queue::default();
         // 24 bytes each.
-        cuts(&[(10, 3), (110, 3), (210, 3)], OWN, &Handed::new(OWN))
+        cuts(&[(10, 3), (110, 3), (210, 3)], OWN, &InsertBounds::new(OWN))
             .close(Some(1000))
             .into_iter()
             .for_each(|cut| push(&mut queue, cut));
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn wide_rows_count_as_more() {
         // 50 rows, 400 bytes.
-        let cut = cuts(&[(10, 50)], OWN, &Handed::new(OWN)).close(None).swap_remove(0);
+        let cut = cuts(&[(10, 50)], OWN, &InsertBounds::new(OWN)).close(None).swap_remove(0);
         let held = |(rows, bytes)| Size::of(&cut, Bound { rows, bytes }).held;
         assert_eq!([(50, 400), (50, 4000), (50, 200), (10, 40), (10, 0)].map(held), [50, 50, 100, 100, 4000]);
         assert_eq!(held((usize::MAX, 100)), 1 << 40);
@@ -211,7 +211,7 @@ mod tests {
     fn what_was_handed_over_before_is_not_joined() {
         let mut queue = Queue::default();
         let ticks = [(10, 1), (110, 1), (210, 1), (310, 1)];
-        cuts(&ticks, OWN, &Handed::new(OWN)).close(Some(1000)).into_iter().for_each(|cut| push(&mut queue, cut));
+        cuts(&ticks, OWN, &InsertBounds::new(OWN)).close(Some(1000)).into_iter().for_each(|cut| push(&mut queue, cut));
         let given: Vec<_> =
             std::iter::from_fn(|| queue.next(rows(10), 200)).map(|next| (next.cut.first, next.cut.upto)).collect();
         assert_eq!(given, [(10, 100), (110, 200), (210, 400)]);
@@ -231,7 +231,7 @@ mod tests {
         ) {
             steps.sort_unstable();
             let ticks: Vec<_> = ticks.into_iter().collect();
-            let (mut queue, mut handed) = (Queue::default(), Handed::new(OWN));
+            let (mut queue, mut handed) = (Queue::default(), InsertBounds::new(OWN));
             let mut first = cuts(&ticks, OWN, &handed);
             let mut given = Vec::new();
             for (frontier, most) in steps {
@@ -241,7 +241,7 @@ mod tests {
             let upto = given.get(..confirmed).and_then(<[_]>::last).map_or(0, |(end, _)| *end);
             let left: Vec<Named> = given.iter().filter(|(end, _)| *end > upto).map(|(_, named)| *named).collect();
             let other = Shape { every, rows: 7, insert: (3, 30), ..OWN };
-            let mut resumed = Handed::new(other);
+            let mut resumed = InsertBounds::new(other);
             resumed.resume(&handed.detail(upto)).expect("understood");
             let mut again = cuts(&ticks, other, &resumed);
             again.skip(upto);

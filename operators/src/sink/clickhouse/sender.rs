@@ -11,8 +11,8 @@ use arrow::error::ArrowError;
 use clickhouse::Client;
 use engine::batch::Time;
 use engine::catalog::Table;
-use engine::flow::Flow;
 use engine::metrics::NodeMetrics;
+use engine::sink_handle::Asking;
 use engine::text::printable;
 use engine::time::wall_clock_ns;
 use migrations::server::{Address, ServerError};
@@ -24,7 +24,7 @@ use super::columns::{self, Column};
 use super::deliver::{self, Courier};
 use super::encode::{Layout, Parts, TICK, UPDATED_AT};
 use super::history::Stored;
-use super::letters::Letters;
+use super::dead_letters::DeadLetters;
 use super::part::Part;
 use super::refusal::is_of_access;
 use super::splits::Splits;
@@ -124,19 +124,19 @@ enum Ended {
     Sent(u64, Result<bool, String>),
 }
 
-/// Runs until the jobs end. `successor` is the dataflow if it was made to take the place of another.
+/// Runs until the jobs end. `asking` is there if its dataflow was made to take the place of another.
 pub(super) async fn run(
     mut target: Target,
     jobs: UnboundedReceiver<Job>,
-    successor: Option<Arc<Flow>>,
+    asking: Option<Asking>,
     shared: Arc<Shared>,
     metrics: Arc<NodeMetrics>,
     waker: SyncActivator,
 ) {
-    let outcome = match until_checked(&target, successor, &shared, &metrics).await {
+    let outcome = match until_checked(&target, asking, &shared, &metrics).await {
         Ok(columns) => {
             target.layout.set_columns(&columns);
-            let letters = Letters::new(target.dead.clone(), target.dead_bytes);
+            let letters = DeadLetters::new(target.dead.clone(), target.dead_bytes);
             // Not in the folder itself, which may be emptied at any time.
             let splits = Splits::new(target.dead.with_extension("splits"));
             let (shared, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
@@ -247,11 +247,12 @@ async fn send(courier: Arc<Courier>, mut jobs: UnboundedReceiver<Job>, waker: &S
 /// spool, and a run that ends would not receive any more.
 async fn until_checked(
     target: &Target,
-    successor: Option<Arc<Flow>>,
+    mut asking: Option<Asking>,
     shared: &Shared,
     metrics: &NodeMetrics,
 ) -> Result<Vec<Column>, String> {
     let (mut pause, began, mut failed) = (FIRST_PAUSE, Instant::now(), false);
+    let takes_a_place = asking.is_some();
     loop {
         let error = match tokio::time::timeout(target.timeout, check(target)).await {
             Ok(Ok(checked)) => {
@@ -261,15 +262,15 @@ async fn until_checked(
                 if failed {
                     shared.relieve(target, metrics);
                 }
-                if let Some(flow) = successor.filter(|_| checked.is_ok() && !failed) {
-                    flow.ready();
+                if let Some(asking) = asking.filter(|_| checked.is_ok()) {
+                    asking.told();
                 }
                 return checked;
             }
             Ok(Err(error)) => error,
             Err(_) => ServerError { code: None, message: "the server does not answer".to_owned() },
         };
-        let starts = !failed || successor.is_none() && began.elapsed() < target.timeout;
+        let starts = !failed || !takes_a_place && began.elapsed() < target.timeout;
         if is_of_access(&error) && starts {
             let (url, message) = (&target.address.url, printable(&error.message));
             return Err(format!(
@@ -284,8 +285,8 @@ async fn until_checked(
             failed = true;
             shared.lock().troubled += 1;
             // Away at the moment: the change need not wait for it.
-            if let Some(flow) = &successor {
-                flow.ready();
+            if let Some(asking) = asking.take() {
+                asking.told();
             }
         }
         shared.complain(target, metrics, error.code, &error.message);

@@ -96,7 +96,7 @@ impl Splits {
                 let dir = self.path.parent().unwrap_or(Path::new("."));
                 fs::create_dir_all(dir)?;
                 let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-                super::letters::sync_folders(dir, 3)?;
+                super::dead_letters::sync_folders(dir, 3)?;
                 none.insert(file)
             }
         };
@@ -121,7 +121,7 @@ impl Splits {
             }
         }
         open.file = None;
-        super::letters::replace(&self.path, &text)
+        super::dead_letters::replace(&self.path, &text)
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Option<Open>>, String> {

@@ -1,24 +1,23 @@
-//! The operator that hands one table's rows to its sender, and confirms what the server has taken.
+//! The sink that hands one table's rows to its sender, and knows what the server has taken.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use engine::batch::{Batch, Stream, Time};
 use engine::catalog::Table;
-use engine::flow::{Flow, Outlet, Turn};
-use engine::ledger::{Confirmed, Ledger};
 use engine::metrics::NodeMetrics;
 use engine::render::BuildContext;
-use engine::time::MAX_IN_FLIGHT;
+use engine::sink_handle::SinkHandle;
+use engine::time::{Backlog, MAX_IN_FLIGHT};
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::super::cuts::{Cut, Cuts};
-use super::super::operator::{self, CLOSED, Step, Work};
-use super::handed::{Handed, Shape};
+use super::super::operator::{self, CLOSED, Sink, Then, Written};
 use super::history::Reader;
+use super::insert_bounds::{InsertBounds, Shape};
 use super::queue::{Bound, Next, Queue, Size};
 use super::sender::{self, Job, Shared, Target};
 
@@ -38,10 +37,10 @@ pub(super) fn build<'s>(
 ) -> Stream<'s> {
     let name = target.name.clone();
     // One cut on its way and the next being gathered. In all processes: what is held is one count in all.
-    context.flow.held.allow(held_rows(&cuts).saturating_mul(2));
+    context.allow_held(held_rows(&cuts).saturating_mul(2));
     let keep = move |batch: &Batch| live || batch.settled && batch.diff > 0;
-    operator::at_owner(context, input, (&name, owner), keep, |address| {
-        Owner::new(context, &runtime?, target, cuts, address)
+    operator::build(context, input, (&name, owner), keep, |address, handle| {
+        Owner::new(context, handle, &runtime?, (target, cuts), &address)
     })
 }
 
@@ -52,10 +51,13 @@ fn held_rows(cuts: &Cuts) -> usize {
 
 /// A table on the worker that owns it.
 struct Owner {
+    address: String,
     cuts: Cuts,
     layout: super::encode::Layout,
     /// Complete cuts that the sender does not have yet.
     queue: Queue,
+    /// Cuts for the sender that wait until it is noted how they were made.
+    prepared: VecDeque<Job>,
     jobs: UnboundedSender<Job>,
     shared: Arc<Shared>,
     /// Jobs that are not done: up to where all is sent with them, and what they hold.
@@ -63,14 +65,14 @@ struct Owner {
     /// The most that cuts which wait have together to be one insert.
     most: Bound,
     done: u64,
-    flow: Arc<Flow>,
-    ledger: Option<Ledger>,
-    handed: Handed,
-    outlet: Outlet,
-    opened: bool,
+    held: Arc<Backlog>,
+    /// Whether the run can be continued by another.
+    is_noted: bool,
+    bounds: InsertBounds,
+    is_open: bool,
     /// Everything before this tick is confirmed, or not this table's to write.
     upto: Time,
-    /// The last cut has been handed over.
+    /// The last cut has been made.
     closed: bool,
     /// The served table that is read back from here.
     shown: Option<Arc<Table>>,
@@ -80,10 +82,10 @@ struct Owner {
 impl Owner {
     fn new(
         context: &BuildContext<'_>,
+        handle: &SinkHandle,
         runtime: &Handle,
-        mut target: Target,
-        cuts: Cuts,
-        address: Rc<[usize]>,
+        (mut target, cuts): (Target, Cuts),
+        address: &[usize],
     ) -> Result<Self, String> {
         let shown = target.shown.take();
         if let (Some(shown), Some(stored)) = (&shown, &target.stored) {
@@ -94,88 +96,68 @@ impl Owner {
         let shared = Arc::new(Shared::default());
         let metrics = Arc::clone(&context.metrics);
         let waker = context.scope.worker().sync_activator_for(address.to_vec());
-        let ledger = context.ledger(&target.name)?;
         let layout = target.layout.clone();
         let most = Bound { rows: cuts.max_rows(), bytes: target.max_bytes };
-        let handed = Handed::new(Shape {
+        let bounds = InsertBounds::new(Shape {
             until: 0,
             every: cuts.period(),
             rows: cuts.max_rows(),
             insert: (target.max_rows, target.max_bytes),
         });
+        let address = format!("{} {}.{}", target.address.url, target.database, target.table);
         let (shared_too, metrics_too) = (Arc::clone(&shared), Arc::clone(&metrics));
-        let successor = context.flow.gate.is_shut().then(|| Arc::clone(&context.flow));
-        if let Some(flow) = &successor {
-            flow.unready();
-        }
-        runtime.spawn(sender::run(target, receiver, successor, shared_too, metrics_too, waker));
-        let mut work = Self {
+        let asking = handle.is_preparing().then(|| handle.asks());
+        runtime.spawn(sender::run(target, receiver, asking, shared_too, metrics_too, waker));
+        Ok(Self {
+            address,
             cuts,
             layout,
             queue: Queue::default(),
+            prepared: VecDeque::new(),
             jobs,
             shared,
             waiting: VecDeque::new(),
             most,
             done: 0,
-            flow: Arc::clone(&context.flow),
-            ledger,
-            handed,
-            outlet: context.outlet(address),
-            opened: false,
+            held: handle.held(),
+            is_noted: handle.is_noted(),
+            bounds,
+            is_open: false,
             upto: 0,
             closed: false,
             shown,
             metrics,
-        };
-        if work.outlet.may_open() {
-            work.open(0)?;
-        }
-        Ok(work)
+        })
     }
 
-    /// Goes on behind what was confirmed; ticks before `from` are not written.
-    fn open(&mut self, from: Time) -> Result<(), String> {
-        if let Some(ledger) = &mut self.ledger {
-            // Another run or another dataflow may have confirmed more since the ledger was read.
-            ledger.refresh()?;
-            self.upto = ledger.upto();
-            if let Some(confirmed) = ledger.confirmed() {
-                self.handed.resume(&confirmed.detail)?;
-                self.cuts.as_before(self.handed.bounds());
-            }
-        }
-        self.upto = self.upto.max(from);
-        self.opened = true;
-        self.skip(self.upto);
-        self.confirm(self.upto)?;
-        self.outlet.opened();
-        Ok(())
-    }
-
-    /// Hands over the cuts that wait, as far as it is their turn.
+    /// Makes jobs of the cuts that wait, as far as it is their turn.
     ///
     /// How rows are cut is noted before they are sent: a start after a crash, with whatever options, must cut those that are
     /// not confirmed at the same places, or they would be there twice. Without a place to note it every cut goes alone:
     /// then it depends on the rows only, and not on how fast the server is.
-    fn hand_over(&mut self) -> Result<(), String> {
-        let notes = self.ledger.is_some();
-        while !notes || self.waiting.len() < AT_A_TIME {
-            let most = if notes { self.most } else { Bound::default() };
-            let Some(Next { cut, joined, size }) = self.queue.next(most, self.handed.fixed()) else { break };
+    fn prepare(&mut self) {
+        while !self.is_noted || self.waiting.len() < AT_A_TIME {
+            let most = if self.is_noted { self.most } else { Bound::default() };
+            let Some(Next { cut, joined, size }) = self.queue.next(most, self.bounds.fixed()) else { break };
             let upto = end(&cut);
-            if !cut.batches.is_empty() && self.handed.reach(upto, joined) {
-                self.write_note()?;
-            }
+            let must_note = !cut.batches.is_empty() && self.bounds.reach(upto, joined) && self.is_noted;
             self.waiting.push_back((upto, size));
-            // The sender ends early only with a failure, which `collect` finds.
-            let _ =
-                self.jobs.send(Job { first: cut.first, batches: cut.batches, limits: self.handed.limits(cut.first) });
+            let limits = self.bounds.limits(cut.first);
+            self.prepared.push_back(Job { first: cut.first, batches: cut.batches, limits });
+            if !must_note && self.prepared.len() == 1 {
+                self.send();
+            }
         }
-        Ok(())
     }
 
-    /// Confirms what the server has taken. Whether the last attempt failed.
+    fn send(&mut self) {
+        for job in self.prepared.drain(..) {
+            // The sender ends early only with a failure, which `collect` finds.
+            let _ = self.jobs.send(job);
+        }
+    }
+
+    /// Takes in what the server has confirmed. Whether the last attempt failed.
     fn collect(&mut self) -> Result<bool, String> {
         let (done, troubled) = {
             let mut state = self.shared.lock();
@@ -188,21 +170,16 @@ impl Owner {
         while self.done < done {
             let Some((end, size)) = self.waiting.pop_front() else { break };
             self.done += 1;
-            self.flow.held.arrived(size.held);
+            self.held.arrived(size.held);
             self.metrics.state_rows.fetch_sub(size.rows as i64, Relaxed);
             upto = upto.max(end);
         }
         if upto > self.upto {
-            self.confirm(upto)?;
+            self.upto = upto;
+            self.bounds.confirmed(upto);
+            self.commit(upto);
         }
         Ok(troubled)
-    }
-
-    /// Forgets ticks that are not written.
-    fn skip(&mut self, before: Time) {
-        let held = self.cuts.held();
-        self.cuts.skip(before);
-        self.metrics.state_rows.fetch_sub((held - self.cuts.held()) as i64, Relaxed);
     }
 
     /// The served table forgets what it has of the ticks before `upto`: they are read from the server from now on.
@@ -211,92 +188,77 @@ impl Owner {
             shown.commit([], upto);
         }
     }
-
-    fn confirm(&mut self, upto: Time) -> Result<(), String> {
-        self.upto = self.upto.max(upto);
-        self.handed.confirmed(self.upto);
-        self.commit(self.upto);
-        self.write_note()
-    }
-
-    fn write_note(&mut self) -> Result<(), String> {
-        let Some(ledger) = &mut self.ledger else { return Ok(()) };
-        ledger.confirm(Confirmed { upto: self.upto, detail: self.handed.detail(self.upto) })
-    }
 }
 
-impl Work for Owner {
-    fn take(&mut self, tick: Time, mut batches: Vec<Batch>) -> Result<(), String> {
-        // What is taken back goes before what takes its place.
-        batches.sort_by_key(|batch| batch.diff);
-        for Batch { diff, rows, .. } in batches {
-            if tick >= self.upto && rows.num_rows() > 0 {
-                self.metrics.state_rows.fetch_add(rows.num_rows() as i64, Relaxed);
-                let complete = self.layout.complete(tick, i64::from(diff), rows);
-                self.cuts.push(tick, complete.map_err(|error| format!("rows do not fit: {error}"))?);
-            }
+impl Sink for Owner {
+    fn target(&self) -> String {
+        self.address.clone()
+    }
+
+    fn writes_changes(&self) -> bool {
+        self.layout.is_ordered()
+    }
+
+    /// A dataflow that is to take the place of another is given up before it does.
+    fn check(&mut self) -> Result<(), String> {
+        self.shared.lock().failure.take().map_or(Ok(()), Err)
+    }
+
+    fn open(&mut self, from: Time, detail: &Value) -> Result<(), String> {
+        if !self.is_open {
+            self.bounds.resume(detail)?;
+            self.cuts.as_before(self.bounds.bounds());
+        }
+        (self.is_open, self.upto) = (true, from);
+        self.cuts.skip(from);
+        self.bounds.confirmed(from);
+        self.commit(from);
+        Ok(())
+    }
+
+    fn write(&mut self, tick: Time, batch: Batch) -> Result<(), String> {
+        let rows = self.layout.adapted(batch.rows).map_err(|error| format!("rows do not fit: {error}"))?;
+        self.metrics.state_rows.fetch_add(rows.num_rows() as i64, Relaxed);
+        let complete = self.layout.complete(tick, i64::from(batch.diff), rows);
+        self.cuts.push(tick, complete.map_err(|error| format!("rows do not fit: {error}"))?);
+        Ok(())
+    }
+
+    fn flush(&mut self, upto: Time, then: Then) -> Result<(), String> {
+        if self.closed {
+            return Ok(());
+        }
+        let cuts = match then {
+            _ if upto == CLOSED => self.cuts.close(None),
+            Then::Another => self.cuts.flush(upto),
+            // With a note the next start cuts the rest where it would have been: part of a period, sent now and not
+            // confirmed, would be sent again with what follows it, under another name.
+            Then::Stop if !self.is_noted => self.cuts.flush(upto.max(self.upto)),
+            _ => self.cuts.close(Some(upto)),
+        };
+        self.closed = upto == CLOSED || then == Then::Another;
+        for cut in cuts {
+            // Twice `max_bytes` count as much as all rows that may be held.
+            let size = Size::of(&cut, Bound { rows: held_rows(&self.cuts), ..self.most });
+            self.held.sent(size.held);
+            self.queue.push(cut, size);
         }
         Ok(())
     }
 
-    fn advance(&mut self, frontier: Time) -> Result<Step, String> {
-        if !self.opened
-            && let Some(failure) = self.shared.lock().failure.take()
-        {
-            // A dataflow that is to take the place of another is given up before it does.
-            return Err(failure);
-        }
-        let range = match self.outlet.turn(frontier) {
-            Turn::Wait => return Ok(Step { hold: self.upto, again: true }),
-            Turn::Write(range) => range,
-        };
-        if range.start == Time::MAX {
-            // Another dataflow writes; so far this one only gets ready.
-            self.skip(frontier);
-            return Ok(Step { hold: frontier, again: false });
-        }
-        if !self.opened {
-            self.open(range.start)?;
-        }
-        let ends = range.end < CLOSED && frontier >= range.end;
-        let parks = self.outlet.is_parking() && frontier < CLOSED;
-        if !self.closed {
-            let cuts = match frontier {
-                _ if ends => self.cuts.flush(range.end),
-                CLOSED => self.cuts.close(None),
-                // With a spool the next start cuts the rest where it would have been: part of a period, sent now and
-                // not confirmed, would be sent again with what follows it, under another name.
-                frontier if parks && self.ledger.is_none() => self.cuts.flush(frontier.max(self.upto)),
-                frontier => self.cuts.close(Some(frontier)),
-            };
-            self.closed = ends || frontier == CLOSED;
-            for cut in cuts {
-                // Twice `max_bytes` count as much as all rows that may be held.
-                let size = Size::of(&cut, Bound { rows: held_rows(&self.cuts), ..self.most });
-                self.flow.held.sent(size.held);
-                self.queue.push(cut, size);
-            }
-        }
-        let troubled = self.collect()?;
-        self.hand_over()?;
-        let through = self.waiting.is_empty() && self.queue.is_empty();
-        if ends && through {
-            self.confirm(range.end)?;
-            self.skip(Time::MAX);
-            self.outlet.finished();
-        }
-        // A server that takes nothing must not keep the run from ending: what it has not confirmed is in the spool.
-        if parks && (through || troubled) {
-            self.outlet.parked();
-        }
-        if frontier == CLOSED && through {
-            self.outlet.finished();
-            self.outlet.parked();
+    fn written(&mut self) -> Result<Written, String> {
+        let is_stalled = self.collect()?;
+        self.prepare();
+        let is_idle = self.waiting.is_empty() && self.queue.is_empty();
+        if is_idle && self.closed {
             self.commit(CLOSED);
-            return Ok(Step { hold: CLOSED, again: false });
         }
-        let hold = if ends && through { frontier } else { self.upto.min(frontier) };
-        Ok(Step { hold, again: !through })
+        Ok(Written { upto: self.upto, detail: self.bounds.detail(self.upto), is_idle, is_stalled, goes_on: false })
+    }
+
+    fn noted(&mut self) -> Result<(), String> {
+        self.send();
+        Ok(())
     }
 }
 
@@ -308,6 +270,6 @@ pub(super) fn end(cut: &Cut) -> Time {
 impl Drop for Owner {
     fn drop(&mut self) {
         let waiting: usize = self.waiting.iter().map(|(_, size)| size.held).sum();
-        self.flow.held.arrived(waiting + self.queue.held());
+        self.held.arrived(waiting + self.queue.held());
     }
 }

@@ -1,30 +1,28 @@
 //! A file of lines that a later run goes on with: it grows by whole ticks, in their order, and what is confirmed is a
 //! length. What stands behind that length after a crash is cut off and written again.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::batch::{Batch, Stream, Time};
-use engine::flow::{Outlet, Turn};
-use engine::ledger::{Confirmed, Ledger};
+use engine::batch::{Batch, Time};
 use engine::metrics::NodeMetrics;
 use engine::outputs::Reopen;
-use engine::render::BuildContext;
-use serde_json::json;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use super::log_file::{LogFile, Rotation};
-use crate::sink::operator::{self, CLOSED, Step, Work};
+use crate::sink::operator::{CLOSED, Sink, Then, Written};
 use crate::sink::written::Format;
 
 /// Lines are made durable, and confirmed, at most this often.
 const CONFIRM: Duration = Duration::from_millis(200);
 
-/// The file, shared by the workers of a process.
+/// The file, shared with who has it opened again.
 pub(super) struct Continued {
     /// `None` is standard output, which takes what it gets.
     path: Option<PathBuf>,
@@ -36,21 +34,22 @@ pub(super) struct Continued {
 }
 
 struct State {
-    /// Why nothing is written and confirmed any more.
-    failure: Option<String>,
-    ledger: Ledger,
     /// `None` until nobody else writes to the file any more.
     file: Option<Target>,
-    /// All that is to be written here is.
-    over: bool,
-    /// Up to where each worker has handed its ticks over.
-    closed: Vec<Time>,
-    /// Complete ticks of some workers.
-    waiting: BTreeMap<(Time, usize), Vec<u8>>,
+    /// Lines of complete ticks that are not in the file yet.
+    waiting: VecDeque<(Time, Vec<u8>)>,
     /// Every tick before this is in the file.
     written: Time,
-    confirmed: Time,
+    /// What was made durable last.
+    durable: (Time, Value),
+    /// That is noted, and nothing was written since.
+    is_noted: bool,
     synced: Instant,
+    /// What follows what was given.
+    then: Then,
+    /// It waits for a note before it goes on.
+    waits: bool,
+    is_over: bool,
 }
 
 /// What lines are written to.
@@ -80,165 +79,121 @@ impl Target {
     }
 }
 
-/// Builds the operator; the stream's frontier is how far the lines are durable.
-pub(super) fn build<'s>(
-    context: &BuildContext<'s>,
-    input: Stream<'s>,
-    format: Format,
-    file: Arc<Continued>,
-) -> Stream<'s> {
-    operator::everywhere(context, input, |address| {
-        let worker = context.worker % context.threads;
-        let mut hand = Hand { format, file, worker, ticks: BTreeMap::new(), outlet: context.outlet(address) };
-        if hand.outlet.may_open() {
-            hand.file.with(|state| hand.file.open(state, 0))?;
-            hand.outlet.opened();
-        }
-        Ok(hand)
-    })
-}
-
-/// One worker's lines.
-struct Hand {
-    format: Format,
-    file: Arc<Continued>,
-    worker: usize,
-    /// Lines of ticks that are not complete.
-    ticks: BTreeMap<Time, Vec<u8>>,
-    outlet: Outlet,
-}
-
-impl Work for Hand {
-    fn take(&mut self, tick: Time, batches: Vec<Batch>) -> Result<(), String> {
-        for batch in batches {
-            self.format.write(self.ticks.entry(tick).or_default(), &batch);
-        }
-        Ok(())
-    }
-
-    fn advance(&mut self, frontier: Time) -> Result<Step, String> {
-        let file = Arc::clone(&self.file);
-        file.with(|state| self.hand_over(state, frontier))
-    }
-}
-
-impl Hand {
-    /// Gives what is complete to the file, and writes what is complete on all workers.
-    fn hand_over(&mut self, state: &mut State, frontier: Time) -> Result<Step, String> {
-        let range = match self.outlet.turn(frontier) {
-            Turn::Wait => return Ok(Step { hold: state.confirmed, again: true }),
-            Turn::Write(range) => range,
-        };
-        let rest = if frontier == CLOSED { BTreeMap::new() } else { self.ticks.split_off(&frontier) };
-        let complete = std::mem::replace(&mut self.ticks, rest);
-        if range.start == Time::MAX {
-            // Another dataflow writes; so far this one only gets ready.
-            return Ok(Step { hold: frontier, again: false });
-        }
-        self.file.open(state, range.start)?;
-        self.outlet.opened();
-        let (from, worker, path) = (state.written, self.worker, self.file.path.as_deref());
-        let own = complete.into_iter().filter(|(tick, text)| *tick >= from && range.contains(tick) && !text.is_empty());
-        state.waiting.extend(own.map(|(tick, text)| ((tick, worker), text)));
-        if let Some(closed) = state.closed.get_mut(worker) {
-            *closed = frontier;
-        }
-        let closed = state.closed.iter().min().copied().unwrap_or(frontier);
-        let upto = closed.min(range.end);
-        let bytes = state.write(upto, path)?;
-        NodeMetrics::add(&self.file.metrics.bytes, bytes);
-        let ends = upto >= range.end;
-        let due = state.synced.elapsed() >= CONFIRM || self.outlet.is_parking() || ends || closed == CLOSED;
-        if state.confirmed < state.written && due {
-            state.confirm(path)?;
-        }
-        let confirmed = state.confirmed >= state.written;
-        if ends && confirmed {
-            state.over = true;
-            self.outlet.finished();
-            self.outlet.parked();
-            return Ok(Step { hold: frontier, again: false });
-        }
-        if self.outlet.is_parking() && confirmed {
-            self.outlet.parked();
-        }
-        if closed == CLOSED && confirmed {
-            return Ok(Step { hold: CLOSED, again: false });
-        }
-        let waits = frontier >= range.end || frontier == CLOSED || !confirmed;
-        Ok(Step { hold: state.confirmed.min(frontier), again: waits })
-    }
-}
-
 impl Continued {
     pub(super) fn new(
         path: Option<PathBuf>,
-        ledger: Ledger,
-        workers: usize,
-        (append, rotation): (bool, Rotation),
+        append: bool,
+        rotation: Rotation,
         metrics: &Arc<NodeMetrics>,
     ) -> Self {
         let state = State {
-            failure: None,
-            ledger,
             file: None,
-            over: false,
-            closed: vec![0; workers],
-            waiting: BTreeMap::new(),
+            waiting: VecDeque::new(),
             written: 0,
-            confirmed: 0,
+            durable: (0, Value::Null),
+            is_noted: false,
             synced: Instant::now(),
+            then: Then::More,
+            waits: false,
+            is_over: false,
         };
         Self { path, append, rotation, metrics: Arc::clone(metrics), state: Mutex::new(state) }
     }
 
-    /// Works on the file, unless that has failed before: of the tick that could not be written some lines may be there and
-    /// others not, and what is behind them must not be confirmed, whichever worker brings it.
-    fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T, String>) -> Result<T, String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(failure) = &state.failure {
-            return Err(failure.clone());
-        }
-        work(&mut state).inspect_err(|failure| state.failure = Some(failure.clone()))
+    fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+}
+
+/// The sink of a file.
+pub(super) struct Lines {
+    pub file: Arc<Continued>,
+    pub format: Format,
+}
+
+impl Sink for Lines {
+    fn target(&self) -> String {
+        self.file.path().map_or_else(|| "-".to_owned(), |path| path.display().to_string())
     }
 
-    /// Opens the file, once, and cuts it to what was confirmed; ticks before `from` are not written.
-    fn open(&self, state: &mut State, from: Time) -> Result<(), String> {
+    fn writes_changes(&self) -> bool {
+        self.format.is_of_changes()
+    }
+
+    /// Opens the file and cuts it to what was confirmed.
+    fn open(&mut self, from: Time, detail: &Value) -> Result<(), String> {
+        let file = &*self.file;
+        let mut state = file.state.lock();
         if state.file.is_none() {
-            // Another run or another dataflow may have confirmed more since the ledger was read.
-            state.ledger.refresh()?;
-            state.written = state.ledger.upto().max(from);
-            state.file = Some(match &self.path {
+            state.file = Some(match file.path() {
                 None => Target::StandardOutput,
                 Some(path) => Target::File(
-                    go_on(path, state.ledger.confirmed(), self.append, self.rotation, &self.metrics)
+                    go_on(path, detail, file.append, file.rotation, &file.metrics)
                         .map_err(|error| format!("{} cannot be opened: {error}", path.display()))?,
                 ),
             });
-            state.confirm(self.path.as_deref())?;
+        }
+        state.written = from;
+        state.sync(file.path())
+    }
+
+    fn write(&mut self, tick: Time, batch: Batch) -> Result<(), String> {
+        let mut state = self.file.state.lock();
+        if state.waiting.back().is_none_or(|(last, _)| *last != tick) {
+            state.waiting.push_back((tick, Vec::new()));
+        }
+        if let Some((_, text)) = state.waiting.back_mut() {
+            Format::append(text, &batch);
         }
         Ok(())
+    }
+
+    fn flush(&mut self, upto: Time, then: Then) -> Result<(), String> {
+        let mut state = self.file.state.lock();
+        state.then = then;
+        let bytes = state.write(upto, self.file.path())?;
+        NodeMetrics::add(&self.file.metrics.bytes, bytes);
+        Ok(())
+    }
+
+    fn written(&mut self) -> Result<Written, String> {
+        let mut state = self.file.state.lock();
+        let due = state.synced.elapsed() >= CONFIRM || state.then != Then::More || state.waits;
+        if !state.is_noted && due {
+            state.sync(self.file.path())?;
+        }
+        let (upto, detail) = state.durable.clone();
+        let is_idle = state.waiting.is_empty() && upto >= state.written;
+        Ok(Written { upto, detail, is_idle, is_stalled: false, goes_on: state.waits })
+    }
+
+    fn noted(&mut self) -> Result<(), String> {
+        let mut state = self.file.state.lock();
+        state.is_noted = state.durable.0 >= state.written;
+        Ok(())
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.file.state.lock().is_over = true;
     }
 }
 
 impl Reopen for Continued {
     fn reopen(&self) -> Result<bool, String> {
-        let path = self.path.as_deref();
-        self.with(|state| {
-            if state.over || !matches!(state.file, Some(Target::File(_))) {
-                return Ok(Ok(false));
-            }
-            // What has been written stays in the file that was moved, and must not be written again.
-            state.confirm(path)?;
-            if let Some(Target::File(file)) = &mut state.file
-                && let Err(error) = file.reopen()
-            {
-                // Nothing is lost: it goes on in the file that is open.
-                return Ok(Err(cannot(path, "opened", &error)));
-            }
-            state.confirm(path)?;
-            Ok(Ok(true))
-        })?
+        let mut state = self.state.lock();
+        if state.is_over || !matches!(state.file, Some(Target::File(_))) {
+            return Ok(false);
+        }
+        // What has been written stays in the file that was moved. A note of before finds it there by its number.
+        state.sync(self.path())?;
+        if let Some(Target::File(file)) = &mut state.file {
+            // Nothing is lost if it cannot be: it goes on in the file that is open.
+            file.reopen().map_err(|error| cannot(self.path(), "opened", &error))?;
+        }
+        state.sync(self.path())?;
+        Ok(true)
     }
 }
 
@@ -248,43 +203,49 @@ fn cannot(path: Option<&Path>, what: &str, error: &io::Error) -> String {
 }
 
 impl State {
-    /// Writes the ticks before `upto`, all of which are complete on all workers.
+    /// Writes the ticks before `upto`, all of which are complete, until the file is to be put aside.
     fn write(&mut self, upto: Time, path: Option<&Path>) -> Result<usize, String> {
         let mut bytes = 0;
-        while let Some(tick) = self.waiting.first_key_value().map(|((tick, _), _)| *tick).filter(|tick| *tick < upto) {
+        self.waits = false;
+        while let Some((tick, text)) = self.waiting.pop_front_if(|(tick, _)| *tick < upto) {
             // A tick's lines stay together.
-            if self.written <= tick {
-                self.rotate(tick, path)?;
+            if self.written <= tick && !self.make_room(tick, path)? {
+                self.waiting.push_front((tick, text));
+                return Ok(bytes);
             }
-            let Some((_, text)) = self.waiting.pop_first() else { break };
             if let Some(file) = &mut self.file {
                 file.write(tick, &text).map_err(|error| cannot(path, "written", &error))?;
             }
             bytes += text.len();
-            self.written = self.written.max(tick.saturating_add(1));
+            (self.written, self.is_noted) = (self.written.max(tick.saturating_add(1)), false);
         }
         // At the end of all input a later run may still add ticks, behind the last one.
-        if upto != CLOSED {
-            self.rotate(upto, path)?;
-            self.written = self.written.max(upto);
+        if upto != CLOSED && self.written < upto && self.make_room(upto, path)? {
+            (self.written, self.is_noted) = (upto, false);
         }
         Ok(bytes)
     }
 
-    /// Begins another file if it is time for it. What is put aside is confirmed first, and the new file's length after.
-    fn rotate(&mut self, tick: Time, path: Option<&Path>) -> Result<(), String> {
+    /// Begins another file if it is time for it. What is put aside is noted first, and the new file's length after: false if
+    /// that has to be done before anything else is written.
+    fn make_room(&mut self, tick: Time, path: Option<&Path>) -> Result<bool, String> {
         if !self.file.as_ref().is_some_and(|file| file.is_due(tick)) {
-            return Ok(());
+            return Ok(true);
         }
-        self.confirm(path)?;
+        self.waits = true;
+        if !self.is_noted {
+            return Ok(false);
+        }
         if let Some(Target::File(file)) = &mut self.file {
             file.rotate().map_err(|error| cannot(path, "put aside", &error))?;
         }
-        self.confirm(path)
+        self.is_noted = false;
+        self.sync(path)?;
+        Ok(false)
     }
 
-    /// Makes the lines durable, then notes that they are.
-    fn confirm(&mut self, path: Option<&Path>) -> Result<(), String> {
+    /// Makes the lines durable.
+    fn sync(&mut self, path: Option<&Path>) -> Result<(), String> {
         if let Some(file) = &mut self.file {
             file.sync().map_err(|error| format!("the lines cannot be made durable: {error}"))?;
         }
@@ -296,8 +257,7 @@ impl State {
             }
             detail["since"] = file.since().into();
         }
-        self.ledger.confirm(Confirmed { upto: self.written, detail })?;
-        (self.confirmed, self.synced) = (self.written, Instant::now());
+        (self.durable, self.synced) = ((self.written, detail), Instant::now());
         Ok(())
     }
 }
@@ -305,19 +265,16 @@ impl State {
 /// Opens a file behind what was confirmed; a file that nothing was confirmed of is emptied, unless it is appended to.
 fn go_on(
     path: &Path,
-    confirmed: Option<&Confirmed>,
+    detail: &Value,
     append: bool,
     rotation: Rotation,
     metrics: &NodeMetrics,
 ) -> io::Result<LogFile> {
     // By its name alone: the folder may have been moved together with the spool.
     let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
-    let same = |confirmed: &&Confirmed| {
-        confirmed.detail["path"].as_str().is_some_and(|other| name(Path::new(other)) == name(path))
-    };
-    let Some(detail) = confirmed.filter(same).map(|confirmed| &confirmed.detail) else {
+    if !detail["path"].as_str().is_some_and(|other| name(Path::new(other)) == name(path)) {
         return LogFile::open(path, (!append).then_some(0), None, rotation, metrics);
-    };
+    }
     let (bytes, since) = (detail["bytes"].as_u64().unwrap_or(0), detail["since"].as_u64());
     let id = detail["device"].as_u64().zip(detail["inode"].as_u64());
     if let Some(moved) = id.and_then(|id| moved(path, id)) {
@@ -355,10 +312,9 @@ fn moved(path: &Path, id: (u64, u64)) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn confirmed(path: &Path, bytes: u64, id: Option<(u64, u64)>) -> Confirmed {
+    fn confirmed(path: &Path, bytes: u64, id: Option<(u64, u64)>) -> Value {
         let (device, inode) = id.unzip();
-        let path = path.display().to_string();
-        Confirmed { upto: 1, detail: json!({ "path": path, "bytes": bytes, "device": device, "inode": inode }) }
+        json!({ "path": path.display().to_string(), "bytes": bytes, "device": device, "inode": inode })
     }
 
     fn id(path: &Path) -> (u64, u64) {
@@ -366,8 +322,8 @@ mod tests {
         (metadata.dev(), metadata.ino())
     }
 
-    fn opened(path: &Path, confirmed: Option<&Confirmed>, append: bool) -> LogFile {
-        go_on(path, confirmed, append, Rotation::default(), &NodeMetrics::default()).expect("opens")
+    fn opened(path: &Path, detail: &Value, append: bool) -> LogFile {
+        go_on(path, detail, append, Rotation::default(), &NodeMetrics::default()).expect("opens")
     }
 
     fn text(path: &Path) -> String {
@@ -380,7 +336,7 @@ mod tests {
         let path = dir.path().join("rows.jsonl");
         fs::write(&path, "confirmed\ntorn").expect("written");
         let before = Path::new("/elsewhere/rows.jsonl");
-        let mut file = opened(&path, Some(&confirmed(before, 10, None)), false);
+        let mut file = opened(&path, &confirmed(before, 10, None), false);
         assert_eq!(file.bytes(), 10);
         file.write(1, b"next\n").expect("written");
         assert_eq!(text(&path), "confirmed\nnext\n");
@@ -394,7 +350,7 @@ mod tests {
             let moved = dir.path().join(name);
             fs::write(&moved, "confirmed\ntorn").expect("written");
             fs::write(&path, "by another\n").expect("written");
-            let mut file = opened(&path, Some(&confirmed(&path, 10, Some(id(&moved)))), false);
+            let mut file = opened(&path, &confirmed(&path, 10, Some(id(&moved))), false);
             file.write(1, b"next\n").expect("written");
             assert_eq!((text(&moved).as_str(), text(&path).as_str()), ("confirmed\n", "by another\nnext\n"));
         }
@@ -408,7 +364,7 @@ mod tests {
         fs::write(&other, "of another sink\n").expect("written");
         let (device, inode) = id(&other);
         for id in [(device, inode), (device + 1, inode)] {
-            opened(&path, Some(&confirmed(&path, 10, Some(id))), false);
+            opened(&path, &confirmed(&path, 10, Some(id)), false);
             assert_eq!((text(&path).as_str(), text(&other).as_str()), ("confirmed\n", "of another sink\n"));
         }
     }
@@ -417,10 +373,10 @@ mod tests {
     fn a_file_that_nothing_was_confirmed_of_is_emptied_unless_it_is_appended_to() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("new/rows.jsonl");
-        assert_eq!(opened(&path, None, false).bytes(), 0);
+        assert_eq!(opened(&path, &Value::Null, false).bytes(), 0);
         fs::write(&path, "old").expect("written");
-        assert_eq!(opened(&path, None, true).bytes(), 3);
-        assert_eq!(opened(&path, Some(&confirmed(Path::new("other.jsonl"), 2, None)), false).bytes(), 0);
+        assert_eq!(opened(&path, &Value::Null, true).bytes(), 3);
+        assert_eq!(opened(&path, &confirmed(Path::new("other.jsonl"), 2, None), false).bytes(), 0);
         assert_eq!(text(&path), "");
     }
 }

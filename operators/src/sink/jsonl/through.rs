@@ -120,15 +120,15 @@ impl Drop for Through {
     }
 }
 
-/// Builds the operator.
+/// Builds the operator. Without an output the file is another process's, to whose workers all rows go.
 pub(super) fn build<'s>(
     context: &BuildContext<'s>,
     input: Stream<'s>,
     format: Format,
-    output: Result<Arc<Through>, String>,
+    output: Option<Result<Arc<Through>, String>>,
 ) -> Stream<'s> {
     let fail = context.failure();
-    let mut output = output.map_err(&fail).ok();
+    let mut output = output.and_then(|output| output.map_err(&fail).ok());
     let metrics = Arc::clone(&context.metrics);
     let mut text = Vec::new();
     let mut unflushed: Option<Time> = None;

@@ -1,54 +1,39 @@
-//! The operator that keeps one table: what arrives, when it is written, what is confirmed.
+//! The sink that keeps one table as files.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arrow::array::RecordBatch;
-use engine::batch::{Batch, Stream, Time};
+use engine::batch::{Batch, Time};
 use engine::catalog::Table;
-use engine::flow::{Outlet, Turn};
-use engine::ledger::{Confirmed, Ledger};
 use engine::metrics::NodeMetrics;
 use engine::render::BuildContext;
 use engine::time::wall_clock_ns;
+use serde_json::{Value, json};
 
 use super::super::cuts::{Cut, Cuts};
-use super::super::operator::{self, CLOSED, Step, Work};
+use super::super::operator::{CLOSED, Sink, Then, Written};
 use super::retention::{Files, Old, days, remove};
 use super::store::Store;
 
 /// How many files that are left out are named one by one.
 const SKIPPED_SHOWN: usize = 10;
 
-/// Builds the operator; the table belongs to worker `owner`. The stream's frontier is how far the table is durable.
-pub(super) fn build<'s>(
-    context: &BuildContext<'s>,
-    input: Stream<'s>,
-    store: Store,
-    cuts: Cuts,
-    (nth, name, owner): (usize, &str, u64),
-) -> Stream<'s> {
-    let name = format!("{}.{name}", context.id);
-    let keep = |batch: &Batch| batch.settled && batch.diff > 0;
-    operator::at_owner(context, input, (&name, owner), keep, |address| {
-        Owner::new(context, store, cuts, nth, &name, address)
-    })
-}
-
 /// The counters of what is removed.
 const REMOVED: [&str; 3] = ["removed_segments", "removed_rows", "removed_bytes"];
 
 /// A table on the worker that owns it.
-struct Owner {
+pub(super) struct Owner {
     cuts: Cuts,
     /// `None` until nobody else writes to the table any more.
     writer: Option<Writer>,
     store: Option<Store>,
-    ledger: Option<Ledger>,
-    outlet: Outlet,
+    /// Whether the run can be continued by another.
+    is_noted: bool,
     /// Everything before this tick is durable, or not this table's to write.
     upto: Time,
+    /// Every row before this tick was given.
+    given: Time,
     table: Option<Arc<Table>>,
     metrics: Arc<NodeMetrics>,
     bounded: bool,
@@ -56,74 +41,19 @@ struct Owner {
 }
 
 impl Owner {
-    fn new(
-        context: &BuildContext<'_>,
-        store: Store,
-        cuts: Cuts,
-        nth: usize,
-        name: &str,
-        address: Rc<[usize]>,
-    ) -> Result<Self, String> {
-        let mut work = Self {
+    pub fn new(context: &BuildContext<'_>, store: Store, cuts: Cuts, nth: usize, name: &str) -> Self {
+        Self {
             cuts,
             writer: None,
             store: Some(store),
-            ledger: context.ledger(name)?,
-            outlet: context.outlet(address),
+            is_noted: context.is_noted(),
             upto: 0,
+            given: 0,
             table: context.tables.get(nth).cloned().flatten(),
             metrics: Arc::clone(&context.metrics),
             bounded: context.bounded,
             name: name.to_owned(),
-        };
-        if work.outlet.may_open() {
-            work.open(0)?;
         }
-        Ok(work)
-    }
-
-    /// Opens the table's files; ticks before `from` are not written.
-    fn open(&mut self, from: Time) -> Result<(), String> {
-        let Some(mut store) = self.store.take() else { return Ok(()) };
-        if let Some(ledger) = &mut self.ledger {
-            // Another run or another dataflow may have confirmed more since the ledger was read.
-            ledger.refresh()?;
-            self.upto = ledger.upto();
-            match ledger.confirmed().and_then(|confirmed| confirmed.detail.get("lineage")?.as_str()) {
-                Some(lineage) => store.lineage = lineage.to_owned(),
-                None => store.lineage = format!("{:x}", wall_clock_ns() / 1_000_000),
-            }
-            store.remove_from(self.upto)?;
-        }
-        self.upto = self.upto.max(from);
-        let found = store.open(self.bounded)?;
-        self.report(&found.skipped);
-        let files = Files::list(&store.dir, &found.segments)
-            .map_err(|error| format!("{} cannot be read: {error}", store.dir.display()))?;
-        self.skip(self.upto);
-        if let Some(table) = &self.table {
-            table.keep("sink.parquet")?;
-            table.count_missing(Arc::clone(&self.metrics));
-            table.adopt(found.segments);
-            table.commit([], self.upto);
-        }
-        let segments = self.metrics.counter("segments");
-        if store.retention.is_set() {
-            // Shown from the start.
-            REMOVED.into_iter().for_each(|name| drop(self.metrics.counter(name)));
-        }
-        self.writer = Some(Writer {
-            store,
-            table: self.table.clone(),
-            metrics: Arc::clone(&self.metrics),
-            segments,
-            files,
-            newest: 0,
-        });
-        self.confirm(self.upto)?;
-        self.clean();
-        self.outlet.opened();
-        Ok(())
     }
 
     /// Says which files of earlier runs are left out.
@@ -149,75 +79,78 @@ impl Owner {
         }
     }
 
-    /// Forgets ticks that are not written.
-    fn skip(&mut self, before: Time) {
-        let held = self.cuts.held();
-        self.cuts.skip(before);
-        let forgotten = held - self.cuts.held();
-        self.metrics.state_rows.fetch_sub(forgotten as i64, Relaxed);
-    }
-
-    fn confirm(&mut self, upto: Time) -> Result<(), String> {
-        self.upto = self.upto.max(upto);
-        let (Some(ledger), Some(writer)) = (&mut self.ledger, &self.writer) else { return Ok(()) };
-        let detail = serde_json::json!({ "lineage": writer.store.lineage });
-        ledger.confirm(Confirmed { upto: self.upto, detail })
-    }
 }
 
-impl Work for Owner {
-    fn take(&mut self, tick: Time, batches: Vec<Batch>) -> Result<(), String> {
-        for batch in batches.into_iter().filter(|batch| tick >= self.upto && batch.rows.num_rows() > 0) {
-            self.metrics.state_rows.fetch_add(batch.rows.num_rows() as i64, Relaxed);
-            self.cuts.push(tick, batch.rows);
+impl Sink for Owner {
+    fn target(&self) -> String {
+        let store = self.store.as_ref().or(self.writer.as_ref().map(|writer| &writer.store));
+        store.map_or_else(String::new, |store| store.dir.display().to_string())
+    }
+
+    fn open(&mut self, from: Time, detail: &Value) -> Result<(), String> {
+        let Some(mut store) = self.store.take() else { return Ok(()) };
+        if self.is_noted {
+            match detail.get("lineage").and_then(Value::as_str) {
+                Some(lineage) => store.lineage = lineage.to_owned(),
+                None => store.lineage = format!("{:x}", wall_clock_ns() / 1_000_000),
+            }
+            store.remove_from(from)?;
         }
+        (self.upto, self.given) = (from, from);
+        let found = store.open(self.bounded)?;
+        self.report(&found.skipped);
+        let files = Files::list(&store.dir, &found.segments)
+            .map_err(|error| format!("{} cannot be read: {error}", store.dir.display()))?;
+        self.cuts.skip(from);
+        if let Some(table) = &self.table {
+            table.keep("sink.parquet")?;
+            table.count_missing(Arc::clone(&self.metrics));
+            table.adopt(found.segments);
+            table.commit([], from);
+        }
+        let segments = self.metrics.counter("segments");
+        if store.retention.is_set() {
+            // Shown from the start.
+            REMOVED.into_iter().for_each(|name| drop(self.metrics.counter(name)));
+        }
+        let (table, metrics) = (self.table.clone(), Arc::clone(&self.metrics));
+        self.writer = Some(Writer { store, table, metrics, segments, files, newest: 0 });
+        self.clean();
         Ok(())
     }
 
-    fn advance(&mut self, frontier: Time) -> Result<Step, String> {
-        let range = match self.outlet.turn(frontier) {
-            Turn::Wait => return Ok(Step { hold: self.upto, again: true }),
-            Turn::Write(range) => range,
-        };
-        if range.start == Time::MAX {
-            // Another dataflow writes; so far this one only gets ready.
-            self.skip(frontier);
-            return Ok(Step { hold: frontier, again: false });
-        }
-        if self.writer.is_none() {
-            self.open(range.start)?;
-        }
-        let ends = range.end < CLOSED && frontier >= range.end;
-        let parks = self.outlet.is_parking() && frontier < CLOSED;
-        let cuts = match frontier {
-            _ if ends => self.cuts.flush(range.end),
-            CLOSED => self.cuts.close(None),
-            frontier if parks => self.cuts.flush(frontier.max(self.upto)),
-            frontier => self.cuts.close(Some(frontier)),
+    fn write(&mut self, tick: Time, batch: Batch) -> Result<(), String> {
+        self.metrics.state_rows.fetch_add(batch.rows.num_rows() as i64, Relaxed);
+        self.cuts.push(tick, batch.rows);
+        Ok(())
+    }
+
+    fn flush(&mut self, upto: Time, then: Then) -> Result<(), String> {
+        let cuts = match then {
+            _ if upto == CLOSED => self.cuts.close(None),
+            Then::Another | Then::Stop | Then::Nothing => self.cuts.flush(upto.max(self.upto)),
+            Then::More => self.cuts.close(Some(upto)),
         };
         for cut in cuts {
             let upto = if cut.upto == CLOSED { self.upto.max(cut.last_end()) } else { cut.upto };
             if let Some(writer) = &mut self.writer {
                 writer.write(cut)?;
             }
-            self.confirm(upto)?;
+            self.upto = self.upto.max(upto);
             self.clean();
         }
-        if ends {
-            self.confirm(range.end)?;
-            self.skip(Time::MAX);
-            self.outlet.finished();
-        }
-        if parks {
-            self.outlet.parked();
-        }
-        if frontier == CLOSED {
-            self.outlet.finished();
-            self.outlet.parked();
-            return Ok(Step { hold: CLOSED, again: false });
-        }
-        let hold = if ends || self.ledger.is_none() { frontier } else { self.upto };
-        Ok(Step { hold, again: false })
+        self.given = self.given.max(upto);
+        Ok(())
+    }
+
+    fn written(&mut self) -> Result<Written, String> {
+        let lineage = self.writer.as_ref().map(|writer| writer.store.lineage.as_str());
+        let (upto, detail) = match self.is_noted {
+            true => (self.upto, json!({ "lineage": lineage })),
+            // Nothing of the run will be done again.
+            false => (self.given, Value::Null),
+        };
+        Ok(Written { upto, detail, is_idle: true, ..Written::default() })
     }
 }
 

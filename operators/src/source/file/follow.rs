@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use engine::batch::{Batch, Time};
-use engine::logged::Resume;
+use engine::source_log::Resume;
 use engine::metrics::NodeMetrics;
 use engine::source::{Poll, Reader};
 use engine::time::wall_clock_ns;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use engine::batch::{Batch, Time};
-use engine::logged::Resume;
+use engine::source_log::Resume;
 use engine::metrics::NodeMetrics;
-use engine::render::Shared;
+use engine::shared::Shared;
 use engine::source::{Poll, Reader};
 use engine::time::wall_clock_ns;
 

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use capture_file::Decompressed;
 use engine::batch::{Batch, Time};
 use engine::metrics::NodeMetrics;
-use engine::render::Shared;
+use engine::shared::Shared;
 use engine::source::{Poll, Reader};
 
 use super::super::intake::{Intake, Settings};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arrow::util::display::array_value_to_string;
 use engine::plan::Plan;
-use engine::render::Shared;
+use engine::shared::Shared;
 use engine::replay::Replay;
 use engine::run::execute_with;
 
@@ -29,7 +29,7 @@ fn settled(name: &str) -> Vec<String> {
 fn run_live(plan: Plan, workers: usize) {
     let shared = Arc::new(Shared::new(&plan));
     run_with(plan, workers, &shared, move |shared| {
-        if shared.flows.from(0).iter().flatten().all(|flow| flow.has_ended(workers)) {
+        if shared.dataflows.from(0).iter().flatten().all(|dataflow| dataflow.has_ended(workers)) {
             shared.stop();
         }
     });

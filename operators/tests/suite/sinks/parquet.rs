@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::RecordBatch;
 use engine::batch::{Batch, EdgeType, SEQ};
 use engine::catalog::Snapshot;
-use engine::render::Shared;
+use engine::shared::Shared;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::samples::{DAY_NS, cells, relation, rows, schema};

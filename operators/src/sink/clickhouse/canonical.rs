@@ -11,8 +11,8 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
-/// The same rows; columns that are tidy already are not copied.
-pub(super) fn tidy(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+/// The same rows; columns that are so already are not copied.
+pub(super) fn canonical(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
     let (schema, columns, _) = rows.into_parts();
     let columns = columns.iter().map(column).collect::<Result<_, _>>()?;
     RecordBatch::try_new(schema, columns)
@@ -23,7 +23,7 @@ fn column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         return Ok(Arc::new(boolean(flags)));
     }
     let data = column.to_data();
-    if is_tidy(&data) { Ok(Arc::clone(column)) } else { copy(&data).map(make_array) }
+    if is_canonical(&data) { Ok(Arc::clone(column)) } else { copy(&data).map(make_array) }
 }
 
 fn boolean(flags: &BooleanArray) -> BooleanArray {
@@ -33,7 +33,7 @@ fn boolean(flags: &BooleanArray) -> BooleanArray {
     BooleanArray::new(BooleanBuffer::collect_bool(flags.len(), is_set), nulls)
 }
 
-fn is_tidy(data: &ArrayData) -> bool {
+fn is_canonical(data: &ArrayData) -> bool {
     if data.data_type().is_nested() {
         return false;
     }
@@ -142,9 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_tidy_is_not_copied() {
+    fn what_is_canonical_is_not_copied() {
         let rows = rows(&[Some(1), None, Some(3)]);
-        let same = tidy(rows.clone()).expect("valid");
+        let same = canonical(rows.clone()).expect("valid");
         for at in [0, 1, 3] {
             assert!(Arc::ptr_eq(rows.column(at), same.column(at)), "{at}");
         }
@@ -161,9 +161,9 @@ mod tests {
         ) {
             let from = from % values.len();
             let upto = (from + many).min(values.len());
-            let alone = tidy(rows(&values[from..upto])).expect("valid");
+            let alone = canonical(rows(&values[from..upto])).expect("valid");
             let all = if hidden { untidy(&values) } else { rows(&values) };
-            let cut = tidy(all.slice(from, upto - from)).expect("valid");
+            let cut = canonical(all.slice(from, upto - from)).expect("valid");
             prop_assert_eq!(&cut, &alone);
             prop_assert_eq!(bytes(&cut).expect("known"), bytes(&alone).expect("known"));
             let token = |rows| Part::new("s.t-5-0", rows).expect("encodes").token;

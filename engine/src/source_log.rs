@@ -8,17 +8,19 @@ use std::sync::atomic::{
     AtomicBool,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
-use crate::batch::{Batch, Stream, Time};
+use crate::batch::{Batch, Origin, Stream, Time};
 use crate::plan::{LogPorts, Plan};
-use crate::render::{BuildContext, Shared};
+use crate::render::BuildContext;
+use crate::shared::Shared;
 use crate::spool::{Archive, ArchiveReader, Entry, Log, LogReader, Next, Settings, SpoolError, Subscription};
 use crate::time::Pacer;
 
@@ -35,9 +37,9 @@ const ENTRIES_PER_TURN: usize = 16;
 /// Bytes of the newest rows of a log that its readers find in memory.
 const MEMORY: u64 = 32 << 20;
 
-/// A log and how its source ended.
+/// The log of a source, and how the source ended.
 #[derive(Debug)]
-pub struct Logged {
+pub struct SourceLog {
     /// The log.
     pub log: Arc<Log>,
     /// The source ended by itself: nothing will ever follow.
@@ -48,22 +50,16 @@ pub struct Logged {
 
 /// What a dataflow behind the logs reads one of them from.
 #[derive(Clone, Debug)]
-pub enum Kept {
+pub enum LogInput {
     /// A log of this run, from a position on.
-    Log(Arc<Logged>, u64),
+    Log(Arc<SourceLog>, u64),
     /// What another run has left, or had written when this one began.
     Archive(Arc<Archive>),
 }
 
-impl From<(Arc<Logged>, u64)> for Kept {
-    fn from((logged, from): (Arc<Logged>, u64)) -> Self {
-        Self::Log(logged, from)
-    }
-}
-
 /// A reader of one of them, on the worker that owns the source.
 enum Entries {
-    Log { reader: LogReader, logged: Arc<Logged>, _woken: Subscription },
+    Log { reader: LogReader, logged: Arc<SourceLog>, _woken: Subscription },
     Archive { reader: ArchiveReader, read: u64 },
 }
 
@@ -120,7 +116,7 @@ pub struct Cursor {
     pub logged: Vec<u64>,
 }
 
-impl Logged {
+impl SourceLog {
     /// Opens the log of a source, or makes it.
     ///
     /// # Errors
@@ -141,14 +137,9 @@ impl Logged {
         Ok(Arc::new(Self { log, complete: AtomicBool::new(false), resume: Mutex::new(resume) }))
     }
 
-    /// A log that is only read.
-    pub fn reading(log: Arc<Log>) -> Arc<Self> {
-        Arc::new(Self { log, complete: AtomicBool::new(true), resume: Mutex::default() })
-    }
-
     /// Where the source goes on after all that was appended.
     pub fn resume(&self) -> Resume {
-        self.resume.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.resume.lock().clone()
     }
 
     /// Nothing will ever follow: readers that come to the end have ended.
@@ -166,7 +157,7 @@ impl Logged {
 /// that has the log send what they have.
 pub(crate) fn append<'s>(
     context: &BuildContext<'s>,
-    log: Option<&(Arc<Logged>, Resume)>,
+    log: Option<&(Arc<SourceLog>, Resume)>,
     streams: Vec<Stream<'s>>,
 ) -> Stream<'s> {
     let mut builder = OperatorBuilder::new(format!("{} log", context.id), context.scope);
@@ -180,7 +171,7 @@ pub(crate) fn append<'s>(
     // Bytes of rows since the last note.
     let mut behind = 0_usize;
     let mut open = log.map(|(logged, _)| Arc::clone(logged)).filter(|_| context.is_home());
-    let (shared, flow) = (Arc::clone(&context.shared), Arc::clone(&context.flow));
+    let (shared, dataflow) = (Arc::clone(&context.shared), Arc::clone(context.dataflow()));
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut arrived: Vec<(Time, usize, Batch)> = Vec::new();
@@ -201,7 +192,7 @@ pub(crate) fn append<'s>(
                 behind = behind.saturating_add(rows.get_array_memory_size());
                 logged.log.append(Entry::Batch { port, time, late, rows });
             }
-            let cursor = flow.sources.cursor(seq);
+            let cursor = dataflow.sources.cursor(seq);
             // The last note says it all, and is written again so that it is not the first to go when the log is too long. Rows
             // behind it say their positions themselves: a place that is long is not repeated for a few of them.
             let again = seq != before.0 && place.as_ref().is_none_or(|(_, place)| behind >= place.len());
@@ -218,12 +209,12 @@ pub(crate) fn append<'s>(
                 }
                 Some(_) => {}
                 None => {
-                    if flow.sources.last() > watermark {
-                        watermark = flow.sources.last();
+                    if dataflow.sources.last() > watermark {
+                        watermark = dataflow.sources.last();
                         logged.log.append(Entry::Watermark(watermark));
                     }
                     // A source that only makes room for another leaves the log to it.
-                    if !flow.is_ending() {
+                    if !dataflow.is_ending() {
                         if !shared.is_stopping() {
                             logged.complete();
                         }
@@ -232,7 +223,7 @@ pub(crate) fn append<'s>(
                 }
             }
             if (seq, watermark) != before || cursor.is_some() {
-                let mut resume = logged.resume.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut resume = logged.resume.lock();
                 (resume.seq, resume.watermark) = (seq, watermark);
                 if let Some((seq, place)) = cursor {
                     resume.cursor = Some(Cursor { seq, place, logged: Vec::new() });
@@ -246,8 +237,13 @@ pub(crate) fn append<'s>(
     stream
 }
 
-/// A source: what a log has from a position on, then what is appended. Without a log it is another process that reads it.
-pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports: usize) -> Vec<Stream<'s>> {
+/// A source: what a log has from a position on, then what is appended. Its rows are of this origin. Without an input it is
+/// another process that reads the log.
+pub(crate) fn replay<'s>(
+    context: &BuildContext<'s>,
+    (input, origin): (Option<&LogInput>, Origin),
+    ports: usize,
+) -> Vec<Stream<'s>> {
     let mut builder = OperatorBuilder::new(format!("{} replay", context.id), context.scope);
     let info = builder.operator_info();
     let (mut outputs, mut streams) = (Vec::new(), Vec::new());
@@ -259,28 +255,27 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
     let activator = context.scope.activator_for(info.address.clone());
     let mut reader = None;
     if context.is_home()
-        && let Some(kept) = kept
+        && let Some(input) = input
     {
         let address = info.address.to_vec();
         let waker = context.scope.worker().sync_activator_for(address.clone());
-        context.flow.add_waker(context.scope.worker().sync_activator_for(address));
-        reader = Some(match kept {
-            Kept::Log(logged, from) => {
+        context.dataflow().add_waker(context.scope.worker().sync_activator_for(address));
+        reader = Some(match input {
+            LogInput::Log(logged, from) => {
                 let woken = logged.log.subscribe(move || {
                     // A worker that has gone needs no waking.
                     let _ = waker.activate();
                 });
                 Entries::Log { reader: logged.log.reader(*from), logged: Arc::clone(logged), _woken: woken }
             }
-            Kept::Archive(archive) => {
+            LogInput::Archive(archive) => {
                 context.shared.progress.total.fetch_add(archive.bytes(), Relaxed);
                 Entries::Archive { reader: archive.reader(), read: 0 }
             }
         });
     }
-    let (probe, shared, flow, id) =
-        (context.probe.clone(), Arc::clone(&context.shared), Arc::clone(&context.flow), context.id.clone());
-    let threads = context.threads;
+    let (probe, shared, dataflow, id) =
+        (context.probe.clone(), Arc::clone(&context.shared), Arc::clone(context.dataflow()), context.id.clone());
     builder.build(move |capabilities| {
         let mut capabilities: Vec<Capability<Time>> = capabilities;
         if reader.is_none() {
@@ -290,18 +285,18 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
         let mut behind = true;
         move |_frontiers| {
             let Some(open) = reader.as_mut() else {
-                if flow.lets_go() {
+                if dataflow.lets_go() {
                     capabilities.clear();
                 }
                 return;
             };
-            let mut ended = flow.is_ending() || open.stops() && shared.is_stopping();
+            let mut ended = dataflow.is_ending() || open.stops() && shared.is_stopping();
             let (mut waits, mut failed) = (false, false);
             for _ in 0..ENTRIES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()).filter(|_| !ended) else { break };
                 if shared.backlog.is_full()
-                    || flow.is_held(threads)
-                    || pacer.is_ahead(|time| flow.is_past(&probe, time)) && flow.sources.any_behind(&id, now)
+                    || dataflow.held.is_full()
+                    || pacer.is_ahead(|time| !probe.less_equal(&time)) && dataflow.sources.any_behind(&id, now)
                 {
                     activator.activate_after(PAUSE);
                     waits = true;
@@ -312,21 +307,21 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
                         Entry::Batch { port, time, late, rows } if port < ports => {
                             pacer.sent(now, rows.num_rows());
                             let capability = capabilities[port].delayed(&now.max(time));
-                            outputs[port].activate().session(&capability).give(Batch { late, ..Batch::new(rows) });
+                            outputs[port].activate().session(&capability).give(Batch { late, origin, ..Batch::new(rows) });
                         }
                         Entry::Batch { .. } | Entry::Note(_) => {}
                         Entry::Watermark(watermark) if watermark > now => {
                             capabilities.iter_mut().for_each(|capability| capability.downgrade(&watermark));
-                            flow.sources.advance(&id, watermark);
+                            dataflow.sources.advance(&id, watermark);
                         }
                         Entry::Watermark(_) => {}
                     },
                     Ok(next) => {
                         if behind {
                             behind = false;
-                            flow.caught_up();
+                            dataflow.caught_up();
                         }
-                        ended = next == Next::End && (open.is_complete() || flow.bounded);
+                        ended = next == Next::End && (open.is_complete() || dataflow.bounded);
                         waits = true;
                         break;
                     }
@@ -340,10 +335,10 @@ pub(crate) fn replay<'s>(context: &BuildContext<'s>, kept: Option<&Kept>, ports:
             if ended {
                 if behind {
                     behind = false;
-                    flow.caught_up();
+                    dataflow.caught_up();
                 }
-                flow.sources.advance(&id, Time::MAX);
-                if !failed || flow.lets_go() {
+                dataflow.sources.advance(&id, Time::MAX);
+                if !failed || dataflow.lets_go() {
                     capabilities.clear();
                 }
                 reader = None;

@@ -21,7 +21,7 @@ pub(super) struct Shape {
 /// What was handed over under which bounds. It is noted before it is sent, so that a start with other bounds makes the same
 /// inserts of what is not confirmed.
 #[derive(Debug)]
-pub(super) struct Handed {
+pub(super) struct InsertBounds {
     /// Of earlier runs and dataflows, and of this one up to the last cuts that were joined.
     before: Vec<Shape>,
     /// Of the cuts behind those.
@@ -30,7 +30,7 @@ pub(super) struct Handed {
     fixed: Time,
 }
 
-impl Handed {
+impl InsertBounds {
     /// Nothing was handed over; `own` is how it will be.
     pub fn new(own: Shape) -> Self {
         Self { before: Vec::new(), own: Shape { until: 0, ..own }, fixed: 0 }
@@ -110,16 +110,16 @@ mod tests {
 
     #[test]
     fn what_is_not_confirmed_keeps_its_bounds_over_any_number_of_starts() {
-        let mut first = Handed::new(shape(100));
+        let mut first = InsertBounds::new(shape(100));
         assert_eq!(first.detail(0), Value::Null);
         assert!(first.reach(100, false) && first.reach(150, false) && !first.reach(150, false));
-        let mut second = Handed::new(Shape { insert: (7, 70), ..shape(1000) });
+        let mut second = InsertBounds::new(Shape { insert: (7, 70), ..shape(1000) });
         second.resume(&first.detail(100)).expect("understood");
         assert_eq!(second.bounds(), [Bounds { until: 150, period: 100, max_rows: 10 }]);
         assert!(!second.reach(150, false), "it is noted already");
         assert_eq!((second.limits(149), second.limits(150)), ((5, 100), (7, 70)));
         assert!(second.reach(1000, false));
-        let mut third = Handed::new(shape(7));
+        let mut third = InsertBounds::new(shape(7));
         third.resume(&second.detail(100)).expect("understood");
         assert_eq!(
             third.bounds().iter().map(|bounds| (bounds.until, bounds.period)).collect::<Vec<_>>(),
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_damaged_note_is_an_error_and_an_old_one_is_not() {
-        let mut handed = Handed::new(shape(100));
+        let mut handed = InsertBounds::new(shape(100));
         assert_eq!(handed.resume(&Value::Null), Ok(()));
         assert!(handed.resume(&json!({ "handed": "x" })).is_err_and(|error| error.contains("damaged")));
         let zero = json!({ "handed": [{ "until": 9, "every": 0, "rows": 1, "insert": [1, 1] }] });

@@ -11,7 +11,7 @@ use migrations::server::Address;
 
 /// The folder of one table's dead letters. It holds so many bytes at most: rows beyond it are not put away.
 #[derive(Debug)]
-pub(super) struct Letters {
+pub(super) struct DeadLetters {
     dir: PathBuf,
     most: u64,
     /// Bytes in the folder; `None` until they are counted.
@@ -20,7 +20,7 @@ pub(super) struct Letters {
     said: AtomicI64,
 }
 
-impl Letters {
+impl DeadLetters {
     /// The folder need not exist.
     pub fn new(dir: PathBuf, most: u64) -> Self {
         Self { dir, most, used: Mutex::default(), said: AtomicI64::new(0) }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_full_takes_nothing_until_there_is_room_again() {
         let dir = tempfile::tempdir().expect("a folder");
-        let letters = Letters::new(dir.path().join("store/t"), 100);
+        let letters = DeadLetters::new(dir.path().join("store/t"), 100);
         assert_eq!(letters.put("a", &[0; 50], "because"), Ok(57));
         assert_eq!(letters.put("a", &[0; 50], "because"), Ok(0), "the same one again");
         let error = letters.put("b", &[0; 50], "because").expect_err("full");
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn there_is_no_letter_without_its_reason() {
         let dir = tempfile::tempdir().expect("a folder");
-        let letters = Letters::new(dir.path().join("t"), 1000);
+        let letters = DeadLetters::new(dir.path().join("t"), 1000);
         // Something in the way of the reason.
         fs::create_dir_all(letters.path("a").with_extension("reason")).expect("made");
         letters.put("a", b"rows", "because").expect_err("no reason could be written");

@@ -1,0 +1,229 @@
+//! What the run tells a sink, and what a sink tells the run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::batch::{Origin, Time};
+use crate::dataflow::{Dataflow, Place, SinkState, Standing};
+use crate::metrics::NodeMetrics;
+use crate::progress::{Confirmed, Note};
+use crate::shared::Shared;
+use crate::time::Backlog;
+
+pub use crate::dataflow::Claim;
+
+/// What a sink may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Another dataflow writes; so far this one only gets ready.
+    Prepare,
+    /// It is its turn, once the sink whose place it takes is done.
+    Wait,
+    /// It writes.
+    Write,
+}
+
+/// Where a sink goes on.
+#[derive(Debug)]
+pub struct Opening {
+    /// No row of an earlier tick will be written.
+    pub from: Time,
+    /// What the last writer noted besides; null if there was none.
+    pub detail: Value,
+    /// Whether the sink takes its place while the run goes on, and not at a start.
+    pub takes_over: bool,
+    /// What the sink before it had shown of rows that may change, if it wrote to the same target.
+    pub standing: Option<Standing>,
+}
+
+/// A sink as the run sees it: one on the worker that writes.
+#[derive(Debug)]
+pub struct SinkHandle {
+    dataflow: Arc<Dataflow>,
+    state: Arc<SinkState>,
+    shared: Arc<Shared>,
+    metrics: Arc<NodeMetrics>,
+    note: Option<Note>,
+    is_full: bool,
+    takes_over: bool,
+}
+
+impl SinkHandle {
+    /// A sink of this name, which makes these files.
+    pub(crate) fn new(
+        dataflow: &Arc<Dataflow>,
+        (name, paths): (&str, Vec<PathBuf>),
+        shared: &Arc<Shared>,
+        metrics: &Arc<NodeMetrics>,
+    ) -> Result<Self, String> {
+        let place = (!dataflow.is_in_charge()).then(|| {
+            let others = dataflow.predecessors.lock();
+            let sinks: Vec<Arc<SinkState>> = others.iter().flat_map(|other| other.sinks.lock().clone()).collect();
+            let by_name = sinks.iter().find(|sink| sink.name == name);
+            let by_path = || sinks.iter().find(|sink| sink.paths.iter().any(|path| paths.contains(path)));
+            let shared = others.iter().flat_map(|other| other.logs().map(str::to_owned)).collect();
+            Place { predecessor: by_name.or_else(by_path).cloned(), shared }
+        });
+        let takes_over = place.is_some();
+        let logs = dataflow.logs().map(str::to_owned).collect();
+        let state = Arc::new(SinkState::new(name, logs, paths, place));
+        dataflow.sinks.lock().push(Arc::clone(&state));
+        let note = dataflow.notes.as_ref().map(|dir| Note::open(dir, name)).transpose()?;
+        let (dataflow, shared, metrics) = (Arc::clone(dataflow), Arc::clone(shared), Arc::clone(metrics));
+        Ok(Self { dataflow, state, shared, metrics, note, is_full: false, takes_over })
+    }
+
+    /// Whether the run can be continued by another, so that a note is kept of how far the sink is.
+    pub fn is_noted(&self) -> bool {
+        self.note.is_some()
+    }
+
+    /// What becomes of rows of a tick.
+    pub fn claim(&self, tick: Time, origin: Origin) -> Claim {
+        self.state.claim(tick, origin)
+    }
+
+    /// Ticks before `frontier` are complete. What to do about them.
+    pub fn turn(&self, frontier: Time) -> Turn {
+        if self.state.from().is_none() {
+            self.state.decide(frontier);
+            return Turn::Prepare;
+        }
+        if !self.state.may_open() {
+            if self.is_parking() {
+                // It has written nothing yet, and the one before it may not be done before the end of the run.
+                self.state.park();
+            }
+            return Turn::Wait;
+        }
+        self.state.decide(frontier);
+        Turn::Write
+    }
+
+    /// Whether the sink is given nothing more when all ticks before `frontier` are complete, because another writes on.
+    pub fn ends(&self, frontier: Time) -> bool {
+        let until = self.state.until();
+        until.iter().any(|until| *until < Time::MAX) && until.iter().all(|until| *until <= frontier)
+    }
+
+    /// The latest time before which all that the sink writes is complete at `frontier`.
+    pub fn limit(&self, frontier: Time) -> Time {
+        self.state.until().into_iter().max().unwrap_or(Time::MAX).min(frontier)
+    }
+
+    /// Before the first write: where the sink goes on. `target` names what it writes to.
+    ///
+    /// # Errors
+    /// If what was noted cannot be read; the message names the file.
+    pub fn open(&mut self, target: &str) -> Result<Opening, String> {
+        if let (Some(note), Some(dir)) = (&mut self.note, &self.dataflow.notes) {
+            // Another dataflow may have confirmed more since it was read.
+            *note = Note::open(dir, &self.state.name)?;
+            if let Some(other) = self.state.other_note() {
+                note.inherit(Note::open(dir, &other)?);
+            }
+        }
+        let kept = self.note.as_ref().map(Note::floors).unwrap_or_default();
+        let from = self.state.resume(&kept).into_iter().min().unwrap_or(0);
+        let confirmed = self.note.as_ref().and_then(|note| note.confirmed().cloned()).unwrap_or_default();
+        let (takes_over, standing) = (self.takes_over, self.state.opened(target));
+        Ok(Opening { from, detail: confirmed.detail, takes_over, standing })
+    }
+
+    /// All rows before `upto` that the sink writes are durable. False if that cannot be noted now.
+    ///
+    /// # Errors
+    /// If it cannot be noted for another reason than a full disk. And once the run has failed: what a node has let go of
+    /// when it failed never reached the sink, and must not count as kept.
+    pub fn confirm(&mut self, upto: Time, detail: Value) -> Result<bool, String> {
+        let Some(note) = &mut self.note else { return Ok(true) };
+        if self.shared.failure().is_some() {
+            return Err("nothing is confirmed any more: the run has failed".to_owned());
+        }
+        let (from, until) = (self.state.from().unwrap_or_default(), self.state.until());
+        let mut logs = note.confirmed().map(|confirmed| confirmed.logs.clone()).unwrap_or_default();
+        let names = std::iter::once("").chain(self.state.logs.iter().map(String::as_str));
+        let mut least = Time::MAX;
+        for ((name, from), until) in names.zip(from).zip(until) {
+            let kept = from.max(until.min(upto));
+            least = least.min(kept);
+            logs.insert(name.to_owned(), kept);
+        }
+        let noted = note.confirm(Confirmed { upto: least, logs, detail })?;
+        if noted == self.is_full {
+            self.is_full = !noted;
+            let path = note.path().display();
+            let trouble = self.is_full.then(|| format!("the disk is full: {path} cannot be written, and nothing is confirmed"));
+            if let Some(trouble) = &trouble {
+                tracing::warn!("{}: {trouble}", self.state.name);
+            }
+            self.metrics.set_trouble(&format!("{} note", self.state.name), trouble);
+        }
+        Ok(noted)
+    }
+
+    /// Whether the run ends, so that what is complete should be made durable now.
+    pub fn is_parking(&self) -> bool {
+        self.dataflow.is_parking()
+    }
+
+    /// What is complete has been made durable because the run ends.
+    pub fn parked(&self) {
+        self.state.park();
+    }
+
+    /// All that the sink should write is durable.
+    pub fn finished(&self) {
+        self.state.finish();
+    }
+
+    /// Whether nothing that the sink does matters any more.
+    pub fn is_given_up(&self) -> bool {
+        self.dataflow.is_ending()
+    }
+
+    /// Whether a sink that has failed lets time pass.
+    pub fn lets_go(&self) -> bool {
+        self.dataflow.lets_go()
+    }
+
+    /// Whether it is to take the place of another and does not yet.
+    pub fn is_preparing(&self) -> bool {
+        self.state.from().is_none()
+    }
+
+    /// While it is built: it has to ask somebody whether it may write.
+    pub fn asks(&self) -> Asking {
+        self.state.ask();
+        Asking(Arc::clone(&self.state))
+    }
+
+    /// Rows that are not confirmed: while these are too many, sources wait.
+    pub fn held(&self) -> Arc<Backlog> {
+        Arc::clone(&self.dataflow.held)
+    }
+
+    /// Leaves what it has shown of rows that may change to the sink that takes its place.
+    pub fn leave(&self, target: &str, standing: Standing) {
+        self.state.leave(target.to_owned(), standing);
+    }
+
+    /// It took back rows that the sink before it had shown.
+    pub fn took_back(&self, rows: usize) {
+        self.state.took_back(rows as u64);
+    }
+}
+
+/// A question whether a sink may write. As long as nobody was [told](Asking::told) the answer, its dataflow takes nobody's
+/// place.
+#[derive(Debug)]
+pub struct Asking(Arc<SinkState>);
+
+impl Asking {
+    /// It may, or that will be seen later.
+    pub fn told(self) {
+        self.0.is_told();
+    }
+}
