@@ -86,6 +86,8 @@ struct Building<'a> {
     tables: &'a [Arc<Table>],
     /// See [`Sources::enter`].
     group: u64,
+    /// Logs that came with a change are read from their beginning.
+    new_logs: Vec<String>,
 }
 
 impl Control {
@@ -131,7 +133,7 @@ impl Control {
             let dataflow = control.receive(plan, island, &tables).map_err(|error| error.to_string())?;
             control.receiving.push(Arc::new(dataflow));
         }
-        let building = Building { plan, metrics: Arc::clone(&shared.metrics), tables: &tables, group: RUNNING };
+        let building = Building { plan, metrics: Arc::clone(&shared.metrics), tables: &tables, group: RUNNING, new_logs: Vec::new() };
         for island in computing {
             let dataflow = control.compute(&building, island).map_err(|error| error.to_string())?;
             control.computing.push(Arc::new(dataflow));
@@ -167,7 +169,7 @@ impl Control {
 
     /// The dataflow of an island, which reads its logs from as far back as what it still has to give needs.
     fn compute(&self, building: &Building<'_>, island: Island) -> Result<Dataflow, SpoolError> {
-        let Building { plan, metrics, tables, group } = building;
+        let Building { plan, metrics, tables, group, new_logs } = building;
         let needs = plan.needs(&island, self.progress.upto);
         let mut logs = Vec::with_capacity(island.reads.len());
         for (ports, need) in island.reads.iter().zip(needs) {
@@ -176,7 +178,7 @@ impl Control {
                 logs.push(None);
                 continue;
             };
-            let is_new = self.progress.upto == 0 || self.progress.behind.contains(id);
+            let is_new = self.progress.upto == 0 || self.progress.behind.contains(id) || new_logs.contains(id);
             let from = if is_new { log.log.first() } else { log.log.start_for(need)? };
             logs.push(Some(LogInput::Log(Arc::clone(log), from)));
         }

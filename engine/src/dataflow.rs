@@ -108,6 +108,8 @@ pub struct Dataflow {
     pub held: Arc<Backlog>,
     /// Whose place it takes.
     pub(crate) predecessors: Mutex<Vec<Arc<Dataflow>>>,
+    /// The logs that there were before the change which it is part of.
+    pub(crate) known_logs: Vec<String>,
     pub(crate) sinks: Mutex<Vec<Arc<SinkState>>>,
     /// The run depends on it.
     in_charge: AtomicBool,
@@ -143,6 +145,7 @@ impl Dataflow {
             notes: None,
             held: Arc::default(),
             predecessors: Mutex::default(),
+            known_logs: Vec::new(),
             sinks: Mutex::default(),
             in_charge: AtomicBool::new(true),
             behind: AtomicUsize::new(0),
@@ -171,10 +174,11 @@ impl Dataflow {
         self
     }
 
-    /// The run does not depend on it until [`Dataflow::take_charge`]: it is built to take the place of others.
-    pub(crate) fn in_place_of(mut self, others: &[Arc<Dataflow>]) -> Self {
+    /// The run does not depend on it until [`Dataflow::take_charge`]: it is built to take the place of others, in a change
+    /// before which there were the logs `known`.
+    pub(crate) fn in_place_of(mut self, others: &[Arc<Dataflow>], known: &[String]) -> Self {
         self.in_charge = AtomicBool::new(false);
-        self.predecessors = Mutex::new(others.to_vec());
+        (self.predecessors, self.known_logs) = (Mutex::new(others.to_vec()), known.to_vec());
         self
     }
 
@@ -295,12 +299,9 @@ impl Dataflow {
         }
     }
 
-    /// By origin: whether rows come from a log that none of those reads whose place this one takes. The first is of rows that
-    /// come from several logs, or from none.
+    /// By origin: whether rows come from a log that is new. The first is of rows that come from several logs, or from none.
     pub(crate) fn new_logs(&self) -> Vec<bool> {
-        let others = self.predecessors.lock();
-        let is_new = |log: &str| !others.iter().any(|other| other.logs().any(|other| other == log));
-        let mut new: Vec<bool> = self.logs().map(is_new).collect();
+        let mut new: Vec<bool> = self.logs().map(|log| !self.known_logs.iter().any(|known| known == log)).collect();
         new.insert(0, !new.is_empty() && new.iter().all(|new| *new));
         new
     }

@@ -63,8 +63,7 @@ impl SinkHandle {
             let sinks: Vec<Arc<SinkState>> = others.iter().flat_map(|other| other.sinks.lock().clone()).collect();
             let by_name = sinks.iter().find(|sink| sink.name == name);
             let by_path = || sinks.iter().find(|sink| sink.paths.iter().any(|path| paths.contains(path)));
-            let shared = others.iter().flat_map(|other| other.logs().map(str::to_owned)).collect();
-            Place { predecessor: by_name.or_else(by_path).cloned(), shared }
+            Place { predecessor: by_name.or_else(by_path).cloned(), known_logs: dataflow.known_logs.clone() }
         });
         let takes_over = place.is_some();
         let logs = dataflow.logs().map(str::to_owned).collect();

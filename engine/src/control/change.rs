@@ -85,8 +85,9 @@ impl Control {
         self.probe(plan, &receiving)?;
 
         let mut changed = Vec::new();
+        let known: Vec<String> = self.logs.keys().cloned().collect();
         let sources = self.change_sources(plan, receiving, &old_sources, &tables(plan), &mut changed);
-        let islands = sources.and_then(|()| self.change_islands(plan, computing, &old_islands, &mut changed));
+        let islands = sources.and_then(|()| self.change_islands(plan, computing, (&old_islands, &known), &mut changed));
         self.computing = islands.inspect_err(|_| self.go_back())?;
         self.plan = Arc::clone(plan);
         self.forget_logs();
@@ -112,26 +113,28 @@ impl Control {
         &mut self,
         plan: &Arc<Plan>,
         wanted: Wanted,
-        old: &[Arc<Dataflow>],
+        (old, known): (&[Arc<Dataflow>], &[String]),
         changed: &mut Vec<String>,
     ) -> Result<Vec<Arc<Dataflow>>, String> {
         self.progress.upto = self.progress.upto.max(self.upto());
         self.changes += 1;
         let (fresh, metrics) = (tables(plan), Arc::new(Metrics::default()));
-        let building = Building { plan, metrics, tables: &fresh, group: RUNNING + self.changes };
+        let new_logs: Vec<String> = self.logs.keys().filter(|id| !known.contains(id)).cloned().collect();
+        let group = RUNNING + self.changes;
+        let building = Building { plan, metrics, tables: &fresh, group, new_logs: new_logs.clone() };
         let (mut all, mut new) = (Vec::with_capacity(wanted.len()), Vec::new());
         for (kept, island) in wanted {
             all.push(match kept {
                 Some(kept) => kept,
                 None => {
-                    let dataflow = self.compute(&building, island).map_err(|error| error.to_string())?.in_place_of(old);
-                    new.push(Arc::new(dataflow));
+                    let dataflow = self.compute(&building, island).map_err(|error| error.to_string())?;
+                    new.push(Arc::new(dataflow.in_place_of(old, known)));
                     Arc::clone(&new[new.len() - 1])
                 }
             });
         }
         self.coming.clone_from(&new);
-        let caught_up = self.catch_up(plan, &new, old);
+        let caught_up = self.catch_up(plan, &new, new_logs);
         self.coming.clear();
         if let Err(why) = caught_up {
             self.give_up(&new);
@@ -150,7 +153,7 @@ impl Control {
     }
 
     /// Waits until new islands have what they need of the past, and their sinks can write.
-    fn catch_up(&mut self, plan: &Plan, new: &[Arc<Dataflow>], old: &[Arc<Dataflow>]) -> Result<(), String> {
+    fn catch_up(&mut self, plan: &Plan, new: &[Arc<Dataflow>], mut behind: Vec<String>) -> Result<(), String> {
         for dataflow in new {
             self.shared.dataflows.install(Arc::clone(dataflow));
         }
@@ -163,11 +166,8 @@ impl Control {
         let ready = || failure().is_some() || new.iter().all(has_caught_up);
         self.wait(CATCH_UP, "the new nodes to catch up", ready)?;
         failure().map_or(Ok(()), Err)?;
-        let logs = |of: &[Arc<Dataflow>]| -> Vec<String> { of.iter().flat_map(|one| one.logs().map(str::to_owned)).collect() };
-        let (before, mut behind) = (logs(old), logs(new));
-        behind.retain(|log| !before.contains(log));
         if !behind.is_empty() {
-            // Of a log that is new to them nothing is kept yet: a start after a crash needs all of it.
+            // Of a log that is new nothing is kept yet: a start after a crash needs all of it.
             behind.extend(self.progress.behind.iter().cloned());
             behind.sort();
             behind.dedup();
@@ -262,7 +262,7 @@ impl Control {
         let shown = served.zip(fresh).map(|((name, ..), table)| {
             of_kept(name).unwrap_or_else(|| {
                 if let Some(old) = self.shared.catalog.table(name) {
-                    table.inherit(&old, self.progress.upto);
+                    table.inherit(&old, new.first().map_or(0, |one| one.complete_from));
                 }
                 Arc::clone(table)
             })

@@ -2,8 +2,8 @@
 //!
 //! Two dataflows may have a sink of one name: the one that runs, and the one that is to take its place. They share a
 //! boundary for each log: rows of message times before it are the old sink's, those from it on the new one's. The boundary
-//! is where the old sink is at the switch, so that nobody waits for time to pass. Rows of a log that only the new sink
-//! reads are all its own, and those of a log that has ended with the old sink are all the old one's.
+//! is where the old sink is at the switch, so that nobody waits for time to pass. Rows of a log that came with the change
+//! are all the new sink's, and those of a log that has ended with the old sink are all the old one's.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ struct Inner {
     from: Option<Vec<Time>>,
     /// By origin: rows from this time on are another's.
     until: Vec<Time>,
-    /// By origin: a log that no predecessor reads.
+    /// By origin: a log that is new.
     fresh: Vec<bool>,
     is_asking: bool,
     has_opened: bool,
@@ -65,8 +65,8 @@ impl SinkState {
     pub fn new(name: &str, logs: Vec<String>, paths: Vec<PathBuf>, place_of: Option<Place>) -> Self {
         let origins = logs.len() + 1;
         let in_charge = place_of.is_none();
-        let Place { predecessor, shared } = place_of.unwrap_or_default();
-        let mut fresh: Vec<bool> = logs.iter().map(|log| !shared.contains(log)).collect();
+        let Place { predecessor, known_logs } = place_of.unwrap_or_default();
+        let mut fresh: Vec<bool> = logs.iter().map(|log| !known_logs.contains(log)).collect();
         // What is of several logs, or of none, is another's as soon as any of them is.
         fresh.insert(0, !fresh.is_empty() && fresh.iter().all(|fresh| *fresh));
         let inner = Inner {
@@ -235,8 +235,8 @@ impl SinkState {
 pub(crate) struct Place {
     /// The sink that has it; `None` if there is none of the name.
     pub predecessor: Option<Arc<SinkState>>,
-    /// The logs that the dataflows before read.
-    pub shared: Vec<String>,
+    /// The logs that there were before.
+    pub known_logs: Vec<String>,
 }
 
 /// What of each log a sink keeps.

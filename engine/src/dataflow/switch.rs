@@ -37,7 +37,7 @@ mod tests {
     }
 
     fn successor(old: &Arc<SinkState>, logs: &[&str]) -> SinkState {
-        let place = Place { predecessor: Some(Arc::clone(old)), shared: old.logs.clone() };
+        let place = Place { predecessor: Some(Arc::clone(old)), known_logs: old.logs.clone() };
         SinkState::new("out", names(logs), Vec::new(), Some(place))
     }
 
@@ -89,7 +89,7 @@ mod tests {
         let sink = sink(&["requests", "new"]);
         assert_eq!(sink.resume(&kept), [500, 700, 0]);
         assert_eq!((sink.claim(699, 1), sink.claim(700, 1), sink.claim(1, 2)), (Claim::Earlier, Claim::Write, Claim::Write));
-        let older = super::super::sink_state::Floors { all: 300, ..Floors::default() };
+        let older = Floors { all: 300, ..Floors::default() };
         assert_eq!(SinkState::new("out", names(&["requests"]), Vec::new(), None).resume(&older), [300, 300]);
     }
 

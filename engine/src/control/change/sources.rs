@@ -96,7 +96,7 @@ impl Control {
         for (_, island) in new {
             let name = names(plan, &island);
             let dataflow = self.receive(plan, island, tables).map_err(|error| error.to_string())?;
-            let dataflow = Arc::new(dataflow.in_place_of(&[]));
+            let dataflow = Arc::new(dataflow.in_place_of(&[], &[]));
             self.shared.dataflows.install(Arc::clone(&dataflow));
             self.receiving.push(Arc::clone(&dataflow));
             started.push((name, dataflow));
