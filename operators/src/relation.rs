@@ -119,16 +119,32 @@ pub(crate) fn hold<'s, K: Part, V: Part>(
     context: &BuildContext<'s>,
     max_rows: usize,
 ) -> VecCollection<'s, Time, (K, V), isize> {
+    let (peers, shared) = (context.peers, Arc::clone(&context.shared));
+    let arrived = move |rows| {
+        if peers > 1 {
+            shared.backlog.arrived(rows);
+        }
+    };
+    let name = format!("{} hold", context.id);
+    hold_as(changes, &name, (max_rows / peers).max(1), Arc::clone(&context.metrics), arrived)
+}
+
+/// [`hold`] on a worker whose share is `max` rows.
+fn hold_as<'s, K: Part, V: Part>(
+    changes: Changes<'s, K, V>,
+    name: &str,
+    max: usize,
+    metrics: Arc<NodeMetrics>,
+    arrived: impl Fn(usize) + 'static,
+) -> VecCollection<'s, Time, (K, V), isize> {
+    type Builder<K, V> = CapacityContainerBuilder<Vec<Update<K, V>>>;
     let pact = Exchange::new(|change: &Change<K, V>| match change {
         Change::Row(row) => row.key.hashed(),
         Change::Clock { worker, .. } => *worker,
     });
-    let (peers, shared, metrics) = (context.peers, Arc::clone(&context.shared), Arc::clone(&context.metrics));
-    let mut held = Held::new((max_rows / peers).max(1));
-    let name = format!("{} hold", context.id);
-    type Builder<K, V> = CapacityContainerBuilder<Vec<((K, V), Time, isize)>>;
-    let rows = changes.unary_frontier::<Builder<K, V>, _, _, _>(pact, &name, move |initial, _info| {
+    let rows = changes.unary_frontier::<Builder<K, V>, _, _, _>(pact, name, move |initial, _info| {
         drop(initial);
+        let mut held = Held::new(max);
         let (mut capability, mut out) = (None, Vec::new());
         let (too_old, mut counted) = (metrics.counter("too_old"), 0);
         move |(input, frontier), output| {
@@ -137,9 +153,7 @@ pub(crate) fn hold<'s, K: Part, V: Part>(
                 for change in data.flat_map(|changes| changes.drain(..)) {
                     match change {
                         Change::Row(row) => {
-                            if peers > 1 {
-                                shared.backlog.arrived(1);
-                            }
+                            arrived(1);
                             held.push(row);
                         }
                         Change::Clock { at, .. } => held.clock = held.clock.max(at),
@@ -152,8 +166,9 @@ pub(crate) fn hold<'s, K: Part, V: Part>(
             }
             NodeMetrics::add(&metrics.evicted, std::mem::take(&mut held.evicted));
             NodeMetrics::add(&too_old, std::mem::take(&mut held.too_old));
-            metrics.state_rows.fetch_add(held.len as i64 - counted, Relaxed);
-            counted = held.len as i64;
+            let len = i64::try_from(held.len).unwrap_or(i64::MAX);
+            metrics.state_rows.fetch_add(len - counted, Relaxed);
+            counted = len;
             hold_until(&mut capability, held.next());
         }
     });
@@ -276,12 +291,22 @@ impl<K: Part, V: Part> Held<K, V> {
 pub(crate) fn batches<'s, D: Data>(
     collection: VecCollection<'s, Time, D, isize>,
     context: &BuildContext<'s>,
+    make: impl FnMut(&[D]) -> Result<RecordBatch, ArrowError> + 'static,
+    settled: impl Fn(&D, Time) -> bool + 'static,
+) -> Stream<'s> {
+    batches_as(collection, &format!("{} batches", context.id), context.failure(), make, settled)
+}
+
+/// [`batches`] with the name of the operator and where faults go.
+fn batches_as<'s, D: Data>(
+    collection: VecCollection<'s, Time, D, isize>,
+    name: &str,
+    fail: impl Fn(String) + 'static,
     mut make: impl FnMut(&[D]) -> Result<RecordBatch, ArrowError> + 'static,
     settled: impl Fn(&D, Time) -> bool + 'static,
 ) -> Stream<'s> {
-    let (fail, name) = (context.failure(), format!("{} batches", context.id));
     type Builder = CapacityContainerBuilder<Vec<Batch>>;
-    collection.inner.unary_frontier::<Builder, _, _, _>(Pipeline, &name, move |initial, _info| {
+    collection.inner.unary_frontier::<Builder, _, _, _>(Pipeline, name, move |initial, _info| {
         drop(initial);
         let mut waiting: BTreeMap<Time, Vec<(D, isize)>> = BTreeMap::new();
         let mut capability = None;
