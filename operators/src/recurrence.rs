@@ -253,7 +253,7 @@ fn optional(
 fn ages(options: &Options, is_relation: bool, context: &mut PlanContext<'_>) -> Option<Ages> {
     let whole = |duration: Duration| {
         let ms = Time::try_from(duration.as_millis()).ok();
-        ms.filter(|ms| *ms > 0 && duration.subsec_nanos() % 1_000_000 == 0)
+        ms.filter(|ms| *ms > 0 && duration.subsec_nanos().is_multiple_of(1_000_000))
     };
     let tick = Time::try_from(context.tick.as_millis()).unwrap_or(1).max(1);
     let (Some(look_back), Some(granularity)) = (whole(options.look_back), whole(options.granularity)) else {

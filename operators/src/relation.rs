@@ -178,7 +178,7 @@ fn hold_as<'s, K: Part, V: Part>(
 /// The rows of one worker.
 struct Held<K, V> {
     /// Changes whose time the frontier has not passed.
-    waiting: BTreeMap<Time, Vec<(Entry<K, V>, isize)>>,
+    waiting: BTreeMap<Time, Vec<Waiting<K, V>>>,
     /// The rows by their end, with how often each is there.
     rows: BTreeMap<Time, BTreeMap<(K, V), isize>>,
     /// How many different rows there are.
@@ -190,8 +190,8 @@ struct Held<K, V> {
     too_old: usize,
 }
 
-/// A row and when it ends.
-type Entry<K, V> = (Time, (K, V));
+/// A row with its end before it, and how many come or go.
+type Waiting<K, V> = ((Time, (K, V)), isize);
 
 /// A change of a collection.
 type Update<K, V> = ((K, V), Time, isize);
