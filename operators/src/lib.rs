@@ -10,6 +10,8 @@ pub mod filter;
 pub mod fingerprint;
 pub mod format;
 mod linear;
+pub mod recurrence;
+mod relation;
 pub mod sink;
 pub mod source;
 mod timeline;
@@ -32,6 +34,7 @@ pub fn registry() -> Registry {
         Kind::of::<enrich::asn::Asn>(),
         Kind::of::<aggregate::Aggregate>(),
         Kind::of::<detect::rules::Rules>(),
+        Kind::of::<recurrence::Recurrence>(),
         Kind::of::<sink::jsonl::Jsonl>(),
         Kind::of::<sink::unix_socket::UnixSocket>(),
         Kind::of::<sink::parquet::Parquet>(),

@@ -4,6 +4,7 @@ mod aggregate;
 mod correlate;
 mod live;
 mod packets;
+mod recurrence;
 mod replay;
 mod sinks;
 mod sources;
