@@ -1,5 +1,6 @@
 //! A pipeline as written: YAML with places. Nothing here knows what a kind means.
 
+mod beside;
 mod diagnostic;
 mod located;
 pub mod options;
@@ -9,6 +10,7 @@ mod setting;
 mod spool;
 mod tree;
 
+pub use beside::Beside;
 pub use diagnostic::{Diagnostic, Sources, nearest};
 pub use located::{Located, Span};
 pub use overrides::apply_overrides;

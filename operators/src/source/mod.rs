@@ -43,8 +43,3 @@ pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> R
 fn default_max_ahead() -> Duration {
     Duration::from_secs(10)
 }
-
-/// The default of options `max_line`.
-fn default_max_line() -> usize {
-    crate::format::MAX_LINE
-}

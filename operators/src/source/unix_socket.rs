@@ -23,14 +23,14 @@ use engine::registry::{Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
 use engine::signs::{Seen, Sign};
 use engine::source::{Poll, Reader, source};
-use engine::spec::{Diagnostic, Located, humantime_duration};
+use engine::spec::{Beside, Diagnostic, Located, humantime_duration};
 use engine::time::wall_clock_ns;
 
 use super::file::FileSource;
 use super::intake::{Intake, Settings};
 use super::lines::Lines;
 use super::sign;
-use crate::format::{Choice, Columns, FormatName, Rejects, TimeIs, Took, Unit, choose};
+use crate::format::{LineOptions, Rejects};
 
 /// How long the thread waits for a datagram before it looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -47,34 +47,9 @@ const QUEUE: usize = 64;
 /// Receives JSON lines as datagrams.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct Options {
-    /// Where the socket is made, relative to the pipeline's file. A socket that an earlier run left there is removed.
+    /// Where the socket is made, relative to the pipeline's file. A socket that an earlier run left there is removed. A datagram may
+    /// hold several lines.
     path: Located<PathBuf>,
-    /// What the lines are; a datagram may hold several, and NUL bytes or a syslog header before an object are passed
-    /// over. Each row but those of `ja4sentinel` has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that are no
-    /// JSON, such as Apache's `\xHH`, and was taken with them replaced; such rows are counted. Default: none, then `columns` is needed.
-    format: Option<Located<FormatName>>,
-    /// For lines of another program: the columns to take, each with the type of the JSON value under the same key
-    /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`), or a mapping with `type` and, if needed: `key`, where the
-    /// value stands, such as `request.headers.User-Agent[0]`, or a list of the steps if a key has dots itself
-    /// (`["http.method"]`); `unit` of a time that is a number; `absent`, texts that stand for no value (not for `text`
-    /// by default: `-` and empty; for `ip` also `unix:` and `unknown`). Text keeps the digits of a number. Where nginx
-    /// lists values of several upstreams (`0.004, 0.120`) a number is the last. Other keys are ignored, and of equal keys
-    /// the last counts. A value that a client writes is best taken as text: one that is not of the column's type rejects
-    /// its line. Default: none.
-    columns: Option<Located<Columns>>,
-    /// Which of `columns` is the event time; it becomes the column `time`. Default `time`.
-    time: Option<Located<String>>,
-    /// What a time that is a number counts since 1970: `s` (nginx's `$msec`), `ms`, `us` or `ns`, with decimals or
-    /// without. A number of another unit is rejected, not guessed. Times may also be dates with their zone: RFC 3339,
-    /// with a comma before the fraction, or as Apache writes `%t`. Default `ns`.
-    #[serde(default)]
-    time_unit: Unit,
-    /// Which of `columns` says how long what a line tells of took, and its unit: `{ column: took, unit: ms }`. The event time is
-    /// then the end, when the line was written, so that a slow request is not late; rows have the column `begin_time`
-    /// besides, with which `correlate` compares. Default: none.
-    duration: Option<Located<Took>>,
-    /// Whether `time` is the `begin` or the `end` of what a line tells of. Default begin.
-    time_is: Option<Located<TimeIs>>,
     /// How far a row's time may be before the greatest time seen without being late. While nothing comes, the same
     /// distance to the wall clock. Default 500ms.
     #[serde(default = "default_lateness", deserialize_with = "humantime_duration::deserialize")]
@@ -91,9 +66,6 @@ pub struct Options {
     /// than Linux lets a process send by default.
     #[serde(default = "default_recv_buffer")]
     recv_buffer: usize,
-    /// The longest line in bytes; a longer one is rejected. Default 1048576.
-    #[serde(default = "super::default_max_line")]
-    max_line: usize,
 }
 
 fn default_lateness() -> Duration {
@@ -113,7 +85,7 @@ pub struct UnixSocket {
 }
 
 impl Operator for UnixSocket {
-    type Options = Options;
+    type Options = Beside<Options, LineOptions>;
     const KIND: &'static str = "source.unix_socket";
     const SUMMARY: &'static str = "Receives JSON lines as datagrams on a unix socket";
     const INPUTS: Inputs = Inputs::None;
@@ -122,16 +94,11 @@ impl Operator for UnixSocket {
     const RECORDED: Option<Recorded> =
         Some(Recorded { kind: FileSource::KIND, path: "path", without: &["mode", "recv_buffer"] });
 
-    fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let choice = Choice {
-            format: options.format.as_ref(),
-            columns: options.columns.as_ref(),
-            time: options.time.as_ref(),
-            unit: options.time_unit,
-            duration: options.duration.as_ref(),
-            time_is: options.time_is.as_ref(),
-        };
-        let format = choose(&choice, context);
+    fn plan(
+        Beside { own: options, shared: lines }: Self::Options,
+        context: &mut PlanContext<'_>,
+    ) -> Option<Box<dyn Node>> {
+        let format = lines.choose(context);
         let mode = match &options.mode {
             None => Some(0o660),
             Some(text) => {
@@ -158,7 +125,7 @@ impl Operator for UnixSocket {
                 format: format?,
                 lateness: options.lateness,
                 tick: context.tick,
-                max_line: options.max_line,
+                max_line: lines.max_line(),
                 max_ahead: Some(options.max_ahead),
             },
             recv_buffer: options.recv_buffer.max(1),

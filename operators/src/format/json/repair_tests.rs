@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::json;
 
-use super::json_tests::{NOW, every_kind, parse, text};
-use super::schema::{Column, Extra, Format, Kind, REPAIRED};
-use super::{LineParser, Path, Reject, Unit};
+use super::super::schema::{Column, Extra, Format, Kind, REPAIRED};
+use super::super::{LineParser, Path, Reject, Unit};
+use super::tests::{NOW, every_kind, parse, text};
 
 /// A request of reqin_log with these members besides.
 fn with(members: &[u8]) -> Result<RecordBatch, Reject> {
@@ -104,7 +104,7 @@ fn what_is_cut_off_or_run_together_is_no_row() {
         r#"[{"at":1795449599000000001,"text":"\x41"}]"#,
     ] {
         let found = parse(&mut parser, line.as_bytes());
-        assert!(matches!(found, Err(Reject::NotJson(_))), "{line}: {found:?}");
+        assert!(matches!(found, Err(Reject::Syntax { .. })), "{line}: {found:?}");
     }
     for deep in ["[", "{\"a\":", "[{\"a\":"] {
         let line = format!(r#"{{"text":"\x41","x":{}"#, deep.repeat(100_000));

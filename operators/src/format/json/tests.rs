@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 
-use super::columns::Type;
-use super::schema::{Column, Extra, Format, Kind, REPAIRED};
-use super::{LineParser, Path, Reject, Rows, Unit};
+use super::super::columns::Type;
+use super::super::schema::{Column, Extra, Format, Kind, REPAIRED};
+use super::super::{LineParser, Path, Reject, Rows, Unit};
 
 /// The wall clock of these tests: 2026-11-23T16:00:00Z.
 pub(super) const NOW: i64 = 1_795_449_600_000_000_000;
@@ -266,7 +266,7 @@ proptest! {
         match (&here, &there) {
             (Ok(rows), Err(_)) if rows.column_by_name(REPAIRED).is_some_and(|r| r.as_boolean().value(0)) => {}
             (Ok(_), Err(error)) => prop_assert!(false, "accepted {:?}: {error}", String::from_utf8_lossy(&line)),
-            (Err(Reject::NotJson(reason)), Ok(value)) => {
+            (Err(Reject::Syntax { reason, .. }), Ok(value)) => {
                 prop_assert!(!value.is_object(), "refused {value}: {reason}");
             }
             _ => {}
