@@ -5,11 +5,9 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use engine::batch::{Edge, EdgeType, Stream};
-use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
 use engine::privileges::Privileges;
 use engine::registry::{Inputs, Node, Operator, Port, Recorded};
@@ -18,8 +16,8 @@ use engine::signs::{Seen, Sign};
 use engine::source::source;
 use engine::spec::{Beside, Located, Span};
 
+use super::chunks::ChunkReader;
 use super::intake::Settings;
-use super::lines::Lines;
 use super::numbers::MAX_FILES;
 use super::paths::{Paths, Pattern};
 use super::sign;
@@ -33,7 +31,7 @@ mod saved;
 mod seats;
 
 use follow::{FollowReader, Followed};
-use piped::PipeReader;
+use piped::Piped;
 use read_once::OnceReader;
 use seats::MAX_FOLLOWED;
 
@@ -232,10 +230,10 @@ impl Node for FileSource {
             Input::Followed(files) => {
                 source(context, 2, || FollowReader::open(files, settings, &resume, metrics).map_err(named))
             }
-            Input::Pipe(path) => {
-                source(context, 2, || PipeReader::open(Some(path), settings, &resume, shared, metrics, id))
-            }
-            Input::Stdin => source(context, 2, || PipeReader::open(None, settings, &resume, shared, metrics, id)),
+            Input::Pipe(_) | Input::Stdin => source(context, 2, || {
+                let path = if let Input::Pipe(path) = &self.input { Some(path.as_path()) } else { None };
+                Ok(ChunkReader::new(Piped::open(path, shared, id)?, settings, &resume, metrics))
+            }),
         }
     }
 
@@ -266,13 +264,5 @@ impl Node for FileSource {
     /// What comes through a pipe cannot be read again.
     fn is_live(&self) -> bool {
         !matches!(self.input, Input::Regular(_))
-    }
-}
-
-/// Adds zeros that were passed over to their counter.
-fn count_zeros(lines: &mut Lines, metrics: &NodeMetrics) {
-    let zeros = lines.zeros();
-    if zeros > 0 {
-        metrics.counter("nul_bytes").fetch_add(zeros, Relaxed);
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod capture;
+mod chunks;
 pub mod file;
 pub(crate) mod file_filter;
 mod intake;

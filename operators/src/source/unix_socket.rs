@@ -15,17 +15,17 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
-use engine::metrics::NodeMetrics;
+use engine::batch::{Edge, EdgeType, Stream};
 use engine::plan::PlanContext;
 use engine::privileges::Privileges;
 use engine::registry::{Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
 use engine::signs::{Seen, Sign};
-use engine::source::{Poll, Reader, source};
+use engine::source::{Poll, source};
 use engine::spec::{Beside, Diagnostic, Located, humantime_duration};
 use engine::time::wall_clock_ns;
 
+use super::chunks::{ChunkReader, Chunks, Got};
 use super::file::FileSource;
 use super::intake::{Intake, Settings};
 use super::lines::Lines;
@@ -165,16 +165,9 @@ impl Node for UnixSocket {
             };
             let thread = std::thread::Builder::new().name("unix_socket".into());
             thread.spawn(move || receiver.run()).map_err(|error| format!("no thread to receive with: {error}"))?;
-            Ok(SocketReader {
-                queue,
-                lines: Lines::new(self.settings.max_line),
-                intake: Intake::new(&self.settings, &context.resume(), context.metrics.counter("repaired")),
-                metrics: Arc::clone(&context.metrics),
-                stop,
-                drained,
-                spooled: context.flow.writes.is_some(),
-                ended: None,
-            })
+            let spooled = context.flow.writes.is_some();
+            let received = Received { queue, stop, drained, before: 0, spooled, ended: None };
+            Ok(ChunkReader::new(received, &self.settings, &context.resume(), &context.metrics))
         })
     }
 
@@ -313,30 +306,44 @@ impl Receive {
     }
 }
 
-/// Reads what the thread has received.
-struct SocketReader {
+/// Chunks that the thread has received.
+struct Received {
     queue: Receiver<Result<Vec<u8>, String>>,
-    lines: Lines,
-    intake: Intake,
-    metrics: Arc<NodeMetrics>,
     stop: Arc<AtomicBool>,
     drained: Arc<AtomicI64>,
+    /// What `drained` was before the queue was looked at: what is handed over in between counts for the next time.
+    before: i64,
     /// Another run goes on where this one stops.
     spooled: bool,
     /// When the last row came.
     ended: Option<Instant>,
 }
 
-impl Reader for SocketReader {
-    fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
-        self.intake.look_at_clock();
-        let poll = self.read();
-        self.intake.flush(out)?;
-        poll
+impl Chunks for Received {
+    fn receive(&mut self) -> Result<Got, String> {
+        self.before = self.drained.load(Acquire);
+        match self.queue.try_recv() {
+            Ok(chunk) => chunk.map(Got::Chunk),
+            Err(TryRecvError::Empty) => Ok(Got::Nothing),
+            Err(TryRecvError::Disconnected) => Ok(Got::End),
+        }
     }
 
-    fn watermark(&self) -> Time {
-        self.intake.watermark()
+    fn idle(&mut self, intake: &mut Intake) {
+        intake.idle(self.before);
+    }
+
+    /// Nothing more comes in this run: whether time has moved on as far as it should.
+    fn end(&mut self, _: &mut Lines, intake: &mut Intake) -> Poll {
+        if !self.spooled {
+            intake.close();
+            return Poll::Done;
+        }
+        // Time passes as for any source that is idle. What a longer lateness holds back is in the log, and rows as old as it
+        // allows may come to the next run.
+        let since = *self.ended.get_or_insert_with(Instant::now);
+        intake.idle(wall_clock_ns());
+        if intake.has_passed_all() || since.elapsed() >= DRAIN { Poll::Done } else { Poll::Idle }
     }
 
     fn stop(&mut self) {
@@ -344,49 +351,8 @@ impl Reader for SocketReader {
     }
 }
 
-impl SocketReader {
-    /// Nothing more comes in this run: whether time has moved on as far as it should.
-    fn is_over(&mut self) -> bool {
-        if !self.spooled {
-            self.intake.close();
-            return true;
-        }
-        // Time passes as for any source that is idle. What a longer lateness holds back is in the log, and rows as old as it
-        // allows may come to the next run.
-        let since = *self.ended.get_or_insert_with(Instant::now);
-        self.intake.idle(wall_clock_ns());
-        self.intake.has_passed_all() || since.elapsed() >= DRAIN
-    }
-
-    fn read(&mut self) -> Result<Poll, String> {
-        loop {
-            while let Some(line) = self.lines.next() {
-                if self.intake.take(line) {
-                    return Ok(Poll::Ready);
-                }
-            }
-            // Before the queue is looked at: what is handed over in between counts for the next time.
-            let drained = self.drained.load(Acquire);
-            match self.queue.try_recv() {
-                Ok(chunk) => {
-                    let chunk = chunk?;
-                    NodeMetrics::add(&self.metrics.bytes, chunk.len());
-                    self.lines.push(&chunk);
-                }
-                Err(TryRecvError::Empty) => {
-                    self.intake.idle(drained);
-                    return Ok(Poll::Idle);
-                }
-                Err(TryRecvError::Disconnected) => {
-                    return Ok(if self.is_over() { Poll::Done } else { Poll::Idle });
-                }
-            }
-        }
-    }
-}
-
-impl Drop for SocketReader {
+impl Drop for Received {
     fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
+        self.stop();
     }
 }

@@ -16,6 +16,7 @@ use engine::metrics::NodeMetrics;
 use engine::source::{Poll, Reader};
 use engine::time::wall_clock_ns;
 
+use super::super::chunks::count_zeros;
 use super::super::intake::{Intake, Settings};
 use super::super::lines::Lines;
 use super::super::numbers::{MAX_FILES, Numbers};
@@ -326,7 +327,7 @@ impl FollowReader {
                 }
             }
         }
-        super::count_zeros(&mut file.lines, &self.metrics);
+        count_zeros(&mut file.lines, &self.metrics);
         // A file that was cut has its name still, while its copy is read.
         let has_left =
             |before: &Identity| file.tail.identity() != Some(*before) && tail::named(file.tail.path()) != Some(*before);

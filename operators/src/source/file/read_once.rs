@@ -15,6 +15,7 @@ use engine::metrics::NodeMetrics;
 use engine::render::Shared;
 use engine::source::{Poll, Reader};
 
+use super::super::chunks::count_zeros;
 use super::super::intake::{Intake, Settings};
 use super::super::lines::Lines;
 use super::super::numbers::Numbers;
@@ -92,7 +93,7 @@ impl OnceReader {
                 if let Some(line) = file.lines.finish() {
                     self.intake.take_of(at, line);
                 }
-                super::count_zeros(&mut file.lines, &self.metrics);
+                count_zeros(&mut file.lines, &self.metrics);
                 file.text = None;
                 self.intake.end(at);
                 self.now = None;
@@ -120,7 +121,7 @@ impl OnceReader {
 impl Text {
     /// Reads on; false at the end.
     fn fill(&mut self, shared: &Shared, metrics: &NodeMetrics) -> Result<bool, String> {
-        super::count_zeros(&mut self.lines, metrics);
+        count_zeros(&mut self.lines, metrics);
         let Some(text) = &mut self.text else { return Ok(false) };
         let bytes = match read(text, self.lines.room()) {
             Ok(bytes) => bytes,
