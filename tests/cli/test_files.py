@@ -277,7 +277,9 @@ class Follow(LiveCase):
         """The engine goes on, and a source that names them is refused."""
         (self.directory / "logs").mkdir()
         for number in range(60):
-            self.write(f"logs/{number:02}.log", text(number))
+            # Those with the greatest numbers were written to last.
+            path = self.write(f"logs/{number:02}.log", text(number))
+            os.utime(path, (time.time() - 600 + number,) * 2)
         few = ("prlimit", "--nofile=400:400")
         names = ", ".join(f"logs/{number:02}.log" for number in range(60))
         path = self.write("live.yaml", FOLLOW.replace("PATH", f"[{names}]"))
@@ -286,13 +288,15 @@ class Follow(LiveCase):
         self.starts += 1
         self.process = start("run", path, prefix=few, log=self.log)
         self.await_start()
-        self.await_paths(*range(48))
+        newest = range(12, 60)
+        self.await_paths(*newest)
+        self.assertIn("the newest first", self.troubles()["files"])
         self.assertIn("wait for a place", self.troubles()["files"])
-        for number in range(48):
+        for number in newest:
             rotated = self.directory / f"logs/{number:02}.log"
             rotated.rename(rotated.with_suffix(".old"))
             self.write(f"logs/{number:02}.log", text(100 + number))
-        self.await_paths(*range(48), *range(100, 148))
+        self.await_paths(*newest, *range(112, 160))
         self.stop()
 
     def test_a_start_at_the_end_takes_only_what_comes(self):

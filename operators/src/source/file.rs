@@ -42,14 +42,16 @@ pub struct Options {
     /// is all logs of a folder. A file that is read to its end may be compressed with gzip, zstd or xz. Of several such the one that
     /// is furthest behind in time is read on, and whether a row is late depends on its own file alone; of several that are
     /// followed each goes on from its own place, and new ones that match are read from their beginning. At most 512 files, and
-    /// 256 that are followed: those beyond wait until others have gone.
+    /// 256 that are followed: the newest, and those beyond wait until others have gone.
     /// `-` is standard input. A named pipe is read until its writer closes it; while it is silent time goes on if what came
     /// last was happening then.
     path: Located<Paths>,
     /// Wait for more at the end of the file, as `tail -F` does, through truncation and rotation, also by `copytruncate` and while the
     /// engine is stopped: what was rotated away is found under its other name, in the copy, or compressed. A file that cannot be
     /// read at the start is an error; later it is said, shown as trouble by `GET /status`, counted in `read_errors`, and tried
-    /// again. What is gone before it was read is counted in `skipped_files`, zeros before a line in `nul_bytes`. Default false.
+    /// again. What is gone before it was read is counted in `skipped_files`, and so is a file that may have been rotated away while
+    /// the engine was stopped, but has a name that does not say so: `GET /status` names it. Names that do are numbers, dates and words
+    /// such as `old`, besides the log's own. Zeros before a line in `nul_bytes`. Default false.
     #[serde(default)]
     follow: bool,
     /// Where a followed file begins that is there when no place is saved yet: at its `beginning` or at its `end`. A file that comes
