@@ -90,6 +90,22 @@ pub struct Segment {
     pub rows: u64,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Columns of the table that are null in its rows, because what the file has under these names is of another type.
+    pub unread: Vec<String>,
+    /// Shared by all copies of this value.
+    copies: Arc<()>,
+}
+
+impl Segment {
+    /// A file with so many rows and bytes.
+    pub fn new(path: PathBuf, rows: u64, bytes: u64) -> Self {
+        Self { path, rows, bytes, unread: Vec::new(), copies: Arc::default() }
+    }
+
+    /// Whether there are other copies of this value, such as in the snapshot that a query reads.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.copies) > 1
+    }
 }
 
 /// A table at one moment.

@@ -8,7 +8,7 @@ import shutil
 import time
 
 from tests.live_engine import LiveCase
-from tests.support import OK, REFUSED, get, lines, start, wait_for
+from tests.support import FAILED, OK, REFUSED, get, lines, start, wait_for
 
 FOLLOW = """\
 name: live
@@ -345,6 +345,13 @@ class Read(LiveCase):
         self.write("log", gzip.compress(content)[:-2000])
         self.write("p.yaml", READ.replace("PATH", "log").replace("OUT", "rows.jsonl"))
         self.assert_exit(self.engine("run", self.directory / "p.yaml"), OK, "breaks off")
+        # Of none of its lines the end is there.
+        for name, packed in (("log.gz", gzip.compress(content)), ("log.zst", zstd(content)), ("log.xz", lzma.compress(content))):
+            for length in (0, 3, 12, 40):
+                with self.subTest(name=name, length=length):
+                    self.write(name, packed[:length])
+                    self.write("p.yaml", READ.replace("PATH", name).replace("OUT", "rows.jsonl"))
+                    self.assert_exit(self.engine("run", self.directory / "p.yaml"), FAILED, "breaks off")
         damaged = bytearray(gzip.compress(content))
         damaged[3000:3100] = bytes(100)
         self.write("log", bytes(damaged))

@@ -1,6 +1,7 @@
 //! A pipeline as written: YAML with places. Nothing here knows what a kind means.
 
 mod beside;
+mod bytes;
 mod diagnostic;
 mod located;
 pub mod options;
@@ -11,6 +12,7 @@ mod spool;
 mod tree;
 
 pub use beside::Beside;
+pub use bytes::Bytes;
 pub use diagnostic::{Diagnostic, Sources, nearest};
 pub use located::{Located, Span};
 pub use overrides::apply_overrides;

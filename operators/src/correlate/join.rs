@@ -13,7 +13,7 @@ use super::connections::{Key, UNKNOWN};
 use super::emit::Emitter;
 use super::keys::{Dropped, Filters, KeySpec, Keys};
 use super::matcher::{AHEAD, Decision, END, Matcher, Outcomes, Rules, Side, Waiting};
-use super::sign::{ORPHANS, WHOLE_SECONDS};
+use super::sign::{ORPHANS, PLAIN, WHOLE_SECONDS};
 use super::skew::Monitor;
 use super::store::{Row, Store};
 use crate::format::BEGIN_TIME;
@@ -56,6 +56,7 @@ struct Counters {
     orphan_requests: Arc<AtomicU64>,
     orphans_without_port: Arc<AtomicU64>,
     whole_seconds: Arc<AtomicU64>,
+    plain: Arc<AtomicU64>,
     orphan_hellos: Arc<AtomicU64>,
     duplicate_hellos: Arc<AtomicU64>,
     requests_decided_early: Arc<AtomicU64>,
@@ -74,6 +75,7 @@ impl Counters {
             orphan_requests: metrics.counter(ORPHANS),
             orphans_without_port: metrics.counter("orphans_without_port"),
             whole_seconds: metrics.counter(WHOLE_SECONDS),
+            plain: metrics.counter(PLAIN),
             orphan_hellos: metrics.counter("orphan_hellos"),
             duplicate_hellos: metrics.counter("duplicate_hellos"),
             requests_decided_early: metrics.counter("requests_decided_early"),
@@ -349,6 +351,9 @@ impl Join {
             .flat_map(|chunk| chunk.chunks(MAX_ROWS));
         for chunk in chunks {
             let rows = self.emitter.batch(chunk, &self.requests, &self.hellos)?;
+            if port == Port::Main {
+                NodeMetrics::add(&self.counters.plain, plain(chunk, &rows));
+            }
             let batch = Batch { late: port != Port::Main, ..Batch::new(rows) };
             match port {
                 Port::Main => {
@@ -367,6 +372,15 @@ impl Join {
         }
         Ok(())
     }
+}
+
+/// How many requests among these have found no hello and say that they came without TLS.
+fn plain(decisions: &[Decision], rows: &RecordBatch) -> usize {
+    let schemes = rows.column_by_name("scheme").and_then(|schemes| schemes.as_string_opt::<i32>());
+    let Some(schemes) = schemes else { return 0 };
+    let is_plain = |at: usize| schemes.is_valid(at) && schemes.value(at).eq_ignore_ascii_case("http");
+    let decided = decisions.iter().enumerate();
+    decided.filter(|(at, decision)| matches!(decision, Decision::Request { .. }) && is_plain(*at)).count()
 }
 
 fn alone(input: Input, side: Side) -> Decision {

@@ -251,7 +251,7 @@ impl Target<'_> {
         match self.kind() {
             Kind::Text => self.keep(digits, at),
             Kind::Time(unit) => {
-                let ns = time::from_decimal(digits, unit);
+                let ns = time::from_number(digits, unit);
                 self.set_or_refuse(ns.map(Cell::Signed), || shown(digits))
             }
             _ => match (digits.parse(), digits.parse(), digits.parse::<f64>()) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::batch::{SEQ, TIME};
 use engine::plan::PlanContext;
-use engine::spec::{Diagnostic, Located};
+use engine::spec::{Bytes, Diagnostic, Located};
 
 use super::BEGIN_TIME;
 use super::columns::{Columns, Declared, Type};
@@ -88,7 +88,7 @@ pub struct LineOptions {
     /// Which of `columns` is the event time; it becomes the column `time`. Default `time`.
     time: Option<Located<String>>,
     /// What a time that is a number counts since 1970: `s` (nginx's `$msec`), `ms`, `us` or `ns`, with decimals or
-    /// without. A number of another unit is rejected, not guessed. Times may also be dates with their zone: RFC 3339,
+    /// without, also as `1.796e9`. A number of another unit is rejected, not guessed. Times may also be dates with their zone: RFC 3339,
     /// with a comma before the fraction, or as Apache writes `%t`. Default `ns`.
     #[serde(default)]
     time_unit: Unit,
@@ -98,19 +98,14 @@ pub struct LineOptions {
     duration: Option<Located<Took>>,
     /// Whether `time` is the `begin` or the `end` of what a line tells of. Default begin.
     time_is: Option<Located<TimeIs>>,
-    /// The longest line in bytes; a longer one is rejected. Default 1048576.
-    #[serde(default = "default_max_line")]
-    max_line: usize,
-}
-
-fn default_max_line() -> usize {
-    MAX_LINE
+    /// The longest line in bytes, such as `64KiB`; a longer one is rejected. Default 1MiB.
+    max_line: Option<Bytes>,
 }
 
 impl LineOptions {
     /// The longest line in bytes.
     pub fn max_line(&self) -> usize {
-        self.max_line
+        self.max_line.map_or(MAX_LINE, Bytes::in_memory)
     }
 
     /// The format that the options ask for. Faults go to the context.

@@ -22,6 +22,7 @@ mod succession;
 #[cfg(test)]
 mod tests;
 
+pub(super) use names::is_packed;
 use opened::{Opened, Step};
 pub(super) use opened::{open_regular, read};
 pub(super) use place::{Identity, Mark, Place, SAMPLE, are_alike, bytes_at, identity};

@@ -22,7 +22,7 @@ use engine::registry::{Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
 use engine::signs::{Seen, Sign};
 use engine::source::{Poll, source};
-use engine::spec::{Beside, Diagnostic, Located, humantime_duration};
+use engine::spec::{Beside, Bytes, Diagnostic, Located, humantime_duration};
 use engine::time::wall_clock_ns;
 
 use super::chunks::{ChunkReader, Chunks, Got};
@@ -62,19 +62,20 @@ pub struct Options {
     max_ahead: Duration,
     /// Permissions of the socket's file in octal; who may write may send. Default "0660".
     mode: Option<Located<String>>,
-    /// The largest datagram in bytes; the rest of a larger one is lost and counted as `truncated`. Default 262144, more
+    /// The largest datagram in bytes; the rest of a larger one is lost and counted as `truncated`. Default 256KiB, more
     /// than Linux lets a process send by default.
-    #[serde(default = "default_recv_buffer")]
-    recv_buffer: usize,
+    recv_buffer: Option<Bytes>,
 }
 
 fn default_lateness() -> Duration {
     Duration::from_millis(500)
 }
 
-fn default_recv_buffer() -> usize {
-    256 << 10
-}
+/// The default of `recv_buffer`.
+const RECV_BUFFER: usize = 256 << 10;
+
+/// The most of it; no datagram is as large.
+const MAX_RECV_BUFFER: usize = 1 << 30;
 
 /// `source.unix_socket`.
 pub struct UnixSocket {
@@ -128,7 +129,7 @@ impl Operator for UnixSocket {
                 max_line: lines.max_line(),
                 max_ahead: Some(options.max_ahead),
             },
-            recv_buffer: options.recv_buffer.max(1),
+            recv_buffer: options.recv_buffer.map_or(RECV_BUFFER, Bytes::in_memory).clamp(1, MAX_RECV_BUFFER),
         }))
     }
 }

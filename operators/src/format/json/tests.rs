@@ -36,6 +36,15 @@ fn with(extra: &str) -> Result<RecordBatch, String> {
 }
 
 #[test]
+fn a_time_with_an_exponent_is_of_its_unit() {
+    for number in ["1.795449e9", "1795449000", "1795449000.0", "17.95449E+8"] {
+        let line = format!(r#"{{"timestamp":{number},"src_ip":"192.0.2.1"}}"#);
+        let rows = parse(&mut LineParser::new(Format::reqin_log(Unit::S), NOW), line.as_bytes()).expect(number);
+        assert_eq!(rows.column(0).as_primitive::<TimestampNanosecondType>().value(0), 1_795_449_000_000_000_000);
+    }
+}
+
+#[test]
 fn a_request_becomes_a_row() {
     let rows = with(
         r#""dst_ip":"::ffff:198.51.100.7","dst_port":"443","host":"a\u00e9\"b","status_code":200.0,"response_size":"12",

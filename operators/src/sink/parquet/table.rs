@@ -98,6 +98,7 @@ impl Owner {
         self.upto = self.upto.max(from);
         let found = store.open(self.bounded)?;
         self.report(&found.skipped);
+        found.report_unread(&self.name, &self.metrics);
         let files = Files::list(&store.dir, &found.segments)
             .map_err(|error| format!("{} cannot be read: {error}", store.dir.display()))?;
         self.skip(self.upto);
@@ -269,8 +270,11 @@ impl Writer {
             }
             let (mut files, mut rows, mut bytes) = (0, 0, 0);
             for segment in &segments {
-                if let Err(error) = remove(&segment.path) {
+                let removed = remove(segment).unwrap_or_else(|error| {
                     trouble = Some(format!("{} cannot be removed: {error}", segment.path.display()));
+                    false
+                });
+                if !removed {
                     // Tried again with the next file.
                     self.files.add(segment);
                     continue;

@@ -16,6 +16,11 @@ pub(super) fn packed(path: &Path) -> Option<bool> {
     PACKED.iter().find(|(end, _)| name.ends_with(end.as_bytes())).map(|(_, can)| *can)
 }
 
+/// Whether a name says that a file is compressed in a way that can be read.
+pub(in crate::source) fn is_packed(path: &Path) -> bool {
+    packed(path) == Some(true)
+}
+
 /// What people and programs call a file that was put aside.
 const WORDS: [&str; 13] = [
     "old", "bak", "back", "backup", "prev", "previous", "last", "save", "saved", "orig", "archive", "archived",
