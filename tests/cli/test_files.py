@@ -355,6 +355,7 @@ class Read(LiveCase):
         damaged = bytearray(gzip.compress(content))
         damaged[3000:3100] = bytes(100)
         self.write("log", bytes(damaged))
+        self.write("p.yaml", READ.replace("PATH", "log").replace("OUT", "rows.jsonl"))
         self.assert_exit(self.engine("run", self.directory / "p.yaml"), 1, "damaged")
 
     def test_a_file_that_several_paths_lead_to_is_read_once(self):
