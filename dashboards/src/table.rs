@@ -1,7 +1,7 @@
 //! A served table as DataFusion sees it: the rows in memory and the stored ones, in Parquet segments or in another place,
 //! read as one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::future::{Future, ready};
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -24,8 +24,11 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::object_store::path::Path as ObjectPath;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
 use engine::catalog::{History, HistoryError, Segment, Snapshot, Stored, Table, Wanted};
@@ -148,13 +151,51 @@ impl ServedTable {
         if snapshot.segments.is_empty() {
             return Ok(hot);
         }
-        let source = Arc::new(ParquetSource::new(schema));
+        let mut kinds: BTreeMap<&[String], Vec<&Segment>> = BTreeMap::new();
+        for segment in &snapshot.segments {
+            kinds.entry(&segment.unread).or_default().push(segment);
+        }
+        let stored =
+            kinds.iter().map(|(unread, segments)| self.stored(unread, segments, partitions, projection, limit));
+        UnionExec::try_new(std::iter::once(Ok(hot)).chain(stored).collect::<Result<_>>()?)
+    }
+
+    /// What is in segments of which the same columns are not read: those are null.
+    fn stored(
+        &self,
+        unread: &[String],
+        segments: &[&Segment],
+        partitions: usize,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let is_read = |at: &usize| !unread.contains(self.schema.field(*at).name());
+        let read: Vec<usize> = (0..self.schema.fields().len()).filter(is_read).collect();
+        let wanted = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let columns = wanted.iter().filter_map(|at| read.binary_search(at).ok()).collect();
+        let source = Arc::new(ParquetSource::new(Arc::new(self.schema.project(&read)?)));
         let stored = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), source)
-            .with_file_groups(file_groups(&snapshot.segments, partitions)?)
-            .with_projection_indices(projection.cloned())?
+            .with_file_groups(file_groups(segments, partitions)?)
+            .with_projection_indices(Some(columns))?
             .with_limit(limit)
             .build();
-        UnionExec::try_new(vec![hot, DataSourceExec::from_data_source(stored)])
+        let stored = DataSourceExec::from_data_source(stored);
+        if unread.is_empty() {
+            return Ok(stored);
+        }
+        let mut next = 0;
+        let column = |at: &usize| -> Result<ProjectionExpr> {
+            let field = self.schema.field(*at);
+            let expr: Arc<dyn PhysicalExpr> = if is_read(at) {
+                next += 1;
+                Arc::new(Column::new(field.name(), next - 1))
+            } else {
+                Arc::new(Literal::new(ScalarValue::try_from(field.data_type())?))
+            };
+            Ok(ProjectionExpr { expr, alias: field.name().clone() })
+        };
+        let columns = wanted.iter().map(column).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(ProjectionExec::try_new(columns, stored)?))
     }
 }
 
@@ -186,7 +227,7 @@ impl PartitionStream for Place {
 }
 
 /// The segments dealt out to at most `partitions` groups that are read at the same time.
-fn file_groups(segments: &[Segment], partitions: usize) -> Result<Vec<FileGroup>> {
+fn file_groups(segments: &[&Segment], partitions: usize) -> Result<Vec<FileGroup>> {
     let count = partitions.clamp(1, segments.len().max(1));
     let mut groups = vec![Vec::new(); count];
     for (index, segment) in segments.iter().enumerate() {

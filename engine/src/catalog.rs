@@ -90,6 +90,22 @@ pub struct Segment {
     pub rows: u64,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Columns of the table that are null in its rows, because what the file has under these names is of another type.
+    pub unread: Vec<String>,
+    /// Shared by all copies of this value.
+    copies: Arc<()>,
+}
+
+impl Segment {
+    /// A file with so many rows and bytes.
+    pub fn new(path: PathBuf, rows: u64, bytes: u64) -> Self {
+        Self { path, rows, bytes, unread: Vec::new(), copies: Arc::default() }
+    }
+
+    /// Whether there are other copies of this value, such as in the snapshot that a query reads.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.copies) > 1
+    }
 }
 
 /// A table at one moment.
@@ -240,7 +256,8 @@ impl Table {
     /// Takes over the settled rows of before a message time from the table whose place this one takes. Rows that are stored are
     /// read from there, and those of other columns are not the same.
     pub(crate) fn inherit(&self, old: &Table, before: Time) {
-        if self.keeper.get().is_some() || old.keeper.get().is_some() || self.schema != old.schema || self.key != old.key {
+        if self.keeper.get().is_some() || old.keeper.get().is_some() || self.schema != old.schema || self.key != old.key
+        {
             return;
         }
         let older = old.lock().settled.before(before);

@@ -133,7 +133,13 @@ impl Control {
             let dataflow = control.receive(plan, island, &tables).map_err(|error| error.to_string())?;
             control.receiving.push(Arc::new(dataflow));
         }
-        let building = Building { plan, metrics: Arc::clone(&shared.metrics), tables: &tables, group: RUNNING, new_logs: Vec::new() };
+        let building = Building {
+            plan,
+            metrics: Arc::clone(&shared.metrics),
+            tables: &tables,
+            group: RUNNING,
+            new_logs: Vec::new(),
+        };
         for island in computing {
             let dataflow = control.compute(&building, island).map_err(|error| error.to_string())?;
             control.computing.push(Arc::new(dataflow));

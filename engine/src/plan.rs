@@ -27,8 +27,8 @@ use planner::Planner;
 use redirect::Redirect;
 
 pub use identity::{Definition, Digest};
-pub use partition::Partition;
 pub use island::{Identity, Island, LogPorts};
+pub use partition::Partition;
 pub use redirect::are_apart;
 
 /// Under this name a node's definition has the folder of the embedded store, if it uses that.

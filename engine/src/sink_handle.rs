@@ -86,6 +86,7 @@ impl SinkHandle {
 
     /// Ticks before `frontier` are complete. What to do about them.
     pub fn turn(&self, frontier: Time) -> Turn {
+        self.state.see(frontier);
         if self.state.from().is_none() {
             self.state.decide(frontier);
             return Turn::Prepare;
@@ -154,7 +155,8 @@ impl SinkHandle {
         if noted == self.is_full {
             self.is_full = !noted;
             let path = note.path().display();
-            let trouble = self.is_full.then(|| format!("the disk is full: {path} cannot be written, and nothing is confirmed"));
+            let trouble =
+                self.is_full.then(|| format!("the disk is full: {path} cannot be written, and nothing is confirmed"));
             if let Some(trouble) = &trouble {
                 tracing::warn!("{}: {trouble}", self.state.name);
             }

@@ -4,11 +4,11 @@
 //! pass on is the same whether the log is being written or is read again: batches with their message time, and the
 //! watermarks in between.
 
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -307,7 +307,11 @@ pub(crate) fn replay<'s>(
                         Entry::Batch { port, time, late, rows } if port < ports => {
                             pacer.sent(now, rows.num_rows());
                             let capability = capabilities[port].delayed(&now.max(time));
-                            outputs[port].activate().session(&capability).give(Batch { late, origin, ..Batch::new(rows) });
+                            outputs[port].activate().session(&capability).give(Batch {
+                                late,
+                                origin,
+                                ..Batch::new(rows)
+                            });
                         }
                         Entry::Batch { .. } | Entry::Note(_) => {}
                         Entry::Watermark(watermark) if watermark > now => {

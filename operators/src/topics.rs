@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use engine::registry::Topic;
 
-use crate::format::{BEGIN_TIME, Format, Kind, REPAIRED, Role, Unit};
+use crate::format::{BEGIN_TIME, BuiltIn, Format, FormatName, Kind, REPAIRED, Role, Unit};
 use crate::{aggregate, detect};
 
 /// The topics, in the order in which a reader meets them.
@@ -54,20 +54,13 @@ pub(crate) fn topics() -> Vec<Topic> {
 
 /// The columns of each format, and the keys of a line that they come from.
 fn formats() -> String {
-    let formats = [
-        ("reqin_log", "requests as mod_reqin_log writes them", Format::reqin_log(Unit::Ns)),
-        (
-            "ja4sentinel",
-            "hellos as ja4sentinel writes them; also the columns of `tls.client_hello`",
-            Format::ja4sentinel(Unit::Ns),
-        ),
-    ];
     let mut out = String::new();
-    for (name, what, format) in formats {
+    for BuiltIn { name, summary, format } in FormatName::ALL.map(FormatName::built_in) {
+        let format = format(Unit::default());
         // Writing to a text cannot fail.
         let _ = writeln!(
             out,
-            "`{name}`: {what}. `time` comes from the first of these keys that a line has: {}.{}\n",
+            "`{name}`: {summary}. `time` comes from the first of these keys that a line has: {}.{}\n",
             keys(&format, Role::Begin),
             others(&format)
         );

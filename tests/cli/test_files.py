@@ -8,7 +8,7 @@ import shutil
 import time
 
 from tests.live_engine import LiveCase
-from tests.support import OK, REFUSED, get, lines, start, wait_for
+from tests.support import FAILED, OK, REFUSED, get, lines, start, wait_for
 
 FOLLOW = """\
 name: live
@@ -277,7 +277,9 @@ class Follow(LiveCase):
         """The engine goes on, and a source that names them is refused."""
         (self.directory / "logs").mkdir()
         for number in range(60):
-            self.write(f"logs/{number:02}.log", text(number))
+            # Those with the greatest numbers were written to last.
+            path = self.write(f"logs/{number:02}.log", text(number))
+            os.utime(path, (time.time() - 600 + number,) * 2)
         few = ("prlimit", "--nofile=400:400")
         names = ", ".join(f"logs/{number:02}.log" for number in range(60))
         path = self.write("live.yaml", FOLLOW.replace("PATH", f"[{names}]"))
@@ -286,13 +288,15 @@ class Follow(LiveCase):
         self.starts += 1
         self.process = start("run", path, prefix=few, log=self.log)
         self.await_start()
-        self.await_paths(*range(48))
+        newest = range(12, 60)
+        self.await_paths(*newest)
+        self.assertIn("the newest first", self.troubles()["files"])
         self.assertIn("wait for a place", self.troubles()["files"])
-        for number in range(48):
+        for number in newest:
             rotated = self.directory / f"logs/{number:02}.log"
             rotated.rename(rotated.with_suffix(".old"))
             self.write(f"logs/{number:02}.log", text(100 + number))
-        self.await_paths(*range(48), *range(100, 148))
+        self.await_paths(*newest, *range(112, 160))
         self.stop()
 
     def test_a_start_at_the_end_takes_only_what_comes(self):
@@ -341,9 +345,17 @@ class Read(LiveCase):
         self.write("log", gzip.compress(content)[:-2000])
         self.write("p.yaml", READ.replace("PATH", "log").replace("OUT", "rows.jsonl"))
         self.assert_exit(self.engine("run", self.directory / "p.yaml"), OK, "breaks off")
+        # Of none of its lines the end is there.
+        for name, packed in (("log.gz", gzip.compress(content)), ("log.zst", zstd(content)), ("log.xz", lzma.compress(content))):
+            for length in (0, 3, 12, 40):
+                with self.subTest(name=name, length=length):
+                    self.write(name, packed[:length])
+                    self.write("p.yaml", READ.replace("PATH", name).replace("OUT", "rows.jsonl"))
+                    self.assert_exit(self.engine("run", self.directory / "p.yaml"), FAILED, "breaks off")
         damaged = bytearray(gzip.compress(content))
         damaged[3000:3100] = bytes(100)
         self.write("log", bytes(damaged))
+        self.write("p.yaml", READ.replace("PATH", "log").replace("OUT", "rows.jsonl"))
         self.assert_exit(self.engine("run", self.directory / "p.yaml"), 1, "damaged")
 
     def test_a_file_that_several_paths_lead_to_is_read_once(self):

@@ -127,6 +127,8 @@ class Tables(Case):
             wait_for("the trouble", lambda: "max_bytes" in " ".join(self.store(base)["troubles"].values()))
         self.assert_exit(self.engine("validate", self.write("p.yaml", FILE.format(options=", max_bytes: 0"))), REFUSED, "greater than 0")
         self.assert_exit(self.engine("validate", self.write("p.yaml", FILE.format(options=", retain: 30d, max_bytes: 10000000"))), OK)
+        self.assert_exit(self.engine("validate", self.write("p.yaml", FILE.format(options=", max_bytes: 1.5GiB"))), OK)
+        self.assert_exit(self.engine("validate", self.write("p.yaml", FILE.format(options=", max_bytes: much"))), REFUSED, "such as 64MiB")
 
     def live(self, columns: str, values: list[int], check) -> None:
         """A run over a socket with these derived columns that gets these rows."""
@@ -159,9 +161,13 @@ class Tables(Case):
         self.live("{ name: small, expr: n + 5000000000 }, { name: is_two, expr: \"coalesce(n = 2, false)\" }, { name: kind, expr: \"'new'\" }", [3], wider)
 
         def other(base: str) -> None:
-            self.assertEqual(sql(base, "select n from rows"), [{"n": 4}])
+            found = sql(base, "select n, kind from rows order by n")
+            self.assertEqual(found, [{"n": n, "kind": None} for n in (1, 2, 3)] + [{"n": 4, "kind": 4}])
+            self.assertEqual(sql(base, "select kind from rows where kind > 0"), [{"kind": 4}])
+            self.assertEqual(sql(base, "select count(*) c from rows where kind is null"), [{"c": 3}])
             store = self.store(base)
-            self.assertGreaterEqual(store["events"]["skipped_segments"], 2)
+            self.assertGreaterEqual(store["events"]["unread_columns"], 2)
+            self.assertEqual(store["events"]["skipped_segments"], 0)
             self.assertIn("`kind` is", " ".join(store["troubles"].values()))
 
         self.live("{ name: kind, expr: n }", [4], other)

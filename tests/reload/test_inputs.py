@@ -101,7 +101,7 @@ class Inputs(LiveCase):
                 wait_for("the next row", lambda due=due: time.monotonic() > due, pause_s=0.005)
                 if nth % 40 == 39:
                     message = self.applied(before)
-                    self.assertRegex(message, "^correlated, chosen, rows_file, late_file, slow_file rebuilt, from tick")
+                    self.assertRegex(message, "^correlated, rows_file, late_file, chosen, slow_file rebuilt, from tick")
         wait_for("the rows", lambda: len(self.rows()) == len(sent) == len(self.output("slow.jsonl")))
         self.stop()
         self.assert_same_rows([name for name, _ in self.rows()], sent)
@@ -138,14 +138,14 @@ class Inputs(LiveCase):
         wait_for("a row", lambda: self.rows("again.jsonl"))
 
         self.assert_stored()
-        self.assertRegex(self.change(self.text(groups=1001)), r"^counted, counted_file, stored rebuilt, from tick \d+ on$")
+        self.assertRegex(self.change(self.text(groups=1001)), r"^counted, counted_file, stored rebuilt$")
         self.assert_stored()
         self.request("second", 40_002)
         self.assertRegex(self.change(self.text(groups=1001, window="70s")), r"^again, again_file rebuilt, from tick \d+ on$")
         self.request("third", 40_003)
         # Windows of what has ended are over at once; what is live does not wait until the clock is there.
         other = self.text(groups=1002, window="80s").replace("window: 3s", "window: 6s")
-        self.assertRegex(self.change(other), "^correlated, again, counted, rows_file, late_file, again_file, counted_file, stored rebuilt")
+        self.assertRegex(self.change(other), "^correlated, rows_file, late_file, again, again_file, counted, counted_file, stored rebuilt")
         self.assert_stored()
         before = self.outcomes()
         self.put(other.replace("lateness: 1s }", "lateness: 2s }"))
@@ -184,7 +184,7 @@ class Inputs(LiveCase):
             self.begin()
 
     def test_an_input_at_which_time_stands_still(self):
-        """Its last row was of another day, and it is silent: nobody can go over to what reads it, so that is made again too."""
+        """Its last row was of another day, and it is silent: what reads it changes all the same, and what does not goes on."""
         self.write("live.yaml", self.text())
         self.begin()
         since = time.time_ns() - 86_400 * SECOND
@@ -192,14 +192,14 @@ class Inputs(LiveCase):
             pipe.write(self.hellos(since))
             pipe.flush()
             wait_for("rows", lambda: self.metric(r'rows_out_total\{node="old"') == HELLOS)
-            self.assertRegex(self.change(self.text(groups=1001)), "^again, counted, again_file, counted_file, stored rebuilt")
+            self.assertRegex(self.change(self.text(groups=1001)), "^counted, counted_file, stored rebuilt")
             pipe.write(self.hellos(since + 10 * SECOND))
             pipe.flush()
             # What is not behind it is changed on its own, and with it: nobody waits until the clock there is right.
             other = self.text(groups=1001).replace("window: 3s", "window: 6s")
             self.assertRegex(self.change(other), "^correlated, rows_file, late_file rebuilt")
             both = self.text(groups=1002).replace("window: 3s", "window: 5s")
-            self.assertRegex(self.change(both), "^correlated, again, counted, rows_file, late_file, .* rebuilt")
+            self.assertRegex(self.change(both), "^correlated, rows_file, late_file, counted, .* rebuilt")
             self.request("live", 40_001)
             wait_for("a row", lambda: dict(self.rows()).get("live") == (None, 0))
         wait_for("the end of the pipe", lambda: sum(self.counts()) == 2 * HELLOS)

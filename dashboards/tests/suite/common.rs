@@ -47,7 +47,7 @@ pub fn segment(directory: &Path, name: &str, batch: &RecordBatch) -> Segment {
     writer.write(batch).expect("write");
     writer.close().expect("close");
     let bytes = std::fs::metadata(&path).expect("metadata").len();
-    Segment { path, rows: batch.num_rows() as u64, bytes }
+    Segment::new(path, batch.num_rows() as u64, bytes)
 }
 
 pub fn table(name: &str) -> Arc<Table> {

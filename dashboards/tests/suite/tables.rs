@@ -12,7 +12,7 @@ use engine::catalog::Table;
 use engine::metrics::NodeMetrics;
 use serde_json::json;
 
-use crate::common::{get, post, query, rows, segment, service, table};
+use crate::common::{get, post, query, rows, schema, segment, service, table};
 
 #[tokio::test]
 async fn memory_and_segments_are_one_table_and_no_row_is_twice() {
@@ -136,4 +136,24 @@ async fn columns_that_a_segment_lacks_are_null_and_narrower_ones_are_cast() {
     assert_eq!(found[0], json!({"seq": 8, "host": null, "score": 2.0}));
     assert_eq!(found.len(), 2);
     assert_eq!(query(&app, "SELECT count(host) AS n, count(*) AS c FROM requests").await, [json!({"n": 0, "c": 10})]);
+}
+
+/// A column that an older segment has with another type is null in its rows, whatever else is asked.
+#[tokio::test]
+async fn a_column_that_is_not_read_is_null_in_the_rows_of_its_segment() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let requests = Arc::new(Table::new("requests", &EdgeType::stream(schema()), 1000));
+    requests.commit(Some(segment(directory.path(), "2.parquet", &rows(10, 20))), 2);
+    let mut old = segment(directory.path(), "1.parquet", &rows(0, 10));
+    old.unread = vec!["host".to_owned()];
+    requests.commit(Some(old), 2);
+    let app = app(service(vec![requests], Limits::default())).expect("app");
+    let found = query(&app, "SELECT seq, host IS NULL AS empty FROM requests WHERE seq IN (9, 10) ORDER BY seq").await;
+    assert_eq!(found, [json!({"seq": 9, "empty": true}), json!({"seq": 10, "empty": false})]);
+    let counts = query(&app, "SELECT count(host) AS n, count(*) AS c, count(score) AS s FROM requests").await;
+    // The newer one has a null as well, of row 14.
+    assert_eq!((&counts[0]["n"], &counts[0]["c"]), (&json!(9), &json!(20)));
+    assert_eq!(query(&app, "SELECT count(*) AS c FROM requests WHERE host IS NULL").await, [json!({"c": 11})]);
+    assert_eq!(query(&app, "SELECT host FROM requests WHERE host IS NULL LIMIT 3").await.len(), 3);
+    assert_eq!(query(&app, "SELECT host FROM requests").await.len(), 20);
 }

@@ -12,8 +12,8 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use super::LogFormat;
 use super::summary::number;
 use crate::plan::Plan;
-use crate::shared::Shared;
 use crate::run::Summary;
+use crate::shared::Shared;
 
 /// How often a bar is drawn.
 const REDRAW: Duration = Duration::from_millis(200);

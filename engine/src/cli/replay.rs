@@ -15,9 +15,9 @@ use crate::compare::stored::{StoredTable, tables};
 use crate::dir_lock::DirLock;
 use crate::plan::{LoadOptions, Plan, are_apart};
 use crate::registry::Registry;
-use crate::shared::Shared;
 use crate::replay::Replay;
 use crate::run::{Summary, execute_with};
+use crate::shared::Shared;
 use crate::spec::Diagnostic;
 
 /// The table that is compared unless others are named.

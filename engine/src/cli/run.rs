@@ -17,8 +17,8 @@ use crate::plan::{LoadOptions, Plan};
 use crate::privileges::Privileges;
 use crate::registry::Registry;
 use crate::reload::{Loader, Outcome};
-use crate::shared::{FailureClass, Shared};
 use crate::run::{Options, RunError, Summary, Together, execute_with};
+use crate::shared::{FailureClass, Shared};
 
 /// More workers than this are only used if asked for: a pipeline's sources are often what limits it.
 const DEFAULT_WORKERS: usize = 2;

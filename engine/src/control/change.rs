@@ -4,6 +4,7 @@
 //! built beside those that they replace: they read the logs from as far back as they need, and when they have caught up,
 //! their sinks take over, each where the old one is.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +22,12 @@ use crate::shared::tables;
 use crate::source_log::SourceLog;
 
 mod sources;
+
+/// How far new sinks may be behind the old ones when they take over, in ms of event time.
+const CLOSE: Time = 1_000;
+
+/// New islands whose counters stand still for so long have done what there was to do.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// The longest that new islands may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(15 * 60);
@@ -99,7 +106,8 @@ impl Control {
     fn await_the_last_change(&mut self) -> Result<(), String> {
         let workers = self.workers;
         let leaving = self.leaving.clone();
-        let all = || leaving.iter().all(|one| one.has_ended(workers) || one.all_sinks(workers, SinkState::has_finished));
+        let all =
+            || leaving.iter().all(|one| one.has_ended(workers) || one.all_sinks(workers, SinkState::has_finished));
         if self.wait(DRAIN, "sinks of the change before", all).is_err() {
             let unfinished = unfinished(&leaving);
             return Err(format!("the change before is not over: {unfinished} still writes what is its part"));
@@ -158,12 +166,22 @@ impl Control {
             self.shared.dataflows.install(Arc::clone(dataflow));
         }
         let workers = self.workers;
-        // One that is further than the old sinks waits for them, whatever it has not read yet.
-        let has_caught_up = |one: &Arc<Dataflow>| {
-            one.all_sinks(workers, |sink| !sink.is_asking()) && (one.has_caught_up() || one.held.is_full())
-        };
         let failure = || new.iter().find_map(|one| one.failure());
-        let ready = || failure().is_some() || new.iter().all(has_caught_up);
+        let quiet = Cell::new((0, Instant::now()));
+        // One that holds much is further than the old sinks and waits for them, whatever it has not read yet. One whose sources
+        // stand still is never near a sink that was further, and need not be.
+        let has_caught_up = |one: &Arc<Dataflow>| {
+            let is_near = one.has_caught_up() && one.all_sinks(workers, |sink| sink.is_near(CLOSE));
+            one.all_sinks(workers, |sink| !sink.is_asking())
+                && (is_near || one.held.is_full() || one.has_caught_up() && quiet.get().1.elapsed() >= QUIET)
+        };
+        let ready = || {
+            let activity = new.iter().fold(0, |sum: u64, one| sum.wrapping_add(activity(one)));
+            if quiet.get().0 != activity {
+                quiet.set((activity, Instant::now()));
+            }
+            failure().is_some() || new.iter().all(has_caught_up)
+        };
         self.wait(CATCH_UP, "the new nodes to catch up", ready)?;
         failure().map_or(Ok(()), Err)?;
         if !behind.is_empty() {
@@ -175,7 +193,13 @@ impl Control {
         }
         for node in ending_windows(&self.plan, plan) {
             let groups = self.shared.metrics.node(&node.id, node.kind.name).state_rows.load(Relaxed);
-            tracing::warn!("the change ends the open windows of {}: {groups} groups, whose rows are taken back", node.id);
+            if groups == 0 {
+                continue;
+            }
+            tracing::warn!(
+                "the change ends the open windows of {}: {groups} groups, whose rows are taken back",
+                node.id
+            );
         }
         Ok(())
     }
@@ -236,7 +260,8 @@ impl Control {
                 one.end();
             }
         }
-        let finished = || old.iter().all(|one| one.has_ended(workers) || one.all_sinks(workers, SinkState::has_finished));
+        let finished =
+            || old.iter().all(|one| one.has_ended(workers) || one.all_sinks(workers, SinkState::has_finished));
         let _ = self.wait(LOOK * 50, "the old sinks to be done", finished);
     }
 
@@ -283,7 +308,8 @@ impl Control {
         let written = self.receiving.iter().filter_map(|one| one.writes.as_ref().map(|(log, _)| log));
         let read = self.computing.iter().chain(&self.leaving).flat_map(|one| one.logs());
         let (written, read): (Vec<_>, Vec<&str>) = (written.cloned().collect(), read.collect());
-        let is_used = |id: &str, log: &Arc<SourceLog>| written.iter().any(|one| Arc::ptr_eq(one, log)) || read.contains(&id);
+        let is_used =
+            |id: &str, log: &Arc<SourceLog>| written.iter().any(|one| Arc::ptr_eq(one, log)) || read.contains(&id);
         self.logs.retain(|id, log| {
             let keep = is_used(id, log);
             if !keep {
@@ -317,6 +343,13 @@ impl Control {
     }
 }
 
+/// Changes whenever a row moves, or time passes.
+fn activity(dataflow: &Dataflow) -> u64 {
+    let nodes = dataflow.metrics.nodes();
+    let rows = nodes.iter().map(|(_, _, m)| m.rows_in.load(Relaxed) + m.rows_out.load(Relaxed)).sum::<u64>();
+    rows.wrapping_add(dataflow.frontier())
+}
+
 /// Whether a plan has a live source of this id.
 fn has_source(plan: &Plan, id: &str) -> bool {
     plan.nodes.iter().any(|node| node.id == id && node.node.facts().is_live)
@@ -331,12 +364,14 @@ fn unfinished(dataflows: &[Arc<Dataflow>]) -> String {
 
 /// What there is to say of a change of islands.
 fn what_changed(plan: &Plan, new: &[Arc<Dataflow>], old: &[Arc<Dataflow>], boundary: Time) -> Vec<String> {
-    let ids = |all: &[Arc<Dataflow>]| -> Vec<String> { all.iter().flat_map(|one| one.ids().map(str::to_owned)).collect() };
+    let ids =
+        |all: &[Arc<Dataflow>]| -> Vec<String> { all.iter().flat_map(|one| one.ids().map(str::to_owned)).collect() };
     let (rebuilt, mut removed) = (ids(new), ids(old));
     removed.retain(|id| !plan.nodes.iter().any(|node| node.id == *id));
     let mut changed = Vec::new();
     if !rebuilt.is_empty() {
-        changed.push(format!("{} rebuilt, from tick {boundary} on", rebuilt.join(", ")));
+        let from = if boundary == 0 { String::new() } else { format!(", from tick {boundary} on") };
+        changed.push(format!("{} rebuilt{from}", rebuilt.join(", ")));
     }
     if !removed.is_empty() {
         changed.push(format!("{} removed", removed.join(", ")));
@@ -348,7 +383,9 @@ fn what_changed(plan: &Plan, new: &[Arc<Dataflow>], old: &[Arc<Dataflow>], bound
         for node in ending_windows(&before.plan, plan) {
             let metrics = old.iter().find(|one| one.ids().any(|id| id == node.id)).map(|one| &one.metrics);
             let groups = metrics.map_or(0, |metrics| metrics.node(&node.id, node.kind.name).state_rows.load(Relaxed));
-            changed.push(format!("open windows of {} ended: {groups} groups", node.id));
+            if groups > 0 {
+                changed.push(format!("open windows of {} ended: {groups} groups", node.id));
+            }
         }
     }
     let tables = |all: &[Arc<Dataflow>]| -> Vec<Arc<Table>> { all.iter().flat_map(|one| one.tables.clone()).collect() };

@@ -45,6 +45,8 @@ pub(crate) struct SinkState {
 struct Inner {
     /// Ticks before this were given to the writer, or are not for it.
     decided: Time,
+    /// How far its input is.
+    seen: Time,
     /// By origin: rows from this time on are to be written. `None` until it is in charge.
     from: Option<Vec<Time>>,
     /// By origin: rows from this time on are another's.
@@ -71,6 +73,7 @@ impl SinkState {
         fresh.insert(0, !fresh.is_empty() && fresh.iter().all(|fresh| *fresh));
         let inner = Inner {
             decided: 0,
+            seen: 0,
             from: in_charge.then(|| vec![0; origins]),
             until: vec![Time::MAX; origins],
             fresh,
@@ -103,6 +106,17 @@ impl SinkState {
             _ if tick >= of(&inner.until, Time::MAX) => Claim::Later,
             _ => Claim::Write,
         }
+    }
+
+    /// Its input is complete before `frontier`.
+    pub fn see(&self, frontier: Time) {
+        self.inner.lock().seen = frontier;
+    }
+
+    /// Whether it is at most so much (ms) behind the sink whose place it takes.
+    pub fn is_near(&self, distance: Time) -> bool {
+        let predecessor = self.predecessor.lock().clone();
+        predecessor.is_none_or(|other| other.decided() <= self.inner.lock().seen.saturating_add(distance))
     }
 
     /// Ticks before `frontier` are complete, and given to the writer if it is in charge and may write.

@@ -69,7 +69,10 @@ mod tests {
         new.take_over();
         assert_eq!((old.claim(600, 1), old.claim(900, 2)), (Claim::Later, Claim::Write));
         assert_eq!((new.claim(5, 1), new.claim(5, 2)), (Claim::Earlier, Claim::Write));
-        assert_eq!((old.claim(600, 0), new.claim(600, 0), new.claim(599, 0)), (Claim::Later, Claim::Write, Claim::Earlier));
+        assert_eq!(
+            (old.claim(600, 0), new.claim(600, 0), new.claim(599, 0)),
+            (Claim::Later, Claim::Write, Claim::Earlier)
+        );
     }
 
     #[test]
@@ -88,7 +91,10 @@ mod tests {
         let kept = Floors { logs: [("".to_owned(), 500), ("requests".to_owned(), 700)].into(), all: 500 };
         let sink = sink(&["requests", "new"]);
         assert_eq!(sink.resume(&kept), [500, 700, 0]);
-        assert_eq!((sink.claim(699, 1), sink.claim(700, 1), sink.claim(1, 2)), (Claim::Earlier, Claim::Write, Claim::Write));
+        assert_eq!(
+            (sink.claim(699, 1), sink.claim(700, 1), sink.claim(1, 2)),
+            (Claim::Earlier, Claim::Write, Claim::Write)
+        );
         let older = Floors { all: 300, ..Floors::default() };
         assert_eq!(SinkState::new("out", names(&["requests"]), Vec::new(), None).resume(&older), [300, 300]);
     }

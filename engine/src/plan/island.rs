@@ -57,7 +57,11 @@ impl Plan {
             nodes: island.nodes.iter().map(|node| (id(*node), self.nodes[*node].digest)).collect(),
             logs: logs.map(|log| (id(log.source), self.log_schemas(log))).collect(),
             tables: tables.collect(),
-            ports: island.nodes.iter().map(|node| (id(*node), self.read_ports(*node))).collect(),
+            // A log has all ports, read or not.
+            ports: match island.writes {
+                Some(_) => BTreeMap::new(),
+                None => island.nodes.iter().map(|node| (id(*node), self.read_ports(*node))).collect(),
+            },
         }
     }
 

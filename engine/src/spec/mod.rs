@@ -1,5 +1,7 @@
 //! A pipeline as written: YAML with places. Nothing here knows what a kind means.
 
+mod beside;
+mod bytes;
 mod diagnostic;
 mod located;
 pub mod options;
@@ -9,6 +11,8 @@ mod setting;
 mod spool;
 mod tree;
 
+pub use beside::Beside;
+pub use bytes::Bytes;
 pub use diagnostic::{Diagnostic, Sources, nearest};
 pub use located::{Located, Span};
 pub use overrides::apply_overrides;

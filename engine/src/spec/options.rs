@@ -6,13 +6,14 @@ use std::fmt::Display;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 
+use super::beside::BESIDE;
 use super::located::LOCATED;
 use super::{Diagnostic, Located, Span, Tree, Value};
 
 /// Reads `T` from a tree. What is wrong goes to `problems`; `None` only if something was.
 pub fn read<T: DeserializeOwned>(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<T> {
     let shared = RefCell::new(Vec::new());
-    let result = T::deserialize(Reader { tree, problems: &shared });
+    let result = T::deserialize(Reader { tree, problems: &shared, others: None });
     let found = shared.into_inner();
     let failed = !found.is_empty();
     problems.extend(found);
@@ -73,6 +74,8 @@ impl de::Error for Fault {
 struct Reader<'a> {
     tree: &'a Tree,
     problems: &'a RefCell<Vec<Diagnostic>>,
+    /// Names of fields so far, where a mapping has those of several structs.
+    others: Option<&'a RefCell<Vec<&'static str>>>,
 }
 
 impl Reader<'_> {
@@ -85,6 +88,13 @@ impl Reader<'_> {
             Value::Scalar { text, .. } => Ok(text),
             _ => Err(self.fault(format!("expected {wanted}, found {}", self.tree.kind()))),
         }
+    }
+
+    /// Reports the keys of a mapping that none of its structs has.
+    fn report_unknown(&self, fields: &[&'static str]) {
+        let Value::Map(entries) = &self.tree.value else { return };
+        let others = entries.iter().map(|(key, _)| key).filter(|key| !fields.contains(&key.value.as_str()));
+        self.problems.borrow_mut().extend(others.map(|key| unknown(key, fields)));
     }
 
     fn number<T: std::str::FromStr>(&self, wanted: &str) -> Result<T, Fault> {
@@ -204,6 +214,12 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         if name == LOCATED {
             return visitor.visit_seq(Place { reader: self, part: 0 });
         }
+        if name == BESIDE {
+            let names = RefCell::new(Vec::new());
+            let result = visitor.visit_seq(Parts { reader: Reader { others: Some(&names), ..self } });
+            self.report_unknown(&names.into_inner());
+            return result;
+        }
         self.deserialize_seq(visitor)
     }
 
@@ -214,6 +230,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                 fields: None,
                 value: None,
                 problems: self.problems,
+                reports: true,
             }),
             _ => Err(self.fault(format!("expected a mapping, found {}", self.tree.kind()))),
         }
@@ -231,7 +248,16 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             Value::Null => &[],
             _ => return Err(self.fault(format!("expected a mapping, found {}", self.tree.kind()))),
         };
-        let access = Entries { entries: entries.iter(), fields: Some(fields), value: None, problems: self.problems };
+        if let Some(others) = self.others {
+            others.borrow_mut().extend(fields);
+        }
+        let access = Entries {
+            entries: entries.iter(),
+            fields: Some(fields),
+            value: None,
+            problems: self.problems,
+            reports: self.others.is_none(),
+        };
         visitor.visit_map(access).map_err(|fault: Fault| fault.at(self.tree.span))
     }
 
@@ -255,6 +281,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                 fields: None,
                 value: None,
                 problems: self.problems,
+                reports: true,
             })),
             _ => Err(self.fault(format!("expected one of {}, found {}", variants.join(", "), self.tree.kind()))),
         }
@@ -284,6 +311,18 @@ impl<'de> de::SeqAccess<'de> for Place<'_> {
     }
 }
 
+/// Answers [`super::Beside`]: each of its structs reads the same mapping.
+struct Parts<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'de> de::SeqAccess<'de> for Parts<'_> {
+    type Error = Fault;
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+        seed.deserialize(self.reader).map(Some)
+    }
+}
+
 struct Items<'a> {
     items: std::slice::Iter<'a, Tree>,
     problems: &'a RefCell<Vec<Diagnostic>>,
@@ -293,7 +332,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
     type Error = Fault;
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
         let Some(tree) = self.items.next() else { return Ok(None) };
-        let result = seed.deserialize(Reader { tree, problems: self.problems });
+        let result = seed.deserialize(Reader { tree, problems: self.problems, others: None });
         result.map(Some).map_err(|fault| fault.at(tree.span))
     }
 }
@@ -303,6 +342,8 @@ struct Entries<'a> {
     fields: Option<&'static [&'static str]>,
     value: Option<&'a Tree>,
     problems: &'a RefCell<Vec<Diagnostic>>,
+    /// Whether it says which keys are unknown.
+    reports: bool,
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_> {
@@ -322,7 +363,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
         let Some(tree) = self.value.take() else { return Err(Fault::Reported) };
-        seed.deserialize(Reader { tree, problems: self.problems }).map_err(|fault| {
+        seed.deserialize(Reader { tree, problems: self.problems, others: None }).map_err(|fault| {
             // A wrong value ends the reading; unknown keys behind it are faults all the same.
             while let Some((key, _)) = self.entries.next() {
                 self.knows(key);
@@ -337,12 +378,15 @@ impl Entries<'_> {
     fn knows(&self, key: &Located<String>) -> bool {
         let Some(fields) = self.fields else { return true };
         let known = fields.contains(&key.value.as_str());
-        if !known {
-            let fault = Diagnostic::new(key.span, format!("unknown option `{}`", key.value));
-            self.problems.borrow_mut().push(fault.nearest(&key.value, fields.iter().copied()));
+        if !known && self.reports {
+            self.problems.borrow_mut().push(unknown(key, fields));
         }
         known
     }
+}
+
+fn unknown(key: &Located<String>, fields: &[&'static str]) -> Diagnostic {
+    Diagnostic::new(key.span, format!("unknown option `{}`", key.value)).nearest(&key.value, fields.iter().copied())
 }
 
 #[cfg(test)]
@@ -351,7 +395,7 @@ mod tests {
 
     use serde::Deserialize;
 
-    use super::super::Sources;
+    use super::super::{Beside, Sources};
     use super::*;
 
     #[derive(Debug, Deserialize, PartialEq)]
@@ -406,5 +450,37 @@ mod tests {
         assert!(shown.contains("expected true or false, found `maybe`"), "{shown}");
         let shown = options("live: true\n").expect_err("missing");
         assert!(shown.contains("missing field `ports`"), "{shown}");
+    }
+
+    #[test]
+    fn shared_options_stand_beside_a_kinds_own() {
+        #[derive(Debug, Deserialize, PartialEq, schemars::JsonSchema)]
+        struct Own {
+            path: Located<String>,
+        }
+        #[derive(Debug, Deserialize, PartialEq, schemars::JsonSchema)]
+        struct Shared {
+            unit: Located<String>,
+            #[serde(default)]
+            most: u16,
+        }
+        let options = |text: &str| {
+            let mut sources = Sources::default();
+            let tree = Tree::parse(Path::new("p.yaml"), text.to_owned(), &mut sources, &|_| None).expect("valid YAML");
+            let mut problems = Vec::new();
+            read::<Beside<Own, Shared>>(&tree, &mut problems).ok_or_else(|| sources.render(&problems, false))
+        };
+        let both = options("unit: ms\npath: a.log\nmost: 7\n").expect("valid");
+        assert_eq!((both.own.path.value.as_str(), both.own.path.span.start), ("a.log", 15));
+        assert_eq!((both.shared.unit.value.as_str(), both.shared.unit.span.start, both.shared.most), ("ms", 6, 7));
+        let shown = options("pth: b\npath: a.log\nunit: s\nmots: 1\n").expect_err("unknown keys");
+        assert!(shown.contains("did you mean `path`?") && shown.contains("did you mean `most`?"), "{shown}");
+        let shown = options("path: a.log\nunit: s\nmost: x\n").expect_err("no number");
+        assert!(shown.contains("p.yaml:3:7") && !shown.contains("unknown"), "{shown}");
+        let shown = options("path: a.log\n").expect_err("missing");
+        assert!(shown.contains("missing field `unit`"), "{shown}");
+        let schema = schemars::schema_for!(Beside<Own, Shared>).to_value();
+        assert_eq!(schema["required"], serde_json::json!(["path", "unit"]));
+        assert!(schema["properties"]["most"].is_object() && schema["properties"]["path"].is_object(), "{schema}");
     }
 }

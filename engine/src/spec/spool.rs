@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Diagnostic, Tree, humantime_duration, options};
+use super::{Bytes, Diagnostic, Tree, humantime_duration, options};
 
 /// The section `spool` as written.
 ///
@@ -26,11 +26,11 @@ pub struct SpoolSpec {
     pub commit: Duration,
     /// Bytes of a segment, such as `64MiB`: what is removed at once. Default 64MiB.
     #[serde(default = "segment_size", deserialize_with = "size")]
-    #[schemars(with = "String")]
+    #[schemars(with = "Bytes")]
     pub segment_size: u64,
     /// Bytes that the log of one source may have. Default 10GiB.
     #[serde(default = "max_size", deserialize_with = "size")]
-    #[schemars(with = "String")]
+    #[schemars(with = "Bytes")]
     pub max_size: u64,
     /// How much event time is kept beyond what a restart needs, for a changed pipeline that looks back further and for
     /// `replay`, as long as `max_size` allows. Default 1h.
@@ -92,27 +92,8 @@ fn retain() -> Duration {
     Duration::from_secs(3600)
 }
 
-/// A number of bytes: `1048576`, `64MiB`, `10GB`.
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let digits = text.trim().trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match text.trim()[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1),
-        "kib" | "k" => Some(1 << 10),
-        "mib" | "m" => Some(1 << 20),
-        "gib" | "g" => Some(1 << 30),
-        "tib" | "t" => Some(1 << 40),
-        "kb" => Some(1_000),
-        "mb" => Some(1_000_000),
-        "gb" => Some(1_000_000_000),
-        "tb" => Some(1_000_000_000_000),
-        _ => None,
-    };
-    let number: Option<u64> = digits.trim().parse().ok();
-    number
-        .zip(factor)
-        .and_then(|(number, factor): (u64, u64)| number.checked_mul(factor))
-        .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a size such as 64MiB or 10GiB")))
+    Bytes::deserialize(deserializer).map(|bytes| bytes.0)
 }
 
 /// Reads the section; `None` is `off`.

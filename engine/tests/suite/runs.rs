@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use engine::graph::{dot, mermaid};
 use engine::reload::Loader;
-use engine::shared::{FailureClass, Shared};
 use engine::run::{Options, RunError, Summary, execute, execute_with};
+use engine::shared::{FailureClass, Shared};
 
 use crate::{kinds, plan, shows};
 

@@ -13,7 +13,7 @@ use super::connections::{Key, UNKNOWN};
 use super::emit::Emitter;
 use super::keys::{Dropped, Filters, KeySpec, Keys};
 use super::matcher::{AHEAD, Decision, END, Matcher, Outcomes, Rules, Side, Waiting};
-use super::sign::{ORPHANS, WHOLE_SECONDS};
+use super::sign::{ORPHANS, PLAIN, WHOLE_SECONDS};
 use super::skew::Monitor;
 use super::store::{Row, Store};
 use crate::format::BEGIN_TIME;
@@ -56,6 +56,7 @@ struct Counters {
     orphan_requests: Arc<AtomicU64>,
     orphans_without_port: Arc<AtomicU64>,
     whole_seconds: Arc<AtomicU64>,
+    plain: Arc<AtomicU64>,
     orphan_hellos: Arc<AtomicU64>,
     duplicate_hellos: Arc<AtomicU64>,
     requests_decided_early: Arc<AtomicU64>,
@@ -74,6 +75,7 @@ impl Counters {
             orphan_requests: metrics.counter(ORPHANS),
             orphans_without_port: metrics.counter("orphans_without_port"),
             whole_seconds: metrics.counter(WHOLE_SECONDS),
+            plain: metrics.counter(PLAIN),
             orphan_hellos: metrics.counter("orphan_hellos"),
             duplicate_hellos: metrics.counter("duplicate_hellos"),
             requests_decided_early: metrics.counter("requests_decided_early"),
@@ -359,15 +361,17 @@ impl Join {
     fn send(&mut self, decisions: &[Decision], port: Port, out: &mut Outbox) -> Result<(), ArrowError> {
         let step = self.settings.step;
         let is_mixed = self.requests.is_mixed() || self.hellos.is_mixed();
-        let is_of_step = |a: &Decision, b: &Decision| {
-            port != Port::Main || a.time().div_euclid(step) == b.time().div_euclid(step)
-        };
+        let is_of_step =
+            |a: &Decision, b: &Decision| port != Port::Main || a.time().div_euclid(step) == b.time().div_euclid(step);
         let chunks: Vec<&[Decision]> = decisions
             .chunk_by(|a, b| is_of_step(a, b) && (!is_mixed || self.origin(a) == self.origin(b)))
             .flat_map(|chunk| chunk.chunks(MAX_ROWS))
             .collect();
         for chunk in chunks {
             let rows = self.emitter.batch(chunk, &self.requests, &self.hellos)?;
+            if port == Port::Main {
+                NodeMetrics::add(&self.counters.plain, plain(chunk, &rows));
+            }
             let origin = chunk.first().map_or(0, |first| self.origin(first));
             let batch = Batch { late: port != Port::Main, origin, ..Batch::new(rows) };
             match port {
@@ -387,6 +391,15 @@ impl Join {
         }
         Ok(())
     }
+}
+
+/// How many requests among these have found no hello and say that they came without TLS.
+fn plain(decisions: &[Decision], rows: &RecordBatch) -> usize {
+    let schemes = rows.column_by_name("scheme").and_then(|schemes| schemes.as_string_opt::<i32>());
+    let Some(schemes) = schemes else { return 0 };
+    let is_plain = |at: usize| schemes.is_valid(at) && schemes.value(at).eq_ignore_ascii_case("http");
+    let decided = decisions.iter().enumerate();
+    decided.filter(|(at, decision)| matches!(decision, Decision::Request { .. }) && is_plain(*at)).count()
 }
 
 fn alone(input: Input, side: Side) -> Decision {

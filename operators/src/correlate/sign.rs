@@ -11,6 +11,9 @@ pub(super) const ORPHANS: &str = "orphan_requests";
 /// The counter of those among them whose time is a whole second.
 pub(super) const WHOLE_SECONDS: &str = "orphans_at_whole_seconds";
 
+/// The counter of those among them that came without TLS, by their `scheme`.
+pub(super) const PLAIN: &str = "orphans_without_tls";
+
 /// What the counters of the join say.
 pub(super) fn requests(seen: &Seen) -> Sign {
     let orphans = seen.counter(ORPHANS);
@@ -28,7 +31,11 @@ pub(super) fn requests(seen: &Seen) -> Sign {
     }
     let hellos = seen.inputs.first().copied().unwrap_or(0);
     let mostly = |counter: &str| seen.counter(counter) >= orphans - orphans / 10;
-    let cause = if mostly("orphans_without_port") {
+    let cause = if mostly(PLAIN) {
+        "these requests came without TLS, for their `scheme` is `http`, and without TLS there is no hello: read the log of the \
+         server that ends TLS, or, where a proxy in front ends it, let this server log the scheme, address and port that the \
+         proxy saw"
+    } else if mostly("orphans_without_port") {
         "these requests have no `src_port`, without which nothing tells which connection they came by: let the server log it"
     } else if mostly("requests_too_long") {
         "these requests took longer than `longest_request`: raise it, or look whether the durations have the right unit"
@@ -66,6 +73,18 @@ mod tests {
             let Sign::Wrong(said) = requests(&seen) else { panic!("{says}") };
             assert!(said.contains(says), "{said}");
         }
+    }
+
+    #[test]
+    fn requests_without_tls_are_told_from_a_capture_that_sees_nothing() {
+        let with = |plain: u64| {
+            let mut seen = seen(0, 0, 500, 0);
+            seen.named.insert(PLAIN, plain);
+            let Sign::Wrong(said) = requests(&seen) else { panic!("wrong") };
+            said
+        };
+        assert!(with(500).contains("came without TLS") && with(460).contains("came without TLS"));
+        assert!(with(20).contains("no hello has come at all"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::schema::Kind;
+use super::schema::{Format, Kind};
 use super::time;
 
 /// How much of a value a message shows, in characters.
@@ -16,7 +16,7 @@ pub(super) enum Cell {
     Missing,
     /// Text as it stands in the line: first byte and length.
     Line(usize, usize),
-    /// Text that had to be written anew, in [`Cells::scratch`]: first byte and length.
+    /// Text that had to be written anew, in [`Beside::scratch`]: first byte and length.
     Scratch(usize, usize),
     /// A whole number, 0 or more.
     Unsigned(u64),
@@ -41,11 +41,11 @@ impl Cell {
 
 /// What a cell may hold.
 #[derive(Clone, Debug)]
-pub(super) struct Slot {
+struct Slot {
     /// As what it is read.
-    pub kind: Kind,
+    kind: Kind,
     /// Texts that stand for no value.
-    pub absent: Vec<String>,
+    absent: Vec<String>,
 }
 
 /// What a value was instead of what it should be.
@@ -57,14 +57,21 @@ pub(super) struct Mismatch {
     pub found: String,
 }
 
-/// A value was not taken; [`Cells::mismatch`] says why, unless it was only out of the fast parser's reach.
+/// A value was not taken; [`Beside::mismatch`] says why, unless it was only out of the fast parser's reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused;
 
-/// The cells of one line.
+/// The cells of one line: those of the format's columns, then those of its values without a column.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
-    pub cells: Vec<Cell>,
+    slots: Vec<Slot>,
+    pub values: Vec<Cell>,
+    pub beside: Beside,
+}
+
+/// What there is beside the values.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
     /// Text that could not be taken from the line as it stands.
     pub scratch: String,
     /// Why the line is refused.
@@ -72,21 +79,40 @@ pub(super) struct Cells {
 }
 
 impl Cells {
+    /// For lines of a format.
+    pub(super) fn new(format: &Format) -> Self {
+        let columns = format.columns.iter().map(|column| Slot { kind: column.kind, absent: column.absent.clone() });
+        let extras = format.extras.iter().map(|extra| Slot { kind: extra.kind, absent: extra.kind.absent() });
+        Self { slots: columns.chain(extras).collect(), ..Self::default() }
+    }
+
     /// Forgets the line before.
-    pub(super) fn clear(&mut self, slots: usize) {
-        self.cells.clear();
-        self.cells.resize(slots, Cell::Missing);
-        self.scratch.clear();
-        self.mismatch = None;
+    pub(super) fn clear(&mut self) {
+        self.values.clear();
+        self.values.resize(self.slots.len(), Cell::Missing);
+        self.beside.scratch.clear();
+        self.beside.mismatch = None;
+    }
+
+    /// The cell with this number, to put a value into.
+    #[inline]
+    pub(super) fn at(&mut self, slot: usize) -> Target<'_> {
+        Target { spec: &self.slots[slot], value: &mut self.values[slot], slot, beside: &mut self.beside }
+    }
+
+    /// What the cell with this number is to be, for messages.
+    pub(super) fn expected(&self, slot: usize) -> &'static str {
+        self.slots[slot].kind.expected()
     }
 }
 
-/// Puts a value into a cell.
+/// A cell to put a value into.
 pub(super) struct Target<'c> {
-    pub cells: &'c mut Cells,
-    pub slot: usize,
     /// What it may hold.
-    pub spec: &'c Slot,
+    spec: &'c Slot,
+    value: &'c mut Cell,
+    slot: usize,
+    beside: &'c mut Beside,
 }
 
 impl Target<'_> {
@@ -96,13 +122,13 @@ impl Target<'_> {
 
     #[inline]
     pub(super) fn set(self, cell: Cell) -> Result<(), Refused> {
-        self.cells.cells[self.slot] = cell;
+        *self.value = cell;
         Ok(())
     }
 
     #[cold]
     pub(super) fn refuse(self, found: String) -> Result<(), Refused> {
-        self.cells.mismatch = Some(Mismatch { slot: self.slot, found });
+        self.beside.mismatch = Some(Mismatch { slot: self.slot, found });
         Err(Refused)
     }
 
@@ -113,10 +139,10 @@ impl Target<'_> {
         }
     }
 
-    fn scratch(self, write: impl FnOnce(&mut String)) -> Result<(), Refused> {
-        let start = self.cells.scratch.len();
-        write(&mut self.cells.scratch);
-        let len = self.cells.scratch.len() - start;
+    fn anew(self, write: impl FnOnce(&mut String)) -> Result<(), Refused> {
+        let start = self.beside.scratch.len();
+        write(&mut self.beside.scratch);
+        let len = self.beside.scratch.len() - start;
         self.set(Cell::Scratch(start, len))
     }
 
@@ -133,7 +159,7 @@ impl Target<'_> {
             // Rust reads only the canonical spelling of an IPv4 address.
             Kind::Ip if text.parse::<Ipv4Addr>().is_ok() => self.keep(text, at),
             Kind::Ip => match address(text.trim_ascii()) {
-                Some(ip) => self.scratch(|out| {
+                Some(ip) => self.anew(|out| {
                     let _ = write!(out, "{}", ip.to_canonical());
                 }),
                 None => self.refuse(quoted(text)),
@@ -170,7 +196,7 @@ impl Target<'_> {
     fn keep(self, text: &str, at: Option<usize>) -> Result<(), Refused> {
         match at {
             Some(at) => self.set(Cell::Line(at, text.len())),
-            None => self.scratch(|out| out.push_str(text)),
+            None => self.anew(|out| out.push_str(text)),
         }
     }
 
@@ -178,7 +204,7 @@ impl Target<'_> {
     #[inline]
     pub(super) fn whole(self, number: u64) -> Result<(), Refused> {
         let cell = match self.kind() {
-            Kind::Text => return self.scratch(|out| out.push_str(itoa::Buffer::new().format(number))),
+            Kind::Text => return self.anew(|out| out.push_str(itoa::Buffer::new().format(number))),
             Kind::U8 | Kind::U16 | Kind::U64 if number <= largest(self.kind()) => Some(Cell::Unsigned(number)),
             Kind::I64 => i64::try_from(number).ok().map(Cell::Signed),
             Kind::F64 => Some(Cell::Float(number as f64)),
@@ -196,7 +222,7 @@ impl Target<'_> {
             return self.whole(number);
         }
         match self.kind() {
-            Kind::Text => self.scratch(|out| out.push_str(itoa::Buffer::new().format(number))),
+            Kind::Text => self.anew(|out| out.push_str(itoa::Buffer::new().format(number))),
             Kind::I64 => self.set(Cell::Signed(number)),
             Kind::F64 => self.set(Cell::Float(number as f64)),
             _ => self.refuse(number.to_string()),
@@ -225,7 +251,7 @@ impl Target<'_> {
         match self.kind() {
             Kind::Text => self.keep(digits, at),
             Kind::Time(unit) => {
-                let ns = time::from_decimal(digits, unit);
+                let ns = time::from_number(digits, unit);
                 self.set_or_refuse(ns.map(Cell::Signed), || shown(digits))
             }
             _ => match (digits.parse(), digits.parse(), digits.parse::<f64>()) {

@@ -1,149 +1,66 @@
 //! JSON lines, one object a line (RFC 8259), read without an allocation per value.
+//!
+//! A format of JSON lines is its columns alone, each with the key under which its value stands.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use engine::time::MAX_FUTURE;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::cell::{Cell, Cells, Slot, Target as CellTarget};
-use super::keys::{Found, Keys, ROOT, Target};
-use super::moments::{Moments, moments};
-use super::request;
-use super::rows::Row;
+use super::cell::Cells;
 use super::schema::Format;
-use super::tolerant::{self, Fault};
-use super::value::{CellSeed, Ignored};
+use super::syntax::{Fault, Syntax, Taken};
+use keys::{Found, Keys, ROOT, Target};
+use value::{CellSeed, Skip, Walk, Walked};
 
-/// Why a line is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reject {
-    /// The line is not one JSON object.
-    #[error("not a JSON object: {0}")]
-    NotJson(String),
-    /// A required key is missing or null.
-    #[error("`{0}` is missing")]
-    Missing(String),
-    /// A value cannot be read as its column's type.
-    #[error("`{key}` should be {expected}, found {found}")]
-    Mismatch {
-        /// The key.
-        key: String,
-        /// What the column holds.
-        expected: &'static str,
-        /// What the line has.
-        found: String,
-    },
-    /// The event time is too far ahead of the wall clock.
-    #[error("the event time {time} ns is more than {limit} s ahead of this machine's clock")]
-    Future {
-        /// In ns since the epoch.
-        time: i64,
-        /// How far ahead it may be, in s.
-        limit: u64,
-    },
-    /// The row's time is far ahead of the rows before it and of the row after it.
-    #[error("the event time {0} ns is more than an hour ahead of the rows around it")]
-    Jump(i64),
-    /// The line is longer than allowed.
-    #[error("longer than {0} bytes")]
-    TooLong(usize),
-}
+pub(super) mod keys;
+mod tolerant;
+mod value;
 
-/// Reads lines of one format.
+#[cfg(test)]
+mod repair_tests;
+#[cfg(test)]
+mod tests;
+
+/// JSON, and what servers write instead (`tolerant`).
 #[derive(Debug)]
-pub struct LineParser {
-    format: Arc<Format>,
+pub(super) struct Json {
     keys: Keys,
-    /// First the columns, then the values without.
-    slots: Vec<Slot>,
-    cells: Cells,
-    latest: i64,
-    /// How far ahead of the wall clock that is.
-    ahead: Duration,
 }
 
-impl LineParser {
-    /// A parser that refuses event times more than [`MAX_FUTURE`] after `now_ns`.
-    pub fn new(format: Arc<Format>, now_ns: i64) -> Self {
-        let (keys, _) = Keys::new(format.paths());
-        let columns = format.columns.iter().map(|column| Slot { kind: column.kind, absent: column.absent.clone() });
-        let extras = format.extras.iter().map(|extra| Slot { kind: extra.kind, absent: extra.kind.absent() });
-        let slots = columns.chain(extras).collect();
-        let mut parser = Self { format, keys, slots, cells: Cells::default(), latest: 0, ahead: MAX_FUTURE };
-        parser.set_now(now_ns);
-        parser
-    }
-
-    /// Refuses event times that are further ahead of the wall clock, in ns since the epoch, than this; [`MAX_FUTURE`]
-    /// without the call.
-    pub fn allow_ahead(mut self, ahead: Duration, now_ns: i64) -> Self {
-        self.ahead = ahead;
-        self.set_now(now_ns);
-        self
-    }
-
-    /// Moves the wall clock, in ns since the epoch: for sources that run for days.
-    pub fn set_now(&mut self, now_ns: i64) {
-        self.latest = now_ns.saturating_add(engine::time::nanos(self.ahead));
-    }
-
-    /// The format.
-    pub fn format(&self) -> &Arc<Format> {
-        &self.format
-    }
-
-    /// Reads one line without its line end.
-    ///
-    /// # Errors
-    /// If the line is not understood; the parser can go on with the next one.
-    pub fn parse<'p>(&'p mut self, line: &'p [u8]) -> Result<Row<'p>, Reject> {
-        let line = unwrapped(line);
-        let text = std::str::from_utf8(line).ok().filter(|line| self.read(line));
-        let repaired = match text {
-            Some(_) => false,
-            None => self.read_again(line)?,
-        };
-        request::fill(&self.format, &mut self.cells, text.unwrap_or_default());
-        let Moments { begin, end } = moments(&self.format, &mut self.cells.cells)?;
-        if end > self.latest {
-            return Err(Reject::Future { time: end, limit: self.ahead.as_secs() });
-        }
-        let cells = &self.cells.cells[..self.format.columns.len()];
-        let missing = self.format.columns.iter().zip(cells).find(|(c, cell)| c.required && **cell == Cell::Missing);
-        if let Some((column, _)) = missing {
-            return Err(Reject::Missing(column.key.to_string()));
-        }
-        Ok(Row { time: end, begin, repaired, line: text.unwrap_or_default(), scratch: &self.cells.scratch, cells })
+impl Json {
+    /// Takes the values that stand under the format's keys.
+    pub(super) fn syntax(format: &Format) -> Box<dyn Syntax> {
+        Box::new(Self { keys: Keys::new(format.paths()).0 })
     }
 
     /// Reads a line that is JSON. False if it is not, if a value is refused, or if this parser cannot tell its digits.
-    fn read(&mut self, line: &str) -> bool {
-        self.cells.clear(self.slots.len());
+    fn read_strictly(&mut self, line: &str, cells: &mut Cells) -> bool {
         let mut json = sonic_rs::Deserializer::from_str(line);
-        let (keys, slots, cells) = (&mut self.keys, &self.slots, &mut self.cells);
-        let object = Object { keys, slots, cells, line, level: ROOT };
+        let object = Object { keys: &mut self.keys, cells, line, level: ROOT };
         json.deserialize_any(object).and_then(|()| json.end()).is_ok()
     }
 
-    /// Reads a line that may be no JSON. Whether it was repaired.
+    /// Reads a line that may be no JSON.
     #[cold]
-    fn read_again(&mut self, line: &[u8]) -> Result<bool, Reject> {
-        let read = if self.cells.mismatch.is_some() {
-            Err(Fault::Refused)
-        } else {
-            self.cells.clear(self.slots.len());
-            tolerant::read(line, &mut self.keys, &self.slots, &mut self.cells)
-        };
-        let mismatch = match read {
-            Ok(repaired) => return Ok(repaired),
-            Err(Fault::Syntax(reason)) => return Err(Reject::NotJson(reason)),
-            Err(Fault::Refused) => self.cells.mismatch.take(),
-        };
-        let Some(mismatch) = mismatch else { return Err(Reject::NotJson("a value is not understood".to_owned())) };
-        let key = self.format.paths().nth(mismatch.slot).map(ToString::to_string).unwrap_or_default();
-        let expected = self.slots[mismatch.slot].kind.expected();
-        Err(Reject::Mismatch { key, expected, found: mismatch.found })
+    fn read_again(&mut self, line: &[u8], cells: &mut Cells) -> Result<Taken<'static>, Fault> {
+        if cells.beside.mismatch.is_some() {
+            return Err(Fault::Refused);
+        }
+        cells.clear();
+        let repaired = tolerant::read(line, &mut self.keys, cells)?;
+        Ok(Taken { text: "", repaired })
+    }
+}
+
+impl Syntax for Json {
+    fn expected(&self) -> &'static str {
+        "a JSON object"
+    }
+
+    fn read<'l>(&mut self, line: &'l [u8], cells: &mut Cells) -> Result<Taken<'l>, Fault> {
+        let line = unwrapped(line);
+        match std::str::from_utf8(line) {
+            Ok(text) if self.read_strictly(text, cells) => Ok(Taken { text, repaired: false }),
+            _ => self.read_again(line, cells),
+        }
     }
 }
 
@@ -170,7 +87,6 @@ fn unwrapped(line: &[u8]) -> &[u8] {
 /// Reads the object of a line, or one in it that has cells.
 struct Object<'p, 'l> {
     keys: &'p mut Keys,
-    slots: &'p [Slot],
     cells: &'p mut Cells,
     line: &'l str,
     level: usize,
@@ -180,13 +96,13 @@ impl Object<'_, '_> {
     /// The seed of a value in this object or list.
     #[inline]
     fn cell(&mut self, slot: usize, after: Option<usize>) -> CellSeed<'_, '_> {
-        CellSeed { target: CellTarget { cells: self.cells, slot, spec: &self.slots[slot] }, line: self.line, after }
+        CellSeed { target: self.cells.at(slot), line: self.line, after }
     }
 
     /// What reads an object or a list in this one.
-    fn inner(&mut self, level: usize) -> Inner<'_, '_> {
+    fn inner(&mut self, level: usize) -> Walked<Object<'_, '_>> {
         self.keys.clear(level, self.cells);
-        Inner(Object { keys: self.keys, slots: self.slots, cells: self.cells, line: self.line, level })
+        Walked(Object { keys: self.keys, cells: self.cells, line: self.line, level })
     }
 }
 
@@ -214,52 +130,19 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
                     map.next_value_seed(self.inner(level))?;
                     previous = number;
                 }
-                None => map.next_value_seed(Ignored::value())?,
+                None => map.next_value_seed(Skip::value())?,
             }
         }
     }
 }
 
-/// Reads a value in which cells are, if it is an object or a list.
-struct Inner<'p, 'l>(Object<'p, 'l>);
-
-impl<'de> DeserializeSeed<'de> for Inner<'_, '_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Inner<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a value")
-    }
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+impl<'de> Walk<'de> for Object<'_, '_> {
+    fn list<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
         for index in 0.. {
-            let more = match self.0.keys.element(self.0.level, index) {
-                Some(Target::Cell(slot)) => list.next_element_seed(self.0.cell(slot, None))?,
-                Some(Target::Level(level)) => list.next_element_seed(self.0.inner(level))?,
-                None => list.next_element_seed(Ignored::value())?,
+            let more = match self.keys.element(self.level, index) {
+                Some(Target::Cell(slot)) => list.next_element_seed(self.cell(slot, None))?,
+                Some(Target::Level(level)) => list.next_element_seed(self.inner(level))?,
+                None => list.next_element_seed(Skip::value())?,
             };
             if more.is_none() {
                 break;
@@ -267,8 +150,8 @@ impl<'de> Visitor<'de> for Inner<'_, '_> {
         }
         Ok(())
     }
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        self.0.visit_map(map)
+    fn object<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        self.visit_map(map)
     }
 }
 

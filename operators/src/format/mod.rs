@@ -1,34 +1,33 @@
-//! Text to rows: JSON lines by a format, which says what keys a line has and what columns they become.
+//! Text to rows: lines by a format, which says what values a line has and what columns they become.
 //!
 //! A [`Format`] is built when the pipeline is loaded; [`LineParser`] reads lines by it, and [`Rows`] collects them as
-//! Arrow columns. A line that is not quite JSON is repaired (`tolerant`); one that is not understood becomes a [`Reject`]
-//! with its reason.
+//! Arrow columns. A line that is not quite JSON is repaired (`json::tolerant`); one that is not understood becomes a
+//! [`Reject`] with its reason.
+//!
+//! Each format that is built in is a file of its own; [`FormatName`] lists them. `syntax` says what a format is.
 
 mod cell;
 mod columns;
+mod ja4sentinel;
 mod json;
-mod keys;
 mod moments;
 mod options;
+mod parser;
 mod path;
+mod reqin_log;
 mod request;
 mod rows;
 mod schema;
+mod syntax;
 mod time;
-mod tolerant;
-mod value;
-
-#[cfg(test)]
-mod json_tests;
-#[cfg(test)]
-mod repair_tests;
 
 pub use columns::Columns;
-pub use json::{LineParser, Reject};
-pub use options::{Choice, FormatName, TimeIs, Took, choose};
+pub use ja4sentinel::hello_schema;
+pub use options::{BuiltIn, FormatName, LineOptions, TimeIs, Took};
+pub use parser::{LineParser, Reject};
 pub use path::Path;
 pub use rows::{Rejects, Row, Rows};
-pub use schema::{Column, DurationColumn, Extra, Format, Kind, REPAIRED, Role, hello_schema};
+pub use schema::{Column, DurationColumn, Extra, Format, Kind, REPAIRED, Role};
 pub use time::Unit;
 
 /// When a request began, for formats that know how long it took; its event time is then its end.

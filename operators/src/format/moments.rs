@@ -5,7 +5,7 @@
 //! end, the begin is the difference; where it has one time alone, both are that.
 
 use super::cell::Cell;
-use super::json::Reject;
+use super::parser::Reject;
 use super::schema::{DurationColumn, Format, Role};
 
 /// In ns since the epoch.

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use engine::batch::{SEQ, TIME};
 use engine::plan::PlanContext;
-use engine::spec::{Diagnostic, Located};
+use engine::spec::{Bytes, Diagnostic, Located};
 
 use super::BEGIN_TIME;
 use super::columns::{Columns, Declared, Type};
-use super::keys::Keys;
+use super::json::keys::Keys;
 use super::path::Path;
 use super::schema::{Column, DurationColumn, Extra, Format, Kind, REPAIRED, Role};
 use super::time::Unit;
+use super::{MAX_LINE, ja4sentinel, reqin_log};
 
 /// A format that is built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
@@ -21,6 +22,30 @@ pub enum FormatName {
     ReqinLog,
     /// Hellos as ja4sentinel writes them.
     Ja4sentinel,
+}
+
+/// What is told of a format that is built in.
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltIn {
+    /// As options name it.
+    pub name: &'static str,
+    /// What its lines are.
+    pub summary: &'static str,
+    /// The format, with times that are numbers in this unit.
+    pub format: fn(Unit) -> Arc<Format>,
+}
+
+impl FormatName {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::ReqinLog, Self::Ja4sentinel];
+
+    /// What is told of it.
+    pub fn built_in(self) -> BuiltIn {
+        match self {
+            Self::ReqinLog => reqin_log::FORMAT,
+            Self::Ja4sentinel => ja4sentinel::FORMAT,
+        }
+    }
 }
 
 /// The column that says how long what a line tells of took, such as a request.
@@ -44,99 +69,120 @@ pub enum TimeIs {
     End,
 }
 
-/// What a source's options say of its lines.
-pub struct Choice<'o> {
-    /// A format that is built in.
-    pub format: Option<&'o Located<FormatName>>,
-    /// Or the columns.
-    pub columns: Option<&'o Located<Columns>>,
-    /// Which column is the event time.
-    pub time: Option<&'o Located<String>>,
-    /// Of times that are numbers.
-    pub unit: Unit,
-    /// How long it took.
-    pub duration: Option<&'o Located<Took>>,
-    /// Which moment the time is.
-    pub time_is: Option<&'o Located<TimeIs>>,
+/// The options of every source of lines that say what its lines are.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+pub struct LineOptions {
+    /// What the lines are; NUL bytes, a byte order mark or a syslog header before an object are passed over. Each row but those
+    /// of `ja4sentinel` has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that are no JSON, such as
+    /// Apache's `\xHH`, and was taken with them replaced; such rows are counted. Default: none, then `columns` is needed.
+    format: Option<Located<FormatName>>,
+    /// For lines of another program: the columns to take, each with the type of the JSON value under the same key
+    /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`), or a mapping with `type` and, if needed: `key`, where the
+    /// value stands, such as `request.headers.User-Agent[0]`, or a list of the steps if a key has dots itself
+    /// (`["http.method"]`); `unit` of a time that is a number; `absent`, texts that stand for no value (not for `text`
+    /// by default: `-` and empty; for `ip` also `unix:` and `unknown`). Text keeps the digits of a number. Where nginx
+    /// lists values of several upstreams (`0.004, 0.120`) a number is the last. Other keys are ignored, and of equal keys
+    /// the last counts. A value that a client writes is best taken as text: one that is not of the column's type rejects
+    /// its line. Default: none.
+    columns: Option<Located<Columns>>,
+    /// Which of `columns` is the event time; it becomes the column `time`. Default `time`.
+    time: Option<Located<String>>,
+    /// What a time that is a number counts since 1970: `s` (nginx's `$msec`), `ms`, `us` or `ns`, with decimals or
+    /// without, also as `1.796e9`. A number of another unit is rejected, not guessed. Times may also be dates with their zone: RFC 3339,
+    /// with a comma before the fraction, or as Apache writes `%t`. Default `ns`.
+    #[serde(default)]
+    time_unit: Unit,
+    /// Which of `columns` says how long what a line tells of took, and its unit: `{ column: took, unit: ms }`. The event time is
+    /// then the end, when the line was written, so that a slow request is not late; rows have the column `begin_time`
+    /// besides, with which `correlate` compares. Default: none.
+    duration: Option<Located<Took>>,
+    /// Whether `time` is the `begin` or the `end` of what a line tells of. Default begin.
+    time_is: Option<Located<TimeIs>>,
+    /// The longest line in bytes, such as `64KiB`; a longer one is rejected. Default 1MiB.
+    max_line: Option<Bytes>,
 }
 
-/// The format that the options ask for. Faults go to the context.
-pub fn choose(choice: &Choice<'_>, context: &mut PlanContext<'_>) -> Option<Arc<Format>> {
-    let Choice { format, columns, time, unit, .. } = *choice;
-    match (format, columns) {
-        (Some(_), Some(columns)) => {
-            context.error(columns.span, "`format` says what the columns are; leave out one of the two");
-            None
-        }
-        (Some(format), None) => {
-            let (duration, time_is) = (choice.duration, choice.time_is);
-            let spans = [
-                time.map(|o| ("time", o.span)),
-                duration.map(|o| ("duration", o.span)),
-                time_is.map(|o| ("time_is", o.span)),
-            ];
-            if let Some((option, span)) = spans.into_iter().flatten().next() {
-                context.error(
-                    span,
-                    format!("`{option}` goes with `columns`; a built-in format knows where its times are"),
-                );
-                return None;
-            }
-            Some(match format.value {
-                FormatName::ReqinLog => Format::reqin_log(unit),
-                FormatName::Ja4sentinel => Format::ja4sentinel(unit),
-            })
-        }
-        (None, Some(columns)) => declared(columns, choice, context),
-        (None, None) => {
-            let fault = Diagnostic::new(context.span, "the source needs `format`, or `columns` and `time`");
-            context.report(fault.help("formats: reqin_log, ja4sentinel"));
-            None
-        }
+impl LineOptions {
+    /// The longest line in bytes.
+    pub fn max_line(&self) -> usize {
+        self.max_line.map_or(MAX_LINE, Bytes::in_memory)
     }
-}
 
-fn declared(columns: &Located<Columns>, choice: &Choice<'_>, context: &mut PlanContext<'_>) -> Option<Arc<Format>> {
-    let Choice { time, unit, .. } = *choice;
-    let (time, span) = time.map_or((TIME, columns.span), |time| (time.value.as_str(), time.span));
-    if !columns.0.iter().any(|(name, _)| name == time) {
-        let fault = Diagnostic::new(span, format!("no column `{time}` to take the event time from"));
-        context.report(fault.nearest(time, columns.0.iter().map(|(name, _)| name.as_str())));
-        return None;
-    }
-    let role = match choice.time_is.map(|time_is| time_is.value).unwrap_or_default() {
-        TimeIs::Begin => Role::Begin,
-        TimeIs::End => Role::End,
-    };
-    let (mut others, mut times) = (Vec::new(), Vec::new());
-    for (name, declared) in &columns.0 {
-        let key = declared.key.clone().unwrap_or_else(|| Path::key(name));
-        match check(name, declared, name == time) {
-            Err(fault) => {
-                context.error(if name == time { span } else { columns.span }, fault);
-                return None;
+    /// The format that the options ask for. Faults go to the context.
+    pub fn choose(&self, context: &mut PlanContext<'_>) -> Option<Arc<Format>> {
+        match (&self.format, &self.columns) {
+            (Some(_), Some(columns)) => {
+                context.error(columns.span, "`format` says what the columns are; leave out one of the two");
+                None
             }
-            Ok(()) if name == time => {
-                times.push(Extra { key, kind: Kind::Time(declared.unit.unwrap_or(unit)), role });
+            (Some(format), None) => {
+                let spans = [
+                    self.time.as_ref().map(|o| ("time", o.span)),
+                    self.duration.as_ref().map(|o| ("duration", o.span)),
+                    self.time_is.as_ref().map(|o| ("time_is", o.span)),
+                ];
+                if let Some((option, span)) = spans.into_iter().flatten().next() {
+                    context.error(
+                        span,
+                        format!("`{option}` goes with `columns`; a built-in format knows where its times are"),
+                    );
+                    return None;
+                }
+                Some((format.value.built_in().format)(self.time_unit))
             }
-            Ok(()) => {
-                let kind = declared.ty.kind(declared.unit.unwrap_or(unit));
-                let absent = declared.absent.clone().unwrap_or_else(|| kind.absent());
-                others.push(Column { name: name.clone(), key, kind, absent, required: false });
+            (None, Some(columns)) => self.declared(columns, context),
+            (None, None) => {
+                let fault = Diagnostic::new(context.span, "the source needs `format`, or `columns` and `time`");
+                let names = FormatName::ALL.map(|name| name.built_in().name);
+                context.report(fault.help(format!("formats: {}", names.join(", "))));
+                None
             }
         }
     }
-    let duration = match choice.duration {
-        Some(took) => Some(duration_column(took, &others, context)?),
-        None => None,
-    };
-    let format = Format::new(others, times, duration);
-    if let (_, Some(excluded)) = Keys::new(format.paths()) {
-        let (name, key) = format.columns.get(excluded).map_or((time, &format.extras[0].key), |c| (&c.name, &c.key));
-        context.error(columns.span, format!("another column than `{name}` takes `{key}`, or something in it"));
-        return None;
+
+    /// The format of declared columns.
+    fn declared(&self, columns: &Located<Columns>, context: &mut PlanContext<'_>) -> Option<Arc<Format>> {
+        let unit = self.time_unit;
+        let (time, span) = self.time.as_ref().map_or((TIME, columns.span), |time| (time.value.as_str(), time.span));
+        if !columns.0.iter().any(|(name, _)| name == time) {
+            let fault = Diagnostic::new(span, format!("no column `{time}` to take the event time from"));
+            context.report(fault.nearest(time, columns.0.iter().map(|(name, _)| name.as_str())));
+            return None;
+        }
+        let role = match self.time_is.as_ref().map(|time_is| time_is.value).unwrap_or_default() {
+            TimeIs::Begin => Role::Begin,
+            TimeIs::End => Role::End,
+        };
+        let (mut others, mut times) = (Vec::new(), Vec::new());
+        for (name, declared) in &columns.0 {
+            let key = declared.key.clone().unwrap_or_else(|| Path::key(name));
+            match check(name, declared, name == time) {
+                Err(fault) => {
+                    context.error(if name == time { span } else { columns.span }, fault);
+                    return None;
+                }
+                Ok(()) if name == time => {
+                    times.push(Extra { key, kind: Kind::Time(declared.unit.unwrap_or(unit)), role });
+                }
+                Ok(()) => {
+                    let kind = declared.ty.kind(declared.unit.unwrap_or(unit));
+                    let absent = declared.absent.clone().unwrap_or_else(|| kind.absent());
+                    others.push(Column { name: name.clone(), key, kind, absent, required: false });
+                }
+            }
+        }
+        let duration = match &self.duration {
+            Some(took) => Some(duration_column(took, &others, context)?),
+            None => None,
+        };
+        let format = Format::new(others, times, duration);
+        if let (_, Some(excluded)) = Keys::new(format.paths()) {
+            let (name, key) = format.columns.get(excluded).map_or((time, &format.extras[0].key), |c| (&c.name, &c.key));
+            context.error(columns.span, format!("another column than `{name}` takes `{key}`, or something in it"));
+            return None;
+        }
+        Some(Arc::new(format))
     }
-    Some(Arc::new(format))
 }
 
 /// The column that says how long it took.

@@ -6,19 +6,19 @@ use super::schema::{Format, Role};
 /// Fills in path and query from the request line, where the line has neither. `line` is the text that cells stand in.
 pub(super) fn fill(format: &Format, cells: &mut Cells, line: &str) {
     let Some([path, query]) = format.target else { return };
-    if cells.cells[path] != Cell::Missing || cells.cells[query] != Cell::Missing {
+    if cells.values[path] != Cell::Missing || cells.values[query] != Cell::Missing {
         return;
     }
-    let extras = format.extras.iter().zip(&cells.cells[format.columns.len()..]);
+    let extras = format.extras.iter().zip(&cells.values[format.columns.len()..]);
     let request_line = extras.filter(|(extra, _)| extra.role == Role::RequestLine).map(|(_, cell)| *cell).next();
     let text = match request_line {
         Some(Cell::Line(at, len)) => line.get(at..at + len),
-        Some(Cell::Scratch(at, len)) => cells.scratch.get(at..at + len),
+        Some(Cell::Scratch(at, len)) => cells.beside.scratch.get(at..at + len),
         _ => None,
     };
     if let Some((request_line, (of_path, of_query))) = request_line.zip(text.and_then(target)) {
-        cells.cells[path] = request_line.part(of_path);
-        cells.cells[query] = request_line.part(of_query);
+        cells.values[path] = request_line.part(of_path);
+        cells.values[query] = request_line.part(of_query);
     }
 }
 

@@ -123,6 +123,27 @@ pub(super) fn from_decimal(text: &str, unit: Unit) -> Option<i64> {
     unit.decimal(text).filter(|ns| *ns >= EARLIEST_NS)
 }
 
+/// Reads a number as JSON writes it, also one with an exponent such as `1.796e9`, as units since the epoch.
+pub(super) fn from_number(text: &str, unit: Unit) -> Option<i64> {
+    let Some((number, exponent)) = text.split_once(['e', 'E']) else { return from_decimal(text, unit) };
+    let exponent = exponent.parse::<isize>().ok().filter(|exponent| exponent.unsigned_abs() <= MAX_EXPONENT)?;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+    // The point among the digits of both parts.
+    let point = whole.len().checked_add_signed(exponent);
+    let missing = exponent.unsigned_abs().saturating_sub(whole.len());
+    let digits = match point {
+        Some(_) => format!("{whole}{decimals}"),
+        None => format!("{}{whole}{decimals}", "0".repeat(missing)),
+    };
+    let point = point.unwrap_or(0);
+    let decimals = digits.get(point..).filter(|decimals| !decimals.is_empty()).unwrap_or("0");
+    let whole = format!("{:0<point$}", digits.get(..point).unwrap_or(&digits));
+    from_decimal(&format!("{}.{decimals}", if whole.is_empty() { "0" } else { &whole }), unit)
+}
+
+/// No time has a greater exponent.
+const MAX_EXPONENT: usize = 40;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,5 +230,28 @@ mod tests {
         assert_eq!(parse("9223372036854775807", Unit::Ns), Some(i64::MAX));
         assert_eq!(parse("9223372036.854775807", Unit::S), Some(i64::MAX));
         assert_eq!(parse("9223372036.854775808", Unit::S), None);
+    }
+
+    #[test]
+    fn a_number_with_an_exponent_is_exact() {
+        for (text, unit, ns) in [
+            ("1.796e9", Unit::S, Some(1_796_000_000_000_000_000)),
+            ("1.796E+9", Unit::S, Some(1_796_000_000_000_000_000)),
+            ("1796e6", Unit::S, Some(1_796_000_000_000_000_000)),
+            ("1.7954481271437e9", Unit::S, Some(1_795_448_127_143_700_000)),
+            ("17954481271437e-4", Unit::S, Some(1_795_448_127_143_700_000)),
+            ("1.795448127143731e18", Unit::Ns, Some(1_795_448_127_143_731_000)),
+            ("1.7954481271437318e12", Unit::Ms, Some(1_795_448_127_143_731_800)),
+            ("1.796e9", Unit::Ns, None),
+            ("1.796e12", Unit::S, None),
+            ("1e-3", Unit::S, None),
+            ("1e-40", Unit::S, None),
+            ("-1.796e9", Unit::S, None),
+            ("1e99999999999999999999", Unit::S, None),
+            ("1e41", Unit::S, None),
+            ("1795448127", Unit::S, Some(1_795_448_127_000_000_000)),
+        ] {
+            assert_eq!(from_number(text, unit), ns, "{text} {unit:?}");
+        }
     }
 }

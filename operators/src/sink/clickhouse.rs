@@ -1,21 +1,21 @@
 //! Tables in ClickHouse. What was sent is confirmed only after a full answer; until then the rows are in the spool.
 
+mod canonical;
 mod columns;
 mod ddl;
+mod dead_letters;
 mod decode;
 mod deliver;
 mod encode;
 mod filter;
-mod insert_bounds;
 mod history;
-mod dead_letters;
+mod insert_bounds;
 mod part;
 mod queue;
 mod refusal;
 mod sender;
 mod splits;
 mod table;
-mod canonical;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};

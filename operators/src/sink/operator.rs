@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::batch::{Batch, Stream, Time};
+use engine::dataflow::Standing;
 use engine::render::BuildContext;
 use engine::sink_handle::{Claim, SinkHandle, Turn};
-use engine::dataflow::Standing;
 use engine::time::Backlog;
 use serde_json::Value;
 use timely::container::CapacityContainerBuilder;
@@ -344,7 +344,8 @@ impl<S: Sink> Writer<S> {
         // Of what was shown before, at a start, this sink knows as much as the last one: it is the same rows.
         if let (Some(standing), true) = (&self.standing, opening.takes_over) {
             let before = opening.standing.unwrap_or_default();
-            let changes = standing.changes_from(&before).map_err(|error| format!("rows cannot be compared: {error}"))?;
+            let changes =
+                standing.changes_from(&before).map_err(|error| format!("rows cannot be compared: {error}"))?;
             for (diff, rows) in changes {
                 if diff < 0 {
                     self.handle.took_back(rows.num_rows());

@@ -14,6 +14,7 @@ use engine::batch::{Batch, Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, t
 use engine::plan::PlanContext;
 use engine::registry::{Facts, Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
+use engine::spec::Bytes;
 use engine::time::wall_clock_ns;
 use sha2::{Digest, Sha256};
 use timely::dataflow::operators::Concatenate;
@@ -41,8 +42,9 @@ const WINDOW_START: &str = "window_start";
 ///
 /// Files of an earlier pipeline stay a part of the table that is served: columns that they lack are null, and columns whose
 /// type has become wider are cast (a whole number to a wider one, to Float64 or to text, Float32 to Float64, a truth value
-/// to text). Files of another type, or of groups by other columns, are left out, counted in `skipped_segments` and named
-/// among the troubles of `GET /status`. A file that somebody else removes is left out until it is back, counted in
+/// to text). A column of another type is null in the rows of that file, counted in `unread_columns`, and named among the
+/// troubles of `GET /status`. Files in which a column that orders rows or tells them apart is of another type, or of groups by
+/// other columns, are left out, counted in `skipped_segments` and named there. A file that somebody else removes is left out until it is back, counted in
 /// `missing_segments` and named there too. Other counters: `segments`, and what `retain` and `max_bytes` have removed, in
 /// `removed_segments`, `removed_rows` and `removed_bytes`.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -60,10 +62,10 @@ pub struct ParquetOptions {
     #[serde(default, deserialize_with = "crate::source::optional_duration")]
     #[schemars(with = "Option<String>")]
     retain: Option<Duration>,
-    /// The most bytes of a table's files. When they are passed, the oldest files are removed, but none of the day that is
-    /// being written, or later. Each removal is logged. Default: no bound.
+    /// The most bytes of a table's files, such as `10GiB` or `500MB`. When they are passed, the oldest files are removed, but none
+    /// of the day that is being written, or later, and none while a query reads it. Each removal is logged. Default: no bound.
     #[serde(default)]
-    max_bytes: Option<u64>,
+    max_bytes: Option<Bytes>,
 }
 
 fn minute() -> Duration {
@@ -110,14 +112,14 @@ impl Operator for Parquet {
             context.error(context.span, "`rotate` and `max_rows` must be greater than 0");
             complete = false;
         }
-        if options.retain.is_some_and(|retain| retain.is_zero()) || options.max_bytes == Some(0) {
+        if options.retain.is_some_and(|retain| retain.is_zero()) || options.max_bytes == Some(Bytes(0)) {
             context.error(
                 context.span,
                 "`retain` and `max_bytes` must be greater than 0; leave them out to keep everything",
             );
             complete = false;
         }
-        let retention = Retention { retain: options.retain, max_bytes: options.max_bytes };
+        let retention = Retention { retain: options.retain, max_bytes: options.max_bytes.map(|most| most.0) };
         let rotate = u64::try_from(options.rotate.as_millis()).unwrap_or(u64::MAX).max(1);
         let node = ParquetNode { tables, rotate, max_rows: options.max_rows, retention, started: OnceLock::new() };
         complete.then(|| Box::new(node) as Box<dyn Node>)

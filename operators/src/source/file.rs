@@ -5,26 +5,24 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use engine::batch::{Edge, EdgeType, Stream};
-use engine::metrics::NodeMetrics;
 use engine::plan::PlanContext;
 use engine::privileges::Privileges;
 use engine::registry::{Facts, Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
 use engine::signs::{Seen, Sign};
 use engine::source::source;
-use engine::spec::{Located, Span};
+use engine::spec::{Beside, Located, Span};
 
+use super::chunks::ChunkReader;
 use super::intake::Settings;
-use super::lines::Lines;
 use super::numbers::MAX_FILES;
 use super::paths::{Paths, Pattern};
 use super::sign;
 use super::tail::{Start, Tail};
-use crate::format::{Choice, Columns, FormatName, Rejects, TimeIs, Took, Unit, choose};
+use crate::format::{LineOptions, Rejects};
 
 mod follow;
 mod piped;
@@ -33,7 +31,7 @@ mod saved;
 mod seats;
 
 use follow::{FollowReader, Followed};
-use piped::PipeReader;
+use piped::Piped;
 use read_once::OnceReader;
 use seats::MAX_FOLLOWED;
 
@@ -44,39 +42,16 @@ pub struct Options {
     /// is all logs of a folder. A file that is read to its end may be compressed with gzip, zstd or xz. Of several such the one that
     /// is furthest behind in time is read on, and whether a row is late depends on its own file alone; of several that are
     /// followed each goes on from its own place, and new ones that match are read from their beginning. At most 512 files, and
-    /// 256 that are followed: those beyond wait until others have gone.
+    /// 256 that are followed: the newest, and those beyond wait until others have gone.
     /// `-` is standard input. A named pipe is read until its writer closes it; while it is silent time goes on if what came
     /// last was happening then.
     path: Located<Paths>,
-    /// What the lines are. Each row but those of `ja4sentinel` has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that
-    /// are no JSON, such as Apache's `\xHH`, and was taken with them replaced; such rows are counted. Default: none, then `columns` is needed.
-    format: Option<Located<FormatName>>,
-    /// For lines of another program: the columns to take, each with the type of the JSON value under the same key
-    /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`), or a mapping with `type` and, if needed: `key`, where the
-    /// value stands, such as `request.headers.User-Agent[0]`, or a list of the steps if a key has dots itself
-    /// (`["http.method"]`); `unit` of a time that is a number; `absent`, texts that stand for no value (not for `text`
-    /// by default: `-` and empty; for `ip` also `unix:` and `unknown`). Text keeps the digits of a number. Where nginx
-    /// lists values of several upstreams (`0.004, 0.120`) a number is the last. Other keys are ignored, and of equal keys
-    /// the last counts. A value that a client writes is best taken as text: one that is not of the column's type rejects
-    /// its line. Default: none.
-    columns: Option<Located<Columns>>,
-    /// Which of `columns` is the event time; it becomes the column `time`. Default `time`.
-    time: Option<Located<String>>,
-    /// What a time that is a number counts since 1970: `s` (nginx's `$msec`), `ms`, `us` or `ns`, with decimals or
-    /// without. A number of another unit is rejected, not guessed. Times may also be dates with their zone: RFC 3339,
-    /// with a comma before the fraction, or as Apache writes `%t`. Default `ns`.
-    #[serde(default)]
-    time_unit: Unit,
-    /// Which of `columns` says how long what a line tells of took, and its unit: `{ column: took, unit: ms }`. The event time is
-    /// then the end, when the line was written, so that a slow request is not late; rows have the column `begin_time`
-    /// besides, with which `correlate` compares. Default: none.
-    duration: Option<Located<Took>>,
-    /// Whether `time` is the `begin` or the `end` of what a line tells of. Default begin.
-    time_is: Option<Located<TimeIs>>,
     /// Wait for more at the end of the file, as `tail -F` does, through truncation and rotation, also by `copytruncate` and while the
     /// engine is stopped: what was rotated away is found under its other name, in the copy, or compressed. A file that cannot be
     /// read at the start is an error; later it is said, shown as trouble by `GET /status`, counted in `read_errors`, and tried
-    /// again. What is gone before it was read is counted in `skipped_files`, zeros before a line in `nul_bytes`. Default false.
+    /// again. What is gone before it was read is counted in `skipped_files`, and so is a file that may have been rotated away while
+    /// the engine was stopped, but has a name that does not say so: `GET /status` names it. Names that do are numbers, dates and words
+    /// such as `old`, besides the log's own. Zeros before a line in `nul_bytes`. Default false.
     #[serde(default)]
     follow: bool,
     /// Where a followed file begins that is there when no place is saved yet: at its `beginning` or at its `end`. A file that comes
@@ -91,9 +66,6 @@ pub struct Options {
     #[serde(default, deserialize_with = "super::optional_duration")]
     #[schemars(with = "Option<String>")]
     max_ahead: Option<Duration>,
-    /// The longest line in bytes; a longer one is rejected. Default 1048576.
-    #[serde(default = "super::default_max_line")]
-    max_line: usize,
 }
 
 /// `source.file`.
@@ -113,7 +85,7 @@ enum Input {
 }
 
 impl Operator for FileSource {
-    type Options = Options;
+    type Options = Beside<Options, LineOptions>;
     const KIND: &'static str = "source.file";
     const SUMMARY: &'static str = "Reads JSON lines from a file, once or as it grows";
     const INPUTS: Inputs = Inputs::None;
@@ -121,16 +93,11 @@ impl Operator for FileSource {
     const GIVES: &'static str = "`time`, `seq` and the columns of `format` (`list formats`) or `columns`; `rejected` has `time`, `seq`, `line` and `reason`";
     const RECORDED: Option<Recorded> = Some(Recorded { kind: Self::KIND, path: "path", without: &["follow", "start"] });
 
-    fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let choice = Choice {
-            format: options.format.as_ref(),
-            columns: options.columns.as_ref(),
-            time: options.time.as_ref(),
-            unit: options.time_unit,
-            duration: options.duration.as_ref(),
-            time_is: options.time_is.as_ref(),
-        };
-        let format = choose(&choice, context);
+    fn plan(
+        Beside { own: options, shared: lines }: Self::Options,
+        context: &mut PlanContext<'_>,
+    ) -> Option<Box<dyn Node>> {
+        let format = lines.choose(context);
         if let Some(start) = options.start.as_ref().filter(|_| !options.follow) {
             context.error(start.span, "`start` goes with `follow: true`: other files are read from their beginning");
         }
@@ -144,7 +111,7 @@ impl Operator for FileSource {
                 format: format?,
                 lateness: options.lateness.unwrap_or(default),
                 tick: context.tick,
-                max_line: options.max_line,
+                max_line: lines.max_line(),
                 max_ahead: options.follow.then(|| options.max_ahead.unwrap_or_else(super::default_max_ahead)),
             },
         }))
@@ -265,10 +232,10 @@ impl Node for FileSource {
             Input::Followed(files) => {
                 source(context, 2, || FollowReader::open(files, settings, &resume, metrics).map_err(named))
             }
-            Input::Pipe(path) => {
-                source(context, 2, || PipeReader::open(Some(path), settings, &resume, shared, metrics, id))
-            }
-            Input::Stdin => source(context, 2, || PipeReader::open(None, settings, &resume, shared, metrics, id)),
+            Input::Pipe(_) | Input::Stdin => source(context, 2, || {
+                let path = if let Input::Pipe(path) = &self.input { Some(path.as_path()) } else { None };
+                Ok(ChunkReader::new(Piped::open(path, shared, id)?, settings, &resume, metrics))
+            }),
         }
     }
 
@@ -296,13 +263,5 @@ impl Node for FileSource {
     fn probe(&self, _: &Privileges) -> Result<(), String> {
         let Input::Followed(files) = &self.input else { return Ok(()) };
         files.paths.iter().try_for_each(|path| Tail::probe(path))
-    }
-}
-
-/// Adds zeros that were passed over to their counter.
-fn count_zeros(lines: &mut Lines, metrics: &NodeMetrics) {
-    let zeros = lines.zeros();
-    if zeros > 0 {
-        metrics.counter("nul_bytes").fetch_add(zeros, Relaxed);
     }
 }

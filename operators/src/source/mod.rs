@@ -2,6 +2,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod capture;
+mod chunks;
 pub mod file;
 pub(crate) mod file_filter;
 mod intake;
@@ -42,9 +43,4 @@ pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> R
 /// The default of options `max_ahead` of sources that receive as things happen.
 fn default_max_ahead() -> Duration {
     Duration::from_secs(10)
-}
-
-/// The default of options `max_line`.
-fn default_max_line() -> usize {
-    crate::format::MAX_LINE
 }

@@ -8,8 +8,8 @@ use arrow::array::{ArrayRef, BinaryBuilder, Int32Array, RecordBatch, StringBuild
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use capture_file::Record;
 use engine::batch::{Batch, Time, stream_schema, time_array};
-use engine::source_log::Resume;
 use engine::metrics::NodeMetrics;
+use engine::source_log::Resume;
 use engine::time::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
 
 use super::interfaces::Interfaces;

@@ -19,6 +19,7 @@ use engine::time::wall_clock_ns;
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 
+use super::chunks::Got;
 use super::tail;
 
 /// Bytes of one read.
@@ -44,13 +45,6 @@ const READING: u8 = 1;
 const BLOCKED: u8 = 2;
 /// It was told to stop.
 const STOPPED: u8 = 3;
-
-/// What a read says.
-pub(super) enum Got {
-    Chunk(Vec<u8>),
-    Nothing,
-    End,
-}
 
 /// The reader's end.
 pub(super) struct Pipe {

@@ -22,6 +22,7 @@ mod succession;
 #[cfg(test)]
 mod tests;
 
+pub(super) use names::is_packed;
 use opened::{Opened, Step};
 pub(super) use opened::{open_regular, read};
 pub(super) use place::{Identity, Mark, Place, SAMPLE, are_alike, bytes_at, identity};
@@ -84,6 +85,10 @@ pub(super) struct Tail {
     pause: Option<Instant>,
     /// Whether those were looked at again since the start.
     looked_back: bool,
+    /// It goes on where an earlier run was, and has not come to the file of the name yet.
+    catching_up: bool,
+    /// Files that may be the log's and are not read: their names do not say it. Nobody has asked for them yet.
+    unrecognised: Vec<PathBuf>,
     /// Counts files of which something was never read: gone, cut, or compressed in a way that cannot be read.
     skipped: Arc<AtomicU64>,
 }
@@ -115,6 +120,8 @@ impl Tail {
         Self {
             path,
             open: None,
+            catching_up: place.is_some(),
+            unrecognised: Vec::new(),
             resume: place,
             start,
             max_line,
@@ -164,6 +171,12 @@ impl Tail {
             place.modified = before.modified;
         }
         Some(place)
+    }
+
+    /// Files beside the log that may have been rotated away from it while nobody read, and that are not read because nothing says
+    /// so for certain; each once.
+    pub(super) fn unrecognised(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.unrecognised)
     }
 
     /// Whether a text that begins with `head` was read here before, and up to where.

@@ -15,22 +15,22 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
-use engine::metrics::NodeMetrics;
+use engine::batch::{Edge, EdgeType, Stream};
 use engine::plan::PlanContext;
 use engine::privileges::Privileges;
 use engine::registry::{Facts, Inputs, Node, Operator, Port, Recorded};
 use engine::render::BuildContext;
 use engine::signs::{Seen, Sign};
-use engine::source::{Poll, Reader, source};
-use engine::spec::{Diagnostic, Located, humantime_duration};
+use engine::source::{Poll, source};
+use engine::spec::{Beside, Bytes, Diagnostic, Located, humantime_duration};
 use engine::time::wall_clock_ns;
 
+use super::chunks::{ChunkReader, Chunks, Got};
 use super::file::FileSource;
 use super::intake::{Intake, Settings};
 use super::lines::Lines;
 use super::sign;
-use crate::format::{Choice, Columns, FormatName, Rejects, TimeIs, Took, Unit, choose};
+use crate::format::{LineOptions, Rejects};
 
 /// How long the thread waits for a datagram before it looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -47,34 +47,9 @@ const QUEUE: usize = 64;
 /// Receives JSON lines as datagrams.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct Options {
-    /// Where the socket is made, relative to the pipeline's file. A socket that an earlier run left there is removed.
+    /// Where the socket is made, relative to the pipeline's file. A socket that an earlier run left there is removed. A datagram may
+    /// hold several lines.
     path: Located<PathBuf>,
-    /// What the lines are; a datagram may hold several, and NUL bytes or a syslog header before an object are passed
-    /// over. Each row but those of `ja4sentinel` has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that are no
-    /// JSON, such as Apache's `\xHH`, and was taken with them replaced; such rows are counted. Default: none, then `columns` is needed.
-    format: Option<Located<FormatName>>,
-    /// For lines of another program: the columns to take, each with the type of the JSON value under the same key
-    /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`), or a mapping with `type` and, if needed: `key`, where the
-    /// value stands, such as `request.headers.User-Agent[0]`, or a list of the steps if a key has dots itself
-    /// (`["http.method"]`); `unit` of a time that is a number; `absent`, texts that stand for no value (not for `text`
-    /// by default: `-` and empty; for `ip` also `unix:` and `unknown`). Text keeps the digits of a number. Where nginx
-    /// lists values of several upstreams (`0.004, 0.120`) a number is the last. Other keys are ignored, and of equal keys
-    /// the last counts. A value that a client writes is best taken as text: one that is not of the column's type rejects
-    /// its line. Default: none.
-    columns: Option<Located<Columns>>,
-    /// Which of `columns` is the event time; it becomes the column `time`. Default `time`.
-    time: Option<Located<String>>,
-    /// What a time that is a number counts since 1970: `s` (nginx's `$msec`), `ms`, `us` or `ns`, with decimals or
-    /// without. A number of another unit is rejected, not guessed. Times may also be dates with their zone: RFC 3339,
-    /// with a comma before the fraction, or as Apache writes `%t`. Default `ns`.
-    #[serde(default)]
-    time_unit: Unit,
-    /// Which of `columns` says how long what a line tells of took, and its unit: `{ column: took, unit: ms }`. The event time is
-    /// then the end, when the line was written, so that a slow request is not late; rows have the column `begin_time`
-    /// besides, with which `correlate` compares. Default: none.
-    duration: Option<Located<Took>>,
-    /// Whether `time` is the `begin` or the `end` of what a line tells of. Default begin.
-    time_is: Option<Located<TimeIs>>,
     /// How far a row's time may be before the greatest time seen without being late. While nothing comes, the same
     /// distance to the wall clock. Default 500ms.
     #[serde(default = "default_lateness", deserialize_with = "humantime_duration::deserialize")]
@@ -87,22 +62,20 @@ pub struct Options {
     max_ahead: Duration,
     /// Permissions of the socket's file in octal; who may write may send. Default "0660".
     mode: Option<Located<String>>,
-    /// The largest datagram in bytes; the rest of a larger one is lost and counted as `truncated`. Default 262144, more
+    /// The largest datagram in bytes; the rest of a larger one is lost and counted as `truncated`. Default 256KiB, more
     /// than Linux lets a process send by default.
-    #[serde(default = "default_recv_buffer")]
-    recv_buffer: usize,
-    /// The longest line in bytes; a longer one is rejected. Default 1048576.
-    #[serde(default = "super::default_max_line")]
-    max_line: usize,
+    recv_buffer: Option<Bytes>,
 }
 
 fn default_lateness() -> Duration {
     Duration::from_millis(500)
 }
 
-fn default_recv_buffer() -> usize {
-    256 << 10
-}
+/// The default of `recv_buffer`.
+const RECV_BUFFER: usize = 256 << 10;
+
+/// The most of it; no datagram is as large.
+const MAX_RECV_BUFFER: usize = 1 << 30;
 
 /// `source.unix_socket`.
 pub struct UnixSocket {
@@ -113,7 +86,7 @@ pub struct UnixSocket {
 }
 
 impl Operator for UnixSocket {
-    type Options = Options;
+    type Options = Beside<Options, LineOptions>;
     const KIND: &'static str = "source.unix_socket";
     const SUMMARY: &'static str = "Receives JSON lines as datagrams on a unix socket";
     const INPUTS: Inputs = Inputs::None;
@@ -122,16 +95,11 @@ impl Operator for UnixSocket {
     const RECORDED: Option<Recorded> =
         Some(Recorded { kind: FileSource::KIND, path: "path", without: &["mode", "recv_buffer"] });
 
-    fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let choice = Choice {
-            format: options.format.as_ref(),
-            columns: options.columns.as_ref(),
-            time: options.time.as_ref(),
-            unit: options.time_unit,
-            duration: options.duration.as_ref(),
-            time_is: options.time_is.as_ref(),
-        };
-        let format = choose(&choice, context);
+    fn plan(
+        Beside { own: options, shared: lines }: Self::Options,
+        context: &mut PlanContext<'_>,
+    ) -> Option<Box<dyn Node>> {
+        let format = lines.choose(context);
         let mode = match &options.mode {
             None => Some(0o660),
             Some(text) => {
@@ -158,10 +126,10 @@ impl Operator for UnixSocket {
                 format: format?,
                 lateness: options.lateness,
                 tick: context.tick,
-                max_line: options.max_line,
+                max_line: lines.max_line(),
                 max_ahead: Some(options.max_ahead),
             },
-            recv_buffer: options.recv_buffer.max(1),
+            recv_buffer: options.recv_buffer.map_or(RECV_BUFFER, Bytes::in_memory).clamp(1, MAX_RECV_BUFFER),
         }))
     }
 }
@@ -198,16 +166,9 @@ impl Node for UnixSocket {
             };
             let thread = std::thread::Builder::new().name("unix_socket".into());
             thread.spawn(move || receiver.run()).map_err(|error| format!("no thread to receive with: {error}"))?;
-            Ok(SocketReader {
-                queue,
-                lines: Lines::new(self.settings.max_line),
-                intake: Intake::new(&self.settings, &context.resume(), context.metrics.counter("repaired")),
-                metrics: Arc::clone(&context.metrics),
-                stop,
-                drained,
-                spooled: context.is_logged(),
-                ended: None,
-            })
+            let spooled = context.is_logged();
+            let received = Received { queue, stop, drained, before: 0, spooled, ended: None };
+            Ok(ChunkReader::new(received, &self.settings, &context.resume(), &context.metrics))
         })
     }
 
@@ -346,30 +307,44 @@ impl Receive {
     }
 }
 
-/// Reads what the thread has received.
-struct SocketReader {
+/// Chunks that the thread has received.
+struct Received {
     queue: Receiver<Result<Vec<u8>, String>>,
-    lines: Lines,
-    intake: Intake,
-    metrics: Arc<NodeMetrics>,
     stop: Arc<AtomicBool>,
     drained: Arc<AtomicI64>,
+    /// What `drained` was before the queue was looked at: what is handed over in between counts for the next time.
+    before: i64,
     /// Another run goes on where this one stops.
     spooled: bool,
     /// When the last row came.
     ended: Option<Instant>,
 }
 
-impl Reader for SocketReader {
-    fn next(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<Poll, String> {
-        self.intake.look_at_clock();
-        let poll = self.read();
-        self.intake.flush(out)?;
-        poll
+impl Chunks for Received {
+    fn receive(&mut self) -> Result<Got, String> {
+        self.before = self.drained.load(Acquire);
+        match self.queue.try_recv() {
+            Ok(chunk) => chunk.map(Got::Chunk),
+            Err(TryRecvError::Empty) => Ok(Got::Nothing),
+            Err(TryRecvError::Disconnected) => Ok(Got::End),
+        }
     }
 
-    fn watermark(&self) -> Time {
-        self.intake.watermark()
+    fn idle(&mut self, intake: &mut Intake) {
+        intake.idle(self.before);
+    }
+
+    /// Nothing more comes in this run: whether time has moved on as far as it should.
+    fn end(&mut self, _: &mut Lines, intake: &mut Intake) -> Poll {
+        if !self.spooled {
+            intake.close();
+            return Poll::Done;
+        }
+        // Time passes as for any source that is idle. What a longer lateness holds back is in the log, and rows as old as it
+        // allows may come to the next run.
+        let since = *self.ended.get_or_insert_with(Instant::now);
+        intake.idle(wall_clock_ns());
+        if intake.has_passed_all() || since.elapsed() >= DRAIN { Poll::Done } else { Poll::Idle }
     }
 
     fn stop(&mut self) {
@@ -377,49 +352,8 @@ impl Reader for SocketReader {
     }
 }
 
-impl SocketReader {
-    /// Nothing more comes in this run: whether time has moved on as far as it should.
-    fn is_over(&mut self) -> bool {
-        if !self.spooled {
-            self.intake.close();
-            return true;
-        }
-        // Time passes as for any source that is idle. What a longer lateness holds back is in the log, and rows as old as it
-        // allows may come to the next run.
-        let since = *self.ended.get_or_insert_with(Instant::now);
-        self.intake.idle(wall_clock_ns());
-        self.intake.has_passed_all() || since.elapsed() >= DRAIN
-    }
-
-    fn read(&mut self) -> Result<Poll, String> {
-        loop {
-            while let Some(line) = self.lines.next() {
-                if self.intake.take(line) {
-                    return Ok(Poll::Ready);
-                }
-            }
-            // Before the queue is looked at: what is handed over in between counts for the next time.
-            let drained = self.drained.load(Acquire);
-            match self.queue.try_recv() {
-                Ok(chunk) => {
-                    let chunk = chunk?;
-                    NodeMetrics::add(&self.metrics.bytes, chunk.len());
-                    self.lines.push(&chunk);
-                }
-                Err(TryRecvError::Empty) => {
-                    self.intake.idle(drained);
-                    return Ok(Poll::Idle);
-                }
-                Err(TryRecvError::Disconnected) => {
-                    return Ok(if self.is_over() { Poll::Done } else { Poll::Idle });
-                }
-            }
-        }
-    }
-}
-
-impl Drop for SocketReader {
+impl Drop for Received {
     fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
+        self.stop();
     }
 }

@@ -10,8 +10,8 @@ use engine::text::printable;
 use migrations::server::ServerError;
 use migrations::sql::identifier;
 
-use super::encode::Layout;
 use super::dead_letters::{self, DeadLetters};
+use super::encode::Layout;
 use super::part::Part;
 use super::refusal::{is_of_access, is_of_rows};
 use super::sender::{FIRST_PAUSE, Shared, Target, check, rest};

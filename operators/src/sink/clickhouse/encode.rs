@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMillisecondArray, UInt8Array, new_null_array,
+};
 use arrow::compute::{SortColumn, concat, concat_batches, interleave_record_batch, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -11,9 +13,9 @@ use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use engine::batch::{EdgeType, Time};
 
+use super::canonical::canonical;
 use super::columns::{Column, Kind};
 use super::part::{Part, bytes};
-use super::canonical::canonical;
 use crate::format::{BEGIN_TIME, REPAIRED};
 
 /// 2286-11-20: what DateTime64 can hold, in ms.

@@ -139,7 +139,12 @@ mod tests {
     type Named = (Time, usize, (usize, usize));
 
     /// Hands over at most so many cuts, and notes them as the sink does.
-    fn hand_over(queue: &mut Queue, handed: &mut InsertBounds, rows_of_insert: usize, most: usize) -> Vec<(Time, Named)> {
+    fn hand_over(
+        queue: &mut Queue,
+        handed: &mut InsertBounds,
+        rows_of_insert: usize,
+        most: usize,
+    ) -> Vec<(Time, Named)> {
         let mut given = Vec::new();
         while given.len() < most
             && let Some(Next { cut, joined, .. }) = queue.next(rows(rows_of_insert), handed.fixed())

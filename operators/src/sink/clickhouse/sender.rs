@@ -21,10 +21,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use super::columns::{self, Column};
+use super::dead_letters::DeadLetters;
 use super::deliver::{self, Courier};
 use super::encode::{Layout, Parts, TICK, UPDATED_AT};
 use super::history::Stored;
-use super::dead_letters::DeadLetters;
 use super::part::Part;
 use super::refusal::is_of_access;
 use super::splits::Splits;

@@ -80,12 +80,7 @@ impl Target {
 }
 
 impl Continued {
-    pub(super) fn new(
-        path: Option<PathBuf>,
-        append: bool,
-        rotation: Rotation,
-        metrics: &Arc<NodeMetrics>,
-    ) -> Self {
+    pub(super) fn new(path: Option<PathBuf>, append: bool, rotation: Rotation, metrics: &Arc<NodeMetrics>) -> Self {
         let state = State {
             file: None,
             waiting: VecDeque::new(),
@@ -263,13 +258,7 @@ impl State {
 }
 
 /// Opens a file behind what was confirmed; a file that nothing was confirmed of is emptied, unless it is appended to.
-fn go_on(
-    path: &Path,
-    detail: &Value,
-    append: bool,
-    rotation: Rotation,
-    metrics: &NodeMetrics,
-) -> io::Result<LogFile> {
+fn go_on(path: &Path, detail: &Value, append: bool, rotation: Rotation, metrics: &NodeMetrics) -> io::Result<LogFile> {
     // By its name alone: the folder may have been moved together with the spool.
     let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
     if !detail["path"].as_str().is_some_and(|other| name(Path::new(other)) == name(path)) {

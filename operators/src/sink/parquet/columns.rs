@@ -11,24 +11,41 @@
 //! | a time | a time of a finer unit |
 //! | a list | a list of a wider type |
 //! | nothing but nulls | any |
+//!
+//! A column of any other type is null in the rows of that file, which is said; without the columns that order rows and tell them
+//! apart a file is none of the table's.
 
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 
-/// Why a file with these columns is none of the table's; `None` if it is one.
-pub(super) fn unfit(file: &Schema, table: &Schema, required: impl IntoIterator<Item = usize>) -> Option<String> {
-    for field in required.into_iter().map(|at| table.field(at)) {
-        if file.field_with_name(field.name()).is_err() {
-            return Some(format!("it has no column `{}`", field.name()));
-        }
-    }
-    for field in table.fields() {
-        let Ok(written) = file.field_with_name(field.name()) else { continue };
+/// The columns of the table that are null in the rows of a file with these columns, each with the reason.
+///
+/// # Errors
+/// Why the file is none of the table's: a required column is not there, or is of another type.
+pub(super) fn unread(
+    file: &Schema,
+    table: &Schema,
+    required: impl IntoIterator<Item = usize>,
+) -> Result<Vec<(String, String)>, String> {
+    let required: Vec<usize> = required.into_iter().collect();
+    let mut unread = Vec::new();
+    for (at, field) in table.fields().iter().enumerate() {
+        let is_required = required.contains(&at);
+        let Ok(written) = file.field_with_name(field.name()) else {
+            if is_required {
+                return Err(format!("it has no column `{}`", field.name()));
+            }
+            continue;
+        };
         let (from, to) = (written.data_type(), field.data_type());
         if !widens(from, to) {
-            return Some(format!("its column `{}` is {from}, which is not read as {to}", field.name()));
+            let reason = format!("its column `{}` is {from}, which is not read as {to}", field.name());
+            if is_required {
+                return Err(reason);
+            }
+            unread.push((field.name().clone(), reason));
         }
     }
-    None
+    Ok(unread)
 }
 
 /// Whether all values of a type are values of another.
@@ -102,14 +119,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_column_fits_and_one_of_another_kind_does_not() {
+    fn a_file_without_a_column_fits_and_one_of_another_kind_is_not_read() {
         let schema = |fields: &[(&str, DataType)]| {
             Schema::new(fields.iter().map(|(name, ty)| Field::new(*name, ty.clone(), true)).collect::<Vec<_>>())
         };
         let table = schema(&[("seq", DataType::UInt64), ("host", DataType::Utf8), ("n", DataType::Int64)]);
-        assert_eq!(unfit(&schema(&[("seq", DataType::UInt64), ("gone", DataType::Date32)]), &table, [0]), None);
-        assert_eq!(unfit(&schema(&[("host", DataType::Utf8)]), &table, [0]).as_deref(), Some("it has no column `seq`"));
+        let fits = unread(&schema(&[("seq", DataType::UInt64), ("gone", DataType::Date32)]), &table, [0]);
+        assert_eq!(fits, Ok(Vec::new()));
+        assert_eq!(unread(&schema(&[("host", DataType::Utf8)]), &table, [0]), Err("it has no column `seq`".to_owned()));
         let other = schema(&[("seq", DataType::UInt64), ("n", DataType::Utf8)]);
-        assert_eq!(unfit(&other, &table, [0]).as_deref(), Some("its column `n` is Utf8, which is not read as Int64"));
+        let reason = "its column `n` is Utf8, which is not read as Int64".to_owned();
+        assert_eq!(unread(&other, &table, [0]), Ok(vec![("n".to_owned(), reason.clone())]), "it is null");
+        assert_eq!(unread(&other, &table, [0, 2]), Err(reason), "rows are told apart by it");
     }
 }

@@ -54,13 +54,17 @@ impl Files {
     /// # Errors
     /// If a directory cannot be read.
     pub fn list(dir: &Path, found: &[Segment]) -> io::Result<Self> {
-        let rows: BTreeMap<&Path, u64> = found.iter().map(|segment| (segment.path.as_path(), segment.rows)).collect();
+        let found: BTreeMap<&Path, &Segment> = found.iter().map(|segment| (segment.path.as_path(), segment)).collect();
         let mut files = Self::default();
         for day in entries(dir)?.into_iter().filter(|path| path.is_dir()) {
             for path in there(entries(&day))? {
-                let rows = rows.get(path.as_path()).copied().unwrap_or(0);
-                let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-                files.add(&Segment { path, rows, bytes });
+                match found.get(path.as_path()) {
+                    Some(segment) => files.add(segment),
+                    None => {
+                        let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                        files.add(&Segment::new(path, 0, bytes));
+                    }
+                }
             }
         }
         Ok(files)
@@ -112,17 +116,21 @@ impl Files {
     }
 }
 
-/// Removes a file, and its day's directory with the last one. One that is gone already is removed.
+/// Removes a file of which the served table has let go, and its day's directory with the last one. One that is gone already is
+/// removed. False if a query still reads it: then it stays for now.
 ///
 /// # Errors
 /// If the file is there and stays.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    there(fs::remove_file(path))?;
-    if let Some(day) = path.parent() {
+pub(super) fn remove(segment: &Segment) -> io::Result<bool> {
+    if segment.is_shared() {
+        return Ok(false);
+    }
+    there(fs::remove_file(&segment.path))?;
+    if let Some(day) = segment.path.parent() {
         // It has other files, unless it was the last.
         let _ = fs::remove_dir(day);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The days of segments that are in order, for messages.
@@ -170,7 +178,7 @@ mod tests {
             ("other", "1", 1000),
         ] {
             let path = PathBuf::from(format!("/t/{day}/{name}.parquet"));
-            files.add(&Segment { path, rows: 1, bytes });
+            files.add(&Segment::new(path, 1, bytes));
         }
         files
     }
@@ -200,5 +208,25 @@ mod tests {
         let mut files = files();
         files.take_old(&Retention { retain: Some(DAY), max_bytes: Some(1) }, NOON);
         assert_eq!(files.bytes(), 35, "of today and later");
+    }
+
+    #[test]
+    fn a_file_that_a_query_reads_stays_until_it_has_read_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let day = dir.path().join("2026-11-21");
+        fs::create_dir(&day).expect("made");
+        let path = day.join("1.parquet");
+        fs::write(&path, "rows").expect("written");
+        let found = [Segment::new(path.clone(), 1, 4)];
+        let mut files = Files::list(dir.path(), &found).expect("listed");
+        let mut take =
+            || files.take_old(&Retention { retain: Some(DAY), max_bytes: None }, NOON).remove(0).segments.remove(0);
+        let segment = take();
+        assert!(
+            !remove(&segment).expect("no fault") && path.exists(),
+            "the table that was found has it, as a query has its snapshot"
+        );
+        drop(found);
+        assert!(remove(&segment).expect("no fault") && !day.exists());
     }
 }

@@ -12,6 +12,7 @@ use arrow::error::ArrowError;
 use engine::batch::{MAX_ROWS, Time};
 use engine::catalog::Segment;
 use engine::compare::stored::KEY;
+use engine::metrics::NodeMetrics;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{Compression, ZstdLevel};
@@ -19,7 +20,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::columns::unfit;
+use super::columns::unread;
 use super::retention::Retention;
 use crate::value::Format;
 
@@ -52,6 +53,8 @@ pub(super) struct Found {
     pub segments: Vec<Segment>,
     /// Files that are left alone, each with the reason.
     pub skipped: Vec<String>,
+    /// Columns of files that are null in the table, each with the reason.
+    pub unread: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +91,11 @@ impl Store {
                 } else if name.ends_with(".parquet") {
                     match self.check(&path) {
                         _ if !path.exists() => {}
-                        Ok(segment) => found.segments.push(segment),
+                        Ok((segment, unread)) => {
+                            let said = |reason: String| format!("{}: {reason}, and is null", path.display());
+                            found.unread.extend(unread.into_iter().map(said));
+                            found.segments.push(segment);
+                        }
                         Err(reason) => found.skipped.push(format!("{} is left alone: {reason}", path.display())),
                     }
                 }
@@ -118,13 +125,13 @@ impl Store {
         Ok(())
     }
 
-    fn check(&self, path: &Path) -> Result<Segment, String> {
+    /// A file that is a part of the table, and why columns of it are not read.
+    fn check(&self, path: &Path) -> Result<(Segment, Vec<String>), String> {
         let file = File::open(path).map_err(|error| error.to_string())?;
         let bytes = file.metadata().map_err(|error| error.to_string())?.len();
         let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| error.to_string())?;
-        if let Some(reason) = unfit(footer.schema(), &self.schema, self.order.iter().copied()) {
-            return Err(reason);
-        }
+        let told_apart = self.key.iter().filter_map(|name| self.schema.index_of(name).ok());
+        let unread = unread(footer.schema(), &self.schema, self.order.iter().copied().chain(told_apart))?;
         let entries = footer.metadata().file_metadata().key_value_metadata();
         let key = entries.and_then(|entries| entries.iter().find(|entry| entry.key == KEY)?.value.as_deref());
         // Of groups by other columns each row of today would be there several times.
@@ -138,7 +145,10 @@ impl Store {
             return Err(format!("its rows are told apart by {}, not by {}", key.join(", "), self.key.join(", ")));
         }
         let rows = u64::try_from(footer.metadata().file_metadata().num_rows()).map_err(|error| error.to_string())?;
-        Ok(Segment { path: path.to_owned(), rows, bytes })
+        let mut segment = Segment::new(path.to_owned(), rows, bytes);
+        let reasons;
+        (segment.unread, reasons) = unread.into_iter().unzip();
+        Ok((segment, reasons))
     }
 
     /// Writes rows: a file for each day, or several if they are too many for one.
@@ -166,7 +176,7 @@ impl Store {
                     let _ = fs::remove_file(&temporary);
                     format!("{} cannot be written: {error}", path.display())
                 })?;
-                segments.push(Segment { path, rows: places.len() as u64, bytes });
+                segments.push(Segment::new(path, places.len() as u64, bytes));
             }
             start += of_day.len();
         }
@@ -230,6 +240,24 @@ impl Store {
         let day = |row: usize| if times.is_null(row) { 0 } else { times.value(row).div_euclid(NS_PER_DAY) };
         let rows = || order.values().iter().map(|row| *row as usize);
         Ok((rows().map(|row| at[row]).collect(), rows().map(day).collect()))
+    }
+}
+
+impl Found {
+    /// Says which columns of files are null in a table.
+    pub fn report_unread(&self, table: &str, metrics: &NodeMetrics) {
+        let trouble = self.unread.first().map(|first| {
+            let (columns, files) =
+                (self.unread.len(), self.segments.iter().filter(|one| !one.unread.is_empty()).count());
+            format!(
+                "columns of another type are null in rows of earlier files: {columns} in {files} files, such as {first}"
+            )
+        });
+        if let Some(trouble) = &trouble {
+            NodeMetrics::add(&metrics.counter("unread_columns"), self.unread.len());
+            tracing::warn!(table, "{trouble}");
+        }
+        metrics.set_trouble(&format!("{table} columns"), trouble);
     }
 }
 

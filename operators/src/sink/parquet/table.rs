@@ -78,7 +78,6 @@ impl Owner {
             writer.clean(&self.name, self.upto);
         }
     }
-
 }
 
 impl Sink for Owner {
@@ -99,6 +98,7 @@ impl Sink for Owner {
         (self.upto, self.given) = (from, from);
         let found = store.open(self.bounded)?;
         self.report(&found.skipped);
+        found.report_unread(&self.name, &self.metrics);
         let files = Files::list(&store.dir, &found.segments)
             .map_err(|error| format!("{} cannot be read: {error}", store.dir.display()))?;
         self.cuts.skip(from);
@@ -202,8 +202,11 @@ impl Writer {
             }
             let (mut files, mut rows, mut bytes) = (0, 0, 0);
             for segment in &segments {
-                if let Err(error) = remove(&segment.path) {
+                let removed = remove(segment).unwrap_or_else(|error| {
                     trouble = Some(format!("{} cannot be removed: {error}", segment.path.display()));
+                    false
+                });
+                if !removed {
                     // Tried again with the next file.
                     self.files.add(segment);
                     continue;

@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use engine::batch::{Batch, Time};
-use engine::source_log::Resume;
 use engine::metrics::NodeMetrics;
 use engine::source::{Poll, Reader};
+use engine::source_log::Resume;
 use engine::time::wall_clock_ns;
 
+use super::super::chunks::count_zeros;
 use super::super::intake::{Intake, Settings};
 use super::super::lines::Lines;
 use super::super::numbers::{MAX_FILES, Numbers};
@@ -231,7 +232,7 @@ impl FollowReader {
 
     /// Whether no more files can be followed.
     fn is_full(&self) -> bool {
-        !self.followed.is_one() && (self.files.iter().flatten().count() >= MAX_FOLLOWED || !seats::is_free())
+        !self.followed.is_one() && (self.files.iter().flatten().count() >= MAX_FOLLOWED || seats::free() == 0)
     }
 
     /// Reads until a batch is full or nothing new is there.
@@ -326,7 +327,8 @@ impl FollowReader {
                 }
             }
         }
-        super::count_zeros(&mut file.lines, &self.metrics);
+        count_zeros(&mut file.lines, &self.metrics);
+        self.say_unrecognised(&mut file.tail);
         // A file that was cut has its name still, while its copy is read.
         let has_left =
             |before: &Identity| file.tail.identity() != Some(*before) && tail::named(file.tail.path()) != Some(*before);
@@ -336,6 +338,23 @@ impl FollowReader {
             self.read.add(before, mark, None);
         }
         self.files[number] = Some(file);
+    }
+
+    /// Says which files may have lines of this log that are not read.
+    fn say_unrecognised(&self, tail: &mut Tail) {
+        let is_followed = |path: &PathBuf| {
+            self.followed.paths.contains(path) || self.followed.patterns.iter().any(|pattern| pattern.matches(path))
+        };
+        for path in tail.unrecognised().iter().filter(|path| !is_followed(path)) {
+            self.skipped.fetch_add(1, Relaxed);
+            let (file, log) = (path.display(), tail.path().display());
+            let text = format!(
+                "{file} may have been rotated away from {log} while nobody read it, but its name does not say so: it is not read. \
+                 If it is, read it with a `source.file` of its own"
+            );
+            tracing::warn!("{text}");
+            self.metrics.set_trouble(&file.to_string(), Some(text));
+        }
     }
 
     /// Says that a file cannot be read, and since when that is so.

@@ -15,10 +15,14 @@ use engine::metrics::NodeMetrics;
 use engine::shared::Shared;
 use engine::source::{Poll, Reader};
 
+use super::super::chunks::count_zeros;
 use super::super::intake::{Intake, Settings};
 use super::super::lines::Lines;
 use super::super::numbers::Numbers;
-use super::super::tail::read;
+use super::super::tail::{is_packed, read};
+
+/// No compressed file is shorter, in bytes.
+const SHORTEST: u64 = 6;
 
 /// Reads files on the worker that owns the source.
 pub(super) struct OnceReader {
@@ -38,6 +42,8 @@ struct Text {
     /// `None` at its end.
     text: Option<Decompressed<File>>,
     lines: Lines,
+    /// It had a whole line.
+    has_line: bool,
     /// Bytes of the file that progress shows as read.
     shown: u64,
     length: u64,
@@ -61,9 +67,15 @@ impl OnceReader {
             let file = File::open(path).map_err(|error| fault(path, &error))?;
             let length = file.metadata().map_err(|error| fault(path, &error))?.len();
             let text = Decompressed::new(file).map_err(|error| fault(path, &error))?;
+            if text.compression().is_none() && length < SHORTEST && is_packed(path) {
+                return Err(format!(
+                    "{} breaks off: by its name it is compressed, and it has only {length} bytes",
+                    path.display()
+                ));
+            }
             shared.progress.total.fetch_add(length, Relaxed);
             let lines = Lines::of_several(settings.max_line, paths.len());
-            files.push(Text { path: path.clone(), text: Some(text), lines, shown: 0, length });
+            files.push(Text { path: path.clone(), text: Some(text), lines, has_line: false, shown: 0, length });
             intake.begin(number, 0);
         }
         let (shared, metrics) = (Arc::clone(shared), Arc::clone(metrics));
@@ -85,6 +97,7 @@ impl OnceReader {
             };
             let file = &mut self.files[at];
             if let Some(line) = file.lines.next() {
+                file.has_line = true;
                 if self.intake.take_of(at, line) {
                     return Ok(Poll::Ready);
                 }
@@ -92,7 +105,7 @@ impl OnceReader {
                 if let Some(line) = file.lines.finish() {
                     self.intake.take_of(at, line);
                 }
-                super::count_zeros(&mut file.lines, &self.metrics);
+                count_zeros(&mut file.lines, &self.metrics);
                 file.text = None;
                 self.intake.end(at);
                 self.now = None;
@@ -120,13 +133,17 @@ impl OnceReader {
 impl Text {
     /// Reads on; false at the end.
     fn fill(&mut self, shared: &Shared, metrics: &NodeMetrics) -> Result<bool, String> {
-        super::count_zeros(&mut self.lines, metrics);
+        count_zeros(&mut self.lines, metrics);
         let Some(text) = &mut self.text else { return Ok(false) };
         let bytes = match read(text, self.lines.room()) {
             Ok(bytes) => bytes,
             Err(error) if !text.has_failed() && error.kind() == ErrorKind::UnexpectedEof => {
                 metrics.counter("truncated_file").fetch_add(1, Relaxed);
                 let by = text.compression().map(|by| by.to_string());
+                if !self.has_line {
+                    let (path, by) = (self.path.display(), by.unwrap_or_default());
+                    return Err(format!("{path} breaks off before the end of its first line: its {by} data is cut"));
+                }
                 tracing::warn!(file = %self.path.display(), by, "the compressed file breaks off; the lines before are used");
                 0
             }

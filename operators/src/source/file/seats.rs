@@ -31,9 +31,9 @@ impl Drop for Seat {
     }
 }
 
-/// Whether another file can be followed.
-pub(super) fn is_free() -> bool {
-    TAKEN.load(Relaxed) < most()
+/// How many more files can be followed.
+pub(super) fn free() -> usize {
+    most().saturating_sub(TAKEN.load(Relaxed))
 }
 
 /// How many files can be followed.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use capture_file::Decompressed;
 
 use super::Taken;
-use super::names::{is_rotated, packed};
+use super::names::{is_rotated, may_be_rotated, packed, short_date};
 use super::opened::{Opened, open_regular, read};
 use super::place::{
     Identity, Known, Last, Place, SAMPLE, Sample, are_alike, begins_with, bytes_at, identity, is_hollow, is_text,
@@ -185,8 +185,52 @@ impl Around {
     /// The rotated files, as far as they can be read.
     fn rotated(&self) -> io::Result<Vec<Candidate>> {
         let mut found = Vec::new();
-        for path in self.files().into_iter().filter(|path| self.is_rotated(path)) {
-            found.extend(Candidate::look(&path)?);
+        for path in self.files() {
+            let dates = self.names.iter().filter_map(|(_, name)| short_date(name, path.file_name()?));
+            let date = dates.into_iter().next();
+            if date.is_some() || self.is_rotated(&path) {
+                let one = Candidate::look(&path)?;
+                found.extend(one.filter(|one| date.is_none_or(|date| is_of_day(one.modified, date))));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Files that may be this log's by their names, of which nothing else tells, and that were last written to after `last`
+    /// was: what they have is neither read nor known.
+    pub fn unrecognised(&self, last: Last, known: &[Known], taken: &Taken<'_>) -> io::Result<Vec<PathBuf>> {
+        let current = Candidate::look(&self.path)?;
+        let read: BTreeSet<PathBuf> = self.rotated()?.into_iter().map(|one| one.path).collect();
+        let files = self.files();
+        let may_be = |path: &PathBuf| {
+            let Some(name) = path.file_name() else { return false };
+            let is_own = self.names.iter().any(|(folder, own)| {
+                Some(folder.as_path()) == path.parent() && own != name && may_be_rotated(own, name)
+            });
+            // A rotated file of another log that is there.
+            let is_others =
+                || files.iter().any(|log| log != path && log.file_name().is_some_and(|log| is_rotated(log, name)));
+            is_own && !read.contains(path) && !is_others()
+        };
+        let mut found = Vec::new();
+        for path in files.iter().filter(|path| may_be(path)) {
+            let Some(one) = Candidate::look(path)? else { continue };
+            // Files of programs that watch the log stand beside it, too, but are no text of its kind.
+            let is_kind = match current.as_ref().and_then(|current| current.head.first()) {
+                Some(first) => one.fault().is_some() || one.head.first() == Some(first),
+                None => true,
+            };
+            let is_copy = current.as_ref().is_some_and(|current| current.is_like(&one));
+            if one.modified >= last.modified
+                && one.length > 0
+                && is_kind
+                && !is_copy
+                && !last.is(one.identity, &one.head)
+                && !known.iter().any(|known| one.is(known))
+                && !taken(&one.path, one.identity)
+            {
+                found.push(one.path);
+            }
         }
         Ok(found)
     }
@@ -315,6 +359,13 @@ impl Around {
         }
         Ok(None)
     }
+}
+
+/// Whether a file that was last written to then, in ns since the epoch, may be called by this month and day: in some zone, or
+/// on the day after.
+fn is_of_day(modified: i64, date: (u32, u32)) -> bool {
+    let days = [-1, 0, 1].map(|days| chrono::DateTime::from_timestamp_nanos(modified) + chrono::TimeDelta::days(days));
+    days.iter().any(|day| (chrono::Datelike::month(day), chrono::Datelike::day(day)) == date)
 }
 
 /// Whether what stands before a place stands there in this file too.

@@ -70,6 +70,13 @@ impl Tail {
         let (next, text_goes_on) = match self.after(last, (i64::MAX, &[]), &self.all_known(), taken)? {
             Search::Later => return Ok(self.pause()),
             Search::Found(opened) => (*opened, false),
+            Search::Gone if self.catching_up => {
+                // Files that came in between were rotated away while nobody looked, under whatever names.
+                let around = Around::new(&self.path, self.open.as_ref().map(|open| open.at.as_path()));
+                self.unrecognised = around.unrecognised(last, &self.all_known(), taken)?;
+                self.catching_up = false;
+                return self.succeed(last, taken);
+            }
             Search::Gone => match self.came() {
                 Some(opened) => (opened, false),
                 None => match self.named(&self.all_known(), taken)? {

@@ -174,7 +174,7 @@ fn files_rotated_twice_while_nobody_read_are_taken_in_order() {
         ("log.2", Some("two\n"), 40),
         ("log.1.gz", Some("squeezed"), 35),
         ("log.1", Some("three\n"), 30),
-        ("log.old", Some("unrelated\n"), 20),
+        ("log2", Some("unrelated\n"), 20),
         ("log", Some("four\n"), 10),
     ] {
         text.into_iter().for_each(|text| logs.write(name, text));
@@ -202,6 +202,47 @@ fn names_with_the_date_before_the_extension_are_rotated_ones_too() {
     let mut tail = go_on(&logs.path("access.log"), place);
     assert_eq!(read_until(&mut tail, "|two\n|three\n"), "|two\n|three\n");
     assert_eq!(skipped(&tail), 0);
+}
+
+/// Rotated twice while nobody read: the file of the saved place is found by its inode, the one between by its name alone.
+#[test]
+fn a_file_between_is_read_whatever_people_and_programs_call_it() {
+    let now = chrono::Utc::now();
+    let today = now.format("%m%d");
+    for (log, between) in [
+        ("access.log", "access.log.old"),
+        ("access.log", "access.log.bak"),
+        ("access.log", "access.old.log"),
+        ("access.log", "access.log.backup-20261124"),
+        ("access.log", "20261124-access.log"),
+        ("access.log", &format!("access-{today}.log")),
+        ("current", "@400000006744a1b2075bcd15.s"),
+    ] {
+        let logs = Logs::new();
+        logs.write(log, "one\n");
+        let place = logs.place(log, "|one\n");
+        logs.rename(log, "gone.1");
+        logs.write(between, "two\n");
+        logs.write(log, "three\n");
+        for (name, age) in [("gone.1", 60), (between, 30), (log, 10)] {
+            logs.age(name, age);
+        }
+        let mut tail = go_on(&logs.path(log), place);
+        assert_eq!(read_until(&mut tail, "|two\n|three\n"), "|two\n|three\n", "{between}");
+        assert_eq!((skipped(&tail), tail.unrecognised().len()), (0, 0), "{between}");
+    }
+    let logs = Logs::new();
+    logs.write("access.log", "one\n");
+    let place = logs.place("access.log", "|one\n");
+    logs.rename("access.log", "access.log.2");
+    // The number is no date of when it was written: it may be a port of another program.
+    let other = format!("access-{}.log", (now - chrono::TimeDelta::days(180)).format("%m%d"));
+    logs.write(&other, "two\n");
+    logs.write("access.log", "three\n");
+    logs.age("access.log.2", 60);
+    let mut tail = go_on(&logs.path("access.log"), place);
+    assert_eq!(read_until(&mut tail, "|three\n"), "|three\n");
+    assert_eq!(tail.unrecognised(), [fs::canonicalize(logs.path("")).expect("there").join(other)]);
 }
 
 #[test]

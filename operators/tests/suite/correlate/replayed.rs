@@ -4,9 +4,9 @@ use std::path::Path;
 
 use arrow::util::display::array_value_to_string;
 use engine::plan::Plan;
-use engine::shared::Shared;
 use engine::replay::Replay;
 use engine::run::execute_with;
+use engine::shared::Shared;
 
 use super::*;
 use crate::replay::run_with;

@@ -179,12 +179,17 @@ fn a_live_run_adopts_what_earlier_runs_left_and_skips_what_it_cannot_read() {
     let left = files(&day);
     assert_eq!(left.len(), 4, "{:?}", left.keys());
     assert!(!left.keys().any(|path| path.to_string_lossy().ends_with(".tmp")));
-    // A column of another type: left alone too. Fewer columns are a part of what the files have.
+    // A column of another type is null. Fewer columns are a part of what the files have.
     let number = arrow::datatypes::DataType::Int64;
     let other = engine::batch::stream_schema([arrow::datatypes::Field::new("text", number, true)]);
     let shared =
         run(pipeline(dir.path(), Recording { ty: EdgeType::stream(other), batches: Vec::new(), live: true }, ""), 1);
-    assert_eq!(shared.metrics.node("store", "").named(), [("segments", 0), ("skipped_segments", 3)]);
+    let node = shared.metrics.node("store", "");
+    assert_eq!(node.named(), [("segments", 0), ("skipped_segments", 1), ("unread_columns", 2)]);
+    let said = node.troubles().into_values().find(|said| said.contains("Utf8, which is not read as Int64"));
+    assert!(said.is_some_and(|said| said.contains("2 in 2 files")), "{:?}", node.troubles());
+    let snapshot = shared.catalog.table("facts").expect("served").snapshot();
+    assert!(snapshot.segments.len() == 2 && snapshot.segments.iter().all(|one| one.unread == ["text"]));
     assert_eq!(files(&day), left);
 }
 

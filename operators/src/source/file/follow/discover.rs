@@ -11,8 +11,8 @@ use super::super::super::paths::Pattern;
 use super::super::super::tail::{
     Identity, Mark, SAMPLE, Start, Tail, are_alike, bytes_at, identity, named, open_regular, read,
 };
-use super::FollowReader;
 use super::read::Covers;
+use super::{FollowReader, MAX_FOLLOWED, seats};
 
 /// How often it is looked for new files.
 pub(super) const EVERY: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1000 });
@@ -31,6 +31,7 @@ struct New {
     head: Vec<u8>,
     mark: Mark,
     settled: bool,
+    modified: SystemTime,
 }
 
 /// What another file says of a new one.
@@ -84,6 +85,10 @@ impl FollowReader {
                 }
             }
         }
+        if new.len() > MAX_FOLLOWED.saturating_sub(self.files.iter().flatten().count()).min(seats::free()) {
+            // Those that are written to now, and not the first by name.
+            new.sort_by_key(|one: &New| std::cmp::Reverse(one.modified));
+        }
         for at in 0..new.len() {
             self.take_up(&new, at, start, &before);
         }
@@ -130,7 +135,8 @@ impl FollowReader {
         // A time in the future says nothing.
         let age = found.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
         let settled = age.is_none_or(|age| age > SETTLED);
-        Ok(Some(New { path: path.to_owned(), identity, length: found.len(), head, mark, settled }))
+        let modified = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(Some(New { path: path.to_owned(), identity, length: found.len(), head, mark, settled, modified }))
     }
 
     /// Follows a new file, or leaves it out as a copy.
@@ -229,7 +235,7 @@ impl FollowReader {
             let others = self.refused.len() - 1;
             let followed = self.files.iter().flatten().count();
             format!(
-                "{followed} files are followed and no more can be: {} and {others} others wait for a place",
+                "{followed} files are followed, the newest first, and no more can be: {} and {others} others wait for a place",
                 path.display()
             )
         });

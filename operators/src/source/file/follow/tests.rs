@@ -29,7 +29,10 @@ impl World {
 
     fn start(&mut self, resume: &Resume) {
         let pattern = Pattern::new(Path::new(self.pattern), &self.path(self.pattern)).expect("a pattern");
-        let followed = Followed { paths: Vec::new(), patterns: vec![pattern], start: Start::Beginning };
+        self.start_with(&Followed { paths: Vec::new(), patterns: vec![pattern], start: Start::Beginning }, resume);
+    }
+
+    fn start_with(&mut self, followed: &Followed, resume: &Resume) {
         let settings = Settings {
             format: Format::reqin_log(Unit::Ns),
             lateness: Duration::from_secs(60),
@@ -37,7 +40,7 @@ impl World {
             max_line: 1 << 20,
             max_ahead: Some(Duration::from_secs(10)),
         };
-        self.reader = Some(FollowReader::open(&followed, &settings, resume, &self.metrics).expect("readable"));
+        self.reader = Some(FollowReader::open(followed, &settings, resume, &self.metrics).expect("readable"));
     }
 
     fn reader(&self) -> &FollowReader {
@@ -192,13 +195,19 @@ fn a_log_of_any_name_is_found_when_it_was_rotated_while_nobody_read() {
 fn files_for_which_there_is_no_place_wait_for_one() {
     let mut world = World::new("*.log");
     let all: Vec<String> = (0..MAX_FOLLOWED + 2).map(|number| format!("{number:03}")).collect();
-    all.iter().for_each(|name| world.write(&format!("{name}.log"), &[name]));
+    for (at, name) in all.iter().enumerate() {
+        world.write(&format!("{name}.log"), &[name]);
+        // The first by name are the oldest.
+        let file = fs::File::open(world.path(&format!("{name}.log"))).expect("open");
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(600 - at as u64)).expect("a time");
+    }
     world.start(&Resume::default());
-    let first: Vec<&str> = all[..MAX_FOLLOWED].iter().map(String::as_str).collect();
-    world.expect(&first);
-    assert!(world.metrics.troubles()["files"].contains("256.log and 1 others"), "{:?}", world.metrics.troubles());
+    let newest: Vec<&str> = all[2..].iter().map(String::as_str).collect();
+    world.expect(&newest);
+    assert!(world.metrics.troubles()["files"].contains("the newest first"), "{:?}", world.metrics.troubles());
+    assert!(world.metrics.troubles()["files"].contains("000.log and 1 others"), "{:?}", world.metrics.troubles());
     assert_eq!(world.metrics.counter("skipped_files").load(Relaxed), 2, "each once");
-    for name in ["000.log", "001.log"] {
+    for name in ["100.log", "101.log"] {
         fs::remove_file(world.path(name)).expect("removed");
     }
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
@@ -233,4 +242,34 @@ fn places_are_noted_when_they_have_changed_and_not_each_time() {
     let words = String::from_utf8(before.cursor.expect("a place").place).expect("JSON");
     assert!(words.contains(&format!("\"lines\":{}", lines + 1)), "the last note is of all: {words}");
     assert_eq!(pause_after(usize::MAX >> 12), NOTE_LATEST);
+}
+
+#[test]
+fn a_file_that_may_have_been_rotated_away_is_said_and_counted_and_others_are_not() {
+    let mut world = World::new("access.log");
+    world.write("access.log", &["one"]);
+    let followed = Followed { paths: vec![world.path("access.log")], patterns: Vec::new(), start: Start::Beginning };
+    world.start_with(&followed, &Resume::default());
+    world.expect(&["one"]);
+    let resume = world.stop();
+    world.rename("access.log", "access.log.2");
+    let age = |world: &World, name: &str, seconds: u64| {
+        let file = fs::File::open(world.path(name)).expect("open");
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(seconds)).expect("a time");
+    };
+    world.write("access.log.web1", &["two"]);
+    world.write("access.log", &["three"]);
+    // A watcher's file, the file of another log, and an old one.
+    fs::write(world.path("access.log.pos"), "17\n").expect("written");
+    for name in ["access-ssl.log", "access-ssl-20261124.log", "access.log.before"] {
+        world.write(name, &[name]);
+    }
+    for (name, seconds) in [("access.log.before", 90), ("access.log.2", 60), ("access.log.web1", 30)] {
+        age(&world, name, seconds);
+    }
+    world.start_with(&followed, &resume);
+    world.expect(&["one", "three"]);
+    let troubles = world.metrics.troubles();
+    assert!(troubles.len() == 1 && troubles.keys().all(|file| file.ends_with("access.log.web1")), "{troubles:?}");
+    assert_eq!(world.metrics.counter("skipped_files").load(Relaxed), 1);
 }

@@ -2,7 +2,8 @@
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::cell::{Cell, Refused, Target};
+use super::super::cell::{Cell, Refused, Target};
+use super::super::schema::Kind;
 
 /// The deepest nesting of a value that is skipped.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -74,7 +75,6 @@ impl<'de> Visitor<'de> for CellSeed<'_, '_> {
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<(), E> {
-        use super::schema::Kind;
         if matches!(self.target.kind(), Kind::Text | Kind::Time(_))
             && let Some((digits, at)) = self.digits()
         {
@@ -100,33 +100,25 @@ impl<'de> Visitor<'de> for CellSeed<'_, '_> {
     }
 }
 
-/// Skips a value to a bounded depth: a parser's own skipping may recurse without one.
-pub(super) struct Ignored {
-    depth: usize,
+/// What is done with a value that is no cell: single values are passed over, and what has others in it is gone through.
+pub(super) trait Walk<'de>: Sized {
+    /// Goes through a list.
+    fn list<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error>;
+    /// Goes through an object.
+    fn object<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error>;
 }
 
-impl Ignored {
-    /// Skips a value of a line's object.
-    pub(super) fn value() -> Self {
-        Self { depth: MAX_DEPTH }
-    }
+/// Reads a value by a [`Walk`].
+pub(super) struct Walked<W>(pub W);
 
-    fn inner<E: de::Error>(&self) -> Result<Self, E> {
-        match self.depth.checked_sub(1) {
-            Some(depth) => Ok(Self { depth }),
-            None => Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels"))),
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Ignored {
+impl<'de, W: Walk<'de>> DeserializeSeed<'de> for Walked<W> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Ignored {
+impl<'de, W: Walk<'de>> Visitor<'de> for Walked<W> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -150,11 +142,39 @@ impl<'de> Visitor<'de> for Ignored {
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error> {
+        self.0.list(list)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        self.0.object(map)
+    }
+}
+
+/// Skips a value to a bounded depth: a parser's own skipping may recurse without one.
+pub(super) struct Skip {
+    depth: usize,
+}
+
+impl Skip {
+    /// Skips a value of a line's object.
+    pub(super) fn value() -> Walked<Self> {
+        Walked(Self { depth: MAX_DEPTH })
+    }
+
+    fn inner<E: de::Error>(&self) -> Result<Walked<Self>, E> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Walked(Self { depth })),
+            None => Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels"))),
+        }
+    }
+}
+
+impl<'de> Walk<'de> for Skip {
+    fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         while list.next_element_seed(self.inner()?)?.is_some() {}
         Ok(())
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while map.next_key_seed(self.inner()?)?.is_some() {
             map.next_value_seed(self.inner()?)?;
         }

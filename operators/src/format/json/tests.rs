@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 
-use super::columns::Type;
-use super::schema::{Column, Extra, Format, Kind, REPAIRED};
-use super::{LineParser, Path, Reject, Rows, Unit};
+use super::super::columns::Type;
+use super::super::schema::{Column, Extra, Format, Kind, REPAIRED};
+use super::super::{LineParser, Path, Reject, Rows, Unit};
 
 /// The wall clock of these tests: 2026-11-23T16:00:00Z.
 pub(super) const NOW: i64 = 1_795_449_600_000_000_000;
@@ -33,6 +33,15 @@ pub(super) fn text<'a>(rows: &'a RecordBatch, column: &str) -> Option<&'a str> {
 fn with(extra: &str) -> Result<RecordBatch, String> {
     let comma = if extra.is_empty() { "" } else { "," };
     request(&format!(r#"{{"timestamp":1795449599000000001,"src_ip":"192.0.2.1","src_port":40000{comma}{extra}}}"#))
+}
+
+#[test]
+fn a_time_with_an_exponent_is_of_its_unit() {
+    for number in ["1.795449e9", "1795449000", "1795449000.0", "17.95449E+8"] {
+        let line = format!(r#"{{"timestamp":{number},"src_ip":"192.0.2.1"}}"#);
+        let rows = parse(&mut LineParser::new(Format::reqin_log(Unit::S), NOW), line.as_bytes()).expect(number);
+        assert_eq!(rows.column(0).as_primitive::<TimestampNanosecondType>().value(0), 1_795_449_000_000_000_000);
+    }
 }
 
 #[test]
@@ -266,7 +275,7 @@ proptest! {
         match (&here, &there) {
             (Ok(rows), Err(_)) if rows.column_by_name(REPAIRED).is_some_and(|r| r.as_boolean().value(0)) => {}
             (Ok(_), Err(error)) => prop_assert!(false, "accepted {:?}: {error}", String::from_utf8_lossy(&line)),
-            (Err(Reject::NotJson(reason)), Ok(value)) => {
+            (Err(Reject::Syntax { reason, .. }), Ok(value)) => {
                 prop_assert!(!value.is_object(), "refused {value}: {reason}");
             }
             _ => {}

@@ -11,28 +11,14 @@
 //! Whatever ends a string or the object early stays a fault: a line that was cut off, or two that ran together, must not
 //! become a row.
 
-use super::cell::{Cell, Cells, Refused, Slot, Target as CellTarget};
+use super::super::cell::{Cell, Cells};
+use super::super::syntax::Fault;
 use super::keys::{Keys, ROOT, Target};
 use super::value::MAX_DEPTH;
 
-/// Why a line is no row.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// It is no object, in words.
-    Syntax(String),
-    /// A value was refused: [`Cells::mismatch`] has it.
-    Refused,
-}
-
-impl From<Refused> for Fault {
-    fn from(_: Refused) -> Self {
-        Self::Refused
-    }
-}
-
 /// Reads a line's object into `cells`, which are clear. Whether it had to be repaired.
-pub(super) fn read(line: &[u8], keys: &mut Keys, slots: &[Slot], cells: &mut Cells) -> Result<bool, Fault> {
-    let mut reader = Reader { line, at: 0, text: Vec::new(), repaired: false, keys, slots, cells };
+pub(super) fn read(line: &[u8], keys: &mut Keys, cells: &mut Cells) -> Result<bool, Fault> {
+    let mut reader = Reader { line, at: 0, text: Vec::new(), repaired: false, keys, cells };
     if reader.next_token() != Some(b'{') {
         return Err(reader.fault("expected an object"));
     }
@@ -50,7 +36,6 @@ struct Reader<'p> {
     text: Vec<u8>,
     repaired: bool,
     keys: &'p mut Keys,
-    slots: &'p [Slot],
     cells: &'p mut Cells,
 }
 
@@ -138,7 +123,7 @@ impl<'p> Reader<'p> {
             Some(b'{' | b'[') => {
                 if let Some(slot) = cell {
                     let found = if first == Some(b'{') { "an object" } else { "a list" };
-                    return Ok(self.target(slot).refuse(found.into())?);
+                    return Ok(self.cells.at(slot).refuse(found.into())?);
                 }
                 let Some(depth) = inner() else {
                     return Err(self.fault(&format!("nested deeper than {MAX_DEPTH} levels")));
@@ -148,7 +133,7 @@ impl<'p> Reader<'p> {
             Some(b'"') => {
                 self.at += 1;
                 let put = |reader: &mut Self, text: &str| match cell {
-                    Some(slot) => reader.target(slot).text(text, None),
+                    Some(slot) => reader.cells.at(slot).text(text, None),
                     None => Ok(()),
                 };
                 Ok(self.string(put)??)
@@ -156,7 +141,7 @@ impl<'p> Reader<'p> {
             Some(b'-' | b'0'..=b'9') if !self.is_dash() => {
                 let digits = self.number()?;
                 match cell {
-                    Some(slot) => Ok(self.target(slot).digits(digits, None)?),
+                    Some(slot) => Ok(self.cells.at(slot).digits(digits, None)?),
                     None => Ok(()),
                 }
             }
@@ -184,8 +169,8 @@ impl<'p> Reader<'p> {
         };
         self.at += length;
         match (cell, value) {
-            (Some(slot), Some(value)) => Ok(self.target(slot).boolean(value)?),
-            (Some(slot), None) => Ok(self.target(slot).set(Cell::Missing)?),
+            (Some(slot), Some(value)) => Ok(self.cells.at(slot).boolean(value)?),
+            (Some(slot), None) => Ok(self.cells.at(slot).set(Cell::Missing)?),
             (None, _) => Ok(()),
         }
     }
@@ -194,10 +179,6 @@ impl<'p> Reader<'p> {
     fn is_dash(&self) -> bool {
         let mut bytes = self.line[self.at..].iter();
         bytes.next() == Some(&b'-') && matches!(bytes.find(|byte| !byte.is_ascii_whitespace()), Some(b',' | b'}'))
-    }
-
-    fn target(&mut self, slot: usize) -> CellTarget<'_> {
-        CellTarget { cells: self.cells, slot, spec: &self.slots[slot] }
     }
 
     /// A number by the grammar of JSON (RFC 8259, section 6).

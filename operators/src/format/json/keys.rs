@@ -2,18 +2,18 @@
 
 use ahash::HashMap;
 
-use super::cell::{Cell, Cells};
-use super::path::{Path, Step};
+use super::super::cell::{Cell, Cells};
+use super::super::path::{Path, Step};
 
 /// The level of a line's own object.
-pub(super) const ROOT: usize = 0;
+pub(in crate::format) const ROOT: usize = 0;
 
 /// Names of request headers are case-insensitive (RFC 9110, section 5.1).
 const HEADER: &str = "header_";
 
 /// What a key leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(in crate::format) enum Target {
     /// A cell.
     Cell(usize),
     /// An object or a list in which there are cells.
@@ -21,7 +21,7 @@ pub(super) enum Target {
 }
 
 /// A key that was found: its number among those of its object, and what it leads to.
-pub(super) type Found = (usize, Target);
+pub(in crate::format) type Found = (usize, Target);
 
 /// Two paths that cannot both be taken: one is the other, or leads into it.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ struct Conflict;
 
 /// The keys of a format, by the objects and lists in which they are.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(in crate::format) struct Keys {
     levels: Vec<Level>,
     folded: String,
 }
@@ -52,7 +52,7 @@ struct Level {
 impl Keys {
     /// Keys that lead to the cells 0, 1, 2…, and the number of a path that another one before it excludes: nothing leads
     /// to its cell.
-    pub(super) fn new<'p>(paths: impl Iterator<Item = &'p Path>) -> (Self, Option<usize>) {
+    pub(in crate::format) fn new<'p>(paths: impl Iterator<Item = &'p Path>) -> (Self, Option<usize>) {
         let mut keys = Self { levels: vec![Level::default()], folded: String::new() };
         let mut excluded = None;
         for (cell, path) in paths.enumerate() {
@@ -90,13 +90,13 @@ impl Keys {
     }
 
     /// The number before that of an object's first key.
-    pub(super) fn start(&self, level: usize) -> usize {
+    pub(in crate::format) fn start(&self, level: usize) -> usize {
         self.levels[level].names.len()
     }
 
     /// Looks up a key of the object `level`, which came after the one with the number `previous`.
     #[inline]
-    pub(super) fn find(&mut self, level: usize, previous: usize, key: &str) -> Option<Found> {
+    pub(in crate::format) fn find(&mut self, level: usize, previous: usize, key: &str) -> Option<Found> {
         let keys = &mut self.levels[level];
         let guess = keys.next[previous];
         if keys.names.get(guess).is_some_and(|name| name == key) {
@@ -108,14 +108,14 @@ impl Keys {
     }
 
     /// What an element of the list `level` leads to.
-    pub(super) fn element(&self, level: usize, index: usize) -> Option<Target> {
+    pub(in crate::format) fn element(&self, level: usize, index: usize) -> Option<Target> {
         self.levels[level].elements.iter().find(|(at, _)| *at == index).map(|(_, target)| *target)
     }
 
     /// Forgets what an object or list of the same key before this one had: the last of equal keys counts.
-    pub(super) fn clear(&self, level: usize, cells: &mut Cells) {
+    pub(in crate::format) fn clear(&self, level: usize, cells: &mut Cells) {
         for cell in &self.levels[level].cells {
-            cells.cells[*cell] = Cell::Missing;
+            cells.values[*cell] = Cell::Missing;
         }
     }
 }
