@@ -54,7 +54,7 @@ pub struct BuildContext<'s> {
     /// written earlier.
     pub complete_from: Time,
     /// For each input the served table that shows the same port, if there is one and the node
-    /// [keeps tables](crate::registry::Node::keeps_tables).
+    /// [keeps tables](crate::registry::Facts::keeps_tables).
     pub tables: Vec<Option<Arc<Table>>>,
     /// For each input the name that the user gave it.
     pub input_names: Vec<String>,

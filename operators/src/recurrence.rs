@@ -1,7 +1,7 @@
 //! `recurrence`: in how many windows of the last days an address, or another key, was a detection.
 //!
 //! Each row of the input counts from the tick in which it comes until its window is `look_back` old, or until it is taken
-//! back. [`crate::relation`] holds the rows for that time; differential-dataflow's `reduce` sums them up by key, so every
+//! back. `relation.rs` holds the rows for that time; differential-dataflow's `reduce` sums them up by key, so every
 //! cause of a change is the same to it: a row that comes, is taken back, ages, or is evicted.
 
 mod joined;

@@ -23,7 +23,7 @@ impl Format {
 }
 
 /// Columns of a stream of hellos, from packets or from ja4sentinel's lines, so that one can be merged with the other; there is
-/// no [`REPAIRED`].
+/// no column `repaired`.
 pub fn hello_schema() -> SchemaRef {
     stream_schema(
         hello_columns().iter().map(|c| Field::new(&c.name, c.kind.data_type(), !c.required)).collect::<Vec<_>>(),

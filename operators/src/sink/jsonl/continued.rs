@@ -261,7 +261,7 @@ impl State {
 fn go_on(path: &Path, detail: &Value, append: bool, rotation: Rotation, metrics: &NodeMetrics) -> io::Result<LogFile> {
     // By its name alone: the folder may have been moved together with the spool.
     let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
-    if !detail["path"].as_str().is_some_and(|other| name(Path::new(other)) == name(path)) {
+    if detail["path"].as_str().is_none_or(|other| name(Path::new(other)) != name(path)) {
         return LogFile::open(path, (!append).then_some(0), None, rotation, metrics);
     }
     let (bytes, since) = (detail["bytes"].as_u64().unwrap_or(0), detail["since"].as_u64());
