@@ -133,6 +133,7 @@ impl Control {
             let dataflow = control.receive(plan, island, &tables).map_err(|error| error.to_string())?;
             control.receiving.push(Arc::new(dataflow));
         }
+        control.open_kept_logs(plan, &computing).map_err(|error| error.to_string())?;
         let building = Building {
             plan,
             metrics: Arc::clone(&shared.metrics),
@@ -155,22 +156,35 @@ impl Control {
         let mut writes = None;
         let own = |ports: &&LogPorts| self.place.owns(&plan.nodes[ports.source]);
         if let Some(ports) = island.writes.as_ref().filter(own) {
-            let id = plan.nodes[ports.source].id.clone();
-            let log = match self.logs.get(&id) {
-                Some(log) => Arc::clone(log),
-                None => {
-                    let log = SourceLog::open(plan, ports)?;
-                    self.shared.metrics.spool(&id, log.log.counters());
-                    self.logs.insert(id, Arc::clone(&log));
-                    log
-                }
-            };
+            let log = self.open_log(plan, ports)?;
             let resume = log.resume();
             writes = Some((log, resume));
         }
         let mut dataflow = Dataflow::new(Arc::clone(plan), island, Arc::clone(&self.shared.metrics), tables);
         dataflow.writes = writes;
         Ok(dataflow)
+    }
+
+    /// The log of a source, or of a durable node.
+    fn open_log(&mut self, plan: &Plan, ports: &LogPorts) -> Result<Arc<SourceLog>, SpoolError> {
+        let id = &plan.nodes[ports.source].id;
+        if let Some(log) = self.logs.get(id) {
+            return Ok(Arc::clone(log));
+        }
+        let log = SourceLog::open(plan, ports)?;
+        self.shared.metrics.spool(id, log.log.counters());
+        self.logs.insert(id.clone(), Arc::clone(&log));
+        Ok(log)
+    }
+
+    /// Opens the logs of durable nodes, before anybody reads them.
+    fn open_kept_logs(&mut self, plan: &Plan, islands: &[Island]) -> Result<(), SpoolError> {
+        for ports in islands.iter().flat_map(|island| &island.keeps) {
+            if self.place.owns(&plan.nodes[ports.source]) {
+                self.open_log(plan, ports)?;
+            }
+        }
+        Ok(())
     }
 
     /// The dataflow of an island, which reads its logs from as far back as what it still has to give needs.
@@ -188,9 +202,11 @@ impl Control {
             let from = if is_new { log.log.first() } else { log.log.start_for(need)? };
             logs.push(Some(LogInput::Log(Arc::clone(log), from)));
         }
+        let kept = |ports: &LogPorts| self.logs.get(&plan.nodes[ports.source].id).cloned();
+        let keeps = island.keeps.iter().map(kept).collect();
         let dataflow = Dataflow::new(Arc::clone(plan), island, Arc::clone(metrics), tables).reading(logs);
         let mut dataflow = dataflow.in_step(&self.sources, *group);
-        (dataflow.notes, dataflow.complete_from) = (Some(notes(plan)), self.progress.upto);
+        (dataflow.notes, dataflow.complete_from, dataflow.keeps) = (Some(notes(plan)), self.progress.upto, keeps);
         Ok(dataflow)
     }
 
@@ -276,6 +292,10 @@ impl Control {
         }
         if self.note_progress(Progress { upto, behind: Vec::new() }).is_ok() {
             self.trim(upto);
+            let kept = self.plan.spool.as_ref().map_or(0, |spool| spool.retain.as_millis());
+            let first = self.plan.nodes.iter().map(|node| node.node.needs_from(upto)).min().unwrap_or(upto);
+            let kept = first.saturating_sub(Time::try_from(kept).unwrap_or(Time::MAX));
+            self.shared.references.forget_before(upto, kept);
         }
     }
 
@@ -314,9 +334,13 @@ impl Control {
                 needed.entry(id).and_modify(|first| *first = (*from).min(*first)).or_insert(*from);
             }
         }
-        for (id, position) in needed {
-            if let Some(log) = self.logs.get(id) {
-                log.log.trim(position);
+        for (id, log) in &self.logs {
+            let is_read = |one: &Arc<Dataflow>| one.logs().any(|read| read == id);
+            match needed.get(id.as_str()) {
+                Some(position) => log.log.trim(*position),
+                // What nobody reads is kept as long as its age allows.
+                None if !self.leaving.iter().any(is_read) => log.log.trim(log.log.end()),
+                None => {}
             }
         }
     }

@@ -96,6 +96,8 @@ pub struct Dataflow {
     pub writes: Option<(Arc<SourceLog>, Resume)>,
     /// The logs that it reads, in the order of the island; `None` for a log of another process.
     pub reads: Vec<Option<LogInput>>,
+    /// The logs that keep its rows, in the order of the island; as `reads`.
+    pub keeps: Vec<Option<Arc<SourceLog>>>,
     /// Its sinks get only rows of this time, in ns; see [`crate::batch::Batch::within`]. `None` is all.
     pub only: Option<Range<i64>>,
     /// Whether every source of it ends by itself.
@@ -140,6 +142,7 @@ impl Dataflow {
             metrics,
             writes: None,
             reads: Vec::new(),
+            keeps: Vec::new(),
             only: None,
             complete_from: 0,
             notes: None,
@@ -309,6 +312,20 @@ impl Dataflow {
     /// The names of the logs that it reads.
     pub(crate) fn logs(&self) -> impl Iterator<Item = &str> {
         self.island.reads.iter().map(|log| self.plan.nodes[log.source].id.as_str())
+    }
+
+    /// Rows before this message time were received before the dataflow was built.
+    pub(crate) fn received_before(&self) -> Time {
+        let last = |input: &LogInput| match input {
+            LogInput::Log(log, _) => log.log.last_watermark().saturating_add(1),
+            LogInput::Archive(_) => Time::MAX,
+        };
+        self.reads.iter().flatten().map(last).max().unwrap_or(0)
+    }
+
+    /// Of the logs that it reads, those that keep what other nodes have computed.
+    pub(crate) fn derived_logs(&self) -> Vec<bool> {
+        self.island.reads.iter().map(|log| self.plan.nodes[log.source].durable.is_some()).collect()
     }
 
     /// The ids of its nodes.

@@ -59,7 +59,7 @@ fn edges(plan: &Plan) -> impl Iterator<Item = Line> {
         node.inputs.iter().map(move |input| Line { from: input.node, to: format!("n{to}"), label: label(plan, input) })
     });
     let served = tables(plan).enumerate().map(move |(table, (_, node, port))| {
-        let input = Input { name: String::new(), slot: 0, node: *node, port: *port };
+        let input = Input { name: String::new(), slot: 0, node: *node, port: *port, logged: false };
         Line { from: *node, to: format!("t{table}"), label: label(plan, &input) }
     });
     between.chain(served)

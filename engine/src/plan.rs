@@ -1,6 +1,7 @@
 //! From a pipeline as written to a plan: typed, in the order of data flow, valid by construction.
 
 pub mod diff;
+mod durable;
 mod identity;
 mod island;
 mod partition;
@@ -72,6 +73,10 @@ pub struct PlannedNode {
     pub connected: Vec<bool>,
     /// Whether each output port leads, however far down, to a sink that records every change of a relation.
     pub recorded: Vec<bool>,
+    /// Its rows are kept in a log, with so much event time beyond what a restart needs.
+    pub durable: Option<Duration>,
+    /// Only those read from the log that look back far; the others take the rows as they come.
+    pub is_durable_for_some: bool,
     /// What builds it.
     pub node: Box<dyn Node>,
     /// The process that reads or writes for a source or a sink, if several run the pipeline.
@@ -81,6 +86,9 @@ pub struct PlannedNode {
     /// Of its kind, its definition, `tick`, and the digests of its inputs: nodes of one digest compute the same from
     /// the same sources. The id does not count.
     pub digest: Digest,
+    /// The same up to the logs that it, or those before it, read: nodes of one such digest compute the same from the same
+    /// logs.
+    pub behind_logs: Digest,
 }
 
 impl PlannedNode {
@@ -120,6 +128,8 @@ pub struct Input {
     pub node: usize,
     /// Index of its output port.
     pub port: usize,
+    /// Whether its rows come through a log.
+    pub logged: bool,
 }
 
 /// What is served over HTTP.

@@ -124,13 +124,13 @@ mod tests {
     fn what_was_confirmed_is_known_to_the_next_run() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut note = Note::open(dir.path(), "store.requests").expect("opens");
-        assert_eq!((note.confirmed(), note.floors().of("requests")), (None, 0));
+        assert_eq!((note.confirmed(), note.floors().of("requests", false)), (None, 0));
         let logs = [("requests".to_owned(), 1_700_000_000_200)].into();
         let confirmed = Confirmed { upto: 1_700_000_000_100, logs, detail: serde_json::json!({ "bytes": 4096 }) };
         assert_eq!(note.confirm(confirmed.clone()), Ok(true));
         let again = Note::open(dir.path(), "store.requests").expect("opens");
         assert_eq!(again.confirmed(), Some(&confirmed));
-        assert_eq!((again.floors().of("requests"), again.floors().of("new")), (1_700_000_000_200, 0));
+        assert_eq!((again.floors().of("requests", false), again.floors().of("new", false)), (1_700_000_000_200, 0));
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         fs::write(dir.path().join("s.json"), "{\"upto\":17}").expect("written");
         let note = Note::open(dir.path(), "s").expect("opens");
-        assert_eq!(note.floors().of("any"), 17);
+        assert_eq!(note.floors().of("any", false), 17);
     }
 
     #[test]

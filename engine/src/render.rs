@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,10 +20,11 @@ use crate::dataflow::Dataflow;
 use crate::merge::merge;
 use crate::metrics::{NodeMetrics, Rejected};
 use crate::plan::{Input, PlannedNode};
-use crate::processes::Place;
+use crate::processes::Place as Process;
+use crate::reference::{Parse, Place, Reference};
 use crate::shared::{FailureClass, Shared};
 use crate::sink_handle::SinkHandle;
-use crate::source_log::{LogInput, Resume, append, replay};
+use crate::source_log::{LogInput, Resume, append, keep, replay};
 
 /// What a node sees while it is built.
 pub struct BuildContext<'s> {
@@ -125,6 +126,27 @@ impl BuildContext<'_> {
         self.dataflow.held.allow(rows);
     }
 
+    /// A file that the node reads, whose content may change while the run goes on. Its versions are kept with the logs.
+    ///
+    /// # Errors
+    /// If it cannot be read; the message says where and why.
+    pub fn reference<V: Send + Sync + 'static>(
+        &self,
+        path: &Path,
+        parse: Parse<V>,
+    ) -> Result<Arc<Reference<V>>, String> {
+        let name = format!("{} {}", self.id, path.display());
+        let plan = &self.dataflow.plan;
+        let dir = plan.is_spooled().then(|| plan.spool_dir().join("versions").join(&self.id));
+        let place = || Place {
+            path: path.to_owned(),
+            dir: dir.filter(|dir| self.dataflow.notes.is_some() || dir.is_dir()),
+            labelled_before: self.dataflow.received_before(),
+            tick: self.tick,
+        };
+        self.shared.references.get(&name, || Reference::open(place(), parse, Arc::clone(&self.metrics)))
+    }
+
     /// How a source keeps in step with the others.
     pub fn pace(&self) -> InStep {
         InStep { dataflow: Arc::clone(&self.dataflow), shared: Arc::clone(&self.shared), id: self.id.clone() }
@@ -178,7 +200,7 @@ pub(crate) fn render(
     dataflow: &Arc<Dataflow>,
     scope: Scope<'_, Time>,
     worker: usize,
-    place: Place,
+    place: Process,
     shared: &Arc<Shared>,
 ) -> Handle<Time> {
     let (plan, island) = (&dataflow.plan, &dataflow.island);
@@ -199,7 +221,7 @@ pub(crate) fn render(
             let node = &plan.nodes[index];
             let is_archive = matches!(input, Some(LogInput::Archive(_)));
             let own = is_archive.then(|| dataflow.metrics.node(&node.id, node.kind.name));
-            rendering.pass(index, port, stream, &context, own.as_ref());
+            rendering.pass((index, port, true), stream, &context, own.as_ref());
         }
     }
     for &index in &island.nodes {
@@ -211,12 +233,18 @@ pub(crate) fn render(
             if port >= node.outputs.len() {
                 stream.probe_with(&rendering.probe);
             } else {
-                rendering.pass(index, port, stream, &context, Some(&context.metrics));
+                rendering.pass((index, port, false), stream, &context, Some(&context.metrics));
             }
         }
     }
+    for (log, kept) in island.keeps.iter().zip(&dataflow.keeps) {
+        let context = rendering.context(log.source);
+        let streams = log.ports.iter().filter_map(|(node, port)| rendering.ports.get(&(*node, *port, false)).cloned());
+        keep(&context, kept.as_ref(), streams.collect()).probe_with(&rendering.probe);
+    }
     if let Some(log) = &island.writes {
-        let streams = log.ports.iter().filter_map(|at| rendering.ports.remove(at)).collect();
+        let streams =
+            log.ports.iter().filter_map(|(node, port)| rendering.ports.remove(&(*node, *port, false))).collect();
         append(&rendering.context(log.source), dataflow.writes.as_ref(), streams).probe_with(&rendering.probe);
     }
     dataflow.built();
@@ -228,10 +256,11 @@ struct Rendering<'a, 's> {
     dataflow: &'a Arc<Dataflow>,
     scope: Scope<'s, Time>,
     worker: usize,
-    place: Place,
+    place: Process,
     shared: &'a Arc<Shared>,
     probe: Handle<Time>,
-    ports: HashMap<(usize, usize), Stream<'s>>,
+    /// By node, port, and whether they come from a log.
+    ports: HashMap<(usize, usize, bool), Stream<'s>>,
     tables: HashMap<(usize, usize), Vec<Arc<Table>>>,
 }
 
@@ -277,7 +306,8 @@ impl<'s> Rendering<'_, 's> {
         let node = &self.dataflow.plan.nodes[index];
         let mut slots: Vec<Vec<Stream<'s>>> = node.types.iter().map(|_| Vec::new()).collect();
         for input in &node.inputs {
-            let Some(mut stream) = self.ports.get(&(input.node, input.port)).cloned() else { continue };
+            let from_log = self.dataflow.island.log_of(input).is_some();
+            let Some(mut stream) = self.ports.get(&(input.node, input.port, from_log)).cloned() else { continue };
             if node.outputs.is_empty() && self.place.is_shared() {
                 stream = bring(stream, context.home(), self.shared);
             }
@@ -297,32 +327,36 @@ impl<'s> Rendering<'_, 's> {
     /// What all edges have in common: they are counted, shown, and either read by a node or at their end.
     fn pass(
         &mut self,
-        index: usize,
-        port: usize,
+        (index, port, from_log): (usize, usize, bool),
         stream: Stream<'s>,
         context: &BuildContext<'s>,
         own: Option<&Arc<NodeMetrics>>,
     ) {
         let (plan, island) = (&self.dataflow.plan, &self.dataflow.island);
-        let reads = |node: &&usize| plan.nodes[**node].inputs.iter().any(|i| (i.node, i.port) == (index, port));
+        let of =
+            |input: &&Input| (input.node, input.port) == (index, port) && island.log_of(input).is_some() == from_log;
+        let reads = |node: &&usize| plan.nodes[**node].inputs.iter().any(|input| of(&input));
         let readers = island.nodes.iter().filter(reads).map(|node| &plan.nodes[*node]);
         let reader = |node: &PlannedNode| {
             let metrics = self.dataflow.metrics.node(&node.id, node.kind.name);
-            let slots = node.inputs.iter().filter(|i| (i.node, i.port) == (index, port)).map(|i| metrics.input(i.slot));
+            let slots = node.inputs.iter().filter(of).map(|input| metrics.input(input.slot));
             Reader { slots: slots.collect(), metrics }
         };
         let readers = readers.map(reader).collect();
         let stream = count(stream, plan.nodes[index].kind.outputs[port].name, own.cloned(), readers);
-        for table in self.tables.get(&(index, port)).into_iter().flatten() {
+        // A table of rows that are kept in a log besides shows them as they come.
+        let is_shown = !(from_log && island.nodes.contains(&index));
+        for table in self.tables.get(&(index, port)).into_iter().flatten().filter(|_| is_shown) {
             let mut shown = stream.clone();
             if self.place.is_shared() {
                 shown = bring(shown, 0, self.shared);
             }
             show(shown, table, context).probe_with(&self.probe);
         }
-        let is_logged = island.writes.as_ref().is_some_and(|log| log.ports.contains(&(index, port)));
+        let mut logs = island.writes.iter().chain(&island.keeps);
+        let is_logged = !from_log && logs.any(|log| log.ports.contains(&(index, port)));
         if is_logged || island.nodes.iter().any(|node| reads(&node)) {
-            self.ports.insert((index, port), stream);
+            self.ports.insert((index, port, from_log), stream);
         } else {
             stream.probe_with(&self.probe);
         }

@@ -83,7 +83,8 @@ impl Replay {
             replay.dataflows.push(dataflow(Island { tables: Vec::new(), ..plan.whole() }, Vec::new()));
             return Ok(replay);
         }
-        let (receiving, computing) = plan.islands();
+        // What is behind a durable edge is computed again too, and not read from its log.
+        let (receiving, computing) = plan.islands_with(false);
         let live = receiving.iter().filter_map(|island| island.nodes.first().map(|node| plan.nodes[*node].id.as_str()));
         let own = || plan.spool.is_some().then(|| plan.spool_dir());
         let Some(spool) = spool.map(Path::to_owned).or_else(own) else {

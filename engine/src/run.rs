@@ -170,12 +170,17 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     let (ended, directing) = mpsc::channel::<()>();
     let (run, digest) = (Arc::clone(shared), plan.digest());
     let fixed = if place.is_shared() { processes::FIXED } else { FIXED };
+    // Several processes cannot agree on the tick at which a file takes effect.
+    let watches = !place.is_shared() && !plan.is_bounded();
     let mut signs = Signs::default();
     let started = Arc::clone(&plan);
     let director = std::thread::Builder::new().name("control".into()).spawn(move || {
         let directed = catch_unwind(AssertUnwindSafe(|| {
             while directing.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                 signs.look(control.as_ref().map_or(&started, Control::plan), &run);
+                if watches {
+                    run.references.look(false);
+                }
                 match &mut control {
                     Some(control) => control.look(),
                     None if run.reloads.take() => run.answer(unchanged(fixed_loader.as_ref(), digest, fixed)),

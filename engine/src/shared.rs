@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::outputs::Outputs;
 use crate::plan::Plan;
 use crate::privileges::Privileges;
+use crate::reference::References;
 use crate::reload::{Outcome, Reloads};
 use crate::time::Backlog;
 
@@ -29,6 +30,8 @@ pub struct Shared {
     pub reloads: Arc<Reloads>,
     /// What SIGHUP opens again.
     pub outputs: Outputs,
+    /// Files whose content may change.
+    pub references: References,
     /// Rights that were kept when the run started.
     pub privileges: Privileges,
     stopping: AtomicBool,
@@ -81,7 +84,11 @@ impl Shared {
 
     /// Answers the request for a change that was taken, and opens outputs again if that was asked for too.
     pub(crate) fn answer(&self, outcome: Outcome) {
-        let said = self.reloads.take_reopen().then(|| self.outputs.reopen()).flatten();
+        let asked = self.reloads.take_reopen();
+        if asked {
+            self.references.look(true);
+        }
+        let said = asked.then(|| self.outputs.reopen()).flatten();
         self.reloads.record(outcome.with_outputs(said));
     }
 

@@ -66,7 +66,7 @@ impl SinkHandle {
             Place { predecessor: by_name.or_else(by_path).cloned(), known_logs: dataflow.known_logs.clone() }
         });
         let takes_over = place.is_some();
-        let logs = dataflow.logs().map(str::to_owned).collect();
+        let logs = dataflow.logs().map(str::to_owned).zip(dataflow.derived_logs()).collect();
         let state = Arc::new(SinkState::new(name, logs, paths, place));
         dataflow.sinks.lock().push(Arc::clone(&state));
         let note = dataflow.notes.as_ref().map(|dir| Note::open(dir, name)).transpose()?;

@@ -24,7 +24,10 @@ use crate::shared::Shared;
 use crate::spool::{Archive, ArchiveReader, Entry, Log, LogReader, Next, Settings, SpoolError, Subscription};
 use crate::time::Pacer;
 
+mod derived;
 mod notes;
+
+pub(crate) use derived::keep;
 
 use notes::{after, note, resume};
 
@@ -117,7 +120,7 @@ pub struct Cursor {
 }
 
 impl SourceLog {
-    /// Opens the log of a source, or makes it.
+    /// Opens the log of a source, or of a durable node, or makes it.
     ///
     /// # Errors
     /// If the folder cannot be used, such as while another process uses it.
@@ -128,7 +131,7 @@ impl SourceLog {
             commit: spec.commit,
             segment_bytes: spec.segment_size,
             max_bytes: spec.max_size,
-            max_age: Some(spec.retain),
+            max_age: Some(plan.nodes[ports.source].durable.unwrap_or(spec.retain)),
             when_full: spec.when_full.into(),
             memory_bytes: MEMORY,
         };

@@ -5,7 +5,6 @@ pub mod correlate;
 pub mod derive;
 pub mod detect;
 pub mod enrich;
-mod exchange;
 pub mod filter;
 pub mod fingerprint;
 pub mod format;

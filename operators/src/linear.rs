@@ -9,7 +9,7 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
-use engine::batch::{Batch, Edge, Stream};
+use engine::batch::{Batch, Edge, Stream, Time};
 use engine::registry::Port;
 use engine::render::BuildContext;
 use timely::container::CapacityContainerBuilder;
@@ -33,6 +33,14 @@ pub(crate) fn linear<'s, F>(context: &BuildContext<'s>, input: Edge<'s>, ports: 
 where
     F: FnMut(&RecordBatch) -> Result<Parts, ArrowError> + 'static,
 {
+    timed(context, input, ports, move |_, rows| step(rows))
+}
+
+/// As [`linear`]; `step` knows the message time besides.
+pub(crate) fn timed<'s, F>(context: &BuildContext<'s>, input: Edge<'s>, ports: usize, mut step: F) -> Vec<Stream<'s>>
+where
+    F: FnMut(Time, &RecordBatch) -> Result<Parts, ArrowError> + 'static,
+{
     let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
     let mut input = builder.new_input(input.stream, Pipeline);
     let (mut outputs, mut streams) = (Vec::new(), Vec::new());
@@ -45,8 +53,9 @@ where
     builder.build(move |_capabilities| {
         move |_frontiers| {
             input.for_each_stamp(|time, data| {
+                let at = time.least().copied().unwrap_or_default();
                 for batch in data.flat_map(|batches| batches.drain(..)) {
-                    let parts = step(&batch.rows).unwrap_or_else(|error| {
+                    let parts = step(at, &batch.rows).unwrap_or_else(|error| {
                         fail(error.to_string());
                         [None, None]
                     });

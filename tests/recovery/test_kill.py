@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.feeder import Feeder, Sent
 from tests.live_engine import SOCKETS, LiveCase, feed_for, pipeline, traffic
-from tests.support import wait_for
+from tests.support import OK, wait_for
 from tests.traffic import REQUEST
 
 KILLS = int(os.environ.get("KILLS", 12))
@@ -123,6 +123,25 @@ class Kill(LiveCase):
             self.assertLessEqual(len(lost), QUEUED + gathered + uncommitted)
         print(f"\n    {stream}: {sum(len(lost) for lost, _ in gaps)} of {len(sent)} rows lost by {len(gaps)} of "
               f"{len(interruptions)}, at most {most} (bound there {bound}) ", end="")
+
+
+class DurableKill(Kill):
+    """The same with a log between the join and all that reads it: the rows of the join are kept, and not made again."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        text = pipeline(nodes=NODES, tables=", features: features")
+        durable = text.replace("kind: correlate,", "kind: correlate, durable: true,")
+        self.assertNotEqual(durable, text)
+        self.write("live.yaml", durable)
+
+    def through(self, count: int, interrupt: Callable[[], None]) -> None:
+        """Interruptions, and what the log of the join has in the end: each row once."""
+        super().through(count, interrupt)
+        run = self.engine("spool", "export", self.data / "spool", "correlated")
+        self.assert_exit(run, OK)
+        kept = [json.loads(line)["header_x_request_id"] for line in run.stdout.splitlines()]
+        self.assert_same_rows(kept, [name for name, _ in self.rows()])
 
 
 def runs(sent: list[Sent], spooled: set[str]) -> Iterator[tuple[list[Sent], int]]:

@@ -347,6 +347,34 @@ class Reload(LiveCase):
             opened.send(json.dumps(row).encode())
 
 
+class DurableReload(Reload):
+    """The same with a log between the join and what reads it: a change on one side leaves the other running."""
+
+    def write(self, name: str, text: str) -> Path:
+        """Writes a file; the join of a pipeline is durable."""
+        return super().write(name, text.replace("kind: correlate,", "kind: correlate, durable: true,"))
+
+    def test_what_is_unchanged_keeps_running(self):
+        """Other features leave the join alone, and another window of the join what reads it."""
+        self.write("features.yaml", FEATURES)
+        version = Version()
+        self.write("live.yaml", version.text())
+        self.begin()
+        with Feeder(traffic(SEED, seconds=60).events(), self.directory) as feeder:
+            feed_for(feeder, 2)
+            for kind, rebuilt in (("features", "rows_file, late_file, features, some, features_file"),
+                                  ("window", "correlated"), ("behind", "rows_file, late_file, features, some, features_file")):
+                last = self.reload(*version.change(kind))
+                self.assertRegex(last["message"], f"^{rebuilt} rebuilt, from tick")
+                feed_for(feeder, 1)
+        self.await_requests(feeder.ids(REQUEST))
+        self.await_windows()
+        self.assert_live()
+        self.stop()
+        self.assert_rows(feeder, {stream: feeder.ids(stream) for stream in SOCKETS})
+        self.assert_windows()
+
+
 def total(reloads: dict) -> int:
     """How many reloads there were."""
     return sum(reloads[outcome] for outcome in OUTCOMES)

@@ -60,6 +60,7 @@ fn node(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     }
     if kind.inputs == Inputs::None || kind.outputs.is_empty() {
         property(&mut schema, "process", process());
+        property(&mut schema, "durable", durable());
     }
     require(&mut schema, &["id", "kind"]);
     // Options that come in variants are alternatives beside `properties`, which `additionalProperties` does not see.
@@ -68,6 +69,21 @@ fn node(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     schema.remove("additionalProperties");
     schema.insert(closed.into(), false.into());
     Value::Object(schema)
+}
+
+fn durable() -> Value {
+    json!({
+        "description": "Whether the node's rows are kept in a log, from which those behind it start; `{ retain: 7d }` keeps more.",
+        "anyOf": [
+            { "type": "boolean" },
+            {
+                "type": "object",
+                "properties": { "retain": { "type": "string" } },
+                "required": ["retain"],
+                "additionalProperties": false,
+            },
+        ],
+    })
 }
 
 fn process() -> Value {

@@ -127,6 +127,8 @@ impl Control {
         self.progress.upto = self.progress.upto.max(self.upto());
         self.changes += 1;
         let (fresh, metrics) = (tables(plan), Arc::new(Metrics::default()));
+        let islands: Vec<Island> = wanted.iter().map(|(_, island)| island.clone()).collect();
+        self.open_kept_logs(plan, &islands).map_err(|error| error.to_string())?;
         let new_logs: Vec<String> = self.logs.keys().filter(|id| !known.contains(id)).cloned().collect();
         let group = RUNNING + self.changes;
         let building = Building { plan, metrics, tables: &fresh, group, new_logs: new_logs.clone() };
@@ -206,7 +208,7 @@ impl Control {
 
     /// The sinks of the new islands take over. There is no way back.
     fn take_over(&mut self, plan: &Plan, new: &[Arc<Dataflow>], old: &[Arc<Dataflow>], changed: &mut Vec<String>) {
-        let ending: Vec<String> = self.logs.keys().filter(|id| !has_source(plan, id)).cloned().collect();
+        let ending: Vec<String> = self.logs.keys().filter(|id| !has_log(plan, id)).cloned().collect();
         let boundary = hand_over(old, new, &ending);
         if let Some(why) = new.iter().find_map(|one| one.failure()) {
             // It failed after it was asked and before it was in charge: to the run it would be a sink that is slow.
@@ -306,6 +308,8 @@ impl Control {
     /// Lets go of logs that no source writes any more, and nobody reads.
     fn forget_logs(&mut self) {
         let written = self.receiving.iter().filter_map(|one| one.writes.as_ref().map(|(log, _)| log));
+        let kept = self.computing.iter().chain(&self.leaving).flat_map(|one| one.keeps.iter().flatten());
+        let written = written.chain(kept);
         let read = self.computing.iter().chain(&self.leaving).flat_map(|one| one.logs());
         let (written, read): (Vec<_>, Vec<&str>) = (written.cloned().collect(), read.collect());
         let is_used =
@@ -350,9 +354,9 @@ fn activity(dataflow: &Dataflow) -> u64 {
     rows.wrapping_add(dataflow.frontier())
 }
 
-/// Whether a plan has a live source of this id.
-fn has_source(plan: &Plan, id: &str) -> bool {
-    plan.nodes.iter().any(|node| node.id == id && node.node.facts().is_live)
+/// Whether a plan has a log of this id.
+fn has_log(plan: &Plan, id: &str) -> bool {
+    plan.nodes.iter().any(|node| node.id == id && (node.node.facts().is_live || node.durable.is_some()))
 }
 
 /// The names of sinks that have not written all that is theirs.

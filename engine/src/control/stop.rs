@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Control;
 use crate::dataflow::{Dataflow, SinkState};
 use crate::processes::Stage;
+use crate::source_log::SourceLog;
 
 /// The longest that a stopping run waits for what its sources received to get through. What does not is in the spool.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -27,6 +28,7 @@ impl Control {
     /// is not over; the rest is in the spool, where the next run finds it.
     pub(super) fn bring_to_a_stop(&mut self) {
         let activity = self.activity();
+        let source_logs: Vec<Arc<SourceLog>> = self.source_logs().cloned().collect();
         let stop = self.stop.get_or_insert_with(|| Stop {
             since: Instant::now(),
             quiet: (activity, Instant::now()),
@@ -39,9 +41,9 @@ impl Control {
         let ended = self.receiving.iter().all(|dataflow| dataflow.has_ended(workers));
         if ended {
             // Also those of sources that made room for others, which have not come or are gone.
-            self.logs.values().for_each(|log| log.log.close());
+            source_logs.iter().for_each(|log| log.log.close());
         }
-        let received = ended && self.logs.values().all(|log| log.log.has_ended());
+        let received = ended && source_logs.iter().all(|log| log.log.has_ended());
         let read = self.computing.iter().all(|dataflow| dataflow.has_caught_up());
         let through = received && read && stop.quiet.1.elapsed() >= QUIET;
         let failed = self.shared.failure().is_some();
@@ -76,9 +78,16 @@ impl Control {
         }
     }
 
+    /// The logs of live sources, also of those that are gone.
+    fn source_logs(&self) -> impl Iterator<Item = &Arc<SourceLog>> {
+        let is_kept = |id: &String| self.plan.durable().any(|durable| durable == id);
+        self.logs.iter().filter(move |(id, _)| !is_kept(id)).map(|(_, log)| log)
+    }
+
     /// Fails the run for what was received and is in no log: the disk takes it no more.
     fn leave_behind(&self) {
-        for (id, log) in self.logs.iter().filter(|(_, log)| !log.log.has_ended()) {
+        let is_kept = |id: &String| self.plan.durable().any(|durable| durable == id);
+        for (id, log) in self.logs.iter().filter(|(id, log)| !is_kept(id) && !log.log.has_ended()) {
             let bytes = log.log.counters().queued_bytes.load(Relaxed);
             if bytes == 0 {
                 continue;

@@ -36,6 +36,8 @@ pub(crate) struct SinkState {
     pub logs: Vec<String>,
     /// Files that it makes.
     pub paths: Vec<PathBuf>,
+    /// In the order of `logs`: those that keep what other nodes have computed.
+    derived: Vec<bool>,
     /// Whose place it takes.
     predecessor: Mutex<Option<Arc<SinkState>>>,
     inner: Mutex<Inner>,
@@ -63,8 +65,9 @@ struct Inner {
 }
 
 impl SinkState {
-    /// A sink in a dataflow that reads these logs. It is in charge at once if it takes nobody's place.
-    pub fn new(name: &str, logs: Vec<String>, paths: Vec<PathBuf>, place_of: Option<Place>) -> Self {
+    /// A sink in a dataflow that reads these logs, each with whether it is a derived one. It is in charge at once if it takes nobody's place.
+    pub fn new(name: &str, logs: Vec<(String, bool)>, paths: Vec<PathBuf>, place_of: Option<Place>) -> Self {
+        let (logs, derived): (Vec<String>, Vec<bool>) = logs.into_iter().unzip();
         let origins = logs.len() + 1;
         let in_charge = place_of.is_none();
         let Place { predecessor, known_logs } = place_of.unwrap_or_default();
@@ -84,7 +87,8 @@ impl SinkState {
             standing: None,
             taken_back: 0,
         };
-        Self { name: name.to_owned(), logs, paths, predecessor: Mutex::new(predecessor), inner: Mutex::new(inner) }
+        let (predecessor, inner) = (Mutex::new(predecessor), Mutex::new(inner));
+        Self { name: name.to_owned(), logs, paths, derived, predecessor, inner }
     }
 
     /// What becomes of rows of a tick.
@@ -146,8 +150,9 @@ impl SinkState {
         let mut inner = self.inner.lock();
         let mut from = inner.from.take().unwrap_or_default();
         for (at, time) in from.iter_mut().enumerate() {
-            let log = at.checked_sub(1).and_then(|at| self.logs.get(at)).map_or("", String::as_str);
-            *time = (*time).max(kept.of(log));
+            let log = at.checked_sub(1).and_then(|at| self.logs.get(at).zip(self.derived.get(at)));
+            let (log, derived) = log.map_or(("", false), |(log, derived)| (log.as_str(), *derived));
+            *time = (*time).max(kept.of(log, derived));
         }
         inner.from = Some(from.clone());
         from
@@ -264,8 +269,9 @@ pub(crate) struct Floors {
 
 impl Floors {
     /// Rows of a log before this time are kept.
-    pub fn of(&self, log: &str) -> Time {
-        // A log that is not named is new: nothing of it is kept.
-        if self.logs.is_empty() { self.all } else { self.logs.get(log).copied().unwrap_or(0) }
+    pub fn of(&self, log: &str, derived: bool) -> Time {
+        // A log that is not named is new: nothing of it is kept. But for one that keeps rows which came without it before.
+        let new = if derived { self.all } else { 0 };
+        if self.logs.is_empty() { self.all } else { self.logs.get(log).copied().unwrap_or(new) }
     }
 }

@@ -139,6 +139,7 @@ fn state(old: &Plan, was: &PlannedNode, new: &Plan, node: &PlannedNode, by_id: &
 /// What a running pipeline cannot change, if that is different: it must be stopped and started again.
 pub fn needs_restart(old: &Plan, new: &Plan) -> Option<String> {
     let spool = |plan: &Plan| format!("{:?}", plan.spool);
+    let durable = |plan: &Plan| plan.durable().map(str::to_owned).collect::<BTreeSet<_>>();
     let listen = |plan: &Plan| plan.serve.as_ref().map(|serve| (serve.listen.clone(), serve.hosts.clone()));
     if !old.is_spooled() || !new.is_spooled() {
         return Some("a pipeline without live sources or without a spool".to_owned());
@@ -147,6 +148,7 @@ pub fn needs_restart(old: &Plan, new: &Plan) -> Option<String> {
         (old.data_dir != new.data_dir, "`data_dir`"),
         (old.tick != new.tick, "`tick`"),
         (spool(old) != spool(new), "the section `spool`"),
+        (durable(old) != durable(new), "which nodes are `durable`"),
         (listen(old) != listen(new), "the address of the section `serve`"),
     ];
     if let Some((_, what)) = sections.iter().find(|(differs, _)| *differs) {
@@ -154,7 +156,9 @@ pub fn needs_restart(old: &Plan, new: &Plan) -> Option<String> {
     }
     // A log goes on with the columns that it has.
     let logs = |plan: &Plan| -> BTreeMap<String, _> {
-        let logs = plan.islands().0.into_iter().filter_map(|island| island.writes);
+        let (receiving, computing) = plan.islands();
+        let logs = receiving.into_iter().filter_map(|island| island.writes);
+        let logs = logs.chain(computing.into_iter().flat_map(|island| island.keeps));
         logs.map(|log| (plan.nodes[log.source].id.clone(), plan.log_schemas(&log))).collect()
     };
     let (before, after) = (logs(old), logs(new));

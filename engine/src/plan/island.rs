@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 
-use super::{Digest, Plan};
+use super::{Digest, Input, Plan};
 use crate::batch::Time;
 
 /// Nodes that hang together without a log between, and run as one dataflow.
@@ -16,14 +16,16 @@ pub struct Island {
     pub writes: Option<LogPorts>,
     /// The logs that these nodes read.
     pub reads: Vec<LogPorts>,
+    /// The logs that keep rows of these nodes, for others behind a durable edge.
+    pub keeps: Vec<LogPorts>,
     /// Indices of the served tables that this island fills.
     pub tables: Vec<usize>,
 }
 
-/// A log: what one live source receives, as the ports that yield facts.
+/// A log: what one live source receives, as the ports that yield facts; or the rows of a node that are durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPorts {
-    /// Index of the source, whose id is the log's name.
+    /// Index of the source, or of the durable node, whose id is the log's name.
     pub source: usize,
     /// Node and output port of each of the log's ports.
     pub ports: Vec<(usize, usize)>,
@@ -52,9 +54,18 @@ impl Plan {
                 (name.clone(), id(*node), *port, serve.hot_rows)
             })
         });
-        let logs = island.reads.iter().chain(&island.writes);
+        let logs = island.reads.iter().chain(&island.writes).chain(&island.keeps);
         Identity {
-            nodes: island.nodes.iter().map(|node| (id(*node), self.nodes[*node].digest)).collect(),
+            nodes: island
+                .nodes
+                .iter()
+                .map(|node| {
+                    (
+                        id(*node),
+                        if island.writes.is_some() { self.nodes[*node].digest } else { self.nodes[*node].behind_logs },
+                    )
+                })
+                .collect(),
             logs: logs.map(|log| (id(log.source), self.log_schemas(log))).collect(),
             tables: tables.collect(),
             // A log has all ports, read or not.
@@ -89,7 +100,12 @@ impl Plan {
 
     /// The islands that receive and write a log each, then those behind the logs.
     pub fn islands(&self) -> (Vec<Island>, Vec<Island>) {
-        let partition = self.partition();
+        self.islands_with(true)
+    }
+
+    /// The same; without `durable` edges only live sources have logs.
+    pub fn islands_with(&self, durable: bool) -> (Vec<Island>, Vec<Island>) {
+        let partition = self.partition_with(durable);
         let served = self.serve.as_ref().map_or(&[][..], |serve| &serve.tables);
         let mut receiving = Vec::with_capacity(partition.ingest.len());
         for nodes in partition.ingest {
@@ -107,19 +123,37 @@ impl Plan {
             let writes = (!ports.is_empty()).then_some(LogPorts { source, ports });
             receiving.push(Island { nodes, writes, tables, ..Island::default() });
         }
-        let logs: Vec<&LogPorts> = receiving.iter().filter_map(|island| island.writes.as_ref()).collect();
+        let kept = |(node, planned): (usize, &super::PlannedNode)| {
+            planned.durable.map(|_| LogPorts {
+                source: node,
+                ports: (0..planned.outputs.len()).map(|port| (node, port)).collect(),
+            })
+        };
+        let kept: Vec<LogPorts> = match durable {
+            true => self.nodes.iter().enumerate().filter_map(kept).collect(),
+            false => Vec::new(),
+        };
+        let sources: Vec<&LogPorts> = receiving.iter().filter_map(|island| island.writes.as_ref()).collect();
+        let logs: Vec<&LogPorts> = sources.iter().copied().chain(&kept).collect();
         let mut computing: Vec<Island> = Vec::with_capacity(partition.islands.len());
         for nodes in partition.islands {
             let inputs = || nodes.iter().flat_map(|node| &self.nodes[*node].inputs);
-            let read = |log: &&&LogPorts| inputs().any(|input| log.ports.contains(&(input.node, input.port)));
+            let is_read = |input: &Input, log: &LogPorts| input.logged && log.ports.contains(&(input.node, input.port));
+            let read = |log: &&&LogPorts| inputs().any(|input| is_read(input, log));
+            let keeps = kept.iter().filter(|log| nodes.contains(&log.source)).cloned().collect();
             let reads = logs.iter().filter(read).map(|log| (*log).clone()).collect();
-            let tables = served.iter().enumerate().filter(|(_, (_, node, _))| nodes.contains(node));
+            // A table is filled where its rows are made, or where they are stored.
+            let is_here = |node: usize, port: usize| match self.keeper(node, port).filter(|_| durable) {
+                Some(sink) => nodes.contains(&sink),
+                None => nodes.contains(&node),
+            };
+            let tables = served.iter().enumerate().filter(|(_, (_, node, port))| is_here(*node, *port));
             let tables = tables.map(|(at, _)| at).collect();
-            computing.push(Island { nodes, reads, tables, ..Island::default() });
+            computing.push(Island { nodes, reads, keeps, tables, ..Island::default() });
         }
         // A log that is served as it is belongs to an island that reads it, or to one without nodes.
         for (at, (_, node, port)) in served.iter().enumerate() {
-            let Some(log) = logs.iter().find(|log| log.ports.contains(&(*node, *port))) else { continue };
+            let Some(log) = sources.iter().find(|log| log.ports.contains(&(*node, *port))) else { continue };
             match computing.iter_mut().find(|island| island.reads.contains(log)) {
                 Some(island) => island.tables.push(at),
                 None => computing.push(Island { reads: vec![(*log).clone()], tables: vec![at], ..Island::default() }),
@@ -128,17 +162,36 @@ impl Plan {
         (receiving, computing)
     }
 
+    /// The sink that stores the rows of a port, which it reads through the log of a durable node.
+    fn keeper(&self, node: usize, port: usize) -> Option<usize> {
+        let reads = |input: &Input| input.logged && (input.node, input.port) == (node, port);
+        let stores = |sink: &super::PlannedNode| sink.node.facts().keeps_tables && sink.inputs.iter().any(reads);
+        self.nodes[node].durable.and_then(|_| self.nodes.iter().position(stores))
+    }
+
     /// From which event time (ms) on each log that an island reads is needed, so that what leaves it at message times from
     /// `time` on is complete and right. In the order of the island's logs.
     pub fn needs(&self, island: &Island, time: Time) -> Vec<Time> {
         let mut of_output = vec![time; self.nodes.len()];
+        let mut of_log = vec![time; island.reads.len()];
         for &node in island.nodes.iter().rev() {
             let needed = self.nodes[node].node.needs_from(of_output[node]);
             for input in &self.nodes[node].inputs {
-                of_output[input.node] = of_output[input.node].min(needed);
+                let of = match island.log_of(input) {
+                    Some(log) => &mut of_log[log],
+                    None => &mut of_output[input.node],
+                };
+                *of = needed.min(*of);
             }
         }
-        let of_log = |log: &LogPorts| log.ports.iter().map(|(node, _)| of_output[*node]).min().unwrap_or(time);
-        island.reads.iter().map(of_log).collect()
+        of_log
+    }
+}
+
+impl Island {
+    /// The log, among those that are read, through which the rows of an input come.
+    pub fn log_of(&self, input: &Input) -> Option<usize> {
+        let has = |log: &LogPorts| input.logged && log.ports.contains(&(input.node, input.port));
+        self.reads.iter().position(has)
     }
 }

@@ -4,7 +4,7 @@
 //! *ingest*, and either goes on running or starts anew. The nodes behind it are a function of the spool, and those that
 //! exchange rows with each other are made again together: an *island*.
 
-use super::Plan;
+use super::{Plan, PlannedNode};
 
 /// The nodes of a plan in two classes; each node is in exactly one part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,17 +19,31 @@ pub struct Partition {
 impl Plan {
     /// What stands before the spool and what behind it.
     pub fn partition(&self) -> Partition {
-        let nodes: Vec<Shape> = self
-            .nodes
-            .iter()
-            .map(|node| Shape {
-                live: node.node.facts().is_live,
-                facts: node.node.facts().yields_facts,
-                inputs: node.inputs.iter().map(|input| input.node).collect(),
-            })
-            .collect();
+        self.partition_with(true)
+    }
+
+    /// The same; without durable edges only live sources have logs.
+    pub(super) fn partition_with(&self, durable: bool) -> Partition {
+        let mut nodes = shapes(&self.nodes);
+        if !durable {
+            nodes.iter_mut().flat_map(|node| &mut node.inputs).for_each(|(_, logged)| *logged = false);
+        }
         partition(&nodes)
     }
+}
+
+/// Which nodes stand before a log.
+pub(super) fn ingest(nodes: &[PlannedNode]) -> Vec<bool> {
+    stand_before_logs(&shapes(nodes))
+}
+
+fn shapes(nodes: &[PlannedNode]) -> Vec<Shape> {
+    let shape = |node: &PlannedNode| Shape {
+        live: node.node.facts().is_live,
+        facts: node.node.facts().yields_facts,
+        inputs: node.inputs.iter().map(|input| (input.node, input.logged)).collect(),
+    };
+    nodes.iter().map(shape).collect()
 }
 
 /// What of a node decides where it belongs.
@@ -37,21 +51,26 @@ impl Plan {
 struct Shape {
     live: bool,
     facts: bool,
-    /// Nodes before this one.
-    inputs: Vec<usize>,
+    /// Nodes before this one, and whether their rows come through a log.
+    inputs: Vec<(usize, bool)>,
+}
+
+fn stand_before_logs(nodes: &[Shape]) -> Vec<bool> {
+    let mut ingest: Vec<bool> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        ingest.push(node.live || node.inputs.iter().any(|&(from, _)| ingest[from] && !nodes[from].facts));
+    }
+    ingest
 }
 
 fn partition(nodes: &[Shape]) -> Partition {
-    let mut ingest: Vec<bool> = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        ingest.push(node.live || node.inputs.iter().any(|&from| ingest[from] && !nodes[from].facts));
-    }
+    let ingest = stand_before_logs(nodes);
     let mut parts = Parts::new(nodes.len());
     for (at, node) in nodes.iter().enumerate() {
-        for &from in &node.inputs {
+        for &(from, logged) in &node.inputs {
             let together = match (ingest[from], ingest[at]) {
                 (true, true) => !nodes[from].facts,
-                (false, false) => true,
+                (false, false) => !logged,
                 _ => false,
             };
             if together {
@@ -104,7 +123,7 @@ mod tests {
     use super::*;
 
     fn node(live: bool, facts: bool, inputs: &[usize]) -> Shape {
-        Shape { live, facts, inputs: inputs.to_vec() }
+        Shape { live, facts, inputs: inputs.iter().map(|from| (*from, false)).collect() }
     }
 
     #[test]
@@ -136,15 +155,28 @@ mod tests {
     }
 
     #[test]
+    fn a_durable_edge_cuts_an_island_in_two() {
+        let mut nodes = vec![
+            node(true, true, &[]),
+            node(false, true, &[0]),
+            node(false, true, &[1]), // behind the log
+            node(false, true, &[1]),
+        ];
+        nodes[2].inputs[0].1 = true;
+        assert_eq!(partition(&nodes).islands, [vec![1, 3], vec![2]]);
+    }
+
+    #[test]
     fn packets_of_a_file_can_be_read_again() {
         let found = partition(&[node(false, false, &[]), node(false, true, &[0])]);
         assert_eq!(found, Partition { ingest: vec![], islands: vec![vec![0, 1]] });
     }
 
     prop_compose! {
-        fn graphs()(nodes in prop::collection::vec((any::<bool>(), any::<bool>(), prop::collection::vec(any::<prop::sample::Index>(), 0..3)), 1..12)) -> Vec<Shape> {
+        fn graphs()(nodes in prop::collection::vec((any::<bool>(), any::<bool>(), prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.2)), 0..3)), 1..12)) -> Vec<Shape> {
             nodes.into_iter().enumerate().map(|(at, (live, facts, inputs))| {
-                let inputs: Vec<usize> = inputs.into_iter().filter(|_| at > 0).map(|from| from.index(at)).collect();
+                let inputs: Vec<(usize, bool)> =
+                    inputs.into_iter().filter(|_| at > 0).map(|(from, logged)| (from.index(at), logged)).collect();
                 Shape { live: live && inputs.is_empty(), facts, inputs }
             }).collect()
         }
@@ -163,11 +195,11 @@ mod tests {
             let part = |at: usize| parts.iter().position(|part| part.contains(&at)).expect("in one");
             for (at, node) in nodes.iter().enumerate() {
                 prop_assert!(!node.live || part(at) < found.ingest.len());
-                for &from in &node.inputs {
+                for &(from, logged) in &node.inputs {
                     // Whoever reads what is no fact yet, live, is with it; the rest are apart from it.
                     if part(from) < found.ingest.len() {
                         prop_assert!(nodes[from].facts || part(from) == part(at));
-                    } else if part(at) >= found.ingest.len() {
+                    } else if part(at) >= found.ingest.len() && !logged {
                         prop_assert_eq!(part(from), part(at));
                     }
                 }

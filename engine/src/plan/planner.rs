@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use sha2::Digest as _;
+
 use super::identity::Notes;
 use super::redirect::Redirect;
 use super::union::union;
@@ -77,6 +79,7 @@ impl Planner<'_> {
                     slot,
                     node,
                     port: *port,
+                    logged: false,
                 }));
                 types.push((name.clone(), ty, *span));
             }
@@ -131,10 +134,13 @@ impl Planner<'_> {
                 outputs: built.outputs(),
                 connected: vec![false; kind.outputs.len()],
                 recorded: vec![false; kind.outputs.len()],
+                durable: None,
+                is_durable_for_some: false,
                 node: built,
                 process,
                 definition,
                 digest,
+                behind_logs: digest,
             });
         }
         self.check_files(&nodes, &spec.nodes);
@@ -171,6 +177,8 @@ impl Planner<'_> {
             });
         }
         note_recorded(&mut nodes);
+        super::durable::mark(&mut nodes, &spec.nodes, spool.as_ref(), &mut self.problems);
+        self.note_digests(&mut nodes, spec.tick);
         (!refused).then_some(Plan {
             name: spec.name,
             tick: spec.tick,
@@ -182,6 +190,22 @@ impl Planner<'_> {
             sections: self.sections.clone(),
             warnings: Vec::new(),
         })
+    }
+
+    /// Digests that end at logs: what is before a log is known by the log's name and columns.
+    fn note_digests(&self, nodes: &mut [PlannedNode], tick: std::time::Duration) {
+        for at in 0..nodes.len() {
+            let digest = |nth: usize, input: &Input| {
+                let from = &nodes[input.node];
+                let digest = match input.logged {
+                    true => log_digest(from, input.port),
+                    false => from.behind_logs,
+                };
+                (format!("{} {nth}", input.name), input.port, digest)
+            };
+            let inputs = nodes[at].inputs.iter().enumerate().map(|(nth, input)| digest(nth, input)).collect();
+            nodes[at].behind_logs = nodes[at].definition.digest(nodes[at].kind.name, tick, inputs);
+        }
     }
 
     /// The type of an input that takes the rows of these nodes.
@@ -505,4 +529,11 @@ fn note_recorded(nodes: &mut [PlannedNode]) {
             }
         }
     }
+}
+
+/// A log by its name and columns.
+fn log_digest(node: &PlannedNode, port: usize) -> super::Digest {
+    let ty = &node.outputs[port];
+    let text = format!("{} {:?} {:?}", node.id, ty.schema.fields(), ty.class);
+    sha2::Sha256::digest(text).into()
 }

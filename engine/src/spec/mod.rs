@@ -16,7 +16,7 @@ pub use bytes::Bytes;
 pub use diagnostic::{Diagnostic, Sources, nearest};
 pub use located::{Located, Span};
 pub use overrides::apply_overrides;
-pub use pipeline::{From, NodeSpec, Pipeline, Rows, ServeSpec, humantime_duration};
+pub use pipeline::{Durable, From, NodeSpec, Pipeline, Rows, ServeSpec, humantime_duration};
 pub use setting::{Change, Setting};
 pub use spool::{SpoolSpec, WhenFull};
 pub use tree::{Tree, Value};

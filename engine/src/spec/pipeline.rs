@@ -38,10 +38,39 @@ pub struct NodeSpec {
     pub from: From,
     /// The process that reads or writes for it, if several run the pipeline.
     pub process: Option<Located<usize>>,
+    /// Whether its rows are kept in a log.
+    pub durable: Option<Located<Durable>>,
     /// Everything else: the kind's own options, a mapping.
     pub options: Tree,
     /// The whole node.
     pub span: Span,
+}
+
+/// Whether a node's rows are kept in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// `true` or `false`.
+    Whether(bool),
+    /// For longer than `spool.retain`.
+    For {
+        /// How much event time is kept beyond what a restart needs.
+        retain: Duration,
+    },
+}
+
+impl Durable {
+    /// Whether there is to be a log.
+    pub fn is_on(self) -> bool {
+        self != Self::Whether(false)
+    }
+
+    /// How much is kept, if that is said.
+    pub fn retain(self) -> Option<Duration> {
+        match self {
+            Self::Whether(_) => None,
+            Self::For { retain } => Some(retain),
+        }
+    }
 }
 
 /// A node's inputs as written.
@@ -223,13 +252,15 @@ fn read_node(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<NodeSpec> {
         problems.push(Diagnostic::new(tree.span, format!("a node is a mapping, not {}", tree.kind())));
         return None;
     };
-    let (mut id, mut kind, mut from, mut process, mut rest) = (None, None, From::Nothing, None, Vec::new());
+    let (mut id, mut kind, mut from, mut rest) = (None, None, From::Nothing, Vec::new());
+    let (mut process, mut durable) = (None, None);
     for (key, value) in entries {
         match key.value.as_str() {
             "id" => id = read_name(value, "id", problems),
             "kind" => kind = read_name(value, "kind", problems),
             "from" => from = read_from(value, problems),
             "process" => process = options::read(value, problems),
+            "durable" => durable = read_durable(value, problems),
             _ => rest.push((key.clone(), value.clone())),
         }
     }
@@ -246,7 +277,22 @@ fn read_node(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<NodeSpec> {
         problems.push(Diagnostic::new(id.span, format!("`{}` is not a name: use letters, digits, _ and -", id.value)));
     }
     let span = tree.span;
-    Some(NodeSpec { id, kind: kind?, from, process, options: Tree { value: Value::Map(rest), span }, span })
+    let options = Tree { value: Value::Map(rest), span };
+    Some(NodeSpec { id, kind: kind?, from, process, durable, options, span })
+}
+
+fn read_durable(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<Located<Durable>> {
+    /// What a mapping says.
+    #[derive(serde::Deserialize)]
+    struct For {
+        #[serde(deserialize_with = "humantime_duration::deserialize")]
+        retain: Duration,
+    }
+    let durable = match tree.entries() {
+        Some(_) => Durable::For { retain: options::read::<For>(tree, problems)?.retain },
+        None => Durable::Whether(options::read(tree, problems)?),
+    };
+    Some(Located::new(durable, tree.span))
 }
 
 fn read_name(tree: &Tree, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Located<String>> {

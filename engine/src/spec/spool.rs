@@ -37,6 +37,11 @@ pub struct SpoolSpec {
     #[serde(default = "retain", deserialize_with = "humantime_duration::deserialize")]
     #[schemars(with = "String")]
     pub retain: Duration,
+    /// Where a node looks back further than this, the rows that it reads are kept in a log of their own, so that a start need
+    /// not replay all that they are made of. Default 24h.
+    #[serde(default = "max_replay", deserialize_with = "humantime_duration::deserialize")]
+    #[schemars(with = "String")]
+    pub max_replay: Duration,
     /// What happens when `max_size` is reached, or the disk is full, and all of it is still needed. On a full disk not even
     /// that time passes can be noted: the disk must have room for what the longest window needs. Default `block`.
     #[serde(default)]
@@ -71,6 +76,7 @@ impl Default for SpoolSpec {
             segment_size: segment_size(),
             max_size: max_size(),
             retain: retain(),
+            max_replay: max_replay(),
             when_full: WhenFull::default(),
         }
     }
@@ -90,6 +96,10 @@ fn max_size() -> u64 {
 
 fn retain() -> Duration {
     Duration::from_secs(3600)
+}
+
+fn max_replay() -> Duration {
+    Duration::from_secs(24 * 3600)
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

@@ -13,7 +13,7 @@ use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBu
 
 use super::hash::key_hashes;
 use super::program::Program;
-use crate::exchange::partition;
+use engine::exchange::partition;
 
 /// Streams of the rows that count, by worker, with the needed columns, and of the late rows as they came.
 pub(super) fn arrivals<'s>(

@@ -10,7 +10,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
-use crate::exchange::arrivals;
+use engine::exchange::arrivals;
 
 use super::window::{CLOSED, Settings, Window};
 

@@ -21,7 +21,7 @@ use super::join::{Join, Outbox, Settings};
 use super::keys::Keys;
 use super::matcher::END;
 use super::skew::{Monitor, Skew};
-use crate::exchange::{arrivals, partition};
+use engine::exchange::{arrivals, partition};
 
 /// The least step between message times where nobody waits for results: few messages, each with many rows.
 const BOUNDED_STEP: Duration = Duration::from_secs(30);

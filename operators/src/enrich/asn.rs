@@ -9,15 +9,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
-use engine::batch::{Edge, EdgeType, Stream};
+use engine::batch::{Edge, EdgeType, Stream, Time, WINDOW_START};
 use engine::plan::PlanContext;
 use engine::registry::{Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
 use engine::spec::Located;
 
-use crate::linear::linear;
+use crate::linear::timed;
 use file::Table;
 
 /// See [`Operator::SUMMARY`].
@@ -27,8 +27,11 @@ pub struct Asn;
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct AsnOptions {
     /// CSV with the header `network,asn,country_code,name,org,domain`, relative to the pipeline's file. The most
-    /// specific network that holds an address counts. `asn` may be written `AS64500`; empty fields are null. Read once
-    /// at the start; a file with a bad row is refused.
+    /// specific network that holds an address counts. `asn` may be written `AS64500`; empty fields are null. A file with
+    /// a bad row is refused. A live run reads it again when it has changed and stood still for a second, and on SIGHUP: the new
+    /// content takes effect at one tick, on all workers, and is kept with the logs, so that a start or a replay labels each
+    /// row as it was. Content with a bad row is refused, counted (`reference_refused`) and shown by `status`; what was there
+    /// stays in effect. Rows of a window keep what their window began with. Not with several processes.
     #[schemars(with = "String")]
     file: Located<PathBuf>,
     /// The column with the address to look up. Default: `src_ip`.
@@ -74,27 +77,35 @@ impl Operator for Asn {
                 complete = false;
             }
         }
-        let table = match Table::read(&context.path(&options.file.value)) {
-            Ok(table) => Arc::new(table),
-            Err(faults) => {
-                for fault in faults {
-                    context.error(options.file.span, fault);
-                }
-                return None;
+        let file = context.path(&options.file.value);
+        if let Err(faults) = Table::read(&file) {
+            for fault in faults {
+                context.error(options.file.span, fault);
             }
-        };
+            return None;
+        }
         let added = ADDED.map(|(name, data_type)| Arc::new(Field::new(name, data_type, true)));
         let fields = input.schema.fields().iter().cloned().chain(added);
         let output: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let at = at.filter(|_| complete)?;
-        Some(Box::new(AsnNode { table, at, output: input.with_schema(output) }))
+        let window = input.schema.index_of(WINDOW_START).ok().filter(|_| input.is_relation());
+        Some(Box::new(AsnNode {
+            file,
+            at,
+            is_relation: input.is_relation(),
+            window,
+            output: input.with_schema(output),
+        }))
     }
 }
 
 struct AsnNode {
-    table: Arc<Table>,
+    file: PathBuf,
     /// Index of the address column.
     at: usize,
+    is_relation: bool,
+    /// Index of the column with the begin of the window, of a relation by window.
+    window: Option<usize>,
     output: EdgeType,
 }
 
@@ -105,9 +116,29 @@ impl Node for AsnNode {
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let Some(input) = inputs.into_iter().next() else { return Vec::new() };
-        let (table, at, schema) = (Arc::clone(&self.table), self.at, self.output.schema.clone());
-        linear(context, input, 1, move |rows| Ok([Some(label(rows, &table, at, &schema)?), None]))
+        let (at, schema) = (self.at, self.output.schema.clone());
+        let fail = context.failure();
+        let table = context.reference(&self.file, Table::of_content).map_err(&fail).ok();
+        let (is_relation, window, from) = (self.is_relation, self.window, context.complete_from);
+        timed(context, input, 1, move |time, rows| {
+            let Some(table) = &table else { return Ok([None, None]) };
+            // A row is taken back as it was given: what counts is when its window began, not when it changed.
+            let time = match window {
+                Some(window) => begins(rows, window),
+                None if is_relation => from,
+                None => time,
+            };
+            let table = table.at(time).map_err(ArrowError::ComputeError)?;
+            Ok([Some(label(rows, &table, at, &schema)?), None])
+        })
     }
+}
+
+/// When the window of these rows began, in ms: rows that leave together are of one window.
+fn begins(rows: &RecordBatch, window: usize) -> Time {
+    let times = rows.column(window).as_primitive_opt::<TimestampNanosecondType>();
+    let first = times.filter(|times| !times.is_empty()).map_or(0, |times| times.value(0));
+    Time::try_from(first / 1_000_000).unwrap_or(0)
 }
 
 /// The rows with what is known of each one's address.

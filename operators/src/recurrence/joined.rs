@@ -24,8 +24,8 @@ use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::marks::{Key, Keys, windows};
 use super::{Ages, Columns, Planned, millis};
-use crate::exchange::{arrivals, partition};
 use crate::relation::{hold_until, keep_least};
+use engine::exchange::{arrivals, partition};
 
 /// A window of a key that comes or goes.
 type WindowUpdate = ((Key, i64), Time, isize);

@@ -15,9 +15,9 @@ use engine::registry::{Facts, Inputs, Node, Operator, Port};
 use engine::render::BuildContext;
 use engine::spec::Located;
 
-use super::operator;
 use super::written::{Format, Mode};
 use continued::{Continued, Lines};
+use engine::sink;
 use log_file::Rotation;
 use through::Through;
 
@@ -143,7 +143,7 @@ impl Node for JsonlNode {
                 let file = Arc::new(Continued::new(self.path.clone(), self.append, self.rotation, &context.metrics));
                 Ok(Lines { file: registered(context, file), format: self.format.clone() })
             };
-            return vec![operator::build(context, lines, (&context.id, context.home()), |_| true, make)];
+            return vec![sink::build(context, lines, (&context.id, context.home()), |_| true, make)];
         }
         let file = context.is_here().then(|| {
             let open = || {

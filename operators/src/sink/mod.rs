@@ -4,7 +4,6 @@ pub mod clickhouse;
 mod cuts;
 pub mod jsonl;
 mod lines;
-mod operator;
 pub mod parquet;
 pub mod unix_socket;
 mod written;

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use timely::dataflow::operators::Concatenate;
 
 use super::cuts::Cuts;
-use super::operator;
+use engine::sink;
 use retention::Retention;
 use store::Store;
 use table::Owner;
@@ -204,7 +204,7 @@ impl Node for ParquetNode {
             let store = self.store(table, context.bounded);
             let name = format!("{}.{}", context.id, table.name);
             let keep = |batch: &Batch| batch.settled && batch.diff > 0;
-            operator::build(context, input.stream, (&name, owner), keep, |_, _| {
+            sink::build(context, input.stream, (&name, owner), keep, |_, _| {
                 Ok(Owner::new(context, store, cuts, nth, &name))
             })
         });

@@ -19,8 +19,8 @@ use engine::spec::{Located, humantime_duration};
 use engine::time::Backlog;
 use serde_json::Value;
 
-use super::operator::{self, CLOSED, Sink, Then, Written};
 use super::written::{Format, Mode};
+use engine::sink::{self, CLOSED, Sink, Then, Written};
 use sender::Sender;
 
 /// What was sent is confirmed at most this often.
@@ -122,7 +122,7 @@ impl Node for SocketNode {
                 confirmed: Instant::now(),
             })
         };
-        vec![operator::build(context, lines, (&context.id, context.home()), |_| true, make)]
+        vec![sink::build(context, lines, (&context.id, context.home()), |_| true, make)]
     }
 }
 

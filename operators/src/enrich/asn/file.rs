@@ -38,6 +38,15 @@ impl Table {
         parse(&bytes).map_err(faults)
     }
 
+    /// Reads the content of a file.
+    ///
+    /// # Errors
+    /// What is wrong first, as `line: reason`.
+    pub fn of_content(content: &[u8]) -> Result<Self, String> {
+        let first = |faults: Vec<(u64, String)>| faults.into_iter().next().unwrap_or_default();
+        parse(content).map_err(first).map_err(|(line, reason)| format!("{line}: {reason}"))
+    }
+
     /// The row of an address.
     pub fn get(&self, address: IpAddr) -> Option<u32> {
         self.ranges.get(address)

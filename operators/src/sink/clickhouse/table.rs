@@ -15,11 +15,11 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::super::cuts::{Cut, Cuts};
-use super::super::operator::{self, CLOSED, Sink, Then, Written};
 use super::history::Reader;
 use super::insert_bounds::{InsertBounds, Shape};
 use super::queue::{Bound, Next, Queue, Size};
 use super::sender::{self, Job, Shared, Target};
+use engine::sink::{self, CLOSED, Sink, Then, Written};
 
 /// Cuts that the sender has at a time before further ones wait, and may go together: one is on its way while the next is
 /// encoded. Its inserts, of which a large cut has several, are bounded by `concurrency`.
@@ -39,7 +39,7 @@ pub(super) fn build<'s>(
     // One cut on its way and the next being gathered. In all processes: what is held is one count in all.
     context.allow_held(held_rows(&cuts).saturating_mul(2));
     let keep = move |batch: &Batch| live || batch.settled && batch.diff > 0;
-    operator::build(context, input, (&name, owner), keep, |address, handle| {
+    sink::build(context, input, (&name, owner), keep, |address, handle| {
         Owner::new(context, handle, &runtime?, (target, cuts), &address)
     })
 }

@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::log_file::{LogFile, Rotation};
-use crate::sink::operator::{CLOSED, Sink, Then, Written};
 use crate::sink::written::Format;
+use engine::sink::{CLOSED, Sink, Then, Written};
 
 /// Lines are made durable, and confirmed, at most this often.
 const CONFIRM: Duration = Duration::from_millis(200);

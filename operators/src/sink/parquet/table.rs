@@ -12,9 +12,9 @@ use engine::time::wall_clock_ns;
 use serde_json::{Value, json};
 
 use super::super::cuts::{Cut, Cuts};
-use super::super::operator::{CLOSED, Sink, Then, Written};
 use super::retention::{Files, Old, days, remove};
 use super::store::Store;
+use engine::sink::{CLOSED, Sink, Then, Written};
 
 /// How many files that are left out are named one by one.
 const SKIPPED_SHOWN: usize = 10;

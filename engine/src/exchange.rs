@@ -5,16 +5,17 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
-use engine::batch::{Batch, Stream};
-use engine::render::BuildContext;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::vec::Filter;
 
+use crate::batch::{Batch, Stream};
+use crate::render::BuildContext;
+
 /// Splits batches by a hash of their rows, so that an exchange on [`Batch::route`] brings equal hashes together.
 /// `hash` must give the same on every worker and in every process.
-pub(crate) fn partition<'s>(
+pub fn partition<'s>(
     stream: Stream<'s>,
     context: &BuildContext<'s>,
     hash: impl Fn(&RecordBatch, &mut Vec<u64>) + 'static,
@@ -44,11 +45,7 @@ pub(crate) fn partition<'s>(
 }
 
 /// The batches that are kept, noted as sent to the one worker that takes all of them.
-pub(crate) fn kept<'s>(
-    stream: Stream<'s>,
-    context: &BuildContext<'_>,
-    keep: impl Fn(&Batch) -> bool + 'static,
-) -> Stream<'s> {
+pub fn kept<'s>(stream: Stream<'s>, context: &BuildContext<'_>, keep: impl Fn(&Batch) -> bool + 'static) -> Stream<'s> {
     let (shared, peers) = (Arc::clone(&context.shared), context.peers);
     stream.filter(move |batch: &Batch| {
         let keep = keep(batch);
@@ -60,7 +57,7 @@ pub(crate) fn kept<'s>(
 }
 
 /// Notes that batches which went through [`partition`] or [`kept`] have arrived.
-pub(crate) fn arrivals(context: &BuildContext<'_>) -> impl Fn(&[Batch]) + use<> {
+pub fn arrivals(context: &BuildContext<'_>) -> impl Fn(&[Batch]) + use<> {
     let (shared, peers) = (Arc::clone(&context.shared), context.peers);
     move |batches| {
         if peers > 1 {

@@ -6,29 +6,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::batch::{Batch, Stream, Time};
-use engine::dataflow::Standing;
-use engine::render::BuildContext;
-use engine::sink_handle::{Claim, SinkHandle, Turn};
-use engine::time::Backlog;
 use serde_json::Value;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
+use crate::batch::{Batch, Stream, Time};
+use crate::dataflow::Standing;
 use crate::exchange::{arrivals, kept};
+use crate::render::BuildContext;
+use crate::sink_handle::{Claim, SinkHandle, Turn};
+use crate::time::Backlog;
 
 /// How soon a sink that waits, for another writer or for what it writes to, looks again.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The end of all input.
-pub(super) const CLOSED: Time = Time::MAX;
+pub const CLOSED: Time = Time::MAX;
 
 /// How often a sink is asked again at once, before other operators get their turn.
 const AT_ONCE: usize = 8;
 
 /// What a sink does with rows.
-pub(super) trait Sink {
+pub trait Sink {
     /// What it writes to, so that two sinks that write to the same are known.
     fn target(&self) -> String;
 
@@ -85,7 +85,7 @@ pub(super) trait Sink {
 
 /// What follows the rows that a sink was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub enum Then {
     /// More rows.
     More,
     /// The end of the run: what is complete should be made durable. The next run goes on.
@@ -98,7 +98,7 @@ pub(super) enum Then {
 
 /// How far a sink is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Written {
+pub struct Written {
     /// Every row of a tick before this is durable.
     pub upto: Time,
     /// What it needs besides to go on there.
@@ -113,7 +113,7 @@ pub(super) struct Written {
 
 /// Builds a sink all of whose rows that are to be `keep`t go to worker `owner`, which makes it with the address of the
 /// operator. The stream's frontier is how far they are confirmed.
-pub(super) fn build<'s, S: Sink + 'static>(
+pub fn build<'s, S: Sink + 'static>(
     context: &BuildContext<'s>,
     input: Stream<'s>,
     (name, owner): (&str, u64),

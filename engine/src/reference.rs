@@ -1,0 +1,416 @@
+//! Facts that come from beside the data, such as a file of networks: versions, each of which takes effect at a tick.
+//!
+//! Every row is labelled with exactly one version, which depends on the row's message time alone. So all workers agree, and a
+//! start or a replay labels a row as the live run did: when each version took effect is noted beside the logs, with its
+//! content, before the first row gets it.
+
+use std::any::Any;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::batch::Time;
+use crate::metrics::NodeMetrics;
+use crate::progress;
+
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The most bytes of a file.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// What to do about a damaged note of versions.
+const ADVICE: &str = "it says which content was in effect when: put back a copy, or remove it with its folder, and what is read again \
+    gets the content of today";
+
+/// Reads a value from the content of a file. The error says what is wrong, with the line.
+pub type Parse<V> = fn(&[u8]) -> Result<V, String>;
+
+/// When a version takes effect, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Noted {
+    /// Rows of message times from this on (ms) are labelled with it.
+    from: Time,
+    /// SHA-256 of its content.
+    digest: String,
+}
+
+struct Version<V> {
+    noted: Noted,
+    /// `None` while it is not needed; then it is read again from its folder.
+    value: Option<Arc<V>>,
+}
+
+struct State<V> {
+    /// In the order of their times.
+    versions: Vec<Version<V>>,
+    /// Rows before this message time may have been labelled.
+    decided: Time,
+}
+
+/// What distinguishes a file from what it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    changed: Option<SystemTime>,
+}
+
+/// How a file was found.
+#[derive(Debug, Default)]
+struct Seen {
+    /// As it was when it was read last.
+    read: Option<Stamp>,
+    /// As it was at the last look.
+    last: Option<Stamp>,
+    looked: Option<Instant>,
+}
+
+/// A file whose content may change while the run goes on.
+pub struct Reference<V> {
+    path: PathBuf,
+    /// Where versions are kept; `None` if the run cannot be continued.
+    dir: Option<PathBuf>,
+    tick: Time,
+    parse: Parse<V>,
+    metrics: Arc<NodeMetrics>,
+    state: Mutex<State<V>>,
+    seen: Mutex<Seen>,
+    is_loading: AtomicBool,
+}
+
+/// Where the versions of a reference are.
+pub(crate) struct Place {
+    pub path: PathBuf,
+    pub dir: Option<PathBuf>,
+    /// Rows before this message time were labelled by earlier runs.
+    pub labelled_before: Time,
+    pub tick: Time,
+}
+
+impl<V: Send + Sync + 'static> Reference<V> {
+    /// The versions that are noted, and the content of today: if that is another, it takes effect behind all rows that there
+    /// are.
+    pub(crate) fn open(place: Place, parse: Parse<V>, metrics: Arc<NodeMetrics>) -> Result<Self, String> {
+        let Place { path, dir, labelled_before, tick } = place;
+        let noted: Vec<Noted> = match &dir {
+            Some(dir) => progress::read(&dir.join(NOTE), ADVICE)?.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let versions = noted.into_iter().map(|noted| Version { noted, value: None }).collect();
+        let (state, seen) = (State { versions, decided: labelled_before }, Seen::default());
+        let (state, seen, is_loading) = (Mutex::new(state), Mutex::new(seen), AtomicBool::new(false));
+        let reference = Self { path, dir, tick, parse, metrics, state, seen, is_loading };
+        reference.seen.lock().read = reference.stamp().ok();
+        if let Err(message) = reference.load() {
+            // A run goes on with what it had.
+            if reference.state.lock().versions.is_empty() {
+                return Err(message);
+            }
+            reference.refuse(&message);
+        }
+        Ok(reference)
+    }
+
+    /// The version for rows of a message time.
+    ///
+    /// # Errors
+    /// If an earlier version is not there any more; the message says which.
+    pub fn at(&self, time: Time) -> Result<Arc<V>, String> {
+        let mut state = self.state.lock();
+        state.decided = state.decided.max(time.saturating_add(1));
+        let at = state.versions.iter().rposition(|version| version.noted.from <= time).unwrap_or(0);
+        let Some(version) = state.versions.get_mut(at) else { return Err("defect: no version".to_owned()) };
+        if let Some(value) = &version.value {
+            return Ok(Arc::clone(value));
+        }
+        let path = self.dir.as_ref().map_or_else(PathBuf::new, |dir| dir.join(&version.noted.digest));
+        let fault = |error: String| {
+            format!("the content of {} that was in effect cannot be read: {error}", self.path.display())
+        };
+        let content = read(&path).map_err(|error| fault(format!("{}: {error}", path.display())))?;
+        let value = Arc::new((self.parse)(&content).map_err(fault)?);
+        version.value = Some(Arc::clone(&value));
+        Ok(value)
+    }
+
+    /// Reads the file. If its content is another one, that takes effect at the next tick of which no row was labelled.
+    fn load(&self) -> Result<(), String> {
+        let content = read(&self.path).map_err(|error| format!("{} cannot be read: {error}", self.path.display()))?;
+        let digest: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let is_current = |state: &State<V>| state.versions.last().is_some_and(|last| last.noted.digest == digest);
+        if is_current(&self.state.lock()) {
+            return Ok(());
+        }
+        let value = Arc::new((self.parse)(&content).map_err(|why| format!("{}:{why}", self.path.display()))?);
+        if let Some(dir) = &self.dir {
+            keep(&dir.join(&digest), &content)
+                .map_err(|error| format!("{} cannot be written: {error}", dir.display()))?;
+        }
+        // Nobody labels a row until the note is durable.
+        let mut state = self.state.lock();
+        let next = (state.decided / self.tick).saturating_add(1).saturating_mul(self.tick);
+        let from = if state.decided == 0 && state.versions.is_empty() { 0 } else { next };
+        state.versions.push(Version { noted: Noted { from, digest }, value: Some(value) });
+        if let Err(message) = self.note(&state.versions) {
+            state.versions.pop();
+            return Err(message);
+        }
+        self.metrics.counter("reference_versions").fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        tracing::info!(file = %self.path.display(), bytes = content.len(), "in effect from tick {from} on");
+        Ok(())
+    }
+
+    fn note(&self, versions: &[Version<V>]) -> Result<(), String> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let noted: Vec<&Noted> = versions.iter().map(|version| &version.noted).collect();
+        let path = dir.join(NOTE);
+        progress::write(&path, &noted).map_err(|error| progress::cannot(&path, &error))
+    }
+
+    /// Says that the content of the file is not taken.
+    fn refuse(&self, why: &str) {
+        self.metrics.counter("reference_refused").fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        tracing::warn!("not taken, what was read before stays in effect: {why}");
+        self.metrics.set_trouble("file", Some(format!("its new content is not taken: {why}")));
+    }
+
+    fn stamp(&self) -> io::Result<Stamp> {
+        let metadata = fs::metadata(&self.path)?;
+        Ok(Stamp { bytes: metadata.len(), changed: metadata.modified().ok() })
+    }
+
+    /// Whether the file is another than the one that was read. It must have stood still for a look, unless it is `asked` for.
+    fn is_new(&self, asked: bool) -> bool {
+        let mut seen = self.seen.lock();
+        if !asked && seen.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return false;
+        }
+        seen.looked = Some(Instant::now());
+        let now = self.stamp().ok();
+        let stands = std::mem::replace(&mut seen.last, now) == now;
+        let is_new = now.is_some() && now != seen.read && (stands || asked);
+        if is_new {
+            seen.read = now;
+        }
+        is_new
+    }
+}
+
+/// The file with the versions, in the folder of their contents.
+const NOTE: &str = "versions.json";
+
+/// Reads a regular file of a bounded size.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > MOST_BYTES {
+        return Err(io::Error::other(format!("it is no regular file of at most {MOST_BYTES} bytes")));
+    }
+    let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    file.take(MOST_BYTES).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Keeps the content of a version, durably.
+fn keep(path: &Path, content: &[u8]) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, content)?;
+    File::open(&temporary)?.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// A reference, whatever its values are.
+trait Watched: Any + Send + Sync {
+    /// Whether its file is another than the one that was read.
+    fn wants_to_load(&self, asked: bool) -> bool;
+    fn load_again(&self);
+    fn forget_before(&self, time: Time, kept: Time);
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<V: Send + Sync + 'static> Watched for Reference<V> {
+    fn wants_to_load(&self, asked: bool) -> bool {
+        !self.is_loading.load(SeqCst) && self.is_new(asked) && !self.is_loading.swap(true, SeqCst)
+    }
+
+    fn load_again(&self) {
+        match self.load() {
+            Ok(()) => self.metrics.set_trouble("file", None),
+            Err(message) => self.refuse(&message),
+        }
+        self.is_loading.store(false, SeqCst);
+    }
+
+    /// Values for rows before `time` are dropped from memory, and those for rows before `kept` from the disk.
+    fn forget_before(&self, time: Time, kept: Time) {
+        let mut state = self.state.lock();
+        let ends = |versions: &[Version<V>], at: usize| versions.get(at + 1).map_or(Time::MAX, |next| next.noted.from);
+        for at in 0..state.versions.len() {
+            if ends(&state.versions, at) <= time {
+                state.versions[at].value = None;
+            }
+        }
+        let gone = (0..state.versions.len()).take_while(|at| ends(&state.versions, *at) <= kept).count();
+        if self.dir.is_some() && gone > 0 {
+            let removed: Vec<Version<V>> = state.versions.drain(..gone).collect();
+            // A file that stays because of an error is only garbage.
+            let _ = self.note(&state.versions);
+            for version in removed {
+                let is_used = state.versions.iter().any(|other| other.noted.digest == version.noted.digest);
+                if let Some(dir) = self.dir.as_ref().filter(|_| !is_used) {
+                    let _ = fs::remove_file(dir.join(&version.noted.digest));
+                }
+            }
+        }
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// The references of a run.
+#[derive(Default)]
+pub struct References(Mutex<Vec<(String, Arc<dyn Watched>)>>);
+
+impl std::fmt::Debug for References {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.lock().iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl References {
+    /// The reference of this name; all workers, and the islands of a change, share it.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(crate) fn get<V: Send + Sync + 'static>(
+        &self,
+        name: &str,
+        open: impl FnOnce() -> Result<Reference<V>, String>,
+    ) -> Result<Arc<Reference<V>>, String> {
+        let mut all = self.0.lock();
+        let known = all.iter().find(|(other, _)| other == name).map(|(_, known)| Arc::clone(known));
+        if let Some(known) = known.and_then(|known| known.as_any().downcast::<Reference<V>>().ok()) {
+            return Ok(known);
+        }
+        let opened = Arc::new(open()?);
+        all.push((name.to_owned(), Arc::clone(&opened) as Arc<dyn Watched>));
+        Ok(opened)
+    }
+
+    /// Reads files again that have changed, each on a thread of its own: a large one takes seconds. `asked`: somebody says that
+    /// they have.
+    pub(crate) fn look(&self, asked: bool) {
+        let all: Vec<Arc<dyn Watched>> = self.0.lock().iter().map(|(_, one)| Arc::clone(one)).collect();
+        for one in all.into_iter().filter(|one| one.wants_to_load(asked)) {
+            let thread = std::thread::Builder::new().name("reference".into());
+            if let Err(error) = thread.spawn(move || one.load_again()) {
+                tracing::error!(%error, "no thread to read a reference file with");
+            }
+        }
+    }
+
+    /// Rows before `time` are not labelled any more in this run, and those before `kept` never again.
+    pub(crate) fn forget_before(&self, time: Time, kept: Time) {
+        self.0.lock().iter().for_each(|(_, one)| one.forget_before(time, kept));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(content: &[u8]) -> Result<u32, String> {
+        let text = String::from_utf8_lossy(content);
+        text.trim().parse().map_err(|error| format!("1: `{}` is no number: {error}", text.trim()))
+    }
+
+    fn open(dir: &Path, labelled_before: Time) -> Reference<u32> {
+        let place = Place { path: dir.join("file"), dir: Some(dir.join("versions")), labelled_before, tick: 100 };
+        Reference::open(place, number, Arc::default()).expect("opens")
+    }
+
+    fn value(reference: &Reference<u32>, time: Time) -> u32 {
+        *reference.at(time).expect("there")
+    }
+
+    #[test]
+    fn a_version_takes_effect_at_a_tick_of_which_no_row_was_labelled() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("file"), "1").expect("written");
+        let reference = open(dir.path(), 0);
+        assert_eq!((value(&reference, 0), value(&reference, 1_234)), (1, 1));
+        fs::write(dir.path().join("file"), "2").expect("written");
+        reference.load_again();
+        assert_eq!((value(&reference, 1_299), value(&reference, 1_300)), (1, 2));
+        assert_eq!(value(&reference, 700), 1, "also for a row that comes later");
+        // Another run labels the same rows alike, though the file has changed meanwhile.
+        fs::write(dir.path().join("file"), "3").expect("written");
+        let again = open(dir.path(), 5_050);
+        assert_eq!([0, 1_299, 1_300, 5_099, 5_100].map(|time| value(&again, time)), [1, 1, 2, 2, 3]);
+    }
+
+    #[test]
+    fn bad_content_is_not_taken_and_said() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("file"), "1").expect("written");
+        let reference = open(dir.path(), 0);
+        fs::write(dir.path().join("file"), "x").expect("written");
+        reference.load_again();
+        assert_eq!(value(&reference, 9_000), 1);
+        let trouble = reference.metrics.troubles().remove("file").expect("said");
+        assert!(trouble.contains("file:1: `x` is no number"), "{trouble}");
+        fs::write(dir.path().join("file"), "1").expect("written");
+        reference.load_again();
+        assert!(reference.metrics.troubles().is_empty());
+        fs::write(dir.path().join("file"), "x").expect("written");
+        assert_eq!(value(&open(dir.path(), 9_001), 9_500), 1, "nor at a start");
+        fs::remove_dir_all(dir.path().join("versions")).expect("there");
+        let place = Place { path: dir.path().join("file"), dir: None, labelled_before: 0, tick: 100 };
+        assert!(Reference::open(place, number, Arc::default()).is_err(), "unless there is nothing else");
+    }
+
+    #[test]
+    fn what_is_not_needed_any_more_goes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("file"), "1").expect("written");
+        let reference = open(dir.path(), 0);
+        for version in 2..5 {
+            value(&reference, version * 1_000);
+            fs::write(dir.path().join("file"), version.to_string()).expect("written");
+            reference.load_again();
+        }
+        reference.forget_before(4_100, 3_100);
+        assert_eq!([2_000, 3_500, 4_100].map(|time| value(&reference, time)), [3, 3, 4], "the first two are gone");
+        let files = fs::read_dir(dir.path().join("versions")).expect("there").count();
+        assert_eq!(files, 3, "two contents and the note");
+    }
+
+    #[test]
+    fn a_file_is_read_when_it_has_stood_still() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("file"), "1").expect("written");
+        let reference = open(dir.path(), 0);
+        assert!(!reference.is_new(true));
+        fs::write(dir.path().join("file"), "22").expect("written");
+        reference.seen.lock().looked = None;
+        assert!(!reference.is_new(false), "it may still be written");
+        reference.seen.lock().looked = None;
+        assert!(reference.is_new(false));
+        assert!(!reference.is_new(true), "it has been seen");
+    }
+}

@@ -1,0 +1,133 @@
+//! The log of a durable edge: a sink like others, so that a change, a stop and a start go on with it where it is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde_json::Value;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::core::Concatenate;
+use timely::dataflow::operators::generic::operator::Operator as _;
+
+use super::SourceLog;
+use crate::batch::{Batch, Stream, Time};
+use crate::render::BuildContext;
+use crate::sink::{self, CLOSED, Sink, Then, Written};
+use crate::spool::Entry;
+use crate::time::Backlog;
+
+/// Keeps the settled rows of a node's ports. The stream's frontier is how far they are durable.
+pub(crate) fn keep<'s>(
+    context: &BuildContext<'s>,
+    log: Option<&Arc<SourceLog>>,
+    streams: Vec<Stream<'s>>,
+) -> Stream<'s> {
+    let marked = streams.into_iter().enumerate().map(|(port, stream)| mark(stream, port as u64));
+    let all = context.scope.concatenate(marked.collect::<Vec<_>>());
+    let settled = |batch: &Batch| batch.settled && batch.diff > 0;
+    let name = format!("{} log", context.id);
+    let (log, from) = (log.cloned(), context.complete_from);
+    sink::build(context, all, (&name, context.home()), settled, move |address, handle| {
+        let log = log.ok_or_else(|| "defect: the log is another process's".to_owned())?;
+        let waker = context.scope.worker().sync_activator_for(address.to_vec());
+        let woken = log.log.subscribe(move || {
+            // A worker that has gone needs no waking.
+            let _ = waker.activate();
+        });
+        let held = handle.held();
+        Ok(Derived { log, from, given: 0, durable: 0, queued: VecDeque::new(), held, then: Then::More, _woken: woken })
+    })
+}
+
+/// Says of rows by which port they came.
+fn mark(stream: Stream<'_>, port: u64) -> Stream<'_> {
+    stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "port", move |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|time, data| {
+                let mut session = output.session(&time);
+                for batch in data.flat_map(|batches| batches.drain(..)) {
+                    session.give(Batch { route: port, ..batch });
+                }
+            });
+        }
+    })
+}
+
+/// The writer of such a log.
+struct Derived {
+    log: Arc<SourceLog>,
+    /// Rows of a tick before this are in the log, or were never to be.
+    from: Time,
+    /// Every row before this was given.
+    given: Time,
+    /// Every row before this is durable.
+    durable: Time,
+    /// Rows that are not durable yet, by tick.
+    queued: VecDeque<(Time, usize)>,
+    held: Arc<Backlog>,
+    then: Then,
+    _woken: crate::spool::Subscription,
+}
+
+impl Sink for Derived {
+    fn target(&self) -> String {
+        String::new()
+    }
+
+    /// The log itself says where it goes on. One that is new begins where the rows of the node are complete.
+    fn open(&mut self, from: Time, _detail: &Value) -> Result<(), String> {
+        let last = self.log.log.last_watermark();
+        self.from = if last == 0 { from.max(self.from) } else { from.max(last) };
+        (self.given, self.durable) = (from, from);
+        if last == 0 {
+            self.log.log.append(Entry::Watermark(self.from));
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, tick: Time, batch: Batch) -> Result<(), String> {
+        if tick < self.from {
+            return Ok(());
+        }
+        let (port, late, rows) = (usize::try_from(batch.route).unwrap_or(0), batch.late, batch.rows);
+        self.held.sent(rows.num_rows());
+        self.queued.push_back((tick, rows.num_rows()));
+        self.log.log.append(Entry::Batch { port, time: tick, late, rows });
+        Ok(())
+    }
+
+    fn flush(&mut self, upto: Time, then: Then) -> Result<(), String> {
+        // At the end of all input the log ends behind its last row.
+        let upto = match upto {
+            CLOSED => self.queued.back().map_or(self.given, |(tick, _)| tick.saturating_add(1)).max(self.given),
+            upto => upto,
+        };
+        if upto > self.given {
+            self.given = upto;
+            self.log.log.append(Entry::Watermark(upto));
+        }
+        if then == Then::Nothing && self.then != then {
+            self.log.complete();
+            self.log.log.close();
+        }
+        self.then = then;
+        Ok(())
+    }
+
+    fn written(&mut self) -> Result<Written, String> {
+        // What was there at the start is kept already.
+        let durable = self.log.log.last_watermark().max(self.from).min(self.given);
+        self.durable = self.durable.max(durable);
+        while let Some((_, rows)) = self.queued.pop_front_if(|(tick, _)| *tick < self.durable) {
+            self.held.arrived(rows);
+        }
+        let is_stalled = self.log.log.must_wait();
+        Ok(Written { upto: self.durable, is_idle: self.durable >= self.given, is_stalled, ..Written::default() })
+    }
+}
+
+impl Drop for Derived {
+    fn drop(&mut self) {
+        self.held.arrived(self.queued.iter().map(|(_, rows)| rows).sum());
+    }
+}
