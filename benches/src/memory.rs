@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
-use engine::plan::{Plan, PlanContext};
-use engine::registry::{Inputs, Kind, Node, Operator, Port, Registry};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::{Inputs, Kind, Node, Operator, Port, Registry};
+use engine::plan::Plan;
 use engine::run::execute;
 use engine::shared::Shared;
 use timely::container::CapacityContainerBuilder;

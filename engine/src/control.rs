@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Time;
 use crate::catalog::Table;
-use crate::dataflow::{Dataflow, SinkState};
+use crate::contract::{Running, SinkState};
+use crate::dataflow::{Dataflow, Dataflows};
 use crate::metrics::Metrics;
 use crate::plan::{Island, LogPorts, Plan};
 use crate::processes::{FIXED, Heard, Place};
 use crate::progress;
-use crate::reload::{Loader, Outcome};
+use crate::reload::Outcome;
 use crate::shared::Shared;
 use crate::source_log::{LogInput, SourceLog};
 use crate::spool::SpoolError;
@@ -25,6 +26,9 @@ mod change;
 mod stop;
 
 use stop::Stop;
+
+/// Loads the pipeline again. The error is what a user reads: every fault with its place.
+pub type Loader = Box<dyn Fn() -> Result<Plan, String> + Send>;
 
 /// How often the run is looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
@@ -52,6 +56,8 @@ struct Progress {
 /// The state of a run that can be continued and changed.
 pub(crate) struct Control {
     shared: Arc<Shared>,
+    /// What the workers run.
+    dataflows: Arc<Dataflows>,
     /// Workers of this process.
     workers: usize,
     place: Place,
@@ -100,18 +106,19 @@ impl Control {
         plan: &Arc<Plan>,
         place: Place,
         heard: Option<Arc<Heard>>,
-        shared: &Arc<Shared>,
+        (shared, dataflows): (&Arc<Shared>, &Arc<Dataflows>),
         loader: Option<Loader>,
     ) -> Result<Option<Self>, String> {
         let tables = shared.catalog.tables();
         if !plan.is_spooled() {
             let dataflow = Dataflow::new(Arc::clone(plan), plan.whole(), Arc::clone(&shared.metrics), &tables);
-            shared.dataflows.install(Arc::new(dataflow));
-            shared.dataflows.close();
+            dataflows.install(Arc::new(dataflow));
+            dataflows.close();
             return Ok(None);
         }
         let mut control = Self {
             shared: Arc::clone(shared),
+            dataflows: Arc::clone(dataflows),
             workers: place.threads,
             place,
             heard,
@@ -146,7 +153,7 @@ impl Control {
             control.computing.push(Arc::new(dataflow));
         }
         for dataflow in control.computing.iter().chain(&control.receiving) {
-            shared.dataflows.install(Arc::clone(dataflow));
+            dataflows.install(Arc::clone(dataflow));
         }
         Ok(Some(control))
     }
@@ -217,13 +224,13 @@ impl Control {
 
     /// Looks at the run once; called every [`LOOK`] until the workers have ended.
     pub fn look(&mut self) {
-        if self.shared.is_aborted() || self.shared.dataflows.is_parked() {
+        if self.shared.is_aborted() || self.dataflows.is_parked() {
             return;
         }
         self.see_off();
         let all = self.receiving.iter().chain(&self.computing).chain(&self.leaving);
         if all.clone().all(|dataflow| dataflow.has_ended(self.workers)) {
-            self.shared.dataflows.close();
+            self.dataflows.close();
         } else if self.shared.is_stopping() {
             self.bring_to_a_stop();
         } else if self.shared.reloads.take() {
@@ -280,7 +287,7 @@ impl Control {
     fn note(&mut self) {
         self.noted = Instant::now();
         // Such as those of a change that was refused.
-        self.shared.dataflows.forget(self.workers);
+        self.dataflows.forget(self.workers);
         if self.place.is_shared() && self.logs.is_empty() {
             // Those who have the logs say where the next run begins.
             return;

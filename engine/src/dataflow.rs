@@ -12,18 +12,14 @@ use timely::scheduling::SyncActivator;
 
 use crate::batch::Time;
 use crate::catalog::Table;
+use crate::contract::{Resume, Running, SinkState};
 use crate::metrics::Metrics;
 use crate::plan::{Island, Plan};
-use crate::source_log::{LogInput, Resume, SourceLog};
+use crate::source_log::{LogInput, SourceLog};
 use crate::time::{Backlog, Pace, Sources};
 
-mod sink_state;
-mod standing;
 mod switch;
 
-pub use sink_state::Claim;
-pub(crate) use sink_state::{Floors, Place, SinkState};
-pub use standing::Standing;
 pub(crate) use switch::hand_over;
 
 /// The dataflows that workers install, all in the same order.
@@ -190,33 +186,6 @@ impl Dataflow {
         self.in_charge.store(true, SeqCst);
     }
 
-    /// Whether the run depends on it.
-    pub(crate) fn is_in_charge(&self) -> bool {
-        self.in_charge.load(SeqCst)
-    }
-
-    /// Its sources are to end; what is in it drains. For a dataflow whose sinks have written all that they should.
-    pub fn end(&self) {
-        self.ending.store(true, SeqCst);
-        self.wake();
-    }
-
-    /// Whether [`Dataflow::end`] was called.
-    pub fn is_ending(&self) -> bool {
-        self.ending.load(SeqCst)
-    }
-
-    /// Whether a node that has failed lets time pass. Where a frontier says what is confirmed it must not, or the rows
-    /// that it has taken would count as written; a dataflow that is given up ends all the same.
-    pub fn lets_go(&self) -> bool {
-        self.notes.is_none() || self.is_ending()
-    }
-
-    /// Its source has been opened, in this process.
-    pub(crate) fn has_opened_source(&self) {
-        self.receiving.store(true, SeqCst);
-    }
-
     /// Whether its source, in this process, has been opened.
     pub(crate) fn is_receiving(&self) -> bool {
         self.receiving.load(SeqCst)
@@ -226,11 +195,6 @@ impl Dataflow {
     pub fn start_parking(&self) {
         self.parking.store(true, SeqCst);
         self.wake();
-    }
-
-    /// Whether [`Dataflow::start_parking`] was called.
-    pub fn is_parking(&self) -> bool {
-        self.parking.load(SeqCst)
     }
 
     /// Everything before this time has left through the sinks and is kept there.
@@ -273,27 +237,6 @@ impl Dataflow {
         self.built.load(SeqCst) >= workers && self.sinks.lock().iter().all(|sink| are(sink))
     }
 
-    /// Notes a failure while the run does not depend on this dataflow. False if it does: then the run has failed.
-    pub(crate) fn fail(&self, message: &str) -> bool {
-        // Noted before it is asked who is in charge: who takes charge looks for failures after that.
-        self.failure.lock().get_or_insert_with(|| message.to_owned());
-        let spare = !self.is_in_charge();
-        if !spare {
-            self.failure.lock().take();
-        }
-        spare
-    }
-
-    /// The first failure while the run did not depend on it.
-    pub fn failure(&self) -> Option<String> {
-        self.failure.lock().clone()
-    }
-
-    /// Has an operator woken by [`Dataflow::wake`].
-    pub(crate) fn add_waker(&self, waker: SyncActivator) {
-        self.wakers.lock().push(waker);
-    }
-
     /// Has sinks and readers of logs look at what was decided.
     pub fn wake(&self) {
         for waker in self.wakers.lock().iter() {
@@ -314,8 +257,47 @@ impl Dataflow {
         self.island.reads.iter().map(|log| self.plan.nodes[log.source].id.as_str())
     }
 
-    /// Rows before this message time were received before the dataflow was built.
-    pub(crate) fn received_before(&self) -> Time {
+    /// The ids of its nodes.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.island.nodes.iter().map(|node| self.plan.nodes[*node].id.as_str())
+    }
+}
+
+impl Running for Dataflow {
+    fn read_logs(&self) -> Vec<(String, bool)> {
+        let is_derived = |source: usize| self.plan.nodes[source].durable.is_some();
+        self.logs().map(str::to_owned).zip(self.island.reads.iter().map(|log| is_derived(log.source))).collect()
+    }
+
+    fn known_logs(&self) -> Vec<String> {
+        self.known_logs.clone()
+    }
+
+    fn resume(&self) -> Option<Resume> {
+        self.writes.as_ref().map(|(_, resume)| resume.clone())
+    }
+
+    fn is_log_full(&self) -> bool {
+        self.writes.as_ref().is_some_and(|(log, _)| log.log.must_wait())
+    }
+
+    fn has_opened_source(&self) {
+        self.receiving.store(true, SeqCst);
+    }
+
+    fn pace(&self) -> &Pace {
+        &self.sources
+    }
+
+    fn notes(&self) -> Option<PathBuf> {
+        self.notes.clone()
+    }
+
+    fn versions(&self) -> Option<PathBuf> {
+        self.plan.is_spooled().then(|| self.plan.spool_dir().join("versions"))
+    }
+
+    fn received_before(&self) -> Time {
         let last = |input: &LogInput| match input {
             LogInput::Log(log, _) => log.log.last_watermark().saturating_add(1),
             LogInput::Archive(_) => Time::MAX,
@@ -323,14 +305,55 @@ impl Dataflow {
         self.reads.iter().flatten().map(last).max().unwrap_or(0)
     }
 
-    /// Of the logs that it reads, those that keep what other nodes have computed.
-    pub(crate) fn derived_logs(&self) -> Vec<bool> {
-        self.island.reads.iter().map(|log| self.plan.nodes[log.source].durable.is_some()).collect()
+    fn held(&self) -> Arc<Backlog> {
+        Arc::clone(&self.held)
     }
 
-    /// The ids of its nodes.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
-        self.island.nodes.iter().map(|node| self.plan.nodes[*node].id.as_str())
+    fn is_in_charge(&self) -> bool {
+        self.in_charge.load(SeqCst)
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.load(SeqCst)
+    }
+
+    fn is_parking(&self) -> bool {
+        self.parking.load(SeqCst)
+    }
+
+    fn lets_go(&self) -> bool {
+        self.notes.is_none() || self.is_ending()
+    }
+
+    fn end(&self) {
+        self.ending.store(true, SeqCst);
+        self.wake();
+    }
+
+    fn fail(&self, message: &str) -> bool {
+        // Noted before it is asked who is in charge: who takes charge looks for failures after that.
+        self.failure.lock().get_or_insert_with(|| message.to_owned());
+        let spare = !self.is_in_charge();
+        if !spare {
+            self.failure.lock().take();
+        }
+        spare
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    fn add_waker(&self, waker: SyncActivator) {
+        self.wakers.lock().push(waker);
+    }
+
+    fn add_sink(&self, sink: Arc<SinkState>) {
+        self.sinks.lock().push(sink);
+    }
+
+    fn earlier_sinks(&self) -> Vec<Arc<SinkState>> {
+        self.predecessors.lock().iter().flat_map(|other| other.sinks.lock().clone()).collect()
     }
 }
 

@@ -16,7 +16,7 @@ use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::operators::generic::operator::Operator;
 
 use crate::batch::{Batch, Edge, EdgeType, SEQ, Stream};
-use crate::render::BuildContext;
+use crate::contract::BuildContext;
 
 /// One edge of type `ty` with the rows of all of `streams`. None of them may be a relation.
 pub(crate) fn merge<'s>(streams: Vec<Stream<'s>>, ty: &EdgeType, context: &BuildContext<'s>) -> Edge<'s> {

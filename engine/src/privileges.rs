@@ -9,8 +9,6 @@ use std::sync::{Mutex, PoisonError};
 
 use capctl::caps::{Cap, CapSet, CapState, ambient, bounding};
 
-use crate::plan::Plan;
-
 /// What a node needs rights for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -37,13 +35,11 @@ impl fmt::Debug for Privileges {
 
 impl Privileges {
     /// Gives up what a pipeline with a capture does not need, for the calling thread and all that it starts from now on.
-    /// Without a capture nothing changes. `process` is which of several processes this is.
+    /// Without a capture nothing changes. `needs` are those of the nodes of this process.
     ///
     /// # Errors
     /// The system's message.
-    pub fn restrict(plan: &Plan, process: usize) -> Result<Self, String> {
-        let nodes = plan.nodes.iter().filter(|node| node.process == process);
-        let needs: Vec<Need> = nodes.filter_map(|node| node.node.facts().needs).collect();
+    pub fn restrict(needs: &[Need]) -> Result<Self, String> {
         if needs.is_empty() {
             return Ok(Self::default());
         }

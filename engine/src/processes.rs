@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Time;
 use crate::cluster::{Cluster, Event, Monitor};
+use crate::dataflow::Dataflows;
 use crate::plan::PlannedNode;
 use crate::shared::Shared;
 
@@ -82,6 +83,7 @@ struct Report {
 /// What is known of the other processes.
 pub(crate) struct Heard {
     shared: Arc<Shared>,
+    dataflows: Arc<Dataflows>,
     /// How many others there are.
     others: usize,
     own: Mutex<Stage>,
@@ -91,10 +93,11 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    pub fn new(shared: &Arc<Shared>, place: Place) -> Self {
+    pub fn new(shared: &Arc<Shared>, dataflows: &Arc<Dataflows>, place: Place) -> Self {
         let (own, reports) = (Mutex::default(), Mutex::default());
         Self {
             shared: Arc::clone(shared),
+            dataflows: Arc::clone(dataflows),
             others: place.processes - 1,
             own,
             reports,
@@ -122,7 +125,7 @@ impl Heard {
     }
 
     fn report(&self, process: usize, report: Report) {
-        for (dataflow, times) in self.shared.dataflows.from(0).iter().zip(&report.sources) {
+        for (dataflow, times) in self.dataflows.from(0).iter().zip(&report.sources) {
             if let Some(dataflow) = dataflow {
                 dataflow.sources.learn(times);
             }
@@ -130,7 +133,7 @@ impl Heard {
         let mut reports = lock(&self.reports);
         reports.insert(process, report);
         self.shared.backlog.set_elsewhere(reports.values().map(|report| report.backlog).fold(0, i64::saturating_add));
-        for (nth, dataflow) in self.shared.dataflows.from(0).iter().enumerate() {
+        for (nth, dataflow) in self.dataflows.from(0).iter().enumerate() {
             let held = reports.values().filter_map(|report| report.held.get(nth));
             if let Some(dataflow) = dataflow {
                 dataflow.held.set_elsewhere(held.copied().fold(0, i64::saturating_add));
@@ -151,7 +154,7 @@ impl Heard {
 
     /// What to tell.
     fn note(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let all = self.shared.dataflows.from(0);
+        let all = self.dataflows.from(0);
         let sources = all.iter().map(|one| one.as_ref().map(|one| one.sources.known()).unwrap_or_default());
         let held = all.iter().map(|one| one.as_ref().map_or(0, |one| one.held.balance()));
         let report = Report {
@@ -220,7 +223,7 @@ fn tell(heard: &Heard, monitor: &Monitor) {
         monitor.stop();
     }
     // What the others have in flight is in the spool too, and waits for this process in vain.
-    if shared.dataflows.is_parked()
+    if heard.dataflows.is_parked()
         && let Some(failure) = shared.failure()
     {
         return monitor.fail(&failure.message);
@@ -248,7 +251,7 @@ mod tests {
     #[test]
     fn a_stage_is_reached_when_every_other_process_has_said_so() {
         let shared = Arc::new(Shared::default());
-        let heard = Heard::new(&shared, Place { process: 0, processes: 3, threads: 1 });
+        let heard = Heard::new(&shared, &Arc::default(), Place { process: 0, processes: 3, threads: 1 });
         let report = |stage| Report { stage, ..Report::default() };
         heard.event(&told(1, &report(Stage::Parked)));
         assert!(!heard.have_reached(Stage::Through), "nothing was heard of process 2");
@@ -261,7 +264,7 @@ mod tests {
     #[test]
     fn rows_on_their_way_are_the_sum_over_all_processes() {
         let shared = Arc::new(Shared::default());
-        let heard = Heard::new(&shared, Place { process: 0, processes: 3, threads: 1 });
+        let heard = Heard::new(&shared, &Arc::default(), Place { process: 0, processes: 3, threads: 1 });
         let report = |backlog| Report { backlog, ..Report::default() };
         shared.backlog.sent(10_000_000);
         heard.event(&told(1, &report(-6_000_000)));
@@ -274,7 +277,7 @@ mod tests {
     #[test]
     fn a_note_that_is_not_understood_changes_nothing() {
         let shared = Arc::new(Shared::default());
-        let heard = Heard::new(&shared, Place { process: 0, processes: 2, threads: 1 });
+        let heard = Heard::new(&shared, &Arc::default(), Place { process: 0, processes: 2, threads: 1 });
         heard.event(&Event::Told(Peer { process: 1, address: String::new() }, b"{".to_vec()));
         assert!(!heard.have_reached(Stage::Running) && !shared.is_stopping());
         heard.event(&Event::Stopped(Peer { process: 1, address: String::new() }));

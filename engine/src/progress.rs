@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Time;
-use crate::dataflow::Floors;
 
 /// What a sink has confirmed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +21,24 @@ pub(crate) struct Confirmed {
     /// What the sink needs besides to go on there, such as the length of its file.
     #[serde(default)]
     pub detail: serde_json::Value,
+}
+
+/// What of each log a sink keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Floors {
+    /// By the log's name: rows before this time. Without a name what is of several logs, or of none.
+    pub logs: BTreeMap<String, Time>,
+    /// Of all logs, if it is not known by log.
+    pub all: Time,
+}
+
+impl Floors {
+    /// Rows of a log before this time are kept.
+    pub fn of(&self, log: &str, derived: bool) -> Time {
+        // A log that is not named is new: nothing of it is kept. But for one that keeps rows which came without it before.
+        let new = if derived { self.all } else { 0 };
+        if self.logs.is_empty() { self.all } else { self.logs.get(log).copied().unwrap_or(new) }
+    }
 }
 
 /// The note of one sink. It is replaced as a whole, so that it is old or new, never torn.

@@ -5,11 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::plan::Plan;
-
-/// Loads the pipeline again. The error is what a user reads: every fault with its place.
-pub type Loader = Box<dyn Fn() -> Result<Plan, String> + Send>;
-
 /// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

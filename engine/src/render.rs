@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -16,184 +14,20 @@ use timely::dataflow::operators::probe::{Handle, Probe};
 
 use crate::batch::{Batch, Edge, Stream, Time};
 use crate::catalog::Table;
+use crate::contract::{BuildContext, Running};
 use crate::dataflow::Dataflow;
 use crate::merge::merge;
 use crate::metrics::{NodeMetrics, Rejected};
 use crate::plan::{Input, PlannedNode};
 use crate::processes::Place as Process;
-use crate::reference::{Parse, Place, Reference};
-use crate::shared::{FailureClass, Shared};
-use crate::sink_handle::SinkHandle;
-use crate::source_log::{LogInput, Resume, append, keep, replay};
+use crate::shared::Shared;
+use crate::source_log::LogInput;
 
-/// What a node sees while it is built.
-pub struct BuildContext<'s> {
-    /// Where operators are added.
-    pub scope: Scope<'s, Time>,
-    /// The node's id.
-    pub id: String,
-    /// The node's counters. Ports are counted by the engine: rows out, and rows on ports named `late`, `rejected`
-    /// and `evicted`.
-    pub metrics: Arc<NodeMetrics>,
-    /// The number of this worker, from 0.
-    pub worker: usize,
-    /// How many workers there are, in all processes.
-    pub peers: usize,
-    /// How many workers each process has.
-    pub threads: usize,
-    /// How far everything downstream has got.
-    pub probe: Handle<Time>,
-    /// What the run shares.
-    pub shared: Arc<Shared>,
-    /// Whether anything reads each output port.
-    pub connected: Vec<bool>,
-    /// Whether each output port leads, however far down, to a sink that records every change of a relation.
-    pub recorded: Vec<bool>,
-    /// Watermarks move in steps of this, in ms.
-    pub tick: Time,
-    /// What leaves at message times from this on is complete and right. Before it rows may be missing, which were read and
-    /// written earlier.
-    pub complete_from: Time,
-    /// For each input the served table that shows the same port, if there is one and the node
-    /// [keeps tables](crate::registry::Facts::keeps_tables).
-    pub tables: Vec<Option<Arc<Table>>>,
-    /// For each input the name that the user gave it.
-    pub input_names: Vec<String>,
-    /// Whether every source of the run ends by itself.
-    pub bounded: bool,
-    /// The worker that owns this node, if it works on one worker only.
-    home: usize,
-    /// The dataflow that the node is built into.
-    dataflow: Arc<Dataflow>,
-    /// The files that the node makes.
-    writes: Vec<PathBuf>,
-}
+mod derived;
+mod logs;
 
-impl BuildContext<'_> {
-    /// Whether this worker owns the node. Sources and single files are spread over the workers of their process in
-    /// pipeline order.
-    pub fn is_home(&self) -> bool {
-        self.worker == self.home
-    }
-
-    /// Whether this worker is in the process that owns the node. All rows of a sink come there.
-    pub fn is_here(&self) -> bool {
-        self.worker / self.threads == self.home / self.threads
-    }
-
-    /// Routes batches to the worker that owns the node: the value for [`Batch::route`].
-    pub fn home(&self) -> u64 {
-        self.home as u64
-    }
-
-    /// Routes batches to the worker that owns the `nth` part of a node that consists of several, in the same process.
-    pub fn home_of(&self, nth: usize) -> u64 {
-        (self.home - self.home % self.threads + (self.home + nth) % self.threads) as u64
-    }
-
-    /// The dataflow that the node is built into.
-    pub(crate) fn dataflow(&self) -> &Arc<Dataflow> {
-        &self.dataflow
-    }
-
-    /// Where a source goes on: behind what its log has.
-    pub fn resume(&self) -> Resume {
-        self.dataflow.writes.as_ref().map(|(_, resume)| resume.clone()).unwrap_or_default()
-    }
-
-    /// Whether what the source receives goes into a log.
-    pub fn is_logged(&self) -> bool {
-        self.dataflow.writes.is_some()
-    }
-
-    /// Whether the run can be continued by another, so that sinks note how far they are.
-    pub fn is_noted(&self) -> bool {
-        self.dataflow.notes.is_some()
-    }
-
-    /// The worker that writes for a sink asks this what to write. `name` is that of its note; `address` is the operator's,
-    /// which is woken when the answer may have changed.
-    ///
-    /// # Errors
-    /// If what an earlier run noted cannot be read; the message names the file.
-    pub fn sink(&self, name: &str, address: Rc<[usize]>) -> Result<SinkHandle, String> {
-        self.dataflow.add_waker(self.scope.worker().sync_activator_for(address.to_vec()));
-        SinkHandle::new(&self.dataflow, (name, self.writes.clone()), &self.shared, &self.metrics)
-    }
-
-    /// Sinks of the dataflow may hold at least so many rows that are not confirmed before sources wait.
-    pub fn allow_held(&self, rows: usize) {
-        self.dataflow.held.allow(rows);
-    }
-
-    /// A file that the node reads, whose content may change while the run goes on. Its versions are kept with the logs.
-    ///
-    /// # Errors
-    /// If it cannot be read; the message says where and why.
-    pub fn reference<V: Send + Sync + 'static>(
-        &self,
-        path: &Path,
-        parse: Parse<V>,
-    ) -> Result<Arc<Reference<V>>, String> {
-        let name = format!("{} {}", self.id, path.display());
-        let plan = &self.dataflow.plan;
-        let dir = plan.is_spooled().then(|| plan.spool_dir().join("versions").join(&self.id));
-        let place = || Place {
-            path: path.to_owned(),
-            dir: dir.filter(|dir| self.dataflow.notes.is_some() || dir.is_dir()),
-            labelled_before: self.dataflow.received_before(),
-            tick: self.tick,
-        };
-        self.shared.references.get(&name, || Reference::open(place(), parse, Arc::clone(&self.metrics)))
-    }
-
-    /// How a source keeps in step with the others.
-    pub fn pace(&self) -> InStep {
-        InStep { dataflow: Arc::clone(&self.dataflow), shared: Arc::clone(&self.shared), id: self.id.clone() }
-    }
-
-    /// Whether a node that has failed lets time pass; see [`SinkHandle::lets_go`].
-    pub fn lets_go(&self) -> impl Fn() -> bool + 'static + use<> {
-        let dataflow = Arc::clone(&self.dataflow);
-        move || dataflow.lets_go()
-    }
-
-    /// Reports an error that ends the run, or the change that the node is part of.
-    pub fn failure(&self) -> impl Fn(String) + 'static + use<> {
-        let fail = self.failure_as();
-        move |message| fail(FailureClass::Node, message)
-    }
-
-    /// [`BuildContext::failure`] with the sort of failure.
-    pub fn failure_as(&self) -> impl Fn(FailureClass, String) + 'static + use<> {
-        let (shared, dataflow, id) = (Arc::clone(&self.shared), Arc::clone(&self.dataflow), self.id.clone());
-        move |class, message| {
-            let message = format!("{id}: {message}");
-            if !dataflow.fail(&message) {
-                shared.fail_as(class, message);
-            }
-        }
-    }
-}
-
-/// A source among those that it keeps in step with.
-pub struct InStep {
-    dataflow: Arc<Dataflow>,
-    shared: Arc<Shared>,
-    id: String,
-}
-
-impl InStep {
-    /// The source is at a time; `Time::MAX` once it has ended.
-    pub fn advance(&self, to: Time) {
-        self.dataflow.sources.advance(&self.id, to);
-    }
-
-    /// Whether the source must wait with rows of a time: others are behind, or workers have too many rows to take in.
-    pub fn must_wait(&self, time: Time) -> bool {
-        self.dataflow.sources.any_behind(&self.id, time) || self.shared.backlog.is_full()
-    }
-}
+use derived::keep;
+use logs::{append, replay};
 
 /// Builds a dataflow's nodes, counters, served tables, the ways to and from its logs, and the probe, which it returns.
 pub(crate) fn render(
@@ -215,7 +49,7 @@ pub(crate) fn render(
     let mut rendering = Rendering { dataflow, scope, worker, place, shared, probe, ports, tables };
     for ((log, input), origin) in island.reads.iter().zip(&dataflow.reads).zip(1..) {
         let context = rendering.context(log.source);
-        let streams = replay(&context, (input.as_ref(), origin), log.ports.len());
+        let streams = replay((&context, dataflow), (input.as_ref(), origin), log.ports.len());
         for (&(index, port), stream) in log.ports.iter().zip(streams) {
             // Rows of a log of this run were counted when they came in.
             let node = &plan.nodes[index];
@@ -245,7 +79,8 @@ pub(crate) fn render(
     if let Some(log) = &island.writes {
         let streams =
             log.ports.iter().filter_map(|(node, port)| rendering.ports.remove(&(*node, *port, false))).collect();
-        append(&rendering.context(log.source), dataflow.writes.as_ref(), streams).probe_with(&rendering.probe);
+        append((&rendering.context(log.source), dataflow), dataflow.writes.as_ref(), streams)
+            .probe_with(&rendering.probe);
     }
     dataflow.built();
     rendering.probe
@@ -296,7 +131,7 @@ impl<'s> Rendering<'_, 's> {
             input_names: node.slots().filter_map(|members| Some(members.first()?.name.clone())).collect(),
             bounded: self.dataflow.bounded,
             home: node.process * threads + index % threads,
-            dataflow: Arc::clone(self.dataflow),
+            dataflow: Arc::clone(self.dataflow) as Arc<dyn Running>,
             writes: node.node.facts().writes,
         }
     }
@@ -351,7 +186,7 @@ impl<'s> Rendering<'_, 's> {
             if self.place.is_shared() {
                 shown = bring(shown, 0, self.shared);
             }
-            show(shown, table, context).probe_with(&self.probe);
+            show(shown, table, (context, self.dataflow)).probe_with(&self.probe);
         }
         let mut logs = island.writes.iter().chain(&island.keeps);
         let is_logged = !from_log && logs.any(|log| log.ports.contains(&(index, port)));
@@ -466,10 +301,10 @@ fn within(stream: Stream<'_>, range: Range<i64>) -> Stream<'_> {
 }
 
 /// Puts what leaves a port into a served table. What leaves before it is complete is left out: another dataflow has shown it.
-fn show<'s>(stream: Stream<'s>, table: &Arc<Table>, context: &BuildContext<'_>) -> Stream<'s> {
+fn show<'s>(stream: Stream<'s>, table: &Arc<Table>, (context, dataflow): (&BuildContext<'_>, &Dataflow)) -> Stream<'s> {
     let (table, fail) = (Arc::clone(table), context.failure());
-    let takes_a_place = !context.dataflow.is_in_charge();
-    let (from, new_logs) = (context.complete_from, context.dataflow.new_logs());
+    let takes_a_place = !dataflow.is_in_charge();
+    let (from, new_logs) = (context.complete_from, dataflow.new_logs());
     stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "serve", move |_, _| {
         move |input, _output| {
             input.for_each_stamp(|stamp, data| {

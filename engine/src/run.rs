@@ -19,13 +19,14 @@ use timely::{CommunicationConfig, Config};
 
 use crate::batch::Time;
 use crate::cluster::{Cluster, ConnectError, Event, Running};
+use crate::contract::Inputs;
+pub use crate::control::Loader;
 use crate::control::{Control, LOOK};
-use crate::dataflow::Dataflow;
+use crate::dataflow::{Dataflow, Dataflows};
 use crate::metrics::NodeMetrics;
 use crate::plan::{Digest, Plan};
 use crate::processes::{self, Heard, Place, Telling};
-use crate::registry::Inputs;
-use crate::reload::{Loader, Outcome};
+use crate::reload::Outcome;
 use crate::render::render;
 use crate::shared::{Failure, Shared};
 use crate::signs::Signs;
@@ -71,7 +72,7 @@ pub fn execute(plan: Arc<Plan>, workers: usize, shared: &Arc<Shared>) -> Result<
 }
 
 /// Looks at a run from its workers.
-pub type Observe = Arc<dyn Fn(&Shared) + Send + Sync>;
+pub type Observe = Arc<dyn Fn(&Shared, &Dataflows) + Send + Sync>;
 
 /// How a plan is run.
 #[derive(Default)]
@@ -107,18 +108,19 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
         None => Place::alone(options.workers.max(1)),
     };
     plan.check_processes(place.processes).map_err(RunError::NotStarted)?;
-    let heard = options.cluster.as_ref().map(|_| Arc::new(Heard::new(shared, place)));
+    let dataflows: Arc<Dataflows> = Arc::default();
+    let heard = options.cluster.as_ref().map(|_| Arc::new(Heard::new(shared, &dataflows, place)));
     let (loader, fixed_loader) = match plan.is_spooled() {
         true => (options.loader, None),
         false => (None, options.loader),
     };
     let mut control = match options.dataflows {
-        Some(dataflows) => {
-            dataflows.into_iter().for_each(|dataflow| shared.dataflows.install(Arc::new(dataflow)));
-            shared.dataflows.close();
+        Some(all) => {
+            all.into_iter().for_each(|dataflow| dataflows.install(Arc::new(dataflow)));
+            dataflows.close();
             None
         }
-        None => Control::start(&plan, place, heard.clone(), shared, loader).map_err(|message| {
+        None => Control::start(&plan, place, heard.clone(), (shared, &dataflows), loader).map_err(|message| {
             shared.fail(message.clone());
             RunError::Failed(Failure::from(message))
         })?,
@@ -130,8 +132,9 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     let monitor = others.as_ref().map(|(running, _)| Arc::clone(&running.monitor));
     let panicked: Arc<Mutex<Option<RunError>>> = Arc::default();
     let (run, noted, observe) = (Arc::clone(shared), Arc::clone(&panicked), options.observe);
+    let installed = Arc::clone(&dataflows);
     let run_worker = move |worker: &mut Worker| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(worker, place, &run, observe.as_deref())));
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(worker, place, (&run, &installed), observe.as_deref())));
         if let Err(payload) = outcome {
             let message = panic_message(payload.as_ref());
             let error = RunError::Panicked { worker: worker.index(), message };
@@ -143,7 +146,7 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
         }
         // Of the workers' peers one is gone for good: what is left of the dataflow would wait for it for ever. Or the
         // run is parked: what is left of it is in the spool.
-        if run.is_aborted() || run.dataflows.is_parked() {
+        if run.is_aborted() || installed.is_parked() {
             let dropped = catch_unwind(AssertUnwindSafe(|| {
                 for dataflow in worker.installed_dataflows() {
                     worker.drop_dataflow(dataflow);
@@ -266,21 +269,26 @@ fn connect(
 }
 
 /// Installs dataflows as they come and steps them.
-fn work(worker: &mut Worker, place: Place, shared: &Arc<Shared>, observe: Option<&(dyn Fn(&Shared) + Send + Sync)>) {
+fn work(
+    worker: &mut Worker,
+    place: Place,
+    (shared, dataflows): (&Arc<Shared>, &Dataflows),
+    observe: Option<&(dyn Fn(&Shared, &Dataflows) + Send + Sync)>,
+) {
     let index = worker.index();
     let mut installed = 0;
     let mut open: Vec<(usize, Arc<Dataflow>, Handle<Time>)> = Vec::new();
     loop {
         // Asked before the list is: what was installed before is in it.
-        let closed = shared.dataflows.is_closed();
-        for dataflow in shared.dataflows.from(installed) {
+        let closed = dataflows.is_closed();
+        for dataflow in dataflows.from(installed) {
             installed += 1;
             let Some(dataflow) = dataflow else { continue };
             let number = worker.next_dataflow_index();
             let probe = worker.dataflow::<Time, _, _>(|scope| render(&dataflow, scope, index, place, shared));
             open.push((number, dataflow, probe));
         }
-        if shared.is_aborted() || shared.dataflows.is_parked() || closed && !worker.has_dataflows() {
+        if shared.is_aborted() || dataflows.is_parked() || closed && !worker.has_dataflows() {
             break;
         }
         worker.step_or_park(Some(LONGEST_PARK));
@@ -296,7 +304,7 @@ fn work(worker: &mut Worker, place: Place, shared: &Arc<Shared>, observe: Option
             !ended
         });
         if let Some(observe) = observe {
-            observe(shared);
+            observe(shared, dataflows);
         }
     }
 }

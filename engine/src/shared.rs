@@ -3,11 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::catalog::{Catalog, Table};
-use crate::dataflow::Dataflows;
+use crate::catalog::Catalog;
 use crate::metrics::Metrics;
 use crate::outputs::Outputs;
-use crate::plan::Plan;
 use crate::privileges::Privileges;
 use crate::reference::References;
 use crate::reload::{Outcome, Reloads};
@@ -24,8 +22,6 @@ pub struct Shared {
     pub progress: Progress,
     /// Rows on their way between workers.
     pub backlog: Backlog,
-    /// The dataflows that the workers run.
-    pub dataflows: Dataflows,
     /// What became of changes while the run went on.
     pub reloads: Arc<Reloads>,
     /// What SIGHUP opens again.
@@ -73,15 +69,6 @@ pub struct Progress {
 }
 
 impl Shared {
-    /// What a run of this plan shares; the served tables are empty.
-    pub fn new(plan: &Plan) -> Self {
-        let shared = Self { catalog: Arc::new(Catalog::new(tables(plan))), ..Self::default() };
-        for node in &plan.nodes {
-            shared.metrics.node(&node.id, node.kind.name);
-        }
-        shared
-    }
-
     /// Answers the request for a change that was taken, and opens outputs again if that was asked for too.
     pub(crate) fn answer(&self, outcome: Outcome) {
         let asked = self.reloads.take_reopen();
@@ -129,16 +116,4 @@ impl Shared {
     pub fn failure(&self) -> Option<Failure> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// The served tables of a plan, in its order, empty.
-pub(crate) fn tables(plan: &Plan) -> Vec<Arc<Table>> {
-    let serve = plan.serve.iter();
-    let tables = serve.flat_map(|serve| {
-        serve
-            .tables
-            .iter()
-            .map(|(name, node, port)| Arc::new(Table::new(name, &plan.nodes[*node].outputs[*port], serve.hot_rows)))
-    });
-    tables.collect()
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use engine::cli::{Exit, Extra};
-use engine::registry::Registry;
+use engine::contract::Registry;
 
 use crate::ddl::ddl;
 use crate::run::{self, Answer};

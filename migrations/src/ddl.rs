@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use engine::cli::{Exit, print};
-use engine::registry::{Registry, ServerTable};
+use engine::contract::{Registry, ServerTable};
 
 use crate::MIGRATIONS;
 use crate::sql::{Parameters, identifier};

@@ -7,10 +7,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME};
-use engine::expr::Scalar;
-use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::Scalar;
+use engine::contract::{Inputs, Node, Operator, Port};
 use engine::spec::Located;
 
 use crate::linear::{PORTS, edge_type, edge_values, evaluate_rows, linear, rejected_schema};

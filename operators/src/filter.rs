@@ -3,10 +3,10 @@
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use engine::batch::{Edge, EdgeType, Stream};
-use engine::expr::Scalar;
-use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::Scalar;
+use engine::contract::{Inputs, Node, Operator, Port};
 use engine::spec::Located;
 
 use crate::linear::{PORTS, evaluate_rows, linear, rejected_schema};

@@ -18,7 +18,7 @@ pub mod tls;
 mod topics;
 mod value;
 
-use engine::registry::{Kind, Registry};
+use engine::contract::{Kind, Registry};
 
 /// Every kind of node, from sources to sinks.
 pub fn registry() -> Registry {

@@ -14,9 +14,9 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use engine::batch::{Batch, Edge, EdgeClass, EdgeType, Stream, TIME, Time, WINDOW_START, time_type};
-use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::{Inputs, Node, Operator, Port};
 use engine::spec::{Located, Span, humantime_duration};
 use timely::dataflow::operators::vec::Filter;
 

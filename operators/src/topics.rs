@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use engine::registry::Topic;
+use engine::contract::Topic;
 
 use crate::format::{BEGIN_TIME, BuiltIn, Format, FormatName, Kind, REPAIRED, Role, Unit};
 use crate::{aggregate, detect};

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{Exit, GraphFormat, load, print};
+use crate::contract::Registry;
 use crate::graph::{dot, mermaid};
-use crate::registry::Registry;
 
 pub(super) fn graph(file: &Path, format: GraphFormat, registry: &Registry) -> Exit {
     match load(file, registry) {

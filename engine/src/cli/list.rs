@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::schema::written_default;
 use super::{Exit, ListFormat, complain, print};
-use crate::registry::{Inputs, Kind, Registry, Topic};
+use crate::contract::{Inputs, Kind, Registry, Topic};
 use crate::spec::{Pipeline, nearest};
 
 pub(super) fn list(name: Option<&str>, format: ListFormat, registry: &Registry) -> Exit {

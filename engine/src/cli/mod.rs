@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::contract::Registry;
 use crate::plan::{LoadOptions, Plan};
-use crate::registry::Registry;
 use crate::text::printable;
 
 pub use web::{RunState, Web, WebContext, WebService};

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{Exit, Overrides, ReportFormat, load, load_with, print};
+use crate::contract::Registry;
 use crate::plan::diff::{Diff, Fate, State, rebuild};
-use crate::registry::Registry;
 use crate::spec::Change;
 use crate::text::printable;
 

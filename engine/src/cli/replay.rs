@@ -12,9 +12,10 @@ use super::{
     Exit, LogFormat, ReplayArgs, ReportFormat, compare, complain, load_as, logging, progress, say, signals, variable,
 };
 use crate::compare::stored::{StoredTable, tables};
+use crate::contract::Registry;
+use crate::contract::are_apart;
 use crate::dir_lock::DirLock;
-use crate::plan::{LoadOptions, Plan, are_apart};
-use crate::registry::Registry;
+use crate::plan::{LoadOptions, Plan};
 use crate::replay::Replay;
 use crate::run::{Summary, execute_with};
 use crate::shared::Shared;

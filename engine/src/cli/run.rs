@@ -11,12 +11,13 @@ use super::watch::Watch;
 use super::{Exit, LogFormat, RunArgs, RunState, TogetherArgs, Web, WebContext, WebService};
 use super::{complain, load_with, logging, progress, say, signals, summary};
 use crate::cluster::{Cluster, Hosts};
+use crate::contract::Registry;
 use crate::dir_lock::DirLock;
 use crate::graph::mermaid;
 use crate::plan::{LoadOptions, Plan};
 use crate::privileges::Privileges;
-use crate::registry::Registry;
-use crate::reload::{Loader, Outcome};
+use crate::reload::Outcome;
+use crate::run::Loader;
 use crate::run::{Options, RunError, Summary, Together, execute_with};
 use crate::shared::{FailureClass, Shared};
 
@@ -43,7 +44,7 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
     };
     // Before any thread is started, so that none has more rights than it needs.
     let own = cluster.as_ref().map_or(0, |together| together.cluster.process());
-    let privileges = match Privileges::restrict(&plan, own) {
+    let privileges = match Privileges::restrict(&plan.needs_of_process(own)) {
         Ok(privileges) => privileges,
         Err(message) => {
             complain(&message);

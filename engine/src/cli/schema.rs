@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::registry::{Inputs, Kind, Registry};
+use crate::contract::{Inputs, Kind, Registry};
 use crate::spec::Pipeline;
 
 /// What an id looks like; as the reader of pipelines has it.

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::{Exit, Overrides, load_with, print};
+use crate::contract::{Registry, ServerFault};
 use crate::plan::Plan;
-use crate::registry::{Registry, ServerFault};
 use crate::text::printable;
 
 /// What [`crate::plan::Plan::load`] covers; said once at the end, so that "ok" is not taken for more.

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use super::{Building, Control, LOOK, NOTE, Progress, RUNNING};
 use crate::batch::Time;
 use crate::catalog::Table;
-use crate::dataflow::{Dataflow, SinkState, hand_over};
+use crate::contract::{Running, SinkState};
+use crate::dataflow::{Dataflow, hand_over};
 use crate::metrics::Metrics;
 use crate::plan::diff::{ending_windows, needs_restart};
-use crate::plan::{Island, Plan};
+use crate::plan::{Island, Plan, tables};
 use crate::reload::Outcome;
-use crate::shared::tables;
 use crate::source_log::SourceLog;
 
 mod sources;
@@ -158,14 +158,14 @@ impl Control {
         let ended = || old.iter().all(|one| one.has_ended(workers) || !one.is_ending());
         let _ = self.wait(PATIENCE, "the old nodes to end", ended);
         self.see_off();
-        self.shared.dataflows.forget(self.workers);
+        self.dataflows.forget(self.workers);
         Ok(all)
     }
 
     /// Waits until new islands have what they need of the past, and their sinks can write.
     fn catch_up(&mut self, plan: &Plan, new: &[Arc<Dataflow>], mut behind: Vec<String>) -> Result<(), String> {
         for dataflow in new {
-            self.shared.dataflows.install(Arc::clone(dataflow));
+            self.dataflows.install(Arc::clone(dataflow));
         }
         let workers = self.workers;
         let failure = || new.iter().find_map(|one| one.failure());
@@ -276,7 +276,7 @@ impl Control {
         let workers = self.workers;
         // Before another attempt can come.
         let _ = self.wait(PATIENCE, "what was built to end", || new.iter().all(|one| one.has_ended(workers)));
-        self.shared.dataflows.forget(workers);
+        self.dataflows.forget(workers);
     }
 
     /// Shows the tables and counters of the new islands in place of the old ones.

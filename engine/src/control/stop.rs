@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::Control;
-use crate::dataflow::{Dataflow, SinkState};
+use crate::contract::SinkState;
+use crate::dataflow::Dataflow;
 use crate::processes::Stage;
 use crate::source_log::SourceLog;
 
@@ -74,7 +75,7 @@ impl Control {
         if done && others(Stage::Parked) || stop.parking && (failed || stop.since.elapsed() >= 2 * DRAIN) {
             self.note();
             self.leave_behind();
-            self.shared.dataflows.park();
+            self.dataflows.park();
         }
     }
 

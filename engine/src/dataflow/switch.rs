@@ -25,8 +25,9 @@ pub(crate) fn hand_over(old: &[Arc<Dataflow>], new: &[Arc<Dataflow>], ending: &[
 
 #[cfg(test)]
 mod tests {
-    use super::super::sink_state::{Claim, Floors, Place, SinkState};
     use super::*;
+    use crate::contract::{Claim, Place, SinkState};
+    use crate::progress::Floors;
 
     fn names(logs: &[&str]) -> Vec<String> {
         logs.iter().map(|log| (*log).to_owned()).collect()

@@ -1,12 +1,11 @@
 //! What a node is, so that two plans can be compared: nodes of one digest compute the same from the same.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
 use super::{Plan, PlannedNode};
+use crate::contract::Notes;
 use crate::spec::{Change, Setting};
 
 /// A SHA-256.
@@ -25,32 +24,12 @@ pub struct Definition {
     pub paths: BTreeMap<String, String>,
 }
 
-/// What a node has asked for while it was planned.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    files: RefCell<BTreeMap<String, Setting>>,
-    paths: RefCell<BTreeMap<String, String>>,
-}
-
-impl Notes {
-    /// A YAML file has been read.
-    pub fn file(&self, written: &Path, content: Setting) {
-        self.files.borrow_mut().insert(written.display().to_string(), content);
-    }
-
-    /// A path has been looked up.
-    pub fn path(&self, written: &str, full: &Path) {
-        let full = std::path::absolute(full).unwrap_or_else(|_| full.to_owned());
-        self.paths.borrow_mut().insert(written.to_owned(), full.display().to_string());
-    }
-
-    /// The definition of the node.
-    pub fn definition(self, options: Setting, from: Setting) -> Definition {
-        Definition { options, from, files: self.files.into_inner(), paths: self.paths.into_inner() }
-    }
-}
-
 impl Definition {
+    /// The definition of a node with what it has asked for.
+    pub(super) fn new(notes: Notes, options: Setting, from: Setting) -> Self {
+        Self { options, from, files: notes.files.into_inner(), paths: notes.paths.into_inner() }
+    }
+
     /// What is different in `new`; nothing if it means the same.
     pub fn changes(&self, new: &Self) -> Vec<Change> {
         let mut out = Vec::new();

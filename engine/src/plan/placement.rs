@@ -1,8 +1,15 @@
 //! Whether several processes can run a plan.
 
 use super::Plan;
+use crate::privileges::Need;
 
 impl Plan {
+    /// What the nodes of a process need rights for.
+    pub fn needs_of_process(&self, process: usize) -> Vec<Need> {
+        let nodes = self.nodes.iter().filter(|node| node.process == process);
+        nodes.filter_map(|node| node.node.facts().needs).collect()
+    }
+
     /// Checks that every source and sink has its place among `processes` processes.
     ///
     /// # Errors

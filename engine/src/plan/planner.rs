@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
 
-use super::identity::Notes;
-use super::redirect::Redirect;
+use super::identity::Definition;
 use super::union::union;
-use super::{Input, Plan, PlanContext, PlannedNode, Serve};
+use super::{Input, Plan, PlannedNode, Serve};
+use crate::contract::{Inputs, Kind, Notes, PlanContext, Redirect, Registry};
 use crate::expr::Session;
-use crate::registry::{Inputs, Kind, Registry};
 use crate::spec::{Diagnostic, From, Located, NodeSpec, Pipeline, Rows, Setting, Sources, Span, SpoolSpec, Tree};
 
 /// Plans one pipeline and collects what is wrong with it.
@@ -117,7 +116,7 @@ impl Planner<'_> {
                 nodes[input.node].connected[input.port] = true;
             }
             let process = self.process(node, kind);
-            let definition = notes.definition(placed_options(&node.options, process), written(&node.from));
+            let definition = Definition::new(notes, placed_options(&node.options, process), written(&node.from));
             let read = edges.iter().enumerate().map(|(at, input)| {
                 // Of several that are merged the order counts.
                 let nth = edges[..at].iter().filter(|other| other.slot == input.slot).count();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::registry::Registry;
+use crate::contract::Registry;
 use crate::spec::{Diagnostic, Located, Sources, Span, Tree, Value};
 
 /// Has each node of `inputs` read the file named with it. What is wrong goes to `problems`, placed in a source that is
@@ -61,9 +61,9 @@ fn replace(tree: &mut Tree, source: u32, text: &str, registry: &Registry) -> Res
 mod tests {
     use super::*;
     use crate::batch::{Edge, EdgeType, Stream};
-    use crate::plan::PlanContext;
-    use crate::registry::{Inputs, Kind, Node, Operator, Port, Recorded};
-    use crate::render::BuildContext;
+    use crate::contract::BuildContext;
+    use crate::contract::PlanContext;
+    use crate::contract::{Inputs, Kind, Node, Operator, Port, Recorded};
 
     struct Never;
 

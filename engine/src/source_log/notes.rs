@@ -5,17 +5,17 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
 
-use super::{Cursor, Resume};
+use crate::contract::{Cursor, Resume};
 use crate::spool::{Entry, Log, Next, SpoolError};
 
 /// How many entries at the end of a log are searched for the last note, and the rows it does not count, at first.
 const NOTES_WITHIN: u64 = 256;
 
 /// Where a source can go on, in its own words, and the position of the row that follows there.
-type Place = (u64, Vec<u8>);
+pub(crate) type Place = (u64, Vec<u8>);
 
 /// What a log is told of its source: the position of the next row, and where the source can go on.
-pub(super) fn note(seq: u64, cursor: Option<&Place>) -> Entry {
+pub(crate) fn note(seq: u64, cursor: Option<&Place>) -> Entry {
     let mut words = seq.to_le_bytes().to_vec();
     if let Some((seq, place)) = cursor {
         words.extend(seq.to_le_bytes());
@@ -77,6 +77,6 @@ fn seqs(rows: &RecordBatch) -> Option<Vec<u64>> {
 }
 
 /// The position in the source behind the last of these rows.
-pub(super) fn after(rows: &RecordBatch) -> u64 {
+pub(crate) fn after(rows: &RecordBatch) -> u64 {
     seqs(rows).and_then(|seqs| seqs.into_iter().max()).map_or(0, |seq| seq.saturating_add(1))
 }

@@ -18,7 +18,7 @@ pub struct Span {
 /// A value and its place. In an options struct it stands for the value alone; use it where [`Operator::plan`]
 /// may find fault with the value.
 ///
-/// [`Operator::plan`]: crate::registry::Operator::plan
+/// [`Operator::plan`]: crate::contract::Operator::plan
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located<T> {
     /// The value.

@@ -6,14 +6,14 @@ use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use engine::batch::{Batch, Stream, Time};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
 use super::hash::key_hashes;
 use super::program::Program;
-use engine::exchange::partition;
+use engine::contract::exchange::partition;
 
 /// Streams of the rows that count, by worker, with the needed columns, and of the late rows as they came.
 pub(super) fn arrivals<'s>(

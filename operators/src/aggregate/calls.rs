@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{AggregateUDF, Expr, Volatility, create_udaf, expr::AggregateFunction};
 
-use engine::expr::{ExprFault, Session};
+use engine::contract::{ExprFault, Session};
 
 use super::accumulate::{Finish, Form, Shape};
 

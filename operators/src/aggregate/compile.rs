@@ -7,7 +7,7 @@ use datafusion::common::Column as Name;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::Expr;
 use engine::batch::{SEQ, TIME, stream_schema, time_type};
-use engine::expr::{ExprFault, Session};
+use engine::contract::{ExprFault, Session};
 
 use super::accumulate::Form;
 use super::calls;

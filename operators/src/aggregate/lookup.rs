@@ -5,7 +5,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Arr
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
-use engine::expr::Scalar;
+use engine::contract::Scalar;
 use hashbrown::HashTable;
 
 use super::hash::seeded;

@@ -23,9 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_type};
-use engine::plan::PlanContext;
-use engine::registry::{Facts, Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::{Facts, Inputs, Node, Operator, Port};
 use engine::spec::options::read;
 use engine::spec::{Located, humantime_duration};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor, value::SeqAccessDeserializer};

@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 #[cfg(doc)]
 use engine::batch::{SEQ, TIME};
-use engine::expr::{ExprFault, Scalar, Session};
+use engine::contract::{ExprFault, Scalar, Session};
 
 use super::accumulate::{Finish, Form, Shape, State};
 use super::compile::Compiler;

@@ -3,14 +3,14 @@
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use engine::batch::{Batch, MAX_ROWS, Stream, Time};
-use engine::metrics::NodeMetrics;
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::NodeMetrics;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
-use engine::exchange::arrivals;
+use engine::contract::exchange::arrivals;
 
 use super::window::{CLOSED, Settings, Window};
 

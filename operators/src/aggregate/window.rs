@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, UInt64Arra
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::DataFusionError;
 use engine::batch::{Batch, MAX_ROWS, Time, time_array};
-use engine::metrics::NodeMetrics;
+use engine::contract::NodeMetrics;
 
 use super::accumulate::State;
 use super::groups::Groups;

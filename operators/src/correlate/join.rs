@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use arrow::error::ArrowError;
 use engine::batch::{Batch, MAX_ROWS, Origin, Time};
-use engine::metrics::NodeMetrics;
+use engine::contract::NodeMetrics;
 
 use super::connections::{Key, UNKNOWN};
 use super::emit::Emitter;

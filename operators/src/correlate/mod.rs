@@ -22,13 +22,13 @@ use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use engine::batch::{Edge, EdgeType, SEQ, Stream, TIME, Time};
-use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
-use engine::signs::{Seen, Sign};
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::nanos;
+use engine::contract::{Inputs, Node, Operator, Port};
+use engine::contract::{Seen, Sign};
 use engine::spec::humantime_duration::deserialize as duration;
 use engine::spec::{Diagnostic, Located};
-use engine::time::nanos;
 use ipnet::IpNet;
 use serde::Deserializer;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use engine::batch::{Batch, Edge, Stream, Time};
-use engine::render::BuildContext;
-use engine::time::{MAX_IN_FLIGHT, nanos};
+use engine::contract::BuildContext;
+use engine::contract::{MAX_IN_FLIGHT, nanos};
 use timely::PartialOrder;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
@@ -21,7 +21,7 @@ use super::join::{Join, Outbox, Settings};
 use super::keys::Keys;
 use super::matcher::END;
 use super::skew::{Monitor, Skew};
-use engine::exchange::{arrivals, partition};
+use engine::contract::exchange::{arrivals, partition};
 
 /// The least step between message times where nobody waits for results: few messages, each with many rows.
 const BOUNDED_STEP: Duration = Duration::from_secs(30);

@@ -1,6 +1,6 @@
 //! What to say when requests come and find no hellos.
 
-use engine::signs::{Seen, Sign};
+use engine::contract::{Seen, Sign};
 
 /// Requests after which it is said while more may come.
 const MANY: u64 = 100;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::metrics::NodeMetrics;
+use engine::contract::NodeMetrics;
 
 /// How many first requests count.
 const SAMPLES: usize = 1024;

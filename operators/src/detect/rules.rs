@@ -10,9 +10,9 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use engine::batch::{Edge, EdgeType, Stream};
-use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::{Inputs, Node, Operator, Port};
 use engine::spec::Located;
 
 use crate::linear::{Parts, linear, reason, rejected, rejected_schema};

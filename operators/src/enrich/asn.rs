@@ -12,9 +12,9 @@ use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use engine::batch::{Edge, EdgeType, Stream, Time, WINDOW_START};
-use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::{Inputs, Node, Operator, Port};
 use engine::spec::Located;
 
 use crate::linear::timed;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use client_hello::{Counters, Frame};
 use engine::cli::Exit;
-use engine::time::wall_clock_ns;
+use engine::contract::wall_clock_ns;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Options, Stop, Work, complain};

@@ -12,7 +12,7 @@ use capture_file::{CaptureFile, Error, Kind};
 use clap::{Args, FromArgMatches, ValueEnum};
 use client_hello::{Frame, Hello, HelloExtractor, Limits, Tunnels};
 use engine::cli::{Exit, Extra};
-use engine::shared::{Failure, FailureClass};
+use engine::contract::{Failure, FailureClass};
 
 use self::fields::{Field, Line};
 use self::output::{Format, Output};

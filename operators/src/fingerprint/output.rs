@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use engine::text::printable;
+use engine::contract::printable;
 
 use super::fields::{Field, Line, Value};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::batch::{SEQ, TIME};
-use engine::plan::PlanContext;
+use engine::contract::PlanContext;
 use engine::spec::{Bytes, Diagnostic, Located};
 
 use super::BEGIN_TIME;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::time::MAX_FUTURE;
+use engine::contract::MAX_FUTURE;
 
 use super::cell::{Cell, Cells, Mismatch};
 use super::moments::{Moments, moments};
@@ -82,7 +82,7 @@ impl LineParser {
 
     /// Moves the wall clock, in ns since the epoch: for sources that run for days.
     pub fn set_now(&mut self, now_ns: i64) {
-        self.latest = now_ns.saturating_add(engine::time::nanos(self.ahead));
+        self.latest = now_ns.saturating_add(engine::contract::nanos(self.ahead));
     }
 
     /// The format.

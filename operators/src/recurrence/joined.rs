@@ -16,8 +16,8 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use differential_dataflow::{Hashable, VecCollection};
 use engine::batch::{Batch, Stream, Time};
-use engine::metrics::NodeMetrics;
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::NodeMetrics;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::operator::Operator as _;
@@ -25,7 +25,7 @@ use timely::dataflow::operators::generic::operator::Operator as _;
 use super::marks::{Key, Keys, windows};
 use super::{Ages, Columns, Planned, millis};
 use crate::relation::{hold_until, keep_least};
-use engine::exchange::{arrivals, partition};
+use engine::contract::exchange::{arrivals, partition};
 
 /// A window of a key that comes or goes.
 type WindowUpdate = ((Key, i64), Time, isize);

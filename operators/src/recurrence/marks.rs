@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Float64Type, Schema, SchemaRef, TimestampNanose
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use engine::batch::{Batch, Time, time_array};
-use engine::metrics::NodeMetrics;
+use engine::contract::NodeMetrics;
 use serde::{Deserialize, Serialize};
 
 use super::{Ages, Columns};

@@ -23,10 +23,10 @@ use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time};
-use engine::plan::PlanContext;
-use engine::registry::{Facts, Inputs, Node, Operator, Port, ServerFault, ServerTable};
-use engine::render::BuildContext;
-use engine::text::printable;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::printable;
+use engine::contract::{Facts, Inputs, Node, Operator, Port, ServerFault, ServerTable};
 use migrations::server::Address;
 use timely::dataflow::operators::Concatenate;
 use tokio::runtime::Runtime;

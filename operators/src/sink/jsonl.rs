@@ -9,15 +9,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine::batch::{Edge, EdgeType, Stream, Time};
-use engine::outputs::Reopen;
-use engine::plan::PlanContext;
-use engine::registry::{Facts, Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::Reopen;
+use engine::contract::{Facts, Inputs, Node, Operator, Port};
 use engine::spec::Located;
 
 use super::written::{Format, Mode};
 use continued::{Continued, Lines};
-use engine::sink;
+use engine::contract::sink;
 use log_file::Rotation;
 use through::Through;
 

@@ -11,16 +11,16 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use engine::batch::{Batch, Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_type};
-use engine::plan::PlanContext;
-use engine::registry::{Facts, Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::wall_clock_ns;
+use engine::contract::{Facts, Inputs, Node, Operator, Port};
 use engine::spec::Bytes;
-use engine::time::wall_clock_ns;
 use sha2::{Digest, Sha256};
 use timely::dataflow::operators::Concatenate;
 
 use super::cuts::Cuts;
-use engine::sink;
+use engine::contract::sink;
 use retention::Retention;
 use store::Store;
 use table::Owner;
@@ -219,7 +219,7 @@ mod tests {
 
     use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
     use engine::batch::{Batch, stream_schema, time_array};
-    use engine::catalog::Table;
+    use engine::contract::Table;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use proptest::prelude::*;
 

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
-use engine::metrics::NodeMetrics;
-use engine::plan::PlanContext;
-use engine::registry::{Facts, Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
-use engine::sink_handle::SinkHandle;
+use engine::contract::Backlog;
+use engine::contract::BuildContext;
+use engine::contract::NodeMetrics;
+use engine::contract::PlanContext;
+use engine::contract::SinkHandle;
+use engine::contract::{Facts, Inputs, Node, Operator, Port};
 use engine::spec::{Located, humantime_duration};
-use engine::time::Backlog;
 use serde_json::Value;
 
 use super::written::{Format, Mode};
-use engine::sink::{self, CLOSED, Sink, Then, Written};
+use engine::contract::sink::{self, CLOSED, Sink, Then, Written};
 use sender::Sender;
 
 /// What was sent is confirmed at most this often.

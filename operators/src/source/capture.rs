@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use capture_file::Record;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::batch::{Batch, Time};
-use engine::metrics::NodeMetrics;
-use engine::privileges::Privileges;
-use engine::shared::{Failure, FailureClass};
-use engine::source::{Poll, Reader};
+use engine::contract::NodeMetrics;
+use engine::contract::Privileges;
+use engine::contract::wall_clock_ns;
+use engine::contract::{Failure, FailureClass};
+use engine::contract::{Poll, Reader};
 use engine::spec::nearest;
-use engine::time::wall_clock_ns;
 use pcap::{Active, Capture, Device, Precision};
 
 use super::bpf::{Filter, message};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use engine::batch::{Batch, Time};
-use engine::metrics::NodeMetrics;
-use engine::source::{Poll, Reader};
-use engine::source_log::Resume;
+use engine::contract::NodeMetrics;
+use engine::contract::Resume;
+use engine::contract::{Poll, Reader};
 
 use super::intake::{Intake, Settings};
 use super::lines::Lines;

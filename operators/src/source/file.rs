@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::batch::{Edge, EdgeType, Stream};
-use engine::plan::PlanContext;
-use engine::privileges::Privileges;
-use engine::registry::{Facts, Inputs, Node, Operator, Port, Recorded};
-use engine::render::BuildContext;
-use engine::signs::{Seen, Sign};
-use engine::source::source;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::Privileges;
+use engine::contract::source;
+use engine::contract::{Facts, Inputs, Node, Operator, Port, Recorded};
+use engine::contract::{Seen, Sign};
 use engine::spec::{Beside, Located, Span};
 
 use super::chunks::ChunkReader;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use engine::batch::{Batch, Time};
-use engine::source_log::Resume;
-use engine::time::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
+use engine::contract::Resume;
+use engine::contract::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
 
 use super::lines::Line;
 use super::numbers::{Numbers, of_files};
@@ -380,7 +380,7 @@ mod tests {
             max_line: 1 << 20,
             max_ahead: Some(Duration::from_secs(10)),
         };
-        let cursor = engine::source_log::Cursor { seq: 5, place: Vec::new(), logged: vec![6] };
+        let cursor = engine::contract::Cursor { seq: 5, place: Vec::new(), logged: vec![6] };
         let mut intake = Intake::new(&settings, &Resume { watermark: 0, seq: 7, cursor: Some(cursor) }, Arc::default());
         for port in 5..9 {
             let line = format!("{{\"timestamp\":{START_NS},\"src_ip\":\"192.0.2.1\",\"src_port\":{port}}}");

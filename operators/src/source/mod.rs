@@ -27,9 +27,9 @@ use engine::spec::humantime_duration;
 use serde::Deserializer;
 
 /// The output ports of a source of lines.
-const PORTS: &[engine::registry::Port] = &[
-    engine::registry::Port { name: "out", summary: "a row for each line that was understood" },
-    engine::registry::Port {
+const PORTS: &[engine::contract::Port] = &[
+    engine::contract::Port { name: "out", summary: "a row for each line that was understood" },
+    engine::contract::Port {
         name: "rejected",
         summary: "lines that were not understood: `line` (its first 4 KiB) and `reason`; `time` is the watermark",
     },

@@ -8,9 +8,9 @@ use arrow::array::{ArrayRef, BinaryBuilder, Int32Array, RecordBatch, StringBuild
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use capture_file::Record;
 use engine::batch::{Batch, Time, stream_schema, time_array};
-use engine::metrics::NodeMetrics;
-use engine::source_log::Resume;
-use engine::time::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
+use engine::contract::NodeMetrics;
+use engine::contract::Resume;
+use engine::contract::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
 
 use super::interfaces::Interfaces;
 use super::order::{Order, Packet};

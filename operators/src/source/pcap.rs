@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::batch::{Edge, EdgeType, Stream};
-use engine::plan::PlanContext;
-use engine::privileges::{Need, Privileges};
-use engine::registry::{Facts, Inputs, Node, Operator, Port, Recorded};
-use engine::render::BuildContext;
-use engine::source::source;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::source;
+use engine::contract::{Facts, Inputs, Node, Operator, Port, Recorded};
+use engine::contract::{Need, Privileges};
 use engine::spec::Located;
 use pcap::{Capture, Linktype};
 

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use capture_file::{CaptureFile, Error, Kind};
 use engine::batch::{Batch, Time};
-use engine::metrics::NodeMetrics;
-use engine::shared::Shared;
-use engine::source::{Poll, Reader};
+use engine::contract::NodeMetrics;
+use engine::contract::Shared;
+use engine::contract::{Poll, Reader};
 
 use super::bpf::Filter;
 use super::file_filter::FileFilter;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use engine::time::wall_clock_ns;
+use engine::contract::wall_clock_ns;
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 

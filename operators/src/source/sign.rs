@@ -1,7 +1,7 @@
 //! What to say when lines come and none of them is understood: nearly always a log in another format.
 
-use engine::signs::{Seen, Sign};
-use engine::text::printable;
+use engine::contract::printable;
+use engine::contract::{Seen, Sign};
 
 /// Rejected lines after which it is said while more may come.
 const MANY: u64 = 10;
@@ -54,7 +54,7 @@ fn cause(line: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use engine::metrics::Rejected;
+    use engine::contract::Rejected;
 
     use super::*;
 

@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use engine::batch::{Edge, EdgeType, Stream};
-use engine::plan::PlanContext;
-use engine::privileges::Privileges;
-use engine::registry::{Facts, Inputs, Node, Operator, Port, Recorded};
-use engine::render::BuildContext;
-use engine::signs::{Seen, Sign};
-use engine::source::{Poll, source};
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::Privileges;
+use engine::contract::wall_clock_ns;
+use engine::contract::{Facts, Inputs, Node, Operator, Port, Recorded};
+use engine::contract::{Poll, source};
+use engine::contract::{Seen, Sign};
 use engine::spec::{Beside, Bytes, Diagnostic, Located, humantime_duration};
-use engine::time::wall_clock_ns;
 
 use super::chunks::{ChunkReader, Chunks, Got};
 use super::file::FileSource;

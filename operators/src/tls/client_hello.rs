@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::batch::{Edge, EdgeType, Stream};
-use engine::plan::PlanContext;
-use engine::registry::{Inputs, Node, Operator, Port};
-use engine::render::BuildContext;
-use engine::signs::{Seen, Sign};
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::{Inputs, Node, Operator, Port};
+use engine::contract::{Seen, Sign};
 use engine::spec::{Diagnostic, humantime_duration};
 
 use crate::format::hello_schema;

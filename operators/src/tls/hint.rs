@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use client_hello::Counters;
-use engine::signs::{Seen, Sign};
+use engine::contract::{Seen, Sign};
 
 /// Packets without a hello after which that is strange.
 const MANY: u64 = 1000;

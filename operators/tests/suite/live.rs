@@ -31,7 +31,7 @@ impl Running {
         assert!(!plan.is_bounded());
         let shared = Arc::new(Shared::new(&plan));
         let run = Arc::clone(&shared);
-        Self { shared, thread: std::thread::spawn(move || run_with(plan, 2, &run, |_| {})), names }
+        Self { shared, thread: std::thread::spawn(move || run_with(plan, 2, &run, |_, _| {})), names }
     }
 
     /// Waits until `n` rows and rejected lines have left the source.

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
-use engine::plan::{Plan, PlanContext};
-use engine::registry::{Facts, Inputs, Kind, Node, Operator, Port, Registry};
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::PlanContext;
+use engine::contract::{Facts, Inputs, Kind, Node, Operator, Port, Registry};
+use engine::dataflow::Dataflows;
+use engine::plan::Plan;
 use engine::run::{Options, RunError, execute_with};
 use engine::shared::Shared;
 use timely::container::CapacityContainerBuilder;
@@ -59,12 +61,17 @@ pub fn load(path: &Path, yaml: &str) -> Result<Plan, String> {
 /// Runs a pipeline on `workers` workers to its end.
 pub fn run(plan: Plan, workers: usize) -> Arc<Shared> {
     let shared = Arc::new(Shared::new(&plan));
-    run_with(plan, workers, &shared, |_| {});
+    run_with(plan, workers, &shared, |_, _| {});
     shared
 }
 
 /// [`run`], calling `observe` on every worker after each of its steps.
-pub fn run_with(plan: Plan, workers: usize, shared: &Arc<Shared>, observe: impl Fn(&Shared) + Send + Sync + 'static) {
+pub fn run_with(
+    plan: Plan,
+    workers: usize,
+    shared: &Arc<Shared>,
+    observe: impl Fn(&Shared, &Dataflows) + Send + Sync + 'static,
+) {
     let options = Options { workers, observe: Some(Arc::new(observe)), ..Options::default() };
     match execute_with(Arc::new(plan), shared, options) {
         // A node's failure is the test's to look at.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::Control;
 use super::{PATIENCE, Wanted, not_kept};
 use crate::catalog::Table;
+use crate::contract::Running;
 use crate::dataflow::Dataflow;
 use crate::plan::{Island, Plan};
 
@@ -97,7 +98,7 @@ impl Control {
             let name = names(plan, &island);
             let dataflow = self.receive(plan, island, tables).map_err(|error| error.to_string())?;
             let dataflow = Arc::new(dataflow.in_place_of(&[], &[]));
-            self.shared.dataflows.install(Arc::clone(&dataflow));
+            self.dataflows.install(Arc::clone(&dataflow));
             self.receiving.push(Arc::clone(&dataflow));
             started.push((name, dataflow));
         }
@@ -112,7 +113,7 @@ impl Control {
             self.receiving.retain(|one| !failed(one));
             // The log of a source that is new is not its any more.
             drop(started);
-            self.shared.dataflows.forget(workers);
+            self.dataflows.forget(workers);
             return Err(why);
         }
         for (name, one) in started {

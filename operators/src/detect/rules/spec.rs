@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use arrow::datatypes::Schema;
-use engine::expr::{ExprFault, Scalar};
-use engine::plan::PlanContext;
+use engine::contract::PlanContext;
+use engine::contract::{ExprFault, Scalar};
 use engine::spec::{Diagnostic, Located, Tree, Value, nearest, options};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor, value::SeqAccessDeserializer};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use engine::text::printable;
+use engine::contract::printable;
 use migrations::server::Address;
 
 /// The folder of one table's dead letters. It holds so many bytes at most: rows beyond it are not put away.

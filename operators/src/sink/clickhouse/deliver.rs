@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use engine::metrics::NodeMetrics;
-use engine::text::printable;
+use engine::contract::NodeMetrics;
+use engine::contract::printable;
 use migrations::server::ServerError;
 use migrations::sql::identifier;
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use engine::batch::{Batch, Stream, Time};
-use engine::catalog::Table;
-use engine::metrics::NodeMetrics;
-use engine::render::BuildContext;
-use engine::sink_handle::SinkHandle;
-use engine::time::{Backlog, MAX_IN_FLIGHT};
+use engine::contract::BuildContext;
+use engine::contract::NodeMetrics;
+use engine::contract::SinkHandle;
+use engine::contract::Table;
+use engine::contract::{Backlog, MAX_IN_FLIGHT};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -19,7 +19,7 @@ use super::history::Reader;
 use super::insert_bounds::{InsertBounds, Shape};
 use super::queue::{Bound, Next, Queue, Size};
 use super::sender::{self, Job, Shared, Target};
-use engine::sink::{self, CLOSED, Sink, Then, Written};
+use engine::contract::sink::{self, CLOSED, Sink, Then, Written};
 
 /// Cuts that the sender has at a time before further ones wait, and may go together: one is on its way while the next is
 /// encoded. Its inserts, of which a large cut has several, are bounded by `concurrency`.
@@ -44,7 +44,7 @@ pub(super) fn build<'s>(
     })
 }
 
-/// Half of the rows that may be held: as [`engine::time::Backlog`] has it, never few.
+/// Half of the rows that may be held: as [`engine::contract::Backlog`] has it, never few.
 fn held_rows(cuts: &Cuts) -> usize {
     cuts.max_rows().max(MAX_IN_FLIGHT / 2)
 }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::batch::{Batch, Time};
-use engine::metrics::NodeMetrics;
-use engine::outputs::Reopen;
+use engine::contract::NodeMetrics;
+use engine::contract::Reopen;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::log_file::{LogFile, Rotation};
 use crate::sink::written::Format;
-use engine::sink::{CLOSED, Sink, Then, Written};
+use engine::contract::sink::{CLOSED, Sink, Then, Written};
 
 /// Lines are made durable, and confirmed, at most this often.
 const CONFIRM: Duration = Duration::from_millis(200);

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use chrono::DateTime;
 use engine::batch::Time;
-use engine::metrics::NodeMetrics;
+use engine::contract::NodeMetrics;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 

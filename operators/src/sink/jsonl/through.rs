@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::batch::{Batch, Stream, Time};
-use engine::metrics::NodeMetrics;
-use engine::outputs::Reopen;
-use engine::render::BuildContext;
+use engine::contract::BuildContext;
+use engine::contract::NodeMetrics;
+use engine::contract::Reopen;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use engine::batch::Time;
-use engine::catalog::Segment;
+use engine::contract::Segment;
 
 use super::store::{entries, there};
 use crate::value::Format;

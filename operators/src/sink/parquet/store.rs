@@ -10,9 +10,9 @@ use arrow::compute::{SortColumn, concat, interleave_record_batch, lexsort_to_ind
 use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use engine::batch::{MAX_ROWS, Time};
-use engine::catalog::Segment;
 use engine::compare::stored::KEY;
-use engine::metrics::NodeMetrics;
+use engine::contract::NodeMetrics;
+use engine::contract::Segment;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{Compression, ZstdLevel};

@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arrow::array::RecordBatch;
 use engine::batch::{Batch, Time};
-use engine::catalog::Table;
-use engine::metrics::NodeMetrics;
-use engine::render::BuildContext;
-use engine::time::wall_clock_ns;
+use engine::contract::BuildContext;
+use engine::contract::NodeMetrics;
+use engine::contract::Table;
+use engine::contract::wall_clock_ns;
 use serde_json::{Value, json};
 
 use super::super::cuts::{Cut, Cuts};
 use super::retention::{Files, Old, days, remove};
 use super::store::Store;
-use engine::sink::{CLOSED, Sink, Then, Written};
+use engine::contract::sink::{CLOSED, Sink, Then, Written};
 
 /// How many files that are left out are named one by one.
 const SKIPPED_SHOWN: usize = 10;

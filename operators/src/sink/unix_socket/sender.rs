@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use engine::batch::Time;
-use engine::metrics::NodeMetrics;
-use engine::outputs::Reopen;
+use engine::contract::NodeMetrics;
+use engine::contract::Reopen;
 
 /// How long a call waits for a receiver whose queue is full, before the thread looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(100);

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use engine::batch::{Batch, Time};
-use engine::metrics::NodeMetrics;
-use engine::source::{Poll, Reader};
-use engine::source_log::Resume;
-use engine::time::wall_clock_ns;
+use engine::contract::NodeMetrics;
+use engine::contract::Resume;
+use engine::contract::wall_clock_ns;
+use engine::contract::{Poll, Reader};
 
 use super::super::chunks::count_zeros;
 use super::super::intake::{Intake, Settings};

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use engine::shared::Shared;
-use engine::source::Poll;
-use engine::time::wall_clock_ns;
+use engine::contract::Poll;
+use engine::contract::Shared;
+use engine::contract::wall_clock_ns;
 
 use super::super::chunks::{Chunks, Got};
 use super::super::intake::Intake;

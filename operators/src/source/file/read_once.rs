@@ -11,9 +11,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use capture_file::Decompressed;
 use engine::batch::{Batch, Time};
-use engine::metrics::NodeMetrics;
-use engine::shared::Shared;
-use engine::source::{Poll, Reader};
+use engine::contract::NodeMetrics;
+use engine::contract::Shared;
+use engine::contract::{Poll, Reader};
 
 use super::super::chunks::count_zeros;
 use super::super::intake::{Intake, Settings};

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use engine::source_log::Resume;
+use engine::contract::Resume;
 
 use super::super::tail::{Identity, Mark, Place};
 
@@ -110,7 +110,7 @@ impl Saved {
 
 #[cfg(test)]
 mod tests {
-    use engine::source_log::Cursor;
+    use engine::contract::Cursor;
 
     use super::*;
 

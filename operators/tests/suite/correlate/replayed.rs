@@ -28,8 +28,8 @@ fn settled(name: &str) -> Vec<String> {
 /// Runs it live to its end, but as if it had been told to stop then: what a next run could need is kept.
 fn run_live(plan: Plan, workers: usize) {
     let shared = Arc::new(Shared::new(&plan));
-    run_with(plan, workers, &shared, move |shared| {
-        if shared.dataflows.from(0).iter().flatten().all(|dataflow| dataflow.has_ended(workers)) {
+    run_with(plan, workers, &shared, move |shared, dataflows| {
+        if dataflows.from(0).iter().flatten().all(|dataflow| dataflow.has_ended(workers)) {
             shared.stop();
         }
     });

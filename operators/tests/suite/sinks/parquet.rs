@@ -141,7 +141,7 @@ fn at_every_moment_a_row_is_shown_once_at_most() {
         let shared = Arc::new(Shared::new(&plan));
         let most = Arc::new(Mutex::new((0, 0)));
         let seen = Arc::clone(&most);
-        run_with(plan, workers, &shared, move |shared| {
+        run_with(plan, workers, &shared, move |shared, _| {
             // Locked across the look, so that looks are in order.
             let mut seen = seen.lock().expect("not poisoned");
             let snapshot = shared.catalog.table("facts").expect("served").snapshot();

@@ -2,7 +2,7 @@ use std::fs;
 use std::io::Write;
 
 use arrow::array::AsArray;
-use engine::source_log::Cursor;
+use engine::contract::Cursor;
 
 use super::super::super::tail::named;
 use super::*;

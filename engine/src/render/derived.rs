@@ -9,10 +9,10 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
-use super::SourceLog;
 use crate::batch::{Batch, Stream, Time};
-use crate::render::BuildContext;
-use crate::sink::{self, CLOSED, Sink, Then, Written};
+use crate::contract::BuildContext;
+use crate::contract::sink::{self, CLOSED, Sink, Then, Written};
+use crate::source_log::SourceLog;
 use crate::spool::Entry;
 use crate::time::Backlog;
 

@@ -10,8 +10,8 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::vec::Filter;
 
+use super::build_context::BuildContext;
 use crate::batch::{Batch, Stream};
-use crate::render::BuildContext;
 
 /// Splits batches by a hash of their rows, so that an exchange on [`Batch::route`] brings equal hashes together.
 /// `hash` must give the same on every worker and in every process.

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use super::build_context::BuildContext;
+use super::plan_context::PlanContext;
+use super::sign::{Seen, Sign};
 use crate::batch::{Edge, EdgeType, Stream, Time};
-use crate::plan::PlanContext;
 use crate::privileges::{Need, Privileges};
-use crate::render::BuildContext;
-use crate::signs::{Seen, Sign};
 use crate::spec::{Diagnostic, Tree, options};
 
 /// A kind of node.

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 /// What is written goes from one folder to another.
-pub(super) struct Redirect {
+pub(crate) struct Redirect {
     /// The pipeline's `data_dir`.
     pub from: PathBuf,
     /// What takes its place.

@@ -7,8 +7,8 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
+use super::build_context::BuildContext;
 use crate::batch::{Batch, Stream, Time};
-use crate::render::BuildContext;
 use crate::time::Pacer;
 
 /// How long a source that has nothing to read, or that must wait, sleeps before it looks again.
@@ -16,6 +16,28 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// How many batches a source sends before the rest of the dataflow gets its turn.
 const BATCHES_PER_TURN: usize = 4;
+
+/// Where a source goes on after the rows that its log has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// Rows before this event time in ms are late.
+    pub watermark: Time,
+    /// The position in the source of the next row.
+    pub seq: u64,
+    /// What the source last said of itself; see [`Reader::cursor`].
+    pub cursor: Option<Cursor>,
+}
+
+/// Where a source was that can go on there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The position in the source of the row that follows there.
+    pub seq: u64,
+    /// The source's own words.
+    pub place: Vec<u8>,
+    /// Positions of rows behind it that the log has all the same.
+    pub logged: Vec<u64>,
+}
 
 /// Something that yields batches.
 pub trait Reader {
@@ -30,7 +52,7 @@ pub trait Reader {
     fn watermark(&self) -> Time;
 
     /// Where the source is after the rows read so far, for a source that can go on there in another run: the position of
-    /// the row that follows, and what will be [`place`](crate::source_log::Cursor).
+    /// the row that follows, and what will be [`place`](Cursor).
     fn cursor(&self) -> Option<(u64, Vec<u8>)> {
         None
     }
@@ -74,7 +96,7 @@ where
                 context.dataflow().has_opened_source();
             }
             Err(message) => {
-                context.dataflow().sources.advance(&context.id, Time::MAX);
+                context.dataflow().pace().advance(&context.id, Time::MAX);
                 context.failure()(message);
                 if context.dataflow().failure().is_some() {
                     // Of a change that is given up: its end is not the end of the log.
@@ -87,6 +109,7 @@ where
     let (probe, metrics, shared, id) =
         (context.probe.clone(), context.metrics.clone(), context.shared.clone(), context.id.clone());
     let dataflow = Arc::clone(context.dataflow());
+    let (held, is_logged) = (dataflow.held(), context.is_logged());
     let resume = context.resume().watermark;
     builder.build(move |capabilities| {
         let mut capabilities: Vec<Capability<Time>> = capabilities;
@@ -102,9 +125,9 @@ where
             let Some(open) = reader.as_mut() else { return };
             // Of a recorded source that another run reads again, what was not read is not past: nothing more is sent, not even
             // a part of a batch, and sinks confirm nothing behind what was.
-            let again = dataflow.notes.is_some() && !dataflow.is_ending();
+            let again = dataflow.notes().is_some() && !dataflow.is_ending();
             if again && shared.is_stopping() {
-                dataflow.sources.advance(&id, Time::MAX);
+                dataflow.pace().advance(&id, Time::MAX);
                 reader = None;
                 return;
             }
@@ -116,9 +139,9 @@ where
             for _ in 0..BATCHES_PER_TURN {
                 let Some(now) = capabilities.first().map(|c| *c.time()) else { return };
                 // What was received before the stop is taken in all the same: it is bounded, and nobody else has it.
-                let full = !stopped && dataflow.writes.as_ref().is_some_and(|(logged, _)| logged.log.must_wait());
-                let ahead = pacer.is_ahead(|time| !probe.less_equal(&time)) && dataflow.sources.any_behind(&id, now);
-                if full || ahead || shared.backlog.is_full() || dataflow.held.is_full() {
+                let full = !stopped && dataflow.is_log_full();
+                let ahead = pacer.is_ahead(|time| !probe.less_equal(&time)) && dataflow.pace().any_behind(&id, now);
+                if full || ahead || shared.backlog.is_full() || held.is_full() {
                     poll = Poll::Idle;
                     break;
                 }
@@ -130,11 +153,11 @@ where
                 if failed && again {
                     break;
                 }
-                if dataflow.writes.is_some() {
+                if is_logged {
                     let cursor = open.cursor().filter(|cursor| noted.as_ref() != Some(cursor));
                     if let Some((seq, place)) = cursor {
                         noted = Some((seq, place.clone()));
-                        dataflow.sources.note(seq, place);
+                        dataflow.pace().note(seq, place);
                     }
                 }
                 for (port, batch) in batches.drain(..) {
@@ -149,7 +172,7 @@ where
                     for capability in &mut capabilities {
                         capability.downgrade(&watermark);
                     }
-                    dataflow.sources.advance(&id, watermark);
+                    dataflow.pace().advance(&id, watermark);
                     metrics.watermark.store(watermark, Relaxed);
                 }
                 if poll != Poll::Ready {
@@ -160,8 +183,8 @@ where
                 Poll::Ready => activator.activate(),
                 Poll::Idle => activator.activate_after(PAUSE),
                 Poll::Done => {
-                    dataflow.sources.end(open.watermark());
-                    dataflow.sources.advance(&id, Time::MAX);
+                    dataflow.pace().end(open.watermark());
+                    dataflow.pace().advance(&id, Time::MAX);
                     if !(failed && again) {
                         capabilities.clear();
                     }

@@ -11,11 +11,11 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
+use super::build_context::BuildContext;
+use super::exchange::{arrivals, kept};
+use super::sink_handle::{Claim, SinkHandle, Turn};
+use super::standing::Standing;
 use crate::batch::{Batch, Stream, Time};
-use crate::dataflow::Standing;
-use crate::exchange::{arrivals, kept};
-use crate::render::BuildContext;
-use crate::sink_handle::{Claim, SinkHandle, Turn};
 use crate::time::Backlog;
 
 /// How soon a sink that waits, for another writer or for what it writes to, looks again.

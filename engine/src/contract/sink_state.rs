@@ -5,14 +5,14 @@
 //! is where the old sink is at the switch, so that nobody waits for time to pass. Rows of a log that came with the change
 //! are all the new sink's, and those of a log that has ended with the old sink are all the old one's.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Standing;
+use super::standing::Standing;
 use crate::batch::{Origin, Time};
+use crate::progress::Floors;
 
 /// What becomes of a batch that has come to a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,22 +256,4 @@ pub(crate) struct Place {
     pub predecessor: Option<Arc<SinkState>>,
     /// The logs that there were before.
     pub known_logs: Vec<String>,
-}
-
-/// What of each log a sink keeps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Floors {
-    /// By the log's name: rows before this time. Without a name what is of several logs, or of none.
-    pub logs: BTreeMap<String, Time>,
-    /// Of all logs, if it is not known by log.
-    pub all: Time,
-}
-
-impl Floors {
-    /// Rows of a log before this time are kept.
-    pub fn of(&self, log: &str, derived: bool) -> Time {
-        // A log that is not named is new: nothing of it is kept. But for one that keeps rows which came without it before.
-        let new = if derived { self.all } else { 0 };
-        if self.logs.is_empty() { self.all } else { self.logs.get(log).copied().unwrap_or(new) }
-    }
 }

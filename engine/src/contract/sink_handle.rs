@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::running::Running;
+use super::sink_state::{Place, SinkState};
+use super::standing::Standing;
 use crate::batch::{Origin, Time};
-use crate::dataflow::{Dataflow, Place, SinkState, Standing};
 use crate::metrics::NodeMetrics;
 use crate::progress::{Confirmed, Note};
 use crate::shared::Shared;
 use crate::time::Backlog;
 
-pub use crate::dataflow::Claim;
+pub use super::sink_state::Claim;
 
 /// What a sink may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub struct Opening {
 /// A sink as the run sees it: one on the worker that writes.
 #[derive(Debug)]
 pub struct SinkHandle {
-    dataflow: Arc<Dataflow>,
+    dataflow: Arc<dyn Running>,
     state: Arc<SinkState>,
     shared: Arc<Shared>,
     metrics: Arc<NodeMetrics>,
@@ -53,23 +55,22 @@ pub struct SinkHandle {
 impl SinkHandle {
     /// A sink of this name, which makes these files.
     pub(crate) fn new(
-        dataflow: &Arc<Dataflow>,
+        dataflow: &Arc<dyn Running>,
         (name, paths): (&str, Vec<PathBuf>),
         shared: &Arc<Shared>,
         metrics: &Arc<NodeMetrics>,
     ) -> Result<Self, String> {
         let place = (!dataflow.is_in_charge()).then(|| {
-            let others = dataflow.predecessors.lock();
-            let sinks: Vec<Arc<SinkState>> = others.iter().flat_map(|other| other.sinks.lock().clone()).collect();
+            let sinks = dataflow.earlier_sinks();
             let by_name = sinks.iter().find(|sink| sink.name == name);
             let by_path = || sinks.iter().find(|sink| sink.paths.iter().any(|path| paths.contains(path)));
-            Place { predecessor: by_name.or_else(by_path).cloned(), known_logs: dataflow.known_logs.clone() }
+            Place { predecessor: by_name.or_else(by_path).cloned(), known_logs: dataflow.known_logs() }
         });
         let takes_over = place.is_some();
-        let logs = dataflow.logs().map(str::to_owned).zip(dataflow.derived_logs()).collect();
+        let logs = dataflow.read_logs();
         let state = Arc::new(SinkState::new(name, logs, paths, place));
-        dataflow.sinks.lock().push(Arc::clone(&state));
-        let note = dataflow.notes.as_ref().map(|dir| Note::open(dir, name)).transpose()?;
+        dataflow.add_sink(Arc::clone(&state));
+        let note = dataflow.notes().map(|dir| Note::open(&dir, name)).transpose()?;
         let (dataflow, shared, metrics) = (Arc::clone(dataflow), Arc::clone(shared), Arc::clone(metrics));
         Ok(Self { dataflow, state, shared, metrics, note, is_full: false, takes_over })
     }
@@ -118,11 +119,11 @@ impl SinkHandle {
     /// # Errors
     /// If what was noted cannot be read; the message names the file.
     pub fn open(&mut self, target: &str) -> Result<Opening, String> {
-        if let (Some(note), Some(dir)) = (&mut self.note, &self.dataflow.notes) {
+        if let (Some(note), Some(dir)) = (&mut self.note, self.dataflow.notes()) {
             // Another dataflow may have confirmed more since it was read.
-            *note = Note::open(dir, &self.state.name)?;
+            *note = Note::open(&dir, &self.state.name)?;
             if let Some(other) = self.state.other_note() {
-                note.inherit(Note::open(dir, &other)?);
+                note.inherit(Note::open(&dir, &other)?);
             }
         }
         let kept = self.note.as_ref().map(Note::floors).unwrap_or_default();
@@ -203,7 +204,7 @@ impl SinkHandle {
 
     /// Rows that are not confirmed: while these are too many, sources wait.
     pub fn held(&self) -> Arc<Backlog> {
-        Arc::clone(&self.dataflow.held)
+        self.dataflow.held()
     }
 
     /// Leaves what it has shown of rows that may change to the sink that takes its place.
