@@ -74,7 +74,7 @@ class References(Case):
 
             def is_seen(versions: int = versions, refused: int = refused) -> bool:
                 self.send(20)
-                counters = self.status()["counters"]
+                counters = self.status()["events"]
                 return counters["reference_versions"] == versions and counters.get("reference_refused", 0) == refused
 
             wait_for("the file to be read", is_seen, pause_s=0.02)

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
@@ -50,6 +51,25 @@ impl Standing {
             }
         }
         Ok(())
+    }
+
+    /// The rows that are not among those here; those that are go from here.
+    ///
+    /// # Errors
+    /// As [`Standing::add`].
+    pub fn without(&mut self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let Some((_, converter)) = self.columns.as_ref().filter(|_| !self.rows.is_empty()) else { return Ok(rows) };
+        let encoded = converter.convert_columns(rows.columns())?;
+        let mut is_new = |row: &[u8]| match self.rows.get_mut(row) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                false
+            }
+            _ => true,
+        };
+        let new: BooleanArray = encoded.iter().map(|row| Some(is_new(row.as_ref()))).collect();
+        self.rows.retain(|_, count| *count != 0);
+        filter_record_batch(&rows, &new)
     }
 
     /// What makes this of `before`: what is taken back first.
@@ -103,6 +123,17 @@ mod tests {
             values.into_iter().map(|value| (*diff, value)).collect::<Vec<_>>()
         };
         changes.iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn rows_that_are_there_are_left_out_once() {
+        let mut standing = Standing::default();
+        standing.add(&rows("n", &[1, 2, 2]), 1).expect("added");
+        let left = standing.without(rows("n", &[2, 3, 1, 1])).expect("compared");
+        assert_eq!(left.column(0).as_primitive::<Int64Type>().values().to_vec(), [3, 1]);
+        let left = standing.without(rows("n", &[2, 2])).expect("compared");
+        assert_eq!(left.num_rows(), 1);
+        assert_eq!(standing.without(rows("n", &[2])).expect("compared").num_rows(), 1, "nothing is left");
     }
 
     #[test]

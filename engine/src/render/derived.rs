@@ -1,6 +1,6 @@
 //! The log of a durable edge: a sink like others, so that a change, a stop and a start go on with it where it is.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -10,10 +10,10 @@ use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
 use crate::batch::{Batch, Stream, Time};
-use crate::contract::BuildContext;
 use crate::contract::sink::{self, CLOSED, Sink, Then, Written};
+use crate::contract::{BuildContext, Standing};
 use crate::source_log::SourceLog;
-use crate::spool::Entry;
+use crate::spool::{Entry, Log, Next, SpoolError};
 use crate::time::Backlog;
 
 /// Keeps the settled rows of a node's ports. The stream's frontier is how far they are durable.
@@ -35,7 +35,17 @@ pub(crate) fn keep<'s>(
             let _ = waker.activate();
         });
         let held = handle.held();
-        Ok(Derived { log, from, given: 0, durable: 0, queued: VecDeque::new(), held, then: Then::More, _woken: woken })
+        Ok(Derived {
+            log,
+            from,
+            given: 0,
+            durable: 0,
+            there: BTreeMap::new(),
+            queued: VecDeque::new(),
+            held,
+            then: Then::More,
+            _woken: woken,
+        })
     })
 }
 
@@ -53,6 +63,36 @@ fn mark(stream: Stream<'_>, port: u64) -> Stream<'_> {
     })
 }
 
+/// How many entries at the end of a log are searched for the last watermark, at first.
+const WITHIN: u64 = 64;
+
+/// The rows behind the last watermark, by port.
+fn behind(log: &Arc<Log>, last: Time) -> Result<BTreeMap<usize, Standing>, SpoolError> {
+    let mut within = WITHIN;
+    loop {
+        let from = log.first().max(log.end().saturating_sub(within));
+        let (mut reader, mut found, mut is_whole) = (log.reader(from), BTreeMap::<usize, Standing>::new(), false);
+        while reader.position() < log.end() {
+            let Next::Entry(_, entry) = reader.next()? else { break };
+            match entry {
+                Entry::Watermark(time) if time >= last => {
+                    found.clear();
+                    is_whole = true;
+                }
+                Entry::Batch { port, rows, .. } => {
+                    let add = found.entry(port).or_default().add(&rows, 1);
+                    add.map_err(|error| SpoolError::Schema(error.to_string()))?;
+                }
+                Entry::Watermark(_) | Entry::Note(_) => {}
+            }
+        }
+        if is_whole || from == log.first() {
+            return Ok(found);
+        }
+        within = within.saturating_mul(16);
+    }
+}
+
 /// The writer of such a log.
 struct Derived {
     log: Arc<SourceLog>,
@@ -62,6 +102,8 @@ struct Derived {
     given: Time,
     /// Every row before this is durable.
     durable: Time,
+    /// By port: rows behind the last watermark that the log has already. A crash may have come between the two.
+    there: BTreeMap<usize, Standing>,
     /// Rows that are not durable yet, by tick.
     queued: VecDeque<(Time, usize)>,
     held: Arc<Backlog>,
@@ -82,6 +124,7 @@ impl Sink for Derived {
         if last == 0 {
             self.log.log.append(Entry::Watermark(self.from));
         }
+        self.there = behind(&self.log.log, last).map_err(|error| error.to_string())?;
         Ok(())
     }
 
@@ -89,7 +132,18 @@ impl Sink for Derived {
         if tick < self.from {
             return Ok(());
         }
-        let (port, late, rows) = (usize::try_from(batch.route).unwrap_or(0), batch.late, batch.rows);
+        let (port, late) = (usize::try_from(batch.route).unwrap_or(0), batch.late);
+        let rows = match self.there.get_mut(&port) {
+            Some(there) => there.without(batch.rows).map_err(|error| format!("rows cannot be compared: {error}"))?,
+            None => batch.rows,
+        };
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        if self.given < tick {
+            self.given = tick;
+            self.log.log.append(Entry::Watermark(tick));
+        }
         self.held.sent(rows.num_rows());
         self.queued.push_back((tick, rows.num_rows()));
         self.log.log.append(Entry::Batch { port, time: tick, late, rows });

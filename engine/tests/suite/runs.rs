@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::graph::{dot, mermaid};
-use engine::reload::Loader;
+use engine::run::Loader;
 use engine::run::{Options, RunError, Summary, execute, execute_with};
 use engine::shared::{FailureClass, Shared};
 
