@@ -58,13 +58,15 @@ test-end-to-end: build test-tools ## the binary on recorded, live and bad input;
 		python3 -W error::ResourceWarning -m unittest $(or $(ONLY),discover --top-level-directory . --start-directory tests) --verbose
 
 .PHONY: lint
-lint: ## formatting, clippy and rustdoc, without a warning
+lint: ## formatting, clippy and rustdoc, without a warning; no circle of modules
 	$(call say,Formatting)
 	@cargo fmt --all --check
 	$(call say,Clippy)
 	@cargo clippy $(SELECTION) --all-targets -- -D warnings
 	$(call say,Rustdoc)
 	@RUSTDOCFLAGS="-D warnings" cargo doc $(SELECTION) --no-deps
+	$(call say,Modules that depend on each other)
+	@python3 scripts/circles.py engine/src operators/src operators/client_hello/src operators/capture_file/src dashboards/src migrations/src
 
 .PHONY: fmt
 fmt: ## format the Rust code

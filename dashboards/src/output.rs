@@ -5,8 +5,61 @@
 //! | `integers` | `number` (the default); `string`: in JSON, whole numbers of 64 bits are texts. JavaScript's numbers are exact up to 2⁵³ only |
 //! | `csv` | `plain` (the default): the data as it is; `spreadsheet`: cells that a spreadsheet would run as formulas begin with `'` |
 
-use crate::encode::Format;
 use crate::error::Error;
+
+/// A format of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One object: columns, rows as objects, counts.
+    Json,
+    /// One object a line.
+    JsonLines,
+    /// A header and rows (RFC 4180).
+    Csv,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+/// In the order in which they are preferred where a client has no preference.
+const FORMATS: [(Format, &[&str]); 4] = [
+    (Format::Json, &["application/json"]),
+    (Format::JsonLines, &["application/x-ndjson", "application/jsonl"]),
+    (Format::Csv, &["text/csv"]),
+    (Format::Arrow, &["application/vnd.apache.arrow.stream"]),
+];
+
+impl Format {
+    /// The format that an `Accept` header asks for (RFC 9110, 12.5.1): the highest weight, then the first named.
+    pub(crate) fn accepted(header: Option<&str>) -> Result<Self, Error> {
+        let header = header.map(str::trim).filter(|h| !h.is_empty()).unwrap_or("*/*");
+        let mut best: Option<(f32, Self)> = None;
+        for range in header.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let weight = parts
+                .find_map(|p| p.strip_prefix("q=").or_else(|| p.strip_prefix("Q=")))
+                .map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            let found = FORMATS.iter().find(|(_, names)| names.iter().any(|n| matches(&name, n)));
+            if let Some((format, _)) = found
+                && weight > 0.0
+                && best.is_none_or(|(highest, _)| weight > highest)
+            {
+                best = Some((weight, *format));
+            }
+        }
+        best.map(|(_, format)| format).ok_or(Error::NotAcceptable)
+    }
+
+    /// The media type.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::JsonLines => "application/x-ndjson",
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+}
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +97,28 @@ impl Output {
     }
 }
 
+fn matches(range: &str, name: &str) -> bool {
+    range == "*/*"
+        || range == name
+        || range.strip_suffix('*').is_some_and(|kind| kind.ends_with('/') && name.starts_with(kind))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn accept_chooses_by_weight_then_order() {
+        let accepted = |header| Format::accepted(header).ok();
+        assert_eq!(accepted(None), Some(Format::Json));
+        assert_eq!(accepted(Some("*/*")), Some(Format::Json));
+        assert_eq!(accepted(Some("text/html, text/csv;q=0.5, */*;q=0.1")), Some(Format::Csv));
+        assert_eq!(accepted(Some("text/*")), Some(Format::Csv));
+        assert_eq!(accepted(Some("application/json;q=0.2, application/x-ndjson")), Some(Format::JsonLines));
+        assert_eq!(accepted(Some("APPLICATION/VND.APACHE.ARROW.STREAM")), Some(Format::Arrow));
+        assert_eq!(accepted(Some("image/png")), None);
+        assert_eq!(accepted(Some("text/csv;q=0")), None);
+    }
 
     #[test]
     fn parameters_are_known_or_refused() {

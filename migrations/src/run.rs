@@ -1,13 +1,13 @@
 //! What the commands do. Applied versions are rows of `schema_migrations`, which only grows: the newest row of a number holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, IsTerminal, Write};
 
 use clickhouse::Client;
 
 use crate::server::{Address, ServerError, execute, rows};
 use crate::sql::{Parameters, escaped, identifier, statements};
-use crate::tables::Drift;
+use crate::tables::{Drift, missing, tables};
 use crate::{MIGRATIONS, Migration};
 
 /// Why a command did not succeed.
@@ -211,6 +211,34 @@ impl Runner {
         self.mend(&missing).await?;
         if steps.is_empty() && missing.is_empty() {
             say!("nothing to do: {} is at {:02}", self.database(), MIGRATIONS.last().map_or(0, |m| m.number));
+        }
+        Ok(())
+    }
+
+    /// What somebody else has taken away of what these migrations made: tables and columns.
+    async fn drift(&self, applied: &BTreeSet<u16>) -> Result<Vec<Drift>, Answer> {
+        let migrations = MIGRATIONS.iter().filter(|migration| applied.contains(&migration.number));
+        let wanted = tables(migrations, &self.parameters).map_err(Answer::Failed)?;
+        let sql = format!("SELECT table, name FROM system.columns WHERE database = '{}'", escaped(self.database()));
+        let mut there: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for row in rows(&self.client, &sql).await? {
+            let mut row = row.into_iter();
+            let (Some(table), Some(column)) = (row.next(), row.next()) else { continue };
+            there.entry(table).or_default().insert(column);
+        }
+        Ok(missing(self.database(), wanted, &there))
+    }
+
+    /// Makes again what is missing.
+    async fn mend(&self, drift: &[Drift]) -> Result<(), Answer> {
+        for missing in drift {
+            for sql in &missing.sql {
+                let done = execute(&self.client, sql).await;
+                done.map_err(|error| {
+                    Answer::Failed(format!("{} cannot be made again: {}", missing.what, error.message))
+                })?;
+            }
+            say!("{} was missing and is made again; what it held is gone", missing.what);
         }
         Ok(())
     }

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::run::{Answer, Runner};
-use crate::server::{execute, rows};
-use crate::sql::{Parameters, escaped, identifier, statements};
-use crate::{MIGRATIONS, Migration};
+use crate::Migration;
+use crate::sql::{Parameters, identifier, statements};
 
 /// A column as a migration makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,60 +123,39 @@ pub(crate) struct Drift {
     pub sql: Vec<String>,
 }
 
-impl Runner {
-    /// What somebody else has taken away of what these migrations made: tables and columns.
-    pub(crate) async fn drift(&self, applied: &BTreeSet<u16>) -> Result<Vec<Drift>, Answer> {
-        let migrations = MIGRATIONS.iter().filter(|migration| applied.contains(&migration.number));
-        let wanted = tables(migrations, &self.parameters).map_err(Answer::Failed)?;
-        let sql = format!("SELECT table, name FROM system.columns WHERE database = '{}'", escaped(self.database()));
-        let mut there: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for row in rows(&self.client, &sql).await? {
-            let mut row = row.into_iter();
-            let (Some(table), Some(column)) = (row.next(), row.next()) else { continue };
-            there.entry(table).or_default().insert(column);
+/// The tables and columns of `wanted` that a database does not have: `there` are its columns, by table.
+pub(crate) fn missing(
+    database: &str,
+    wanted: BTreeMap<String, Table>,
+    there: &BTreeMap<String, BTreeSet<String>>,
+) -> Vec<Drift> {
+    let mut found = Vec::new();
+    for (name, table) in wanted {
+        let Some(columns) = there.get(&name) else {
+            found.push(Drift { what: format!("the table {name}"), sql: table.statements });
+            continue;
+        };
+        for (nth, column) in table.columns.iter().enumerate().filter(|(_, column)| !columns.contains(&column.name)) {
+            // The one before is there by then, or made again by the statement before this one.
+            let before = nth.checked_sub(1).map(|before| identifier(&table.columns[before].name));
+            let place = before.map_or_else(|| "FIRST".to_owned(), |before| format!("AFTER {before}"));
+            let sql = format!(
+                "ALTER TABLE {}.{} ADD COLUMN IF NOT EXISTS {} {} {place}",
+                identifier(database),
+                identifier(&name),
+                identifier(&column.name),
+                column.definition
+            );
+            found.push(Drift { what: format!("the column `{}` of {name}", column.name), sql: vec![sql] });
         }
-        let mut found = Vec::new();
-        for (name, table) in wanted {
-            let Some(columns) = there.get(&name) else {
-                found.push(Drift { what: format!("the table {name}"), sql: table.statements });
-                continue;
-            };
-            for (nth, column) in table.columns.iter().enumerate().filter(|(_, column)| !columns.contains(&column.name))
-            {
-                // The one before is there by then, or made again by the statement before this one.
-                let before = nth.checked_sub(1).map(|before| identifier(&table.columns[before].name));
-                let place = before.map_or_else(|| "FIRST".to_owned(), |before| format!("AFTER {before}"));
-                let sql = format!(
-                    "ALTER TABLE {}.{} ADD COLUMN IF NOT EXISTS {} {} {place}",
-                    identifier(self.database()),
-                    identifier(&name),
-                    identifier(&column.name),
-                    column.definition
-                );
-                found.push(Drift { what: format!("the column `{}` of {name}", column.name), sql: vec![sql] });
-            }
-        }
-        Ok(found)
     }
-
-    /// Makes again what is missing.
-    pub(crate) async fn mend(&self, drift: &[Drift]) -> Result<(), Answer> {
-        for missing in drift {
-            for sql in &missing.sql {
-                let done = execute(&self.client, sql).await;
-                done.map_err(|error| {
-                    Answer::Failed(format!("{} cannot be made again: {}", missing.what, error.message))
-                })?;
-            }
-            say!("{} was missing and is made again; what it held is gone", missing.what);
-        }
-        Ok(())
-    }
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MIGRATIONS;
 
     fn all() -> BTreeMap<String, Table> {
         let pairs = [("database", "d"), ("dictionary_user", "u"), ("dictionary_password", "")];

@@ -68,10 +68,11 @@ class PlanDiff(Case):
         """The sources go on."""
         changed = self.prod(("window: 10s", "window: 30s"))
         shown = self.diff(changed)
-        for line in ("1 node changed; 3 kept, 5 rebuilt", "window: 10s -> 30s", "because of correlated",
-                     "goes on: packets, hellos, requests",
-                     "rebuilt from the spool: correlated, labelled, features, detections, store"):
+        for line in ("1 node changed; 4 kept, 6 rebuilt", "window: 10s -> 30s", "because of correlated",
+                     "goes on: packets, hellos, requests, recurrence\n",
+                     "rebuilt from the spool: correlated, labelled, features, detections, final_detections, store\n"):
             self.assertIn(line, shown)
+        self.assertNotIn("because of final_detections", shown, "which is durable")
         self.assertEqual(shown, self.diff(PIPELINES / "prod.yaml", "--set", "correlated.window=30s"))
         nodes = {node["id"]: node for node in json.loads(self.diff(changed, "--format", "json"))["nodes"]}
         change = {"path": "window", "old": "10s", "new": "30s"}

@@ -42,7 +42,12 @@ class References(Case):
         self.process = start("run", self.directory / "p.yaml", log=self.log)
         self.addCleanup(self.process.kill)
         self.base = served(self.log)
-        wait_for("the socket", (self.directory / "rows.socket").exists)
+        wait_for("the socket", self.listens)
+
+    def listens(self) -> bool:
+        """Whether the socket takes rows. A killed engine leaves its socket behind."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            return sender.connect_ex(str(self.directory / "rows.socket")) == 0
 
     def send(self, count: int) -> None:
         """So many rows, now."""

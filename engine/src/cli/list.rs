@@ -116,7 +116,7 @@ pub fn markdown(registry: &Registry) -> String {
          them. A reference is `id` for a node's first output, or `id.port`; a list of them, `from: [a, b]`, makes one input of \
          several nodes with equal columns. If several processes run the pipeline, \
          `process` says which of them a source or a sink belongs to, from 0 (the default). \
-         `durable: true`, or `durable: {{ retain: 7d }}`, keeps the rows of a node in a log: those that stay.\n\n| kind | what it does |\n|---|---|\n",
+         `durable: true`, or `durable: { retain: 7d }`, keeps the rows of a node in a log: those that stay.\n\n| kind | what it does |\n|---|---|\n",
     );
     for kind in registry.kinds() {
         let anchor: String = kind.name.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).collect();

@@ -91,6 +91,9 @@ pub fn rebuild(old: &Plan, new: &Plan) -> Diff {
         .zip(fates)
         .map(|(node, fate)| {
             let state = by_id.get(node.id.as_str()).map_or(State::Added, |was| state(old, was, new, node, &by_id));
+            // What is different before a log is nothing to a node that reads the log.
+            let passes = fate == Fate::Kept && matches!(state, State::Affected { .. });
+            let state = if passes { State::Unchanged } else { state };
             NodeDiff { id: node.id.clone(), kind: node.kind.name, state, fate }
         })
         .collect();
@@ -109,7 +112,7 @@ pub fn rebuild(old: &Plan, new: &Plan) -> Diff {
 
 /// The nodes of a plan with open windows that another plan does not go on with.
 pub fn ending_windows<'p>(old: &'p Plan, new: &'p Plan) -> impl Iterator<Item = &'p PlannedNode> {
-    let goes_on = |node: &&PlannedNode| new.nodes.iter().any(|other| other.digest == node.digest);
+    let goes_on = |node: &&PlannedNode| new.nodes.iter().any(|other| other.behind_logs == node.behind_logs);
     old.nodes.iter().filter(|node| node.node.facts().has_windows).filter(move |node| !goes_on(node))
 }
 

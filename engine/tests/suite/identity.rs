@@ -170,9 +170,10 @@ fn an_island_in_which_anything_has_changed_is_rebuilt_and_the_others_go_on() {
 fn what_stands_before_the_spool_starts_again_if_it_has_changed() {
     let old = with("", |_| {});
     let diff = rebuild(&old, &with("", |nodes| set(nodes, "hellos", "where", "n > 9")));
-    // The packets are not kept: their source ends with the decoder.
+    // The packets are not kept: their source ends with the decoder. What is behind the log reads on.
     assert_eq!(diff.ids(Fate::Started), ["packets", "hellos"]);
-    assert_eq!(diff.ids(Fate::Kept), ["requests", "log", "copy"]);
+    assert_eq!(diff.ids(Fate::Kept), ["requests", "both", "big", "sink", "log", "copy"]);
+    assert_eq!(states(&diff).len(), 1, "of hellos only: {:?}", states(&diff));
     // The spool has all ports, also one that nothing has read so far.
     let late = |nodes: &mut Nodes| set(nodes, "log", "from", "requests.late");
     let diff = rebuild(&old, &with("", late));
