@@ -15,6 +15,8 @@ LISTEN ?= 127.0.0.1:8080
 ORACLE_REQUIREMENTS := pipelines/tests/oracle/requirements.txt
 CLICKHOUSE_VENV := $(TARGET)/venv-clickhouse
 CLICKHOUSE_REQUIREMENTS := tests/clickhouse/requirements.txt
+# Of the traffic that end-to-end tests generate, their kills and faults. Empty: another one each time.
+TEST_SEED ?= $(or $(SEED),1)
 
 BUILD_PACKAGES := build-essential libpcap-dev python3
 TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux apache2 nginx ethtool logrotate
@@ -54,8 +56,30 @@ test-rust: ## unit and integration tests of the crates
 test-end-to-end: build test-tools ## the binary on recorded, live and bad input; ONLY=tests.cli.test_logs for a part
 	$(call say,End-to-end tests)
 	@cd pipelines/tests/oracle && $(VENV)/bin/python -m unittest --quiet
-	@JA4_ENGINE=$(ENGINE) ORACLE_PYTHON=$(VENV)/bin/python CLICKHOUSE_PYTHON=$(CLICKHOUSE_VENV)/bin/python \
+	@SEED=$(TEST_SEED) JA4_ENGINE=$(ENGINE) ORACLE_PYTHON=$(VENV)/bin/python CLICKHOUSE_PYTHON=$(CLICKHOUSE_VENV)/bin/python \
 		python3 -W error::ResourceWarning -m unittest $(or $(ONLY),discover --top-level-directory . --start-directory tests) --verbose
+
+.PHONY: check
+check: build ## what a change needs before it is committed: format, lints, docs, Rust tests
+	@$(MAKE) lint
+	@$(MAKE) test-rust
+
+# Counts of `make soak`. SEED repeats a run; without it each run has other traffic, kills and faults.
+soak: export KILLS ?= 300
+soak: export RELOADS ?= 200
+soak: export PLANS ?= 500
+soak: export STOPS ?= 60
+soak: export SEEDS ?= 30
+SOAK := recovery.test_kill recovery.test_reference reload.test_reload clickhouse.test_sink clickhouse.test_kill clickhouse.test_restart \
+	clickhouse.test_change correlate.test_rows
+
+# What was asked for, not the default of `make fuzz`.
+SOAK_SEED = $(if $(filter command environment,$(origin SEED)),$(SEED))
+
+.PHONY: soak
+soak: ## kills, changes, faults of the server and fuzzing for hours, with other seeds each time; KILLS, RELOADS, PLANS, STOPS, SEEDS
+	@$(MAKE) test-end-to-end TEST_SEED=$(SOAK_SEED) ONLY="$(addprefix tests.,$(SOAK))"
+	@$(MAKE) fuzz FUZZ_SECONDS=3600 SEED=$(or $(SOAK_SEED),$$RANDOM)
 
 .PHONY: lint
 lint: ## formatting, clippy and rustdoc, without a warning; no circle of modules

@@ -7,7 +7,7 @@ import random
 
 from tests.support import OK, REFUSED, Case, get, lines, running, served, sql, wait_for
 
-SEED = int(os.environ.get("SEED", "20261130"))
+SEED = int(os.environ.get("SEED") or 20261130)
 TIME = 1795448127143731000
 NETWORKS = [
     "0.0.0.0/0", "10.0.0.0/8", "172.16.0.0/12", "192.0.2.0/24", "192.0.2.128/25", "192.0.2.7/32", "::/0", "2001:db8::/32",

@@ -13,7 +13,7 @@ from tests.support import (
 )
 from tests.traffic import START
 
-SEED = int(os.environ.get("SEED", 1))
+SEED = int(os.environ.get("SEED") or 1)
 
 # Features that both define alike, the engine's and the view's.
 BOTH = ("hits", "hit_velocity", "fuzzing_index", "src_port_density", "max_keepalives", "modern_browser_score", "header_count",
