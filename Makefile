@@ -82,13 +82,15 @@ soak: ## kills, changes, faults of the server and fuzzing for hours, with other 
 	@$(MAKE) fuzz FUZZ_SECONDS=3600 SEED=$(or $(SOAK_SEED),$$RANDOM)
 
 .PHONY: lint
-lint: ## formatting, clippy and rustdoc, without a warning; no circle of modules
+lint: ## formatting, clippy and rustdoc, without a warning; no circle of modules, no broken link
 	$(call say,Formatting)
 	@cargo fmt --all --check
 	$(call say,Clippy)
 	@cargo clippy $(SELECTION) --all-targets -- -D warnings
 	$(call say,Rustdoc)
 	@RUSTDOCFLAGS="-D warnings" cargo doc $(SELECTION) --no-deps
+	$(call say,Links of the documents)
+	@python3 scripts/links.py
 	$(call say,Modules that depend on each other)
 	@python3 scripts/circles.py engine/src operators/src operators/client_hello/src operators/capture_file/src dashboards/src migrations/src
 

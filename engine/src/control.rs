@@ -299,11 +299,18 @@ impl Control {
         }
         if self.note_progress(Progress { upto, behind: Vec::new() }).is_ok() {
             self.trim(upto);
-            let kept = self.plan.spool.as_ref().map_or(0, |spool| spool.retain.as_millis());
-            let first = self.plan.nodes.iter().map(|node| node.node.needs_from(upto)).min().unwrap_or(upto);
-            let kept = first.saturating_sub(Time::try_from(kept).unwrap_or(Time::MAX));
-            self.shared.references.forget_before(upto, kept);
+            self.shared.references.forget_before(self.labelled_from(upto));
         }
+    }
+
+    /// No start, change or replay labels rows before this again, when all before `upto` is confirmed.
+    fn labelled_from(&self, upto: Time) -> Time {
+        let (_, computing) = self.plan.islands();
+        let needs = computing.iter().flat_map(|island| self.plan.needs(island, upto));
+        let derived = self.plan.nodes.iter().filter_map(|node| node.durable);
+        let retain = self.plan.spool.iter().map(|spool| spool.retain).chain(derived).max().unwrap_or_default();
+        let retain = Time::try_from(retain.as_millis()).unwrap_or(Time::MAX);
+        needs.min().unwrap_or(upto).saturating_sub(retain)
     }
 
     /// Makes durable how far the run is.

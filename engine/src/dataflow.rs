@@ -297,6 +297,10 @@ impl Running for Dataflow {
         self.plan.is_spooled().then(|| self.plan.spool_dir().join("versions"))
     }
 
+    fn is_replay(&self) -> bool {
+        self.reads.iter().flatten().any(|input| matches!(input, LogInput::Archive(_)))
+    }
+
     fn received_before(&self) -> Time {
         let last = |input: &LogInput| match input {
             LogInput::Log(log, _) => log.log.last_watermark().saturating_add(1),

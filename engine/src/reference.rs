@@ -23,6 +23,12 @@ use crate::progress;
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long a value that labels no row stays in memory; one that cannot be read again stays for `FORGET`.
+const UNUSED: Duration = Duration::from_secs(60);
+
+/// See [`UNUSED`].
+const FORGET: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// The most bytes of a file.
 const MOST_BYTES: u64 = 1 << 30;
 
@@ -46,6 +52,8 @@ struct Version<V> {
     noted: Noted,
     /// `None` while it is not needed; then it is read again from its folder.
     value: Option<Arc<V>>,
+    /// When a row was labelled with it last.
+    used: Instant,
 }
 
 struct State<V> {
@@ -77,18 +85,31 @@ pub struct Reference<V> {
     path: PathBuf,
     /// Where versions are kept; `None` if the run cannot be continued.
     dir: Option<PathBuf>,
+    /// Whether this run takes new content and notes it; a replay labels rows as they were.
+    takes_new: bool,
     tick: Time,
     parse: Parse<V>,
     metrics: Arc<NodeMetrics>,
     state: Mutex<State<V>>,
     seen: Mutex<Seen>,
     is_loading: AtomicBool,
+    /// Held while an earlier content is read again.
+    reading: Mutex<()>,
+}
+
+/// Why the content of a file is not taken.
+struct Refused {
+    why: String,
+    /// Whether another try with the same content may succeed.
+    may_pass: bool,
 }
 
 /// Where the versions of a reference are.
 pub(crate) struct Place {
     pub path: PathBuf,
     pub dir: Option<PathBuf>,
+    /// Whether new content of the file is taken, and noted there.
+    pub takes_new: bool,
     /// Rows before this message time were labelled by earlier runs.
     pub labelled_before: Time,
     pub tick: Time,
@@ -98,22 +119,27 @@ impl<V: Send + Sync + 'static> Reference<V> {
     /// The versions that are noted, and the content of today: if that is another, it takes effect behind all rows that there
     /// are.
     pub(crate) fn open(place: Place, parse: Parse<V>, metrics: Arc<NodeMetrics>) -> Result<Self, String> {
-        let Place { path, dir, labelled_before, tick } = place;
+        let Place { path, dir, takes_new, labelled_before, tick } = place;
         let noted: Vec<Noted> = match &dir {
             Some(dir) => progress::read(&dir.join(NOTE), ADVICE)?.unwrap_or_default(),
             None => Vec::new(),
         };
-        let versions = noted.into_iter().map(|noted| Version { noted, value: None }).collect();
+        let versions = noted.into_iter().map(|noted| Version { noted, value: None, used: Instant::now() }).collect();
         let (state, seen) = (State { versions, decided: labelled_before }, Seen::default());
         let (state, seen, is_loading) = (Mutex::new(state), Mutex::new(seen), AtomicBool::new(false));
-        let reference = Self { path, dir, tick, parse, metrics, state, seen, is_loading };
+        let reading = Mutex::new(());
+        let reference = Self { path, dir, takes_new, tick, parse, metrics, state, seen, is_loading, reading };
+        let has_versions = !reference.state.lock().versions.is_empty();
+        if has_versions && !takes_new {
+            return Ok(reference);
+        }
         reference.seen.lock().read = reference.stamp().ok();
-        if let Err(message) = reference.load() {
+        if let Err(refused) = reference.load() {
             // A run goes on with what it had.
-            if reference.state.lock().versions.is_empty() {
-                return Err(message);
+            if !has_versions {
+                return Err(refused.why);
             }
-            reference.refuse(&message);
+            reference.refuse(&refused);
         }
         Ok(reference)
     }
@@ -123,44 +149,62 @@ impl<V: Send + Sync + 'static> Reference<V> {
     /// # Errors
     /// If an earlier version is not there any more; the message says which.
     pub fn at(&self, time: Time) -> Result<Arc<V>, String> {
-        let mut state = self.state.lock();
-        state.decided = state.decided.max(time.saturating_add(1));
-        let at = state.versions.iter().rposition(|version| version.noted.from <= time).unwrap_or(0);
-        let Some(version) = state.versions.get_mut(at) else { return Err("defect: no version".to_owned()) };
-        if let Some(value) = &version.value {
-            return Ok(Arc::clone(value));
+        let noted = match self.known(time)? {
+            (_, Some(value)) => return Ok(value),
+            (noted, None) => noted,
+        };
+        // One of the workers reads it, without being in the way of those who need another version.
+        let _reading = self.reading.lock();
+        if let (_, Some(value)) = self.known(time)? {
+            return Ok(value);
         }
-        let path = self.dir.as_ref().map_or_else(PathBuf::new, |dir| dir.join(&version.noted.digest));
+        let path = self.dir.as_ref().map_or_else(PathBuf::new, |dir| dir.join(&noted.digest));
         let fault = |error: String| {
             format!("the content of {} that was in effect cannot be read: {error}", self.path.display())
         };
         let content = read(&path).map_err(|error| fault(format!("{}: {error}", path.display())))?;
         let value = Arc::new((self.parse)(&content).map_err(fault)?);
-        version.value = Some(Arc::clone(&value));
+        if let Some(version) = self.state.lock().versions.iter_mut().find(|version| version.noted == noted) {
+            version.value = Some(Arc::clone(&value));
+        }
         Ok(value)
     }
 
+    /// The version for rows of a message time, with its value if that is in memory.
+    fn known(&self, time: Time) -> Result<(Noted, Option<Arc<V>>), String> {
+        let mut state = self.state.lock();
+        state.decided = state.decided.max(time.saturating_add(1));
+        let at = state.versions.iter().rposition(|version| version.noted.from <= time).unwrap_or(0);
+        let version = state.versions.get_mut(at).ok_or_else(|| "defect: no version".to_owned())?;
+        version.used = Instant::now();
+        Ok((version.noted.clone(), version.value.clone()))
+    }
+
     /// Reads the file. If its content is another one, that takes effect at the next tick of which no row was labelled.
-    fn load(&self) -> Result<(), String> {
-        let content = read(&self.path).map_err(|error| format!("{} cannot be read: {error}", self.path.display()))?;
+    fn load(&self) -> Result<(), Refused> {
+        let passing = |why: String| Refused { why, may_pass: true };
+        let content =
+            read(&self.path).map_err(|error| passing(format!("{} cannot be read: {error}", self.path.display())))?;
         let digest: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
         let is_current = |state: &State<V>| state.versions.last().is_some_and(|last| last.noted.digest == digest);
         if is_current(&self.state.lock()) {
             return Ok(());
         }
-        let value = Arc::new((self.parse)(&content).map_err(|why| format!("{}:{why}", self.path.display()))?);
-        if let Some(dir) = &self.dir {
+        let value = (self.parse)(&content);
+        let value = value.map_err(|why| Refused { why: format!("{}:{why}", self.path.display()), may_pass: false })?;
+        if let Some(dir) = self.dir.as_ref().filter(|_| self.takes_new) {
             keep(&dir.join(&digest), &content)
-                .map_err(|error| format!("{} cannot be written: {error}", dir.display()))?;
+                .map_err(|error| passing(format!("{} cannot be written: {error}", dir.display())))?;
         }
         // Nobody labels a row until the note is durable.
         let mut state = self.state.lock();
         let next = (state.decided / self.tick).saturating_add(1).saturating_mul(self.tick);
         let from = if state.decided == 0 && state.versions.is_empty() { 0 } else { next };
-        state.versions.push(Version { noted: Noted { from, digest }, value: Some(value) });
+        let (noted, value) = (Noted { from, digest }, Some(Arc::new(value)));
+        state.versions.push(Version { noted, value, used: Instant::now() });
         if let Err(message) = self.note(&state.versions) {
             state.versions.pop();
-            return Err(message);
+            return Err(passing(message));
         }
         self.metrics.counter("reference_versions").fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::info!(file = %self.path.display(), bytes = content.len(), "in effect from tick {from} on");
@@ -168,14 +212,19 @@ impl<V: Send + Sync + 'static> Reference<V> {
     }
 
     fn note(&self, versions: &[Version<V>]) -> Result<(), String> {
-        let Some(dir) = &self.dir else { return Ok(()) };
+        let Some(dir) = self.dir.as_ref().filter(|_| self.takes_new) else { return Ok(()) };
         let noted: Vec<&Noted> = versions.iter().map(|version| &version.noted).collect();
         let path = dir.join(NOTE);
         progress::write(&path, &noted).map_err(|error| progress::cannot(&path, &error))
     }
 
     /// Says that the content of the file is not taken.
-    fn refuse(&self, why: &str) {
+    fn refuse(&self, refused: &Refused) {
+        let why = &refused.why;
+        if refused.may_pass {
+            // The next look finds it new.
+            self.seen.lock().read = None;
+        }
         self.metrics.counter("reference_refused").fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::warn!("not taken, what was read before stays in effect: {why}");
         self.metrics.set_trouble("file", Some(format!("its new content is not taken: {why}")));
@@ -195,7 +244,7 @@ impl<V: Send + Sync + 'static> Reference<V> {
         seen.looked = Some(Instant::now());
         let now = self.stamp().ok();
         let stands = std::mem::replace(&mut seen.last, now) == now;
-        let is_new = now.is_some() && now != seen.read && (stands || asked);
+        let is_new = self.takes_new && now.is_some() && (asked || (stands && now != seen.read));
         if is_new {
             seen.read = now;
         }
@@ -237,7 +286,12 @@ trait Watched: Any + Send + Sync {
     /// Whether its file is another than the one that was read.
     fn wants_to_load(&self, asked: bool) -> bool;
     fn load_again(&self);
-    fn forget_before(&self, time: Time, kept: Time);
+    /// There was nobody to load it.
+    fn cannot_load(&self, why: String);
+    /// Values that label no row any more go from memory.
+    fn drop_unused(&self);
+    /// Values for rows before `kept` go from the disk.
+    fn forget_before(&self, kept: Time);
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
@@ -249,22 +303,33 @@ impl<V: Send + Sync + 'static> Watched for Reference<V> {
     fn load_again(&self) {
         match self.load() {
             Ok(()) => self.metrics.set_trouble("file", None),
-            Err(message) => self.refuse(&message),
+            Err(refused) => self.refuse(&refused),
         }
         self.is_loading.store(false, SeqCst);
     }
 
-    /// Values for rows before `time` are dropped from memory, and those for rows before `kept` from the disk.
-    fn forget_before(&self, time: Time, kept: Time) {
+    fn cannot_load(&self, why: String) {
+        self.refuse(&Refused { why, may_pass: true });
+        self.is_loading.store(false, SeqCst);
+    }
+
+    fn drop_unused(&self) {
+        let mut state = self.state.lock();
+        let last = state.versions.len().saturating_sub(1);
+        if self.dir.is_some() {
+            let unused = state.versions[..last].iter_mut().filter(|version| version.used.elapsed() >= UNUSED);
+            unused.for_each(|version| version.value = None);
+        } else {
+            let gone = state.versions[..last].iter().take_while(|version| version.used.elapsed() >= FORGET).count();
+            state.versions.drain(..gone);
+        }
+    }
+
+    fn forget_before(&self, kept: Time) {
         let mut state = self.state.lock();
         let ends = |versions: &[Version<V>], at: usize| versions.get(at + 1).map_or(Time::MAX, |next| next.noted.from);
-        for at in 0..state.versions.len() {
-            if ends(&state.versions, at) <= time {
-                state.versions[at].value = None;
-            }
-        }
         let gone = (0..state.versions.len()).take_while(|at| ends(&state.versions, *at) <= kept).count();
-        if self.dir.is_some() && gone > 0 {
+        if self.dir.is_some() && self.takes_new && gone > 0 {
             let removed: Vec<Version<V>> = state.versions.drain(..gone).collect();
             // A file that stays because of an error is only garbage.
             let _ = self.note(&state.versions);
@@ -284,15 +349,29 @@ impl<V: Send + Sync + 'static> Watched for Reference<V> {
 
 /// The references of a run.
 #[derive(Default)]
-pub struct References(Mutex<Vec<(String, Arc<dyn Watched>)>>);
+pub struct References {
+    all: Mutex<Vec<(String, Arc<dyn Watched>)>>,
+    /// Files are as they were at the start.
+    are_fixed: AtomicBool,
+}
 
 impl std::fmt::Debug for References {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.lock().iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(self.all.lock().iter().map(|(name, _)| name)).finish()
     }
 }
 
 impl References {
+    /// Files stay as they are at the start: several processes cannot agree on the tick at which another content takes effect.
+    pub(crate) fn fix(&self) {
+        self.are_fixed.store(true, SeqCst);
+    }
+
+    /// See [`References::fix`].
+    pub(crate) fn are_fixed(&self) -> bool {
+        self.are_fixed.load(SeqCst)
+    }
+
     /// The reference of this name; all workers, and the islands of a change, share it.
     ///
     /// # Errors
@@ -302,7 +381,7 @@ impl References {
         name: &str,
         open: impl FnOnce() -> Result<Reference<V>, String>,
     ) -> Result<Arc<Reference<V>>, String> {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let known = all.iter().find(|(other, _)| other == name).map(|(_, known)| Arc::clone(known));
         if let Some(known) = known.and_then(|known| known.as_any().downcast::<Reference<V>>().ok()) {
             return Ok(known);
@@ -315,18 +394,23 @@ impl References {
     /// Reads files again that have changed, each on a thread of its own: a large one takes seconds. `asked`: somebody says that
     /// they have.
     pub(crate) fn look(&self, asked: bool) {
-        let all: Vec<Arc<dyn Watched>> = self.0.lock().iter().map(|(_, one)| Arc::clone(one)).collect();
+        if self.are_fixed() {
+            return;
+        }
+        let all: Vec<Arc<dyn Watched>> = self.all.lock().iter().map(|(_, one)| Arc::clone(one)).collect();
+        all.iter().for_each(|one| one.drop_unused());
         for one in all.into_iter().filter(|one| one.wants_to_load(asked)) {
             let thread = std::thread::Builder::new().name("reference".into());
-            if let Err(error) = thread.spawn(move || one.load_again()) {
-                tracing::error!(%error, "no thread to read a reference file with");
+            let loaded = Arc::clone(&one);
+            if let Err(error) = thread.spawn(move || loaded.load_again()) {
+                one.cannot_load(format!("there is no thread to read it: {error}"));
             }
         }
     }
 
-    /// Rows before `time` are not labelled any more in this run, and those before `kept` never again.
-    pub(crate) fn forget_before(&self, time: Time, kept: Time) {
-        self.0.lock().iter().for_each(|(_, one)| one.forget_before(time, kept));
+    /// Rows before `kept` are never labelled again.
+    pub(crate) fn forget_before(&self, kept: Time) {
+        self.all.lock().iter().for_each(|(_, one)| one.forget_before(kept));
     }
 }
 
@@ -339,9 +423,13 @@ mod tests {
         text.trim().parse().map_err(|error| format!("1: `{}` is no number: {error}", text.trim()))
     }
 
+    fn place(dir: &Path, labelled_before: Time) -> Place {
+        let (path, dir) = (dir.join("file"), Some(dir.join("versions")));
+        Place { path, dir, takes_new: true, labelled_before, tick: 100 }
+    }
+
     fn open(dir: &Path, labelled_before: Time) -> Reference<u32> {
-        let place = Place { path: dir.join("file"), dir: Some(dir.join("versions")), labelled_before, tick: 100 };
-        Reference::open(place, number, Arc::default()).expect("opens")
+        Reference::open(place(dir, labelled_before), number, Arc::default()).expect("opens")
     }
 
     fn value(reference: &Reference<u32>, time: Time) -> u32 {
@@ -380,7 +468,7 @@ mod tests {
         fs::write(dir.path().join("file"), "x").expect("written");
         assert_eq!(value(&open(dir.path(), 9_001), 9_500), 1, "nor at a start");
         fs::remove_dir_all(dir.path().join("versions")).expect("there");
-        let place = Place { path: dir.path().join("file"), dir: None, labelled_before: 0, tick: 100 };
+        let place = Place { dir: None, ..place(dir.path(), 0) };
         assert!(Reference::open(place, number, Arc::default()).is_err(), "unless there is nothing else");
     }
 
@@ -394,7 +482,7 @@ mod tests {
             fs::write(dir.path().join("file"), version.to_string()).expect("written");
             reference.load_again();
         }
-        reference.forget_before(4_100, 3_100);
+        reference.forget_before(3_100);
         assert_eq!([2_000, 3_500, 4_100].map(|time| value(&reference, time)), [3, 3, 4], "the first two are gone");
         let files = fs::read_dir(dir.path().join("versions")).expect("there").count();
         assert_eq!(files, 3, "two contents and the note");
@@ -405,12 +493,52 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         fs::write(dir.path().join("file"), "1").expect("written");
         let reference = open(dir.path(), 0);
-        assert!(!reference.is_new(true));
+        assert!(!reference.is_new(false));
         fs::write(dir.path().join("file"), "22").expect("written");
         reference.seen.lock().looked = None;
         assert!(!reference.is_new(false), "it may still be written");
         reference.seen.lock().looked = None;
         assert!(reference.is_new(false));
-        assert!(!reference.is_new(true), "it has been seen");
+        reference.seen.lock().looked = None;
+        assert!(!reference.is_new(false), "it has been seen");
+        assert!(reference.is_new(true), "whoever asks may know better");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("file"), "1").expect("written");
+        let reference = open(dir.path(), 0);
+        let looks = || {
+            reference.seen.lock().looked = None;
+            reference.is_new(false)
+        };
+        fs::write(dir.path().join("file"), "22").expect("written");
+        assert!(!looks() && looks());
+        // Such as a full disk: the folder of the versions takes nothing.
+        fs::remove_dir_all(dir.path().join("versions")).expect("there");
+        fs::write(dir.path().join("versions"), "").expect("written");
+        reference.load_again();
+        assert_eq!((value(&reference, 9_000), reference.metrics.troubles().len()), (1, 1));
+        fs::remove_file(dir.path().join("versions")).expect("there");
+        assert!(looks());
+        reference.load_again();
+        assert_eq!((value(&reference, 20_000), reference.metrics.troubles().len()), (22, 0));
+    }
+
+    #[test]
+    fn a_replay_takes_nothing_new_and_notes_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("file"), "1").expect("written");
+        value(&open(dir.path(), 0), 5_000);
+        fs::write(dir.path().join("file"), "2").expect("written");
+        let note = || fs::read(dir.path().join("versions").join(NOTE)).expect("there");
+        let before = note();
+        let replayed = Place { takes_new: false, ..place(dir.path(), Time::MAX) };
+        let replayed = Reference::open(replayed, number, Arc::default()).expect("opens");
+        assert_eq!((value(&replayed, 5_000), value(&replayed, 9_000)), (1, 1));
+        assert!(!replayed.is_new(true));
+        assert_eq!(note(), before);
+        assert_eq!(value(&open(dir.path(), 5_001), 9_000), 2, "which the next start takes");
     }
 }

@@ -108,6 +108,9 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
         None => Place::alone(options.workers.max(1)),
     };
     plan.check_processes(place.processes).map_err(RunError::NotStarted)?;
+    if place.is_shared() {
+        shared.references.fix();
+    }
     let dataflows: Arc<Dataflows> = Arc::default();
     let heard = options.cluster.as_ref().map(|_| Arc::new(Heard::new(shared, &dataflows, place)));
     let (loader, fixed_loader) = match plan.is_spooled() {
@@ -173,8 +176,7 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     let (ended, directing) = mpsc::channel::<()>();
     let (run, digest) = (Arc::clone(shared), plan.digest());
     let fixed = if place.is_shared() { processes::FIXED } else { FIXED };
-    // Several processes cannot agree on the tick at which a file takes effect.
-    let watches = !place.is_shared() && !plan.is_bounded();
+    let watches = !plan.is_bounded();
     let mut signs = Signs::default();
     let started = Arc::clone(&plan);
     let director = std::thread::Builder::new().name("control".into()).spawn(move || {

@@ -1,9 +1,11 @@
 //! What a node sees while it is built.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::probe::Handle;
 
@@ -126,10 +128,14 @@ impl BuildContext<'_> {
         parse: Parse<V>,
     ) -> Result<Arc<Reference<V>>, String> {
         let name = format!("{} {}", self.id, path.display());
-        let dir = self.dataflow.versions().map(|versions| versions.join(&self.id));
+        // Another path is another file, with versions of its own.
+        let of_path = Sha256::digest(path.as_os_str().as_bytes());
+        let folder = format!("{}-{:02x}{:02x}{:02x}{:02x}", self.id, of_path[0], of_path[1], of_path[2], of_path[3]);
+        let dir = self.dataflow.versions().map(|versions| versions.join(folder));
         let place = || Place {
             path: path.to_owned(),
-            dir: dir.filter(|dir| self.is_noted() || dir.is_dir()),
+            dir: dir.filter(|dir| !self.shared.references.are_fixed() && (self.is_noted() || dir.is_dir())),
+            takes_new: self.is_noted() || !self.dataflow.is_replay(),
             labelled_before: self.dataflow.received_before(),
             tick: self.tick,
         };

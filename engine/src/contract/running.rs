@@ -38,6 +38,9 @@ pub(crate) trait Running: Debug + Send + Sync {
     /// Where versions of reference files are kept; `None` if there is no such place.
     fn versions(&self) -> Option<PathBuf>;
 
+    /// It reads what was received in another run.
+    fn is_replay(&self) -> bool;
+
     /// Rows before this message time were received before it was built.
     fn received_before(&self) -> Time;
 

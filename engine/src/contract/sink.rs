@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use serde_json::Value;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
@@ -191,6 +192,15 @@ struct Step {
     again: bool,
 }
 
+/// The difference between what the sink before has shown and what is true.
+struct Corrections {
+    /// The tick with which they are written.
+    at: Time,
+    rows: Vec<(i8, RecordBatch)>,
+    /// What the sink before has shown.
+    before: Standing,
+}
+
 /// A sink and the rows that are on their way to it.
 struct Writer<S> {
     sink: S,
@@ -202,6 +212,7 @@ struct Writer<S> {
     held: Arc<Backlog>,
     /// Rows that it, or the sink before it, has shown and that may change.
     standing: Option<Standing>,
+    corrections: Option<Corrections>,
     is_open: bool,
     /// It has nothing left to do.
     is_over: bool,
@@ -214,7 +225,8 @@ impl<S: Sink> Writer<S> {
         let held = handle.held();
         let (waiting, noted) = (BTreeMap::new(), Written::default());
         let (is_open, is_over) = (false, false);
-        let mut writer = Self { sink, handle, waiting, counted: 0, held, standing, is_open, is_over, noted };
+        let mut writer =
+            Self { sink, handle, waiting, counted: 0, held, standing, corrections: None, is_open, is_over, noted };
         if writer.handle.turn(0) == Turn::Write {
             writer.open()?;
         }
@@ -255,8 +267,9 @@ impl<S: Sink> Writer<S> {
         if !self.is_open && !self.open()? {
             return Ok(Step { hold: self.noted.upto, again: true });
         }
-        self.write(frontier)?;
         let (limit, ends) = (self.handle.limit(frontier), self.handle.ends(frontier));
+        self.correct(limit)?;
+        self.write(frontier)?;
         let then = match frontier {
             _ if ends => Then::Another,
             CLOSED => Then::Nothing,
@@ -270,7 +283,9 @@ impl<S: Sink> Writer<S> {
             if ends && limit < CLOSED && !self.handle.confirm(limit, written.detail)? {
                 return Ok(Step { hold: self.noted.upto, again: true });
             }
-            if let Some(standing) = self.standing.take() {
+            // Another change has come within the tick: what the next sink finds is what the one before this has shown.
+            let before = self.corrections.take().map(|corrections| corrections.before);
+            if let Some(standing) = before.or(self.standing.take()) {
                 self.handle.leave(&self.sink.target(), standing);
             }
             self.is_over = true;
@@ -346,14 +361,23 @@ impl<S: Sink> Writer<S> {
             let before = opening.standing.unwrap_or_default();
             let changes =
                 standing.changes_from(&before).map_err(|error| format!("rows cannot be compared: {error}"))?;
-            for (diff, rows) in changes {
-                if diff < 0 {
-                    self.handle.took_back(rows.num_rows());
-                }
-                self.sink.write(opening.from, Batch { diff, settled: false, ..Batch::new(rows) })?;
-            }
+            let rows: Vec<(i8, RecordBatch)> = changes.into_iter().collect();
+            let taken_back = rows.iter().filter(|(diff, _)| *diff < 0).map(|(_, rows)| rows.num_rows()).sum();
+            self.handle.took_back(taken_back);
+            self.corrections = Some(Corrections { at: opening.from, rows, before });
         }
         Ok(true)
+    }
+
+    /// Gives the sink the corrections, if it writes the tick that they belong to: `limit` is behind what it writes.
+    fn correct(&mut self, limit: Time) -> Result<(), String> {
+        let is_due = |corrections: &mut Corrections| limit > corrections.at || self.sink.writes_at_once();
+        if let Some(corrections) = self.corrections.take_if(is_due) {
+            for (diff, rows) in corrections.rows {
+                self.sink.write(corrections.at, Batch { diff, settled: false, ..Batch::new(rows) })?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives the sink the rows of complete ticks.

@@ -109,6 +109,18 @@ impl SinkHandle {
         until.iter().any(|until| *until < Time::MAX) && until.iter().all(|until| *until <= frontier)
     }
 
+    /// Asks whether rows are of a log that came with the change which brought the sink.
+    pub(crate) fn came_along(&self) -> impl Fn(Origin) -> bool + 'static + use<> {
+        let state = Arc::clone(&self.state);
+        move |origin| state.came_along(origin)
+    }
+
+    /// Asks whether another sink goes on in its place.
+    pub(crate) fn successor(&self) -> impl Fn() -> bool + 'static + use<> {
+        let state = Arc::clone(&self.state);
+        move || state.has_successor()
+    }
+
     /// The latest time before which all that the sink writes is complete at `frontier`.
     pub fn limit(&self, frontier: Time) -> Time {
         self.state.until().into_iter().max().unwrap_or(Time::MAX).min(frontier)

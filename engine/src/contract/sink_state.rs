@@ -38,6 +38,8 @@ pub(crate) struct SinkState {
     pub paths: Vec<PathBuf>,
     /// In the order of `logs`: those that keep what other nodes have computed.
     derived: Vec<bool>,
+    /// By origin: a log that came with the change which brought the sink.
+    came_along: Vec<bool>,
     /// Whose place it takes.
     predecessor: Mutex<Option<Arc<SinkState>>>,
     inner: Mutex<Inner>,
@@ -55,6 +57,8 @@ struct Inner {
     until: Vec<Time>,
     /// By origin: a log that is new.
     fresh: Vec<bool>,
+    /// Another sink takes its place.
+    has_successor: bool,
     is_asking: bool,
     has_opened: bool,
     has_finished: bool,
@@ -74,12 +78,14 @@ impl SinkState {
         let mut fresh: Vec<bool> = logs.iter().map(|log| !known_logs.contains(log)).collect();
         // What is of several logs, or of none, is another's as soon as any of them is.
         fresh.insert(0, !fresh.is_empty() && fresh.iter().all(|fresh| *fresh));
+        let came_along = fresh.iter().map(|fresh| *fresh && !in_charge).collect();
         let inner = Inner {
             decided: 0,
             seen: 0,
             from: in_charge.then(|| vec![0; origins]),
             until: vec![Time::MAX; origins],
             fresh,
+            has_successor: false,
             is_asking: false,
             has_opened: false,
             has_finished: false,
@@ -88,7 +94,7 @@ impl SinkState {
             taken_back: 0,
         };
         let (predecessor, inner) = (Mutex::new(predecessor), Mutex::new(inner));
-        Self { name: name.to_owned(), logs, paths, derived, predecessor, inner }
+        Self { name: name.to_owned(), logs, paths, derived, came_along, predecessor, inner }
     }
 
     /// What becomes of rows of a tick.
@@ -161,12 +167,23 @@ impl SinkState {
     /// Stops at what it has decided, but for rows of the logs that end with it. Where that is.
     pub fn stop_here(&self, ending: &[String]) -> Time {
         let mut inner = self.inner.lock();
+        inner.has_successor = true;
         let decided = inner.decided;
         let ends = |log: &String| ending.contains(log);
         let all = !self.logs.is_empty() && self.logs.iter().all(ends);
         let logs = std::iter::once(all).chain(self.logs.iter().map(ends));
         inner.until = logs.map(|ends| if ends { Time::MAX } else { decided }).collect();
         decided
+    }
+
+    /// Whether the rows are of a log that came with the change which brought the sink.
+    pub fn came_along(&self, origin: Origin) -> bool {
+        self.came_along.get(usize::from(origin)).copied().unwrap_or(false)
+    }
+
+    /// Whether another sink takes its place, though it may write all that there is of the logs that it knows.
+    pub fn has_successor(&self) -> bool {
+        self.inner.lock().has_successor
     }
 
     /// Begins where its predecessor has stopped, or, if it has none, where it is.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::Value;
 use timely::container::CapacityContainerBuilder;
@@ -9,7 +10,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
-use crate::batch::{Batch, Stream, Time};
+use crate::batch::{Batch, Origin, Stream, Time};
 use crate::contract::sink::{self, CLOSED, Sink, Then, Written};
 use crate::contract::{BuildContext, Standing};
 use crate::source_log::SourceLog;
@@ -26,7 +27,7 @@ pub(crate) fn keep<'s>(
     let all = context.scope.concatenate(marked.collect::<Vec<_>>());
     let settled = |batch: &Batch| batch.settled && batch.diff > 0;
     let name = format!("{} log", context.id);
-    let (log, from) = (log.cloned(), context.complete_from);
+    let (log, from, not_kept) = (log.cloned(), context.complete_from, context.metrics.counter("not_kept"));
     sink::build(context, all, (&name, context.home()), settled, move |address, handle| {
         let log = log.ok_or_else(|| "defect: the log is another process's".to_owned())?;
         let waker = context.scope.worker().sync_activator_for(address.to_vec());
@@ -44,6 +45,9 @@ pub(crate) fn keep<'s>(
             queued: VecDeque::new(),
             held,
             then: Then::More,
+            has_successor: Box::new(handle.successor()),
+            came_along: Box::new(handle.came_along()),
+            not_kept,
             _woken: woken,
         })
     })
@@ -108,6 +112,12 @@ struct Derived {
     queued: VecDeque<(Time, usize)>,
     held: Arc<Backlog>,
     then: Then,
+    /// Whether another writer goes on with the log.
+    has_successor: Box<dyn Fn() -> bool>,
+    /// Whether rows of this origin are of a log that came with the last change.
+    came_along: Box<dyn Fn(Origin) -> bool>,
+    /// Rows of such a log that are older than what this one has.
+    not_kept: Arc<AtomicU64>,
     _woken: crate::spool::Subscription,
 }
 
@@ -130,6 +140,9 @@ impl Sink for Derived {
 
     fn write(&mut self, tick: Time, batch: Batch) -> Result<(), String> {
         if tick < self.from {
+            if (self.came_along)(batch.origin) {
+                self.not_kept.fetch_add(batch.rows.num_rows() as u64, Relaxed);
+            }
             return Ok(());
         }
         let (port, late) = (usize::try_from(batch.route).unwrap_or(0), batch.late);
@@ -160,7 +173,7 @@ impl Sink for Derived {
             self.given = upto;
             self.log.log.append(Entry::Watermark(upto));
         }
-        if then == Then::Nothing && self.then != then {
+        if then == Then::Nothing && self.then != then && !(self.has_successor)() {
             self.log.complete();
             self.log.log.close();
         }

@@ -146,10 +146,11 @@ proptest! {
                     own.for_each(|change| assert!(said.contains(&change.3.to_owned()), "{said:?}"));
                 }
                 State::Affected { because } => {
-                    prop_assert!(affected(&node.id) && own.count() == 0);
+                    prop_assert!(affected(&node.id) && own.count() == 0 && node.fate != Fate::Kept);
                     prop_assert!(because.iter().all(|id| affected(id)) && !because.is_empty());
                 }
-                State::Unchanged => prop_assert!(!affected(&node.id)),
+                // What is different before a log is no difference behind it.
+                State::Unchanged => prop_assert!(own.count() == 0 && (!affected(&node.id) || node.fate == Fate::Kept)),
                 other => prop_assert!(false, "{other:?}"),
             }
         }

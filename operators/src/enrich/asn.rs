@@ -5,10 +5,12 @@ mod ranges;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use engine::batch::{Edge, EdgeType, Stream, Time, WINDOW_START};
@@ -120,25 +122,41 @@ impl Node for AsnNode {
         let fail = context.failure();
         let table = context.reference(&self.file, Table::of_content).map_err(&fail).ok();
         let (is_relation, window, from) = (self.is_relation, self.window, context.complete_from);
+        // A row is taken back as it was given. What counts is when its window began, or the run, and not when it changed.
+        let is_whole = is_relation && window.is_none();
+        let whole = table.as_ref().filter(|_| is_whole).map(|table| table.at(from).map_err(&fail));
+        let whole = whole.and_then(Result::ok);
         timed(context, input, 1, move |time, rows| {
             let Some(table) = &table else { return Ok([None, None]) };
-            // A row is taken back as it was given: what counts is when its window began, not when it changed.
-            let time = match window {
-                Some(window) => begins(rows, window),
-                None if is_relation => from,
-                None => time,
-            };
-            let table = table.at(time).map_err(ArrowError::ComputeError)?;
-            Ok([Some(label(rows, &table, at, &schema)?), None])
+            if is_whole {
+                return Ok([whole.as_ref().map(|table| label(rows, table, at, &schema)).transpose()?, None]);
+            }
+            let parts = window.map_or_else(|| vec![(time, 0..rows.num_rows())], |window| by_window(rows, window));
+            let mut labelled = Vec::with_capacity(parts.len());
+            for (time, range) in parts {
+                let table = table.at(time).map_err(ArrowError::ComputeError)?;
+                labelled.push(label(&rows.slice(range.start, range.len()), &table, at, &schema)?);
+            }
+            let labelled = if labelled.len() == 1 { labelled.remove(0) } else { concat_batches(&schema, &labelled)? };
+            Ok([Some(labelled), None])
         })
     }
 }
 
-/// When the window of these rows began, in ms: rows that leave together are of one window.
-fn begins(rows: &RecordBatch, window: usize) -> Time {
-    let times = rows.column(window).as_primitive_opt::<TimestampNanosecondType>();
-    let first = times.filter(|times| !times.is_empty()).map_or(0, |times| times.value(0));
-    Time::try_from(first / 1_000_000).unwrap_or(0)
+/// The ranges of rows that stand together and are of windows with one begin, in ms.
+fn by_window(rows: &RecordBatch, window: usize) -> Vec<(Time, Range<usize>)> {
+    let Some(times) = rows.column(window).as_primitive_opt::<TimestampNanosecondType>() else {
+        return vec![(0, 0..rows.num_rows())];
+    };
+    let mut parts: Vec<(Time, Range<usize>)> = Vec::new();
+    for (row, nanoseconds) in times.values().iter().enumerate() {
+        let begin = Time::try_from(nanoseconds / 1_000_000).unwrap_or(0);
+        match parts.last_mut() {
+            Some((last, range)) if *last == begin => range.end = row + 1,
+            _ => parts.push((begin, row..row + 1)),
+        }
+    }
+    parts
 }
 
 /// The rows with what is known of each one's address.

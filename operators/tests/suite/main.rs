@@ -1,6 +1,7 @@
 //! Whole pipelines: operators as they are built from YAML and run by timely.
 
 mod aggregate;
+mod changes;
 mod correlate;
 mod live;
 mod packets;

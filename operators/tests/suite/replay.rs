@@ -53,6 +53,11 @@ pub fn collected(name: &str) -> Vec<Batch> {
 /// Loads a pipeline; faults come as the text that a user sees.
 pub fn load(path: &Path, yaml: &str) -> Result<Plan, String> {
     std::fs::write(path, yaml).expect("the pipeline can be written");
+    parse(path)
+}
+
+/// [`load`] of a file that is there.
+pub fn parse(path: &Path) -> Result<Plan, String> {
     let mut kinds: Vec<Kind> = operators::registry().kinds().to_vec();
     kinds.extend([Kind::of::<Replay>(), Kind::of::<Collect>()]);
     Plan::load(path, &Registry::new(kinds)).map_err(|(problems, sources)| sources.render(&problems, false))

@@ -45,7 +45,7 @@ impl Control {
     /// Whether new sources find logs that go on. Who reads a log that is complete has seen its end.
     pub(super) fn check_logs(&self, plan: &Plan, wanted: &Wanted) -> Result<(), String> {
         let new = wanted.iter().filter(|(kept, _)| kept.is_none());
-        for log in new.filter_map(|(_, island)| island.writes.as_ref()) {
+        for log in new.flat_map(|(_, island)| island.writes.iter().chain(&island.keeps)) {
             let id = &plan.nodes[log.source].id;
             if self.logs.get(id).is_some_and(|log| log.is_complete()) {
                 return Err(format!(
