@@ -72,7 +72,10 @@ pub fn execute(plan: Arc<Plan>, workers: usize, shared: &Arc<Shared>) -> Result<
 }
 
 /// Looks at a run from its workers.
-pub type Observe = Arc<dyn Fn(&Shared, &Dataflows) + Send + Sync>;
+pub type Observe = Arc<Look>;
+
+/// See [`Observe`].
+type Look = dyn Fn(&Shared, &Dataflows) + Send + Sync;
 
 /// How a plan is run.
 #[derive(Default)]
@@ -271,12 +274,7 @@ fn connect(
 }
 
 /// Installs dataflows as they come and steps them.
-fn work(
-    worker: &mut Worker,
-    place: Place,
-    (shared, dataflows): (&Arc<Shared>, &Dataflows),
-    observe: Option<&(dyn Fn(&Shared, &Dataflows) + Send + Sync)>,
-) {
+fn work(worker: &mut Worker, place: Place, (shared, dataflows): (&Arc<Shared>, &Dataflows), observe: Option<&Look>) {
     let index = worker.index();
     let mut installed = 0;
     let mut open: Vec<(usize, Arc<Dataflow>, Handle<Time>)> = Vec::new();
