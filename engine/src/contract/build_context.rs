@@ -73,7 +73,7 @@ impl BuildContext<'_> {
         self.worker / self.threads == self.home / self.threads
     }
 
-    /// Routes batches to the worker that owns the node: the value for [`Batch::route`].
+    /// Routes batches to the worker that owns the node: the value for [`Batch::route`](crate::batch::Batch::route).
     pub fn home(&self) -> u64 {
         self.home as u64
     }
