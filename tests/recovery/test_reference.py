@@ -63,6 +63,14 @@ class References(Case):
         nodes = json.loads(get(f"{self.base}/status")[1])["nodes"]
         return next(node for node in nodes if node["id"] == "labelled")
 
+    def await_label(self, asn: int) -> None:
+        """Sends rows until one has this label: a version takes effect at the next tick, which rows of now reach when `lateness` is over."""
+        def is_there() -> bool:
+            self.send(20)
+            return f'"src_asn":{asn},' in (self.directory / "data/rows.jsonl").read_text()
+
+        wait_for(f"a row with the label {asn}", is_there, pause_s=0.02)
+
     def rows(self, path: Path) -> list[dict]:
         """The rows of a file, as they were sent."""
         return sorted((json.loads(line) for line in path.read_text().splitlines()), key=lambda row: int(row["n"]))
@@ -84,12 +92,13 @@ class References(Case):
 
             wait_for("the file to be read", is_seen, pause_s=0.02)
             self.assertEqual(bool(self.status()["troubles"]), broken)
-            self.send(50)
+            if not broken:
+                self.await_label(swap)
         self.process.kill()
         self.process.wait()
         self.put(99)
         self.begin()
-        self.send(100)
+        self.await_label(99)
         path = self.directory / "data/rows.jsonl"
         wait_for("the last row", lambda: f'"n":"{self.sent - 1}"' in path.read_text())
         self.stop()
