@@ -9,12 +9,11 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
-use engine::batch::{Batch, Edge, Stream, Time};
+use engine::batch::{Edge, Stream, Time};
 use engine::contract::BuildContext;
-use engine::contract::Port;
-use timely::container::CapacityContainerBuilder;
+use engine::contract::{Port, output_ports};
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 /// The ports of an operator that evaluates expressions.
 pub(crate) const PORTS: &[Port] = &[
@@ -43,12 +42,7 @@ where
 {
     let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
     let mut input = builder.new_input(input.stream, Pipeline);
-    let (mut outputs, mut streams) = (Vec::new(), Vec::new());
-    for _ in 0..ports {
-        let (output, stream) = builder.new_output::<Vec<Batch>>();
-        outputs.push(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output));
-        streams.push(stream);
-    }
+    let (mut outputs, streams) = output_ports(&mut builder, ports);
     let fail = context.failure();
     builder.build(move |_capabilities| {
         move |_frontiers| {

@@ -135,7 +135,7 @@ impl BuildContext<'_> {
         let place = || Place {
             path: path.to_owned(),
             dir: dir.filter(|dir| !self.shared.references.are_fixed() && (self.is_noted() || dir.is_dir())),
-            takes_new: self.is_noted() || !self.dataflow.is_replay(),
+            takes_new: !self.dataflow.is_replay(),
             labelled_before: self.dataflow.received_before(),
             tick: self.tick,
         };

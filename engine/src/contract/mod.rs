@@ -29,7 +29,7 @@ pub use sink_handle::{Asking, Claim, Opening, SinkHandle, Turn};
 #[cfg(test)]
 pub(crate) use sink_state::Place;
 pub(crate) use sink_state::SinkState;
-pub use source::{Cursor, Poll, Reader, Resume, source};
+pub use source::{Cursor, Output, Poll, Reader, Resume, output_ports, source};
 pub use standing::Standing;
 
 pub use crate::catalog::{History, HistoryError, Segment, Table, Wanted};

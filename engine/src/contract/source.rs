@@ -74,6 +74,18 @@ pub enum Poll {
     Done,
 }
 
+/// What an operator writes to a port with.
+pub type Output = OutputBuilder<Time, CapacityContainerBuilder<Vec<Batch>>>;
+
+/// The output ports of an operator that is being built, and the streams that leave them.
+pub fn output_ports<'s>(builder: &mut OperatorBuilder<'s, Time>, ports: usize) -> (Vec<Output>, Vec<Stream<'s>>) {
+    let port = |_| {
+        let (output, stream) = builder.new_output::<Vec<Batch>>();
+        (OutputBuilder::from(output), stream)
+    };
+    (0..ports).map(port).unzip()
+}
+
 /// Builds a source with `ports` output ports. `open` is called once, on the worker that owns the source.
 pub fn source<'s, R, F>(context: &BuildContext<'s>, ports: usize, open: F) -> Vec<Stream<'s>>
 where
@@ -82,12 +94,7 @@ where
 {
     let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
     let info = builder.operator_info();
-    let (mut outputs, mut streams) = (Vec::new(), Vec::new());
-    for _ in 0..ports {
-        let (output, stream) = builder.new_output::<Vec<Batch>>();
-        outputs.push(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output));
-        streams.push(stream);
-    }
+    let (mut outputs, streams) = output_ports(&mut builder, ports);
     let mut reader = None;
     if context.is_home() {
         match open() {

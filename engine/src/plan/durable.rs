@@ -37,6 +37,8 @@ pub(super) fn mark(
             "what a live source receives is kept in a log anyway"
         } else if !ingest.contains(&true) {
             "`durable` needs a live source: recorded files can be read again"
+        } else if spool.is_none() && asked.value.is_on() {
+            "`durable` needs a spool, which is off"
         } else {
             nodes[at].durable =
                 asked.value.retain().or(spool.map(|spool| spool.retain)).filter(|_| asked.value.is_on());

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::batch::{Batch, Origin, Stream, Time};
-use crate::contract::{BuildContext, Cursor, Resume, Running};
+use crate::contract::{BuildContext, Cursor, Resume, Running, output_ports};
 use crate::dataflow::Dataflow;
 use crate::shared::Shared;
 use crate::source_log::{LogInput, SourceLog, after, note};
@@ -154,12 +153,7 @@ pub(crate) fn replay<'s>(
 ) -> Vec<Stream<'s>> {
     let mut builder = OperatorBuilder::new(format!("{} replay", context.id), context.scope);
     let info = builder.operator_info();
-    let (mut outputs, mut streams) = (Vec::new(), Vec::new());
-    for _ in 0..ports {
-        let (output, stream) = builder.new_output::<Vec<Batch>>();
-        outputs.push(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output));
-        streams.push(stream);
-    }
+    let (mut outputs, streams) = output_ports(&mut builder, ports);
     let activator = context.scope.activator_for(info.address.clone());
     let mut reader = None;
     if context.is_home()

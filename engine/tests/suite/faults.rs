@@ -180,3 +180,17 @@ fn escapes_in_a_pipeline_do_not_reach_the_terminal() {
     let shown = refused("name: t\nnodes:\n  - { id: a, kind: \"test\\e[31m\" }\n");
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
 }
+
+#[test]
+fn durable_needs_rows_a_live_source_and_a_spool() {
+    let live = "name: t\ndata_dir: d\nnodes:\n  - { id: a, kind: test.numbers, rows: 3, live: true }\n";
+    let kept = "  - { id: b, kind: test.keep, from: a, where: n > 1, durable: true }\n";
+    assert!(plan(&format!("{live}{kept}")).is_ok());
+    shows(&refused(&format!("spool: off\n{live}{kept}")), &["p.yaml:6:63", "needs a spool, which is off"]);
+    assert!(plan(&format!("spool: off\n{live}{}", kept.replace("true }", "false }"))).is_ok());
+    shows(&with(kept), &["p.yaml:4:", "`durable` needs a live source"]);
+    let sink = "  - { id: s, kind: test.collect, from: a, into: x, durable: true }\n";
+    shows(&refused(&format!("{live}{sink}")), &["a sink has no rows to keep"]);
+    let source = live.replace("live: true", "live: true, durable: true");
+    shows(&refused(&source), &["is kept in a log anyway"]);
+}

@@ -356,15 +356,20 @@ mod tests {
         assert_eq!(counts(&[20, 0]), (1, 1, 0), "nothing is known before the first line");
     }
 
-    #[test]
-    fn a_source_that_goes_on_has_read_though_nothing_comes() {
-        let settings = Settings {
+    /// Without any lateness.
+    fn strict() -> Settings {
+        Settings {
             format: Format::reqin_log(Unit::Ns),
             lateness: Duration::ZERO,
             tick: Duration::from_millis(100),
             max_line: 1 << 20,
             max_ahead: Some(Duration::from_secs(10)),
-        };
+        }
+    }
+
+    #[test]
+    fn a_source_that_goes_on_has_read_though_nothing_comes() {
+        let settings = strict();
         let now = wall_clock_ns();
         let resume = Resume { watermark: now as u64 / 1_000_000, seq: 7, cursor: None };
         assert!(Intake::new(&settings, &resume, Arc::default()).is_current(now));
@@ -373,13 +378,7 @@ mod tests {
 
     #[test]
     fn what_an_earlier_run_logged_is_passed_over() {
-        let settings = Settings {
-            format: Format::reqin_log(Unit::Ns),
-            lateness: Duration::ZERO,
-            tick: Duration::from_millis(100),
-            max_line: 1 << 20,
-            max_ahead: Some(Duration::from_secs(10)),
-        };
+        let settings = strict();
         let cursor = engine::contract::Cursor { seq: 5, place: Vec::new(), logged: vec![6] };
         let mut intake = Intake::new(&settings, &Resume { watermark: 0, seq: 7, cursor: Some(cursor) }, Arc::default());
         for port in 5..9 {

@@ -118,8 +118,14 @@ impl Run {
 
     /// Sends rows with the numbers from `from` to before `to`.
     fn send(&self, from: u64, to: u64) {
+        self.send_ahead(Duration::ZERO, from, to);
+    }
+
+    /// Rows whose times are so much in the future.
+    fn send_ahead(&self, ahead: Duration, from: u64, to: u64) {
         for n in from..to {
-            let row = format!(r#"{{"time":{},"src_ip":"192.0.2.{}","n":"{n}"}}"#, wall_clock_ns(), n % 3);
+            let time = wall_clock_ns() + ahead.as_nanos() as i64;
+            let row = format!(r#"{{"time":{time},"src_ip":"192.0.2.{}","n":"{n}"}}"#, n % 3);
             self.sender.send(row.as_bytes()).expect("sent");
         }
     }
@@ -195,6 +201,12 @@ fn net(path: &Path) -> BTreeMap<String, i64> {
     hits
 }
 
+/// What the changes of the first rows must add up to.
+fn hits(sent: u64) -> BTreeMap<String, i64> {
+    let of = |client: u64| (format!("192.0.2.{client}"), (0..sent).filter(|n| n % 3 == client).count() as i64);
+    (0..3).map(of).collect()
+}
+
 #[test]
 fn no_change_loses_or_doubles_a_row() {
     let seed = setting("SEED", 16);
@@ -248,8 +260,7 @@ fn no_change_loses_or_doubles_a_row() {
         }
     }
     until("the rows", || numbers(&data.join("all.jsonl")).len() as u64 == sent);
-    let of = |client: u64| (format!("192.0.2.{client}"), (0..sent).filter(|n| n % 3 == client).count() as i64);
-    let expected: BTreeMap<String, i64> = (0..3).map(of).collect();
+    let expected = hits(sent);
     let hours = data.join("hours.jsonl");
     until(&format!("changes that add up to {expected:?}, {:?}, SEED={seed}", net(&hours)), || net(&hours) == expected);
     run.shared.stop();
@@ -288,4 +299,26 @@ fn a_durable_edge_goes_on_with_another_source() {
     run.shared.stop();
     run.end();
     assert!(numbers(&file).values().all(|count| *count == 1));
+}
+
+#[test]
+fn changes_within_one_tick_add_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let hours = dir.path().join("data/hours.jsonl");
+    let yaml =
+        |tag| Shape { tag, ..Shape::default() }.yaml().replace("lateness: 100ms", "lateness: 100ms, max_ahead: 6h");
+    let run = Run::start(dir.path(), &yaml(0), 2);
+    // Time stands still until rows come that are further ahead.
+    let ahead = |hours: u64| Duration::from_secs(hours * 3600);
+    run.send_ahead(ahead(2), 0, ROWS);
+    run.send_ahead(ahead(3), ROWS, 2 * ROWS);
+    until("the first rows", || net(&hours) == hits(ROWS));
+    for tag in 1..4 {
+        let outcome = run.change(&yaml(tag));
+        assert!(matches!(&outcome, Outcome::Applied(said) if !said.contains("still writes")), "{outcome:?}");
+    }
+    run.send_ahead(ahead(4), 2 * ROWS, 3 * ROWS);
+    until(&format!("changes that add up to {:?}", hits(2 * ROWS)), || net(&hours) == hits(2 * ROWS));
+    run.shared.stop();
+    run.end();
 }
