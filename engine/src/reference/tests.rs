@@ -1,0 +1,125 @@
+use super::*;
+
+fn number(content: &[u8]) -> Result<u32, String> {
+    let text = String::from_utf8_lossy(content);
+    text.trim().parse().map_err(|error| format!("1: `{}` is no number: {error}", text.trim()))
+}
+
+fn place(dir: &Path, labelled_before: Time) -> Place {
+    let (path, dir) = (dir.join("file"), Some(dir.join("versions")));
+    Place { path, dir, takes_new: true, labelled_before, tick: 100 }
+}
+
+fn open(dir: &Path, labelled_before: Time) -> Reference<u32> {
+    Reference::open(place(dir, labelled_before), number, Arc::default()).expect("opens")
+}
+
+fn value(reference: &Reference<u32>, time: Time) -> u32 {
+    *reference.at(time).expect("there")
+}
+
+#[test]
+fn a_version_takes_effect_at_a_tick_of_which_no_row_was_labelled() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("file"), "1").expect("written");
+    let reference = open(dir.path(), 0);
+    assert_eq!((value(&reference, 0), value(&reference, 1_234)), (1, 1));
+    fs::write(dir.path().join("file"), "2").expect("written");
+    reference.load_again();
+    assert_eq!((value(&reference, 1_299), value(&reference, 1_300)), (1, 2));
+    assert_eq!(value(&reference, 700), 1, "also for a row that comes later");
+    // Another run labels the same rows alike, though the file has changed meanwhile.
+    fs::write(dir.path().join("file"), "3").expect("written");
+    let again = open(dir.path(), 5_050);
+    assert_eq!([0, 1_299, 1_300, 5_099, 5_100].map(|time| value(&again, time)), [1, 1, 2, 2, 3]);
+}
+
+#[test]
+fn bad_content_is_not_taken_and_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("file"), "1").expect("written");
+    let reference = open(dir.path(), 0);
+    fs::write(dir.path().join("file"), "x").expect("written");
+    reference.load_again();
+    assert_eq!(value(&reference, 9_000), 1);
+    let trouble = reference.metrics.troubles().remove("file").expect("said");
+    assert!(trouble.contains("file:1: `x` is no number"), "{trouble}");
+    fs::write(dir.path().join("file"), "1").expect("written");
+    reference.load_again();
+    assert!(reference.metrics.troubles().is_empty());
+    fs::write(dir.path().join("file"), "x").expect("written");
+    assert_eq!(value(&open(dir.path(), 9_001), 9_500), 1, "nor at a start");
+    fs::remove_dir_all(dir.path().join("versions")).expect("there");
+    let place = Place { dir: None, ..place(dir.path(), 0) };
+    assert!(Reference::open(place, number, Arc::default()).is_err(), "unless there is nothing else");
+}
+
+#[test]
+fn what_is_not_needed_any_more_goes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("file"), "1").expect("written");
+    let reference = open(dir.path(), 0);
+    for version in 2..5 {
+        value(&reference, version * 1_000);
+        fs::write(dir.path().join("file"), version.to_string()).expect("written");
+        reference.load_again();
+    }
+    reference.forget_before(3_100);
+    assert_eq!([2_000, 3_500, 4_100].map(|time| value(&reference, time)), [3, 3, 4], "the first two are gone");
+    let files = fs::read_dir(dir.path().join("versions")).expect("there").count();
+    assert_eq!(files, 3, "two contents and the note");
+}
+
+#[test]
+fn a_file_is_read_when_it_has_stood_still() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("file"), "1").expect("written");
+    let reference = open(dir.path(), 0);
+    assert!(!reference.is_new(false));
+    fs::write(dir.path().join("file"), "22").expect("written");
+    reference.seen.lock().looked = None;
+    assert!(!reference.is_new(false), "it may still be written");
+    reference.seen.lock().looked = None;
+    assert!(reference.is_new(false));
+    reference.seen.lock().looked = None;
+    assert!(!reference.is_new(false), "it has been seen");
+    assert!(reference.is_new(true), "whoever asks may know better");
+}
+
+#[test]
+fn what_could_not_be_read_is_tried_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("file"), "1").expect("written");
+    let reference = open(dir.path(), 0);
+    let looks = || {
+        reference.seen.lock().looked = None;
+        reference.is_new(false)
+    };
+    fs::write(dir.path().join("file"), "22").expect("written");
+    assert!(!looks() && looks());
+    // Such as a full disk: the folder of the versions takes nothing.
+    fs::remove_dir_all(dir.path().join("versions")).expect("there");
+    fs::write(dir.path().join("versions"), "").expect("written");
+    reference.load_again();
+    assert_eq!((value(&reference, 9_000), reference.metrics.troubles().len()), (1, 1));
+    fs::remove_file(dir.path().join("versions")).expect("there");
+    assert!(looks());
+    reference.load_again();
+    assert_eq!((value(&reference, 20_000), reference.metrics.troubles().len()), (22, 0));
+}
+
+#[test]
+fn a_replay_takes_nothing_new_and_notes_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("file"), "1").expect("written");
+    value(&open(dir.path(), 0), 5_000);
+    fs::write(dir.path().join("file"), "2").expect("written");
+    let note = || fs::read(dir.path().join("versions").join(NOTE)).expect("there");
+    let before = note();
+    let replayed = Place { takes_new: false, ..place(dir.path(), Time::MAX) };
+    let replayed = Reference::open(replayed, number, Arc::default()).expect("opens");
+    assert_eq!((value(&replayed, 5_000), value(&replayed, 9_000)), (1, 1));
+    assert!(!replayed.is_new(true));
+    assert_eq!(note(), before);
+    assert_eq!(value(&open(dir.path(), 5_001), 9_000), 2, "which the next start takes");
+}
