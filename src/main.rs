@@ -9,6 +9,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Followed files, sockets and clients of the web service each take a descriptor. What is allowed beyond the soft limit is
+    // there for programs that ask.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let extras = vec![operators::fingerprint::command(), migrations::cli::extra()];
     engine::cli::main(operators::registry(), web::start, extras)
 }

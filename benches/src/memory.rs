@@ -1,8 +1,8 @@
 //! Runs nodes of a pipeline on batches in memory.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
@@ -12,6 +12,7 @@ use engine::contract::{Inputs, Kind, Node, Operator, Port, Registry};
 use engine::plan::Plan;
 use engine::run::execute;
 use engine::shared::Shared;
+use parking_lot::Mutex;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -38,7 +39,7 @@ static INPUTS: Mutex<Vec<Input>> = Mutex::new(Vec::new());
 pub fn run(inputs: Vec<Input>, nodes: &str, workers: usize) -> Result<(Arc<Shared>, Duration), String> {
     let sources = (0..inputs.len()).map(|n| format!("  - {{ id: input{n}, kind: bench.source, number: {n} }}\n"));
     let text = format!("name: bench\nnodes:\n{}{nodes}", sources.collect::<String>());
-    *INPUTS.lock().unwrap_or_else(PoisonError::into_inner) = inputs;
+    *INPUTS.lock() = inputs;
     let path = written(&text).map_err(|error| error.to_string())?;
     let mut kinds: Vec<Kind> = operators::registry().kinds().to_vec();
     kinds.push(Kind::of::<Source>());
@@ -76,7 +77,7 @@ impl Operator for Source {
     const OUTPUTS: &'static [Port] = &[Port { name: "out", summary: "the batches" }];
 
     fn plan(options: Options, _context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let inputs = INPUTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let inputs = INPUTS.lock();
         Some(Box::new(inputs.get(options.number)?.clone()))
     }
 }

@@ -1,7 +1,8 @@
 //! How far a run is.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
 
 /// The state of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +51,12 @@ impl Status {
 
     /// Notes a new state.
     pub fn set(&self, state: State) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.state.lock() = state;
     }
 
     /// The state now.
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.lock().clone()
     }
 
     /// Whether the tables can be asked: the run goes on or has ended well.

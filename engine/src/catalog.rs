@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::batch::{Batch, EdgeClass, EdgeType, MAX_ROWS, Time};
 use crate::metrics::NodeMetrics;
@@ -40,7 +41,7 @@ impl Catalog {
 
     /// The tables in the order of the pipeline's `serve` section.
     pub fn tables(&self) -> Vec<Arc<Table>> {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tables.read().clone()
     }
 
     /// One table.
@@ -50,17 +51,17 @@ impl Catalog {
 
     /// Serves other tables from now on.
     pub fn replace(&self, tables: Vec<Arc<Table>>) {
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+        *self.tables.write() = tables;
     }
 
     /// The pipeline that fills the tables, as Mermaid text.
     pub fn graph(&self) -> String {
-        self.graph.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.graph.read().clone()
     }
 
     /// Notes the pipeline that fills the tables, as Mermaid text.
     pub fn set_graph(&self, graph: String) {
-        *self.graph.write().unwrap_or_else(PoisonError::into_inner) = graph;
+        *self.graph.write() = graph;
     }
 }
 
@@ -352,7 +353,7 @@ impl Table {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

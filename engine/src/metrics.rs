@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::spool::Counters;
 
@@ -46,29 +48,29 @@ pub struct Rejected {
 impl NodeMetrics {
     /// A counter that only this kind of node has, such as `kernel_dropped`. Made at the first call.
     pub fn counter(&self, name: &'static str) -> Arc<AtomicU64> {
-        Arc::clone(self.named.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default())
+        Arc::clone(self.named.lock().entry(name).or_default())
     }
 
     /// The node's own counters by name.
     pub fn named(&self) -> Vec<(&'static str, u64)> {
-        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = self.named.lock();
         named.iter().map(|(name, value)| (*name, value.load(Relaxed))).collect()
     }
 
     /// A value that goes up and down and that only this kind of node has, such as `clock_skew_us`. Made at the first call.
     pub fn gauge(&self, name: &'static str) -> Arc<AtomicI64> {
-        Arc::clone(self.gauges.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default())
+        Arc::clone(self.gauges.lock().entry(name).or_default())
     }
 
     /// The node's own gauges by name.
     pub fn gauges(&self) -> Vec<(&'static str, i64)> {
-        let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        let gauges = self.gauges.lock();
         gauges.iter().map(|(name, value)| (*name, value.load(Relaxed))).collect()
     }
 
     /// What keeps a part of the node, such as one table of a sink, from going on, in words; `None` when it goes on again.
     pub fn set_trouble(&self, part: &str, trouble: Option<String>) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut troubles = self.troubles.lock();
         match trouble {
             Some(trouble) => troubles.insert(part.to_owned(), trouble),
             None => troubles.remove(part),
@@ -77,12 +79,12 @@ impl NodeMetrics {
 
     /// What keeps the node from going on now, by part.
     pub fn troubles(&self) -> BTreeMap<String, String> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.troubles.lock().clone()
     }
 
     /// Rows that arrived by one of the node's inputs. Made at the first call.
     pub fn input(&self, slot: usize) -> Arc<AtomicU64> {
-        let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inputs = self.inputs.lock();
         while inputs.len() <= slot {
             inputs.push(Arc::default());
         }
@@ -91,13 +93,13 @@ impl NodeMetrics {
 
     /// Rows that arrived, by input.
     pub fn inputs(&self) -> Vec<u64> {
-        let inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let inputs = self.inputs.lock();
         inputs.iter().map(|rows| rows.load(Relaxed)).collect()
     }
 
     /// The first that was not understood; `rejected` is asked for it if there is none yet.
     pub(crate) fn note_rejected(&self, rejected: impl FnOnce() -> Option<Rejected>) {
-        let mut first = self.first_rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.first_rejected.lock();
         if first.is_none() {
             *first = rejected();
         }
@@ -105,12 +107,12 @@ impl NodeMetrics {
 
     /// The first that was not understood.
     pub fn first_rejected(&self) -> Option<Rejected> {
-        self.first_rejected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.first_rejected.lock().clone()
     }
 
     /// Has the next that is not understood be the first.
     pub(crate) fn forget_rejected(&self) {
-        *self.first_rejected.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.first_rejected.lock() = None;
     }
 
     /// Adds to a counter.
@@ -129,7 +131,7 @@ pub struct Metrics {
 impl Metrics {
     /// The counters of node `id`, made at the first call; the order of first calls is kept.
     pub fn node(&self, id: &str, kind: &str) -> Arc<NodeMetrics> {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.nodes.lock();
         if let Some((_, _, found)) = nodes.iter().find(|(name, _, _)| name == id) {
             return Arc::clone(found);
         }
@@ -144,7 +146,7 @@ impl Metrics {
         order: impl Iterator<Item = (&'a str, &'a str)>,
         changed: &HashMap<String, Arc<NodeMetrics>>,
     ) {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.nodes.lock();
         let before = std::mem::take(&mut *nodes);
         for (id, kind) in order {
             let own = changed.get(id).cloned();
@@ -155,20 +157,20 @@ impl Metrics {
 
     /// Shows the counters of the log of source `id` too.
     pub fn spool(&self, id: &str, counters: &Counters) {
-        let mut spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spools = self.spools.lock();
         spools.retain(|(name, _)| name != id);
         spools.push((id.to_owned(), counters.clone()));
     }
 
     /// Whether a source waits because its log is full, or the disk does not write.
     pub fn is_spool_full(&self, id: &str) -> bool {
-        let spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
+        let spools = self.spools.lock();
         spools.iter().any(|(name, counters)| name == id && counters.full.load(Relaxed) > 0)
     }
 
     /// Every node's id, kind and counters, in the order of the pipeline.
     pub fn nodes(&self) -> Vec<(String, String, Arc<NodeMetrics>)> {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.nodes.lock().clone()
     }
 
     /// The Prometheus text format, version 0.0.4.
@@ -275,7 +277,7 @@ impl Metrics {
             ("queued_bytes", "gauge", "Bytes that are not durable yet.", |c| &c.queued_bytes),
             ("full", "gauge", "1 while there is no room.", |c| &c.full),
         ];
-        let spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let spools = self.spools.lock().clone();
         for (name, kind, help, read) in families.into_iter().filter(|_| !spools.is_empty()) {
             let _ = writeln!(out, "# HELP ja4_engine_spool_{name} {help}\n# TYPE ja4_engine_spool_{name} {kind}");
             for (id, counters) in &spools {

@@ -1,7 +1,9 @@
 //! What SIGHUP opens again: files that sinks write to, which a log rotation may have moved meanwhile.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 /// Something that a sink writes to under a name that others may give to something else.
 pub trait Reopen: Send + Sync {
@@ -19,20 +21,20 @@ pub struct Outputs(Mutex<Vec<(String, Weak<dyn Reopen>)>>);
 
 impl fmt::Debug for Outputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.lock().iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(self.0.lock().iter().map(|(name, _)| name)).finish()
     }
 }
 
 impl Outputs {
     /// Adds an output of the node `id`, for as long as somebody else holds it.
     pub fn add(&self, id: &str, output: Weak<dyn Reopen>) {
-        self.lock().push((id.to_owned(), output));
+        self.0.lock().push((id.to_owned(), output));
     }
 
     /// Opens all outputs again. What there is to say of it, unless there are none.
     pub(crate) fn reopen(&self) -> Option<String> {
         let outputs: Vec<(String, Arc<dyn Reopen>)> = {
-            let mut all = self.lock();
+            let mut all = self.0.lock();
             all.retain(|(_, output)| output.strong_count() > 0);
             all.iter().filter_map(|(id, output)| Some((id.clone(), output.upgrade()?))).collect()
         };
@@ -49,10 +51,6 @@ impl Outputs {
             (true, false) => Some(format!("no output reopened{faults}")),
             (false, _) => Some(format!("reopened {}{faults}", opened.join(", "))),
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(String, Weak<dyn Reopen>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

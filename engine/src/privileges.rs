@@ -5,9 +5,9 @@
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
 
 use capctl::caps::{Cap, CapSet, CapState, ambient, bounding};
+use parking_lot::Mutex;
 
 /// What a node needs rights for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Privileges {
             let _ = result.send(job());
         });
         // An error here is one of `recv` too: the job goes, and with it the sender of its result.
-        let _ = thread.lock().unwrap_or_else(PoisonError::into_inner).send(work);
+        let _ = thread.lock().send(work);
         done.recv().map_err(|_| "the right to capture was given up when the run had started; start it again".to_owned())
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 /// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,16 +106,16 @@ impl Reloads {
 
     /// Has every outcome told, such as on a terminal.
     pub fn tell(&self, told: impl Fn(&Outcome) + Send + 'static) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(told));
+        *self.told.lock() = Some(Box::new(told));
     }
 
     /// Notes what became of a request, and tells it.
     pub(crate) fn record(&self, outcome: Outcome) {
         // Told first, and while nobody waits: a terminal may block.
-        if let Some(told) = &*self.told.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(told) = &*self.told.lock() {
             told(&outcome);
         }
-        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = self.done.lock();
         match &outcome {
             Outcome::Applied(_) => done.applied += 1,
             Outcome::Refused(_) => done.refused += 1,
@@ -125,7 +126,7 @@ impl Reloads {
 
     /// What became of the changes so far.
     pub fn done(&self) -> Done {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.done.lock().clone()
     }
 
     /// Counters in the Prometheus text format.

@@ -1,7 +1,9 @@
 //! What the workers of a run share with each other, with the web service and with the terminal.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::catalog::Catalog;
 use crate::metrics::Metrics;
@@ -108,12 +110,12 @@ impl Shared {
     /// [`Shared::fail`] with the sort of failure.
     pub fn fail_as(&self, class: FailureClass, message: String) {
         tracing::debug!("a node ends the run: {message}");
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Failure { class, message });
+        self.failure.lock().get_or_insert(Failure { class, message });
         self.stop();
     }
 
     /// The first error.
     pub fn failure(&self) -> Option<Failure> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure.lock().clone()
     }
 }

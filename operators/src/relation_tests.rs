@@ -1,12 +1,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::Mutex;
 
 use arrow::array::{AsArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use differential_dataflow::logging::{DifferentialEvent, DifferentialEventBuilder};
 use differential_dataflow::operators::Iterate;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use timely::dataflow::operators::{Input, Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle};
@@ -161,7 +161,7 @@ fn arranged(worker: &timely::worker::Worker) -> Arc<Mutex<i64>> {
     let signed = |length: usize| i64::try_from(length).expect("small");
     let mut register = worker.log_register().expect("there is a log");
     register.insert::<DifferentialEventBuilder, _>("differential/arrange", move |_time, events| {
-        let mut sum = sum.lock().expect("sound");
+        let mut sum = sum.lock();
         for (_, event) in events.iter().flatten() {
             *sum += match event {
                 DifferentialEvent::Batch(batch) => signed(batch.length),
@@ -172,7 +172,7 @@ fn arranged(worker: &timely::worker::Worker) -> Arc<Mutex<i64>> {
                 _ => 0,
             };
         }
-        *shared.lock().expect("sound") = *sum;
+        *shared.lock() = *sum;
     });
     held
 }
@@ -207,7 +207,7 @@ fn memory_does_not_grow_with_history() {
             assert!(rows <= i64::try_from(KEYS * 25).expect("small"), "{rows} rows");
             if hour % 240 == 239 {
                 worker.log_register().expect("there is a log").flush();
-                most.push(*held.lock().expect("sound"));
+                most.push(*held.lock());
             }
         }
         most
@@ -278,7 +278,7 @@ fn components_of_edges_that_age_are_those_of_the_edges_that_are_left() {
             assert_eq!(found, expected.into_iter().map(|row| (row, 1)).collect::<Vec<_>>(), "hour {hour}");
             if hour % 100 == 99 {
                 worker.log_register().expect("there is a log").flush();
-                most.push(*held.lock().expect("sound"));
+                most.push(*held.lock());
             }
         }
         most

@@ -1,6 +1,6 @@
 //! Rows in memory and rows that another place is asked for, read as one table.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use axum::Router;
@@ -12,6 +12,7 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::prelude::Expr;
 use engine::batch::Batch;
 use engine::catalog::{History, HistoryError, Table, Wanted};
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::common::{post, query, rows, schema, service, table};
@@ -32,10 +33,10 @@ impl History for Shared {
     }
 
     fn read(&self, wanted: Wanted) -> SendableRecordBatchStream {
-        self.0.asked.lock().expect("lock").push(wanted.clone());
+        self.0.asked.lock().push(wanted.clone());
         let projected: SchemaRef = Arc::new(schema().project(&wanted.columns).expect("columns"));
         let mut builder = RecordBatchReceiverStream::builder(projected, 1);
-        let (out, down) = (builder.tx(), *self.0.down.lock().expect("lock"));
+        let (out, down) = (builder.tx(), *self.0.down.lock());
         builder.spawn(async move {
             let from = if wanted.filters.is_empty() { 0 } else { 300 };
             let batch = rows(from, 400).project(&wanted.columns)?;
@@ -72,7 +73,7 @@ async fn a_row_is_read_from_one_of_the_two() {
     assert!(reply.text().contains("not known yet which rows of requests are stored"), "{}", reply.text());
     requests.commit([], 4);
     assert_eq!(query(&app, all).await, [json!({"n": 500, "d": 500})]);
-    assert_eq!(place.asked.lock().expect("lock")[0].before, 4);
+    assert_eq!(place.asked.lock()[0].before, 4);
     assert_eq!(query(&app, "SELECT count(*) AS n FROM hot.requests").await, [json!({"n": 100})]);
     assert_eq!(query(&app, "SELECT count(*) AS n FROM requests").await, [json!({"n": 500})]);
     let twice = "SELECT count(*) AS n FROM requests a JOIN requests b ON a.seq = b.seq";
@@ -87,14 +88,14 @@ async fn columns_conditions_and_limits_are_handed_on() {
     let found = query(&app, "SELECT path FROM requests WHERE seq >= 300 AND path <> '/p/301' ORDER BY path").await;
     assert_eq!(found.len(), 199);
     {
-        let asked = place.asked.lock().expect("lock");
+        let asked = place.asked.lock();
         assert_eq!(asked[0].columns, [3]);
         assert_eq!(asked[0].filters.iter().map(ToString::to_string).collect::<Vec<_>>(), ["seq >= UInt64(300)"]);
         assert_eq!(asked[0].limit, None);
     }
     // More than the hundred rows of memory: else a query may have all it wants before it asks the place.
     assert_eq!(query(&app, "SELECT host FROM requests WHERE seq >= 300 LIMIT 150").await.len(), 150);
-    let asked = place.asked.lock().expect("lock");
+    let asked = place.asked.lock();
     assert_eq!((asked[1].limit, asked[1].columns.as_slice()), (Some(150), [2].as_slice()));
     assert_eq!(asked[1].timeout, Limits::default().timeout);
 }
@@ -103,7 +104,7 @@ async fn columns_conditions_and_limits_are_handed_on() {
 async fn an_answer_for_a_part_of_the_rows_is_not_given() {
     let (app, requests, place) = both();
     requests.commit([], 4);
-    *place.down.lock().expect("lock") = true;
+    *place.down.lock() = true;
     let reply = post(&app, "application/json", "SELECT seq FROM requests").await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(reply.text().contains("the place is away") && reply.text().contains("hot."), "{}", reply.text());

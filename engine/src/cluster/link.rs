@@ -7,8 +7,9 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use timely::communication::allocator::zero_copy::initialize::CommsGuard;
 use timely::communication::allocator::zero_copy::stream::Stream;
 
@@ -72,12 +73,11 @@ impl Links {
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+        self.phase.lock()
     }
 
     fn wait_until_released(&self) {
-        let waits = self.changed.wait_while(self.phase(), |phase| !phase.released);
-        drop(waits.unwrap_or_else(PoisonError::into_inner));
+        self.changed.wait_while(&mut self.phase(), |phase| !phase.released);
     }
 
     /// The connection for data has broken. Whether the process is lost, or has said why it ends, the watch knows: what it

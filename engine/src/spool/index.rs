@@ -11,6 +11,8 @@ use super::files::Files;
 use super::format::{FRAME, Frame, Mark, Ports, SECTOR};
 use super::segment::{Segment, Step, Summary, list};
 
+const NS_PER_MS: i64 = 1_000_000;
+
 /// One segment.
 #[derive(Clone, Debug)]
 pub(super) struct Meta {
@@ -45,6 +47,8 @@ pub(super) struct Index {
     pub trimmed: u64,
     /// Greatest event time of the log in ns.
     pub newest: i64,
+    /// No row from this event time (ms) on has been deleted, as far as it is known; 0 if none has.
+    pub whole_from: u64,
 }
 
 /// What opening found out.
@@ -81,6 +85,7 @@ impl Index {
             known: HashMap::from([(ports.id, ports.clone())]),
             trimmed: 0,
             newest: i64::MIN,
+            whole_from: 0,
         };
         let mut found = (0, 0, 0, 0, Vec::new());
         let (next, skipped_from, watermark, torn, skipped) = &mut found;
@@ -94,6 +99,9 @@ impl Index {
                 index.known.entry(header.ports.id).or_insert_with(|| header.ports.clone());
                 skipped.push((header.skipped_from, header.first));
                 *watermark = header.watermark.max(*watermark);
+                if number == 0 && first > 0 {
+                    index.whole_from = header.watermark;
+                }
             }
             let mut bytes = path.metadata()?.len();
             let summary = if number + 1 < count {
@@ -168,6 +176,8 @@ impl Index {
             false => self.rest_of(meta, end).unwrap_or((meta.summary.records, meta.summary.rows)),
         };
         files.remove(&meta.path)?;
+        let newest = u64::try_from(meta.summary.newest / NS_PER_MS).map_or(0, |newest| newest.saturating_add(1));
+        self.whole_from = self.whole_from.max(newest);
         self.segments.pop_front();
         Ok(lost)
     }

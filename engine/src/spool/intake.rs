@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use super::Entry;
 use super::adapt::{adapt, event_times};
 use super::format::{Encoder, FRAME, Frame, Kind, MAX_BODY, MAX_ROWS, Mark};
-use super::log::{Shared, lock};
+use super::log::Shared;
 
 /// A record that is not durable yet.
 pub(super) struct Item {
@@ -33,7 +33,7 @@ pub(super) struct Intake {
 impl Intake {
     pub fn new(shared: Arc<Shared>, next: u64) -> Result<Self, ArrowError> {
         let encoders = shared.ports.list.iter().map(|(_, schema)| Encoder::new(schema)).collect::<Result<_, _>>()?;
-        let mark = lock(&shared.index).mark;
+        let mark = shared.index.lock().mark;
         Ok(Self { shared, encoders, mark, next })
     }
 

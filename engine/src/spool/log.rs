@@ -6,10 +6,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use arrow::datatypes::SchemaRef;
+use parking_lot::{Condvar, Mutex};
 
 use super::adapt::bytes_of;
 use super::counters::add;
@@ -96,7 +97,7 @@ impl Log {
             Entry::Note(text) => text.len() as u64,
             Entry::Watermark(_) => 0,
         };
-        let mut queue = lock(&self.shared.queue);
+        let mut queue = self.shared.queue.lock();
         if queue.closed {
             return;
         }
@@ -122,7 +123,7 @@ impl Log {
 
     /// Ends the log: nothing more is appended. What is queued is committed, then readers find [`Next::End`](super::Next).
     pub fn close(&self) {
-        lock(&self.shared.queue).closed = true;
+        self.shared.queue.lock().closed = true;
         self.shared.wake.notify_one();
     }
 
@@ -134,7 +135,13 @@ impl Log {
     /// The first position that is still there; [`Log::end`] if there is none.
     pub fn first(&self) -> u64 {
         let end = self.end();
-        lock(&self.shared.index).first().map_or(end, |first| first.min(end))
+        self.shared.index.lock().first().map_or(end, |first| first.min(end))
+    }
+
+    /// The event time (ms) from which on the log has every row that it was given; 0 if nothing was deleted. Of a log that was
+    /// opened with its first rows deleted it may be a later one.
+    pub fn whole_from(&self) -> Time {
+        self.shared.index.lock().whole_from
     }
 
     /// The position after the last durable record.
@@ -156,7 +163,7 @@ impl Log {
         let ns = ms_to_ns(event_ms);
         let end = self.end();
         let (place, mark) = {
-            let index = lock(&self.shared.index);
+            let index = self.shared.index.lock();
             (index.locate_time(ns), index.mark)
         };
         let Some(place) = place else { return Ok(end) };
@@ -180,7 +187,7 @@ impl Log {
     /// [`Settings::max_age`] stay while there is room.
     pub fn trim(&self, before: u64) {
         let keep = self.shared.settings.max_age.map(|age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
-        let mut index = lock(&self.shared.index);
+        let mut index = self.shared.index.lock();
         index.trimmed = index.trimmed.max(before.min(self.end()));
         // While the log is full nothing is written, and only what is written makes room otherwise.
         let room = (self.shared.settings.when_full == WhenFull::Block).then_some(self.shared.settings.max_bytes);
@@ -195,7 +202,7 @@ impl Log {
     /// Calls `wake` after each commit and at the end, on the thread that writes, until the subscription is dropped.
     pub fn subscribe(&self, wake: impl Fn() + Send + Sync + 'static) -> Subscription {
         let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(wake);
-        let mut subscribers = lock(&self.shared.subscribers);
+        let mut subscribers = self.shared.subscribers.lock();
         let id = subscribers.next;
         subscribers.next += 1;
         subscribers.list.insert(id, wake);
@@ -217,7 +224,7 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         {
-            let mut queue = lock(&self.shared.queue);
+            let mut queue = self.shared.queue.lock();
             (queue.closed, queue.abandoned) = (true, true);
         }
         self.shared.nudge();
@@ -240,7 +247,7 @@ pub struct Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
-            lock(&shared.subscribers).list.remove(&self.id);
+            shared.subscribers.lock().list.remove(&self.id);
         }
     }
 }
@@ -255,11 +262,6 @@ pub(super) fn lock_dir(dir: &Path) -> Result<File, SpoolError> {
         Err(TryLockError::WouldBlock) => Err(SpoolError::InUse(dir.to_owned())),
         Err(TryLockError::Error(error)) => Err(SpoolError::io(&path)(error)),
     }
-}
-
-/// What a panic left behind in a mutex is consistent: every change under a lock is complete when it can panic.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What waits to be written.
@@ -315,7 +317,7 @@ impl Shared {
     /// Sets the gauges.
     pub fn measure(&self) {
         let (disk, segments) = {
-            let index = lock(&self.index);
+            let index = self.index.lock();
             (index.disk(), index.segments.len())
         };
         self.counters.disk_bytes.store(disk, Relaxed);
@@ -326,31 +328,31 @@ impl Shared {
 
     /// Has the thread that writes try again.
     pub fn nudge(&self) {
-        lock(&self.queue).nudged = true;
+        self.queue.lock().nudged = true;
         self.wake.notify_one();
     }
 
     /// Tells subscribers that there is something to read.
     pub fn notify(&self) {
-        let list: Vec<_> = lock(&self.subscribers).list.values().cloned().collect();
+        let list: Vec<_> = self.subscribers.lock().list.values().cloned().collect();
         list.iter().for_each(|wake| wake());
     }
 
     /// A reader found nothing at these positions. Those before the first segment were counted when it was deleted.
     pub fn lost(&self, from: u64, to: u64) {
-        let first = lock(&self.index).first().unwrap_or(0);
-        let new = lock(&self.lost).add(from.max(first), to);
+        let first = self.index.lock().first().unwrap_or(0);
+        let new = self.lost.lock().add(from.max(first), to);
         add(&self.counters.damaged_records, new);
     }
 
     /// A repair has counted what is missing here.
     pub fn known_gap(&self, from: u64, to: u64) {
-        lock(&self.lost).add(from, to);
+        self.lost.lock().add(from, to);
     }
 
     /// A reader found a damaged range in a segment.
     pub fn damage(&self, segment: u64, from: u64, to: u64, frame: Option<Frame>) {
-        let new = lock(&self.damaged).entry(segment).or_default().add(from, to);
+        let new = self.damaged.lock().entry(segment).or_default().add(from, to);
         add(&self.counters.damaged_bytes, new);
         if let Some(frame) = frame.filter(|_| new > 0) {
             add(&self.counters.damaged_rows, u64::from(frame.rows));

@@ -10,7 +10,7 @@ use super::adapt::adapt;
 use super::counters::add;
 use super::format::{Frame, Kind, decode_rows};
 use super::index::Place;
-use super::log::{Shared, lock};
+use super::log::Shared;
 use super::segment::{Segment, Step};
 use super::{Entry, SpoolError};
 
@@ -71,7 +71,7 @@ impl LogReader {
             if self.next >= end {
                 return Ok(if ended { Next::End } else { Next::Wait });
             }
-            let recent = lock(&self.shared.tail).at(self.next).filter(|(position, _)| *position < end);
+            let recent = self.shared.tail.lock().at(self.next).filter(|(position, _)| *position < end);
             if let Some((position, entry)) = recent {
                 self.open = None;
                 self.pass(position);
@@ -119,7 +119,7 @@ impl LogReader {
     /// Opens the segment with the next position, or reads on in the one that has grown.
     fn open_next(&mut self, old: Option<Open>, end: u64) -> Result<(), SpoolError> {
         let (place, mark) = {
-            let index = lock(&self.shared.index);
+            let index = self.shared.index.lock();
             (index.locate(self.next), index.mark)
         };
         let Some(place) = place else {
@@ -132,7 +132,7 @@ impl LogReader {
             Ok(segment) => segment,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // Deleted by the log since it was looked up, or by somebody else.
-                if lock(&self.shared.index).locate(self.next).is_some_and(|now| now.first == place.first) {
+                if self.shared.index.lock().locate(self.next).is_some_and(|now| now.first == place.first) {
                     self.pass(place.until);
                     self.next = place.until;
                 }
@@ -172,7 +172,7 @@ impl LogReader {
     fn batch(&self, segment: &Segment, frame: &Frame, body: &Buffer) -> Option<Entry> {
         let ports = match &segment.header {
             Some(header) => header.ports.clone(),
-            None => lock(&self.shared.index).known.get(&frame.ports)?.clone(),
+            None => self.shared.index.lock().known.get(&frame.ports)?.clone(),
         };
         let (name, schema) = ports.list.get(usize::from(frame.port))?;
         let today = &self.shared.ports.list;

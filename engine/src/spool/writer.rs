@@ -14,7 +14,7 @@ use super::files::Output;
 use super::format::Header;
 use super::index::Meta;
 use super::intake::{Intake, Item};
-use super::log::{Shared, lock};
+use super::log::Shared;
 use super::merge::merge;
 use super::segment::{Summary, file_name};
 use super::{Entry, Time, WhenFull};
@@ -104,7 +104,7 @@ impl Writer {
     /// Waits until there is something to do, and takes what is queued. Returns whether the log is closed and abandoned.
     fn gather(&mut self) -> (bool, bool) {
         let shared = self.shared.clone();
-        let mut queue = lock(&shared.queue);
+        let mut queue = shared.queue.lock();
         loop {
             let deadline = match self.pause {
                 // What is queued meanwhile stays there.
@@ -117,7 +117,7 @@ impl Writer {
             let Some(wait) = deadline.and_then(|deadline| deadline.checked_duration_since(Instant::now())) else {
                 break;
             };
-            queue = shared.wake.wait_timeout(queue, wait).map_or_else(|error| error.into_inner().0, |(queue, _)| queue);
+            shared.wake.wait_for(&mut queue, wait);
         }
         queue.nudged = false;
         let taken = std::mem::take(&mut queue.entries);
@@ -182,7 +182,7 @@ impl Writer {
             }
             let drops =
                 self.shared.settings.when_full == WhenFull::DropOldest && error.kind() == io::ErrorKind::StorageFull;
-            let freed = lock(&self.shared.index).is_spare() || drops;
+            let freed = self.shared.index.lock().is_spare() || drops;
             if !freed || !self.drop_oldest() {
                 return Err(Trouble::Write(error));
             }
@@ -191,7 +191,7 @@ impl Writer {
         active.bytes += group.len() as u64;
         self.pending.range(range.clone()).for_each(|item| active.summary.add(&item.frame));
         self.written = range.end;
-        if let Some(meta) = lock(&self.shared.index).segments.back_mut() {
+        if let Some(meta) = self.shared.index.lock().segments.back_mut() {
             meta.disk = active.bytes;
         }
         Ok(())
@@ -206,7 +206,7 @@ impl Writer {
             let shared = &self.shared;
             let path = shared.settings.dir.join(file_name(first));
             let header = Header {
-                mark: lock(&shared.index).mark,
+                mark: shared.index.lock().mark,
                 first,
                 skipped_from: self.skipped_from.min(first),
                 watermark: shared.watermark.load(Relaxed),
@@ -214,7 +214,7 @@ impl Writer {
             }
             .encode();
             // A segment that begins here has no record that was ever durable.
-            lock(&shared.index).segments.retain(|meta| meta.first != first);
+            shared.index.lock().segments.retain(|meta| meta.first != first);
             shared.files.remove(&path)?;
             let mut file = shared.files.create(&path)?;
             if let Err(error) = file.write_at(&header, 0).and_then(|()| shared.files.sync_dir(&shared.settings.dir)) {
@@ -222,7 +222,7 @@ impl Writer {
                 return Err(error);
             }
             let (bytes, summary) = (header.len() as u64, Summary::new(first));
-            lock(&shared.index).segments.push_back(Meta { first, path, bytes, disk: bytes, summary });
+            shared.index.lock().segments.push_back(Meta { first, path, bytes, disk: bytes, summary });
             self.active = Some(Active { file, first, bytes, summary });
         }
         self.active.as_mut().ok_or_else(|| io::Error::other("no segment"))
@@ -243,7 +243,7 @@ impl Writer {
         counters.commit_ns_max.fetch_max(ns, Relaxed);
         self.synced_at = Some(now);
         {
-            let mut index = lock(&self.shared.index);
+            let mut index = self.shared.index.lock();
             index.newest = index.newest.max(active.summary.newest);
             if let Some(meta) = index.segments.back_mut() {
                 (meta.bytes, meta.disk, meta.summary) = (active.bytes, active.bytes, active.summary);
@@ -252,7 +252,7 @@ impl Writer {
         self.skipped_from = u64::MAX;
         let (mut end, mut watermark): (_, Time) = (0, 0);
         {
-            let mut tail = lock(&self.shared.tail);
+            let mut tail = self.shared.tail.lock();
             for item in self.pending.drain(..self.written) {
                 end = item.frame.position + 1;
                 if let Entry::Watermark(time) = *item.entry {
@@ -276,7 +276,7 @@ impl Writer {
     fn abandon(&mut self) {
         self.written = 0;
         let Some(mut active) = self.active.take() else { return };
-        let mut index = lock(&self.shared.index);
+        let mut index = self.shared.index.lock();
         let Some(meta) = index.segments.back_mut().filter(|meta| meta.first == active.first) else { return };
         if meta.summary.records > 0 {
             // What is beyond has the positions of the next segment, and readers leave it out if it stays.
@@ -289,7 +289,7 @@ impl Writer {
     /// Commits and completes the segment.
     fn seal(&mut self) -> Result<(), Trouble> {
         let Some(active) = &mut self.active else { return Ok(()) };
-        let bytes = active.summary.seal(&lock(&self.shared.index).mark);
+        let bytes = active.summary.seal(&self.shared.index.lock().mark);
         // Without it the segment is only slower to open.
         match active.file.write_at(&bytes, active.bytes) {
             Ok(()) => active.bytes += bytes.len() as u64,
@@ -299,7 +299,7 @@ impl Writer {
             0 => drop(active.file.sync()),
             _ => self.commit()?,
         }
-        if let (Some(active), Some(meta)) = (&self.active, lock(&self.shared.index).segments.back_mut()) {
+        if let (Some(active), Some(meta)) = (&self.active, self.shared.index.lock().segments.back_mut()) {
             (meta.bytes, meta.disk) = (active.bytes, active.bytes);
         }
         self.active = None;
@@ -310,7 +310,7 @@ impl Writer {
     fn make_room(&mut self, bytes: u64) {
         let (max, drops) = (self.shared.settings.max_bytes, self.shared.settings.when_full == WhenFull::DropOldest);
         loop {
-            let index = lock(&self.shared.index);
+            let index = self.shared.index.lock();
             let over = index.disk() + bytes > max;
             let may = index.is_spare() || drops;
             drop(index);
@@ -322,7 +322,7 @@ impl Writer {
 
     /// Deletes the oldest segment unless it is the last one.
     fn drop_oldest(&mut self) -> bool {
-        let mut index = lock(&self.shared.index);
+        let mut index = self.shared.index.lock();
         if index.segments.len() < 2 {
             return false;
         }

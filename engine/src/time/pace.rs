@@ -1,8 +1,10 @@
 //! Sources that keep in step.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::batch::Time;
 
@@ -26,12 +28,12 @@ impl Sources {
     /// Enters the sources of a dataflow, by node id, all at time 0. `owner` tells the dataflow from others.
     pub fn enter(self: &Arc<Self>, owner: u64, group: u64, ids: impl IntoIterator<Item = String>) -> Pace {
         let new = ids.into_iter().map(|id| Place { id, at: AtomicU64::new(0), owner, group });
-        self.0.write().unwrap_or_else(PoisonError::into_inner).extend(new);
+        self.0.write().extend(new);
         Pace { sources: Arc::clone(self), owner, cursors: Mutex::default(), last: AtomicU64::new(0) }
     }
 
     fn places(&self) -> RwLockReadGuard<'_, Vec<Place>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read()
     }
 }
 
@@ -48,7 +50,7 @@ pub struct Pace {
 
 impl Drop for Pace {
     fn drop(&mut self) {
-        let mut places = self.sources.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.sources.0.write();
         places.retain(|place| place.owner != self.owner);
     }
 }
@@ -56,7 +58,7 @@ impl Drop for Pace {
 impl Pace {
     /// Keeps in step with the sources of another group from now on.
     pub fn join(&self, group: u64) {
-        let mut places = self.sources.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.sources.0.write();
         places.iter_mut().filter(|place| place.owner == self.owner).for_each(|place| place.group = group);
     }
 
@@ -73,7 +75,7 @@ impl Pace {
 
     /// Notes where the only source of a dataflow is after the rows before position `seq`.
     pub fn note(&self, seq: u64, cursor: Vec<u8>) {
-        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cursors = self.cursors.lock();
         // Without rows in between only the last counts.
         if cursors.back().is_some_and(|(last, _)| *last >= seq) {
             let last = cursors.pop_back().map_or(seq, |(last, _)| last);
@@ -85,7 +87,7 @@ impl Pace {
 
     /// Where the source was when it had read no more than the rows before position `seq`, and the position it was at.
     pub fn cursor(&self, seq: u64) -> Option<(u64, Vec<u8>)> {
-        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cursors = self.cursors.lock();
         let mut found = None;
         while cursors.front().is_some_and(|(at, _)| *at <= seq) {
             found = cursors.pop_front();

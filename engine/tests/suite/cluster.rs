@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use engine::batch::Batch;
 use engine::cluster::{Cluster, ConnectError, Connected, Event, Hosts, HostsError, Running};
+use parking_lot::Mutex;
 use timely::WorkerConfig;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -69,7 +70,7 @@ fn run(connected: Connected, batches: u64) -> Process {
         if matches!(event, Event::Lost(_) | Event::Silent(_) | Event::Failed(..)) {
             abort.store(true, SeqCst);
         }
-        let _ = noted.lock().unwrap().send(event.clone());
+        let _ = noted.lock().send(event.clone());
     };
     let Running { builders, others, monitor } = connected.start(on_event).unwrap();
     let (abort, watch) = (Arc::clone(&aborted), Arc::clone(&monitor));
@@ -151,7 +152,7 @@ impl Proxy {
         thread::spawn(move || {
             while let Ok((near, _)) = listener.accept() {
                 let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { continue };
-                kept.lock().unwrap().extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
+                kept.lock().extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
                 for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
                     thread::spawn(move || {
                         let _ = std::io::copy(&mut from, &mut to);
@@ -165,7 +166,7 @@ impl Proxy {
 
     /// Cuts the connections that it has.
     fn cut(&self) {
-        for socket in self.sockets.lock().unwrap().drain(..) {
+        for socket in self.sockets.lock().drain(..) {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }

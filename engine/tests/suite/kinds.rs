@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt64Array};
@@ -16,6 +16,7 @@ use engine::contract::{Poll, Reader, source};
 use engine::expr::Scalar;
 use engine::shared::FailureClass;
 use engine::spec::Located;
+use parking_lot::Mutex;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Concat;
@@ -36,7 +37,7 @@ static COLLECTED: Mutex<BTreeMap<String, Vec<i64>>> = Mutex::new(BTreeMap::new()
 
 /// What was collected under a name, sorted.
 pub fn collected(into: &str) -> Vec<i64> {
-    let all = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = COLLECTED.lock();
     let mut rows = all.get(into).cloned().unwrap_or_default();
     rows.sort_unstable();
     rows
@@ -346,7 +347,7 @@ impl Node for Collect {
                                         shared.stop();
                                     }
                                     engine::metrics::NodeMetrics::add(&seen, 1);
-                                    let mut all = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+                                    let mut all = COLLECTED.lock();
                                     all.entry(options.into.clone()).or_default().push(*n);
                                 }
                             }

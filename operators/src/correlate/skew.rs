@@ -7,10 +7,11 @@
 //! thousand connections. Counted in first requests and not in time, so that it depends on the rows alone.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::contract::NodeMetrics;
+use parking_lot::Mutex;
 
 /// How many first requests count.
 const SAMPLES: usize = 1024;
@@ -28,7 +29,7 @@ pub(super) struct Board {
 impl Board {
     /// Notes a worker's estimate. Returns the mean of all workers' estimates, each of as many keys.
     fn note(&self, worker: usize, estimate: i64) -> i64 {
-        let mut estimates = self.estimates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut estimates = self.estimates.lock();
         estimates.insert(worker, estimate);
         let sum: i128 = estimates.values().map(|value| i128::from(*value)).sum();
         i64::try_from(sum / estimates.len() as i128).unwrap_or(0)

@@ -1,9 +1,9 @@
 //! A live capture: a thread that takes packets from the kernel and hands them over in chunks.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use capture_file::Record;
@@ -15,6 +15,7 @@ use engine::contract::wall_clock_ns;
 use engine::contract::{Failure, FailureClass};
 use engine::contract::{Poll, Reader};
 use engine::spec::nearest;
+use parking_lot::Mutex;
 use pcap::{Active, Capture, Device, Precision};
 
 use super::bpf::{Filter, message};
@@ -188,7 +189,7 @@ impl Counters {
 /// A text that lives as long as the process; each is kept once, so that changes of the pipeline do not pile them up.
 fn kept(name: String) -> &'static str {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut names = NAMES.lock();
     match names.get(name.as_str()) {
         Some(name) => name,
         None => {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
 use engine::contract::BuildContext;
@@ -13,6 +13,7 @@ use engine::dataflow::Dataflows;
 use engine::plan::Plan;
 use engine::run::{Options, RunError, execute_with};
 use engine::shared::Shared;
+use parking_lot::Mutex;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
@@ -40,13 +41,13 @@ pub fn unique() -> String {
 
 /// Makes a recording known to `test.replay`.
 pub fn record(name: &str, recording: Recording) {
-    let mut recordings = RECORDINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut recordings = RECORDINGS.lock();
     recordings.get_or_insert_default().insert(name.to_owned(), recording);
 }
 
 /// What a `test.collect` kept.
 pub fn collected(name: &str) -> Vec<Batch> {
-    let mut collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut collected = COLLECTED.lock();
     collected.get_or_insert_default().remove(name).unwrap_or_default()
 }
 
@@ -101,7 +102,7 @@ impl Operator for Replay {
     const OUTPUTS: &'static [Port] = &[Port { name: "out", summary: "the batches" }];
 
     fn plan(options: Named, _context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let recordings = RECORDINGS.lock().unwrap_or_else(PoisonError::into_inner);
+        let recordings = RECORDINGS.lock();
         Some(Box::new(recordings.as_ref()?.get(&options.name)?.clone()))
     }
 }
@@ -169,7 +170,7 @@ impl Node for CollectNode {
             input.stream.unary::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, "collect", move |_, _| {
                 move |input, _output| {
                     input.for_each_stamp(|_time, data| {
-                        let mut collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut collected = COLLECTED.lock();
                         let kept = collected.get_or_insert_default().entry(name.clone()).or_default();
                         kept.extend(data.flat_map(|batches| batches.drain(..)));
                     });

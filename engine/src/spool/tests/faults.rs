@@ -2,10 +2,10 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use tempfile::tempdir;
@@ -40,7 +40,7 @@ impl Files for Faulty {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        if let (Ok(file), Some(room)) = (path.metadata(), &mut *self.0.room.lock().expect("a lock")) {
+        if let (Ok(file), Some(room)) = (path.metadata(), &mut *self.0.room.lock()) {
             *room += file.len();
         }
         Disk.remove(path)
@@ -54,11 +54,11 @@ impl Files for Faulty {
 impl Output for FaultyFile {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let half = &bytes[..bytes.len() / 2];
-        if self.1.writes.lock().expect("a lock").pop() == Some(true) {
+        if self.1.writes.lock().pop() == Some(true) {
             self.0.write_at(half, offset)?;
             return Err(io::Error::other("broken"));
         }
-        if let Some(room) = &mut *self.1.room.lock().expect("a lock") {
+        if let Some(room) = &mut *self.1.room.lock() {
             if *room < bytes.len() as u64 {
                 self.0.write_at(half, offset)?;
                 return Err(io::ErrorKind::StorageFull.into());
@@ -74,7 +74,7 @@ impl Output for FaultyFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.1.synced_again.fetch_or(self.2, Relaxed);
-        if self.1.syncs.lock().expect("a lock").pop() == Some(true) {
+        if self.1.syncs.lock().pop() == Some(true) {
             self.2 = true;
             return Err(io::Error::other("broken"));
         }
@@ -102,14 +102,14 @@ fn a_full_disk_holds_sources_up_until_there_is_room() {
     let (settings, disk) = (Settings::new(dir.path()), Faulty::default());
     let log = open_on(&disk, &settings);
     commit(&log, batch(0));
-    *disk.0.room.lock().expect("a lock") = Some(1500);
+    *disk.0.room.lock() = Some(1500);
     (1..10).for_each(|second| log.append(batch(second)));
     until(|| log.counters().write_errors.load(Relaxed) >= 2);
     assert!(log.must_wait());
     assert!(log.end() < 10);
     let mut reader = log.reader(log.end());
     assert_eq!(reader.next().expect("reads"), Next::Wait);
-    *disk.0.room.lock().expect("a lock") = None;
+    *disk.0.room.lock() = None;
     until(|| log.end() == 10 && !log.must_wait());
     assert_whole(log, &settings, 10);
 }
@@ -124,7 +124,7 @@ fn a_full_disk_without_waiting_costs_the_oldest_segment() {
         ..Settings::new(dir.path())
     };
     let disk = Faulty::default();
-    *disk.0.room.lock().expect("a lock") = Some(100_000);
+    *disk.0.room.lock() = Some(100_000);
     let log = open_on(&disk, &settings);
     (0..200).for_each(|second| commit(&log, batch(second)));
     assert_eq!(log.counters().write_errors.load(Relaxed), 0, "there was always something to delete");
@@ -140,7 +140,7 @@ fn a_failed_sync_is_never_tried_on_the_same_file() {
     let (settings, disk) = (Settings::new(dir.path()), Faulty::default());
     let log = open_on(&disk, &settings);
     (0..3).for_each(|second| commit(&log, batch(second)));
-    *disk.0.syncs.lock().expect("a lock") = vec![true, true];
+    *disk.0.syncs.lock() = vec![true, true];
     let mut reader = log.reader(3);
     log.append(batch(3));
     until(|| log.end() == 4);
@@ -159,7 +159,7 @@ fn a_log_that_is_dropped_does_not_wait_for_a_broken_disk() {
     let (settings, disk) = (Settings::new(dir.path()), Faulty::default());
     let log = open_on(&disk, &settings);
     commit(&log, batch(0));
-    *disk.0.room.lock().expect("a lock") = Some(0);
+    *disk.0.room.lock() = Some(0);
     log.append(batch(1));
     let mut reader = log.reader(1);
     drop(log);
@@ -188,8 +188,8 @@ proptest! {
         let commit = if slow { Duration::from_millis(2) } else { Duration::ZERO };
         let settings = Settings { segment_bytes, commit, memory_bytes: 4000, ..Settings::new(dir.path()) };
         let disk = Faulty::default();
-        *disk.0.syncs.lock().expect("a lock") = syncs;
-        *disk.0.writes.lock().expect("a lock") = writes;
+        *disk.0.syncs.lock() = syncs;
+        *disk.0.writes.lock() = writes;
         let log = open_on(&disk, &settings);
         let mut reader = log.reader(0);
         for second in 0..100 {

@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 use engine::contract::printable;
 use migrations::server::Address;
+use parking_lot::Mutex;
 
 /// The folder of one table's dead letters. It holds so many bytes at most: rows beyond it are not put away.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl DeadLetters {
     /// If the folder is full, or cannot be written.
     pub fn put(&self, name: &str, body: &[u8], reason: &str) -> Result<i64, String> {
         let path = self.path(name);
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock();
         let fault = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
         // One that is put away again, after a crash, takes the place of itself.
         let more = if path.exists() { 0 } else { (body.len() + reason.len()) as u64 };

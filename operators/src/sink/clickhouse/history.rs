@@ -1,7 +1,7 @@
 //! Reading back: the rows of a served table that ClickHouse has, as DataFusion sees them.
 
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
@@ -17,6 +17,7 @@ use engine::contract::printable;
 use engine::contract::{History, HistoryError, Wanted};
 use migrations::server::{Address, ServerError};
 use migrations::sql::identifier;
+use parking_lot::Mutex;
 use tokio::sync::mpsc::Sender;
 
 use super::columns::{Column, Kind};
@@ -57,7 +58,7 @@ impl Stored {
 
     /// What the server said of the table's columns.
     pub fn set_columns(&self, columns: Result<&[Column], &str>) {
-        let mut known = self.columns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.columns.lock();
         // A server that is away does not change what it has.
         if columns.is_ok() || known.is_err() {
             *known = columns.map(|columns| Arc::new(columns.to_vec())).map_err(str::to_owned);
@@ -65,7 +66,7 @@ impl Stored {
     }
 
     fn columns(&self) -> Result<Arc<Vec<Column>>, String> {
-        self.columns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.columns.lock().clone()
     }
 
     fn fault(&self, message: &str) -> DataFusionError {

@@ -9,8 +9,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 /// Inserts that are remembered: as many as the tables of `ja4-engine migrate` remember by name. What is not confirmed yet is
@@ -125,7 +125,7 @@ impl Splits {
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Option<Open>>, String> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         if open.is_none() {
             *open = Some(self.read()?);
         }

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use engine::batch::{Batch, Stream, Time};
 use engine::contract::BuildContext;
 use engine::contract::NodeMetrics;
 use engine::contract::Reopen;
+use parking_lot::Mutex;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
@@ -66,7 +67,7 @@ impl Through {
     }
 
     fn with(&self, work: impl FnOnce(&mut State) -> std::io::Result<()>) -> Result<(), String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }

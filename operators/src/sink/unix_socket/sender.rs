@@ -5,12 +5,13 @@ use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use engine::batch::Time;
 use engine::contract::NodeMetrics;
 use engine::contract::Reopen;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// How long a call waits for a receiver whose queue is full, before the thread looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(100);
@@ -121,7 +122,7 @@ impl Sender {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -150,7 +151,7 @@ impl Thread {
         while let Some(sender) = self.sender.upgrade() {
             let mut state = sender.lock();
             if state.records.is_empty() && !state.stopped {
-                state = sender.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+                sender.changed.wait_for(&mut state, LOOK);
             }
             if state.stopped {
                 return;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use engine::batch::{Batch, EdgeType, SEQ};
 use engine::catalog::Snapshot;
 use engine::shared::Shared;
+use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::samples::{DAY_NS, cells, relation, rows, schema};
@@ -143,7 +144,7 @@ fn at_every_moment_a_row_is_shown_once_at_most() {
         let seen = Arc::clone(&most);
         run_with(plan, workers, &shared, move |shared, _| {
             // Locked across the look, so that looks are in order.
-            let mut seen = seen.lock().expect("not poisoned");
+            let mut seen = seen.lock();
             let snapshot = shared.catalog.table("facts").expect("served").snapshot();
             let all = shown(&snapshot);
             assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{all:?}");
