@@ -23,6 +23,7 @@ use crate::spool::SpoolError;
 use crate::time::Sources;
 
 mod change;
+mod reach;
 mod stop;
 
 use stop::Stop;
@@ -51,6 +52,9 @@ struct Progress {
     /// Logs of which that is not so yet: they came with a change, and are needed from their beginning.
     #[serde(default)]
     behind: Vec<String>,
+    /// By log: rows before this event time (ms) were not needed any more.
+    #[serde(default)]
+    needed: BTreeMap<String, Time>,
 }
 
 /// The state of a run that can be continued and changed.
@@ -141,6 +145,9 @@ impl Control {
             control.receiving.push(Arc::new(dataflow));
         }
         control.open_kept_logs(plan, &computing).map_err(|error| error.to_string())?;
+        for said in control.gaps(plan, &computing).into_iter().chain(control.missing(plan, &computing)) {
+            tracing::warn!("{said}");
+        }
         let building = Building {
             plan,
             metrics: Arc::clone(&shared.metrics),
@@ -297,7 +304,7 @@ impl Control {
         if self.shared.failure().is_some() || upto <= self.progress.upto || upto == Time::MAX {
             return;
         }
-        if self.note_progress(Progress { upto, behind: Vec::new() }).is_ok() {
+        if self.note_progress(Progress { upto, behind: Vec::new(), needed: self.needed(upto) }).is_ok() {
             self.trim(upto);
             self.shared.references.forget_before(self.labelled_from(upto));
         }
@@ -331,15 +338,11 @@ impl Control {
     /// Lets go of what of the logs nobody needs from a time on.
     fn trim(&self, upto: Time) {
         let mut needed: BTreeMap<&str, u64> = BTreeMap::new();
-        for dataflow in &self.computing {
-            let needs = dataflow.plan.needs(&dataflow.island, upto);
-            for (id, need) in dataflow.logs().zip(needs) {
-                let Some(log) = self.logs.get(id) else { continue };
-                let position = match log.log.start_for(need) {
-                    Ok(position) => position,
-                    Err(error) => return tracing::warn!(%error, "the spool cannot be trimmed"),
-                };
-                needed.entry(id).and_modify(|first| *first = position.min(*first)).or_insert(position);
+        for (id, need) in self.needed(upto) {
+            let Some((id, log)) = self.logs.get_key_value(&id) else { continue };
+            match log.log.start_for(need) {
+                Ok(position) => _ = needed.insert(id, position),
+                Err(error) => return tracing::warn!(%error, "the spool cannot be trimmed"),
             }
         }
         for dataflow in &self.coming {

@@ -38,6 +38,7 @@ fn json(diff: &Diff) -> serde_json::Value {
         "rebuilt": diff.ids(Fate::Rebuilt),
         "stopped": diff.ids(Fate::Stopped),
         "windows": diff.windows,
+        "look_back": diff.look_back,
         "restart": diff.restart,
     })
 }
@@ -83,6 +84,13 @@ fn text(diff: &Diff) -> String {
     }
     if !diff.windows.is_empty() {
         let _ = writeln!(out, "open windows end, what they have shown is taken back: {}", diff.windows.join(", "));
+    }
+    if !diff.look_back.is_empty() {
+        let _ = writeln!(
+            out,
+            "look back further, at first on a part of the rows unless the logs reach back as far: {}",
+            diff.look_back.join(", ")
+        );
     }
     out
 }

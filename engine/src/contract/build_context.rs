@@ -133,13 +133,13 @@ impl BuildContext<'_> {
         let folder = format!("{}-{:02x}{:02x}{:02x}{:02x}", self.id, of_path[0], of_path[1], of_path[2], of_path[3]);
         let dir = self.dataflow.versions().map(|versions| versions.join(folder));
         let place = || Place {
-            path: path.to_owned(),
             dir: dir.filter(|dir| !self.shared.references.are_fixed() && (self.is_noted() || dir.is_dir())),
             takes_new: !self.dataflow.is_replay(),
             labelled_before: self.dataflow.received_before(),
             tick: self.tick,
         };
-        self.shared.references.get(&name, || Reference::open(place(), parse, Arc::clone(&self.metrics)))
+        let open = || Reference::open(path.to_owned(), place(), parse, &self.metrics);
+        self.shared.references.get(&name, &self.metrics, open)
     }
 
     /// How a source keeps in step with the others.

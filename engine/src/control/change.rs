@@ -21,7 +21,10 @@ use crate::plan::{Island, Plan, tables};
 use crate::reload::Outcome;
 use crate::source_log::SourceLog;
 
+mod outcome;
 mod sources;
+
+use outcome::{check_writes, unfinished, what_changed};
 
 /// How far new sinks may be behind the old ones when they take over, in ms of event time.
 const CLOSE: Time = 1_000;
@@ -129,6 +132,10 @@ impl Control {
         let (fresh, metrics) = (tables(plan), Arc::new(Metrics::default()));
         let islands: Vec<Island> = wanted.iter().map(|(_, island)| island.clone()).collect();
         self.open_kept_logs(plan, &islands).map_err(|error| error.to_string())?;
+        let fresh_islands: Vec<Island> =
+            wanted.iter().filter(|(kept, _)| kept.is_none()).map(|(_, island)| island.clone()).collect();
+        let missing = self.missing(plan, &fresh_islands);
+        missing.iter().for_each(|said| tracing::warn!("{said}"));
         let new_logs: Vec<String> = self.logs.keys().filter(|id| !known.contains(id)).cloned().collect();
         let group = RUNNING + self.changes;
         let building = Building { plan, metrics, tables: &fresh, group, new_logs: new_logs.clone() };
@@ -151,6 +158,7 @@ impl Control {
             return Err(why);
         }
         self.take_over(plan, &new, old, changed);
+        changed.extend(missing);
         self.publish(plan, &all, &new, &fresh);
         self.see_off();
         let workers = self.workers;
@@ -191,7 +199,7 @@ impl Control {
             behind.extend(self.progress.behind.iter().cloned());
             behind.sort();
             behind.dedup();
-            self.note_progress(Progress { upto: self.progress.upto, behind })?;
+            self.note_progress(Progress { behind, ..self.progress.clone() })?;
         }
         for node in ending_windows(&self.plan, plan) {
             let groups = self.shared.metrics.node(&node.id, node.kind.name).state_rows.load(Relaxed);
@@ -357,66 +365,4 @@ fn activity(dataflow: &Dataflow) -> u64 {
 /// Whether a plan has a log of this id.
 fn has_log(plan: &Plan, id: &str) -> bool {
     plan.nodes.iter().any(|node| node.id == id && (node.node.facts().is_live || node.durable.is_some()))
-}
-
-/// The names of sinks that have not written all that is theirs.
-fn unfinished(dataflows: &[Arc<Dataflow>]) -> String {
-    let sinks = dataflows.iter().flat_map(|one| one.sinks.lock().clone());
-    let names: Vec<String> = sinks.filter(|sink| !sink.has_finished()).map(|sink| sink.name.clone()).collect();
-    names.join(", ")
-}
-
-/// What there is to say of a change of islands.
-fn what_changed(plan: &Plan, new: &[Arc<Dataflow>], old: &[Arc<Dataflow>], boundary: Time) -> Vec<String> {
-    let ids =
-        |all: &[Arc<Dataflow>]| -> Vec<String> { all.iter().flat_map(|one| one.ids().map(str::to_owned)).collect() };
-    let (rebuilt, mut removed) = (ids(new), ids(old));
-    removed.retain(|id| !plan.nodes.iter().any(|node| node.id == *id));
-    let mut changed = Vec::new();
-    if !rebuilt.is_empty() {
-        let from = if boundary == 0 { String::new() } else { format!(", from tick {boundary} on") };
-        changed.push(format!("{} rebuilt{from}", rebuilt.join(", ")));
-    }
-    if !removed.is_empty() {
-        changed.push(format!("{} removed", removed.join(", ")));
-    }
-    if changed.is_empty() {
-        changed.push("the served tables changed".to_owned());
-    }
-    if let Some(before) = old.first() {
-        for node in ending_windows(&before.plan, plan) {
-            let metrics = old.iter().find(|one| one.ids().any(|id| id == node.id)).map(|one| &one.metrics);
-            let groups = metrics.map_or(0, |metrics| metrics.node(&node.id, node.kind.name).state_rows.load(Relaxed));
-            if groups > 0 {
-                changed.push(format!("open windows of {} ended: {groups} groups", node.id));
-            }
-        }
-    }
-    let tables = |all: &[Arc<Dataflow>]| -> Vec<Arc<Table>> { all.iter().flat_map(|one| one.tables.clone()).collect() };
-    let shown = tables(new);
-    for table in tables(old) {
-        let rows = table.ending_rows(shown.iter().find(|new| new.name == table.name).map(|table| &**table));
-        if rows > 0 {
-            changed.push(format!("{rows} rows of {} are not shown any more", table.name));
-        }
-    }
-    changed
-}
-
-/// Whether what new sinks write to can be written, before anything is changed.
-fn check_writes(plan: &Plan, wanted: &Wanted) -> Result<(), String> {
-    let new = wanted.iter().filter(|(kept, _)| kept.is_none());
-    for node in new.flat_map(|(_, island)| &island.nodes) {
-        let node = &plan.nodes[*node];
-        for path in node.node.facts().writes {
-            let attempt = || -> std::io::Result<()> {
-                if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                    std::fs::create_dir_all(parent)?;
-                }
-                std::fs::OpenOptions::new().append(true).create(true).open(&path).map(drop)
-            };
-            attempt().map_err(|error| format!("{}: {} cannot be written: {error}", node.id, path.display()))?;
-        }
-    }
-    Ok(())
 }

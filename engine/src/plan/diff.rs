@@ -4,6 +4,7 @@
 //! changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -19,6 +20,9 @@ pub struct Diff {
     pub sections: Vec<Change>,
     /// Nodes whose open windows end: what was shown of them is taken back.
     pub windows: Vec<String>,
+    /// Nodes that look back further than before: what they give first is made from a part of their rows, where the logs that
+    /// they read do not reach back as far.
+    pub look_back: Vec<String>,
     /// Why a running pipeline cannot be changed to this one; it can if there is nothing to say.
     pub restart: Option<String>,
 }
@@ -107,7 +111,11 @@ pub fn rebuild(old: &Plan, new: &Plan) -> Diff {
     let mut sections = Vec::new();
     old.sections.changes(&new.sections, "", &mut sections);
     let windows = ending_windows(old, new).map(|node| node.id.clone()).collect();
-    Diff { nodes, sections, windows, restart: needs_restart(old, new) }
+    let further = |node: &&PlannedNode| {
+        old.is_spooled() && by_id.get(node.id.as_str()).is_some_and(|was| was.look_back() < node.look_back())
+    };
+    let look_back = new.nodes.iter().filter(further).map(|node| node.id.clone()).collect();
+    Diff { nodes, sections, windows, look_back, restart: needs_restart(old, new) }
 }
 
 /// The nodes of a plan with open windows that another plan does not go on with.
@@ -117,10 +125,15 @@ pub fn ending_windows<'p>(old: &'p Plan, new: &'p Plan) -> impl Iterator<Item = 
 }
 
 fn state(old: &Plan, was: &PlannedNode, new: &Plan, node: &PlannedNode, by_id: &BTreeMap<&str, &PlannedNode>) -> State {
-    if was.digest == node.digest {
+    let kept = |node: &PlannedNode| node.durable.filter(|_| !node.is_durable_for_some);
+    if was.digest == node.digest && kept(was) == kept(node) {
         return State::Unchanged;
     }
     let mut changes = was.definition.changes(&node.definition);
+    if kept(was) != kept(node) {
+        let shown = |kept: Option<Duration>| kept.map(|retain| humantime::format_duration(retain).to_string());
+        changes.push(Change { path: "durable.retain".to_owned(), old: shown(kept(was)), new: shown(kept(node)) });
+    }
     if was.kind.name != node.kind.name {
         let (old, new) = (Some(was.kind.name.to_owned()), Some(node.kind.name.to_owned()));
         changes.insert(0, Change { path: "kind".to_owned(), old, new });
@@ -142,7 +155,6 @@ fn state(old: &Plan, was: &PlannedNode, new: &Plan, node: &PlannedNode, by_id: &
 /// What a running pipeline cannot change, if that is different: it must be stopped and started again.
 pub fn needs_restart(old: &Plan, new: &Plan) -> Option<String> {
     let spool = |plan: &Plan| format!("{:?}", plan.spool);
-    let durable = |plan: &Plan| plan.durable().map(str::to_owned).collect::<BTreeSet<_>>();
     let listen = |plan: &Plan| plan.serve.as_ref().map(|serve| (serve.listen.clone(), serve.hosts.clone()));
     if !old.is_spooled() || !new.is_spooled() {
         return Some("a pipeline without live sources or without a spool".to_owned());
@@ -151,11 +163,13 @@ pub fn needs_restart(old: &Plan, new: &Plan) -> Option<String> {
         (old.data_dir != new.data_dir, "`data_dir`"),
         (old.tick != new.tick, "`tick`"),
         (spool(old) != spool(new), "the section `spool`"),
-        (durable(old) != durable(new), "which nodes are `durable`"),
         (listen(old) != listen(new), "the address of the section `serve`"),
     ];
     if let Some((_, what)) = sections.iter().find(|(differs, _)| *differs) {
         return Some((*what).to_owned());
+    }
+    if let Some(what) = other_durable(old, new) {
+        return Some(what);
     }
     // A log goes on with the columns that it has.
     let logs = |plan: &Plan| -> BTreeMap<String, _> {
@@ -167,6 +181,24 @@ pub fn needs_restart(old: &Plan, new: &Plan) -> Option<String> {
     let (before, after) = (logs(old), logs(new));
     let other = after.iter().find(|(id, columns)| before.get(*id).is_some_and(|before| before != *columns));
     other.map(|(id, _)| format!("the columns of `{id}`"))
+}
+
+/// What differs in which nodes keep their rows in a log, and for how long.
+fn other_durable(old: &Plan, new: &Plan) -> Option<String> {
+    let durable = |plan: &Plan| -> BTreeMap<String, (Duration, bool)> {
+        let durable = |node: &PlannedNode| Some((node.id.clone(), (node.durable?, node.is_durable_for_some)));
+        plan.nodes.iter().filter_map(durable).collect()
+    };
+    let (old, new) = (durable(old), durable(new));
+    let ids: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let id = ids.into_iter().find(|id| old.get(*id) != new.get(*id))?;
+    Some(match (old.get(id), new.get(id)) {
+        (Some(_), Some(_)) => format!("how long the log of `{id}` is kept"),
+        (one, other) if one.or(other).is_some_and(|(_, for_some)| *for_some) => {
+            format!("that `{id}` has a log, because a node behind it looks back further than `spool.max_replay`,")
+        }
+        _ => format!("whether `{id}` is `durable`"),
+    })
 }
 
 impl Diff {

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 
 fn number(content: &[u8]) -> Result<u32, String> {
@@ -6,12 +8,16 @@ fn number(content: &[u8]) -> Result<u32, String> {
 }
 
 fn place(dir: &Path, labelled_before: Time) -> Place {
-    let (path, dir) = (dir.join("file"), Some(dir.join("versions")));
-    Place { path, dir, takes_new: true, labelled_before, tick: 100 }
+    Place { dir: Some(dir.join("versions")), takes_new: true, labelled_before, tick: 100 }
+}
+
+fn open_in(dir: &Path, place: Place) -> (Result<Reference<u32>, String>, Arc<NodeMetrics>) {
+    let metrics = Arc::default();
+    (Reference::open(dir.join("file"), place, number, &metrics), metrics)
 }
 
 fn open(dir: &Path, labelled_before: Time) -> Reference<u32> {
-    Reference::open(place(dir, labelled_before), number, Arc::default()).expect("opens")
+    open_in(dir, place(dir, labelled_before)).0.expect("opens")
 }
 
 fn value(reference: &Reference<u32>, time: Time) -> u32 {
@@ -38,20 +44,21 @@ fn a_version_takes_effect_at_a_tick_of_which_no_row_was_labelled() {
 fn bad_content_is_not_taken_and_said() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("file"), "1").expect("written");
-    let reference = open(dir.path(), 0);
+    let (reference, metrics) = open_in(dir.path(), place(dir.path(), 0));
+    let reference = reference.expect("opens");
     fs::write(dir.path().join("file"), "x").expect("written");
     reference.load_again();
     assert_eq!(value(&reference, 9_000), 1);
-    let trouble = reference.metrics.troubles().remove("file").expect("said");
+    let trouble = metrics.troubles().remove("file").expect("said");
     assert!(trouble.contains("file:1: `x` is no number"), "{trouble}");
     fs::write(dir.path().join("file"), "1").expect("written");
     reference.load_again();
-    assert!(reference.metrics.troubles().is_empty());
+    assert!(metrics.troubles().is_empty());
     fs::write(dir.path().join("file"), "x").expect("written");
     assert_eq!(value(&open(dir.path(), 9_001), 9_500), 1, "nor at a start");
     fs::remove_dir_all(dir.path().join("versions")).expect("there");
     let place = Place { dir: None, ..place(dir.path(), 0) };
-    assert!(Reference::open(place, number, Arc::default()).is_err(), "unless there is nothing else");
+    assert!(open_in(dir.path(), place).0.is_err(), "unless there is nothing else");
 }
 
 #[test]
@@ -90,7 +97,8 @@ fn a_file_is_read_when_it_has_stood_still() {
 fn what_could_not_be_read_is_tried_again() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("file"), "1").expect("written");
-    let reference = open(dir.path(), 0);
+    let (reference, metrics) = open_in(dir.path(), place(dir.path(), 0));
+    let reference = reference.expect("opens");
     let looks = || {
         reference.seen.lock().looked = None;
         reference.is_new(false)
@@ -101,11 +109,11 @@ fn what_could_not_be_read_is_tried_again() {
     fs::remove_dir_all(dir.path().join("versions")).expect("there");
     fs::write(dir.path().join("versions"), "").expect("written");
     reference.load_again();
-    assert_eq!((value(&reference, 9_000), reference.metrics.troubles().len()), (1, 1));
+    assert_eq!((value(&reference, 9_000), metrics.troubles().len()), (1, 1));
     fs::remove_file(dir.path().join("versions")).expect("there");
     assert!(looks());
     reference.load_again();
-    assert_eq!((value(&reference, 20_000), reference.metrics.troubles().len()), (22, 0));
+    assert_eq!((value(&reference, 20_000), metrics.troubles().len()), (22, 0));
 }
 
 #[test]
@@ -114,12 +122,57 @@ fn a_replay_takes_nothing_new_and_notes_nothing() {
     fs::write(dir.path().join("file"), "1").expect("written");
     value(&open(dir.path(), 0), 5_000);
     fs::write(dir.path().join("file"), "2").expect("written");
-    let note = || fs::read(dir.path().join("versions").join(NOTE)).expect("there");
+    let note = || fs::read(dir.path().join("versions").join("versions.json")).expect("there");
     let before = note();
     let replayed = Place { takes_new: false, ..place(dir.path(), Time::MAX) };
-    let replayed = Reference::open(replayed, number, Arc::default()).expect("opens");
+    let replayed = open_in(dir.path(), replayed).0.expect("opens");
     assert_eq!((value(&replayed, 5_000), value(&replayed, 9_000)), (1, 1));
     assert!(!replayed.is_new(true));
     assert_eq!(note(), before);
     assert_eq!(value(&open(dir.path(), 5_001), 9_000), 2, "which the next start takes");
+}
+
+#[test]
+fn a_file_that_is_gone_is_said_until_it_is_back() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("file"), "1").expect("written");
+    let (reference, metrics) = open_in(dir.path(), place(dir.path(), 0));
+    let reference = reference.expect("opens");
+    let looks = || {
+        let mut seen = reference.seen.lock();
+        seen.looked = None;
+        seen.gone = seen.gone.and_then(|since| since.checked_sub(GONE));
+        drop(seen);
+        reference.is_new(false)
+    };
+    fs::remove_file(dir.path().join("file")).expect("there");
+    assert!(!looks() && metrics.troubles().is_empty(), "it may be on its way");
+    assert!(!looks() && metrics.troubles()["file"].contains("No such file"));
+    assert_eq!(value(&reference, 9_000), 1);
+    fs::write(dir.path().join("file"), "1").expect("written");
+    assert!(!looks() && looks(), "read again, though it may be the same");
+    reference.load_again();
+    assert!(metrics.troubles().is_empty());
+}
+
+#[test]
+fn each_reader_of_a_file_shows_what_became_of_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("file"), "1").expect("written");
+    let references = References::default();
+    let get = |metrics: &Arc<NodeMetrics>| {
+        let open = || open_in(dir.path(), place(dir.path(), 0)).0;
+        references.get("asn file", metrics, open).expect("opens")
+    };
+    let (old, new) = (Arc::default(), Arc::default());
+    let reference = get(&old);
+    assert_eq!(value(&reference, 0), 1);
+    fs::write(dir.path().join("file"), "x").expect("written");
+    reference.load_again();
+    // The island of a change has counters of its own.
+    get(&new);
+    for metrics in [&old, &new] {
+        assert_eq!(metrics.named(), [("reference_refused", 1), ("reference_versions", 1)]);
+        assert_eq!(metrics.troubles().len(), 1);
+    }
 }

@@ -8,7 +8,10 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visit
 
 use super::beside::BESIDE;
 use super::located::LOCATED;
-use super::{Diagnostic, Located, Span, Tree, Value};
+use super::{Diagnostic, Located, Span, Tree, Value, nearest};
+
+/// What every node may say, besides the options of its kind.
+const NODE_KEYS: [&str; 5] = ["id", "kind", "from", "process", "durable"];
 
 /// Reads `T` from a tree. What is wrong goes to `problems`; `None` only if something was.
 pub fn read<T: DeserializeOwned>(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<T> {
@@ -386,7 +389,12 @@ impl Entries<'_> {
 }
 
 fn unknown(key: &Located<String>, fields: &[&'static str]) -> Diagnostic {
-    Diagnostic::new(key.span, format!("unknown option `{}`", key.value)).nearest(&key.value, fields.iter().copied())
+    let problem = Diagnostic::new(key.span, format!("unknown option `{}`", key.value));
+    let of_node = NODE_KEYS.iter().copied().filter(|_| nearest(&key.value, fields.iter().copied()).is_none());
+    match nearest(&key.value, of_node) {
+        Some(near) => problem.nearest(&key.value, [near]),
+        None => problem.nearest(&key.value, fields.iter().copied()),
+    }
 }
 
 #[cfg(test)]
@@ -433,6 +441,8 @@ mod tests {
 
     #[test]
     fn all_unknown_keys_are_reported_with_the_nearest_name() {
+        let shown = options("ports: [443]\ndurabel: true\n").expect_err("an unknown key");
+        assert!(shown.contains("did you mean `durable`?"), "{shown}");
         let shown = options("prots: [1]\nports: [443]\nmod: one_to_one\n").expect_err("unknown keys");
         assert!(shown.contains("unknown option `prots`") && shown.contains("did you mean `ports`?"), "{shown}");
         assert!(shown.contains("p.yaml:3:1") && shown.contains("did you mean `mode`?"), "{shown}");

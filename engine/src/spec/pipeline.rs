@@ -181,8 +181,13 @@ pub mod humantime_duration {
                 "`{text}`: `M` may be minutes or months: write `min` or `m` for minutes, `month` for months"
             ));
         }
+        if duration > LONGEST {
+            return Err(format!("`{text}` is more than 100 years"));
+        }
         Ok(duration)
     }
+
+    const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
 }
 
 impl Pipeline {
@@ -380,6 +385,8 @@ mod tests {
             ("1month", 2_630_016),
             ("1Min", 0),
             ("1 M", 0),
+            ("100y", 3_155_760_000),
+            ("400y", 0),
             ("1M", 0),
             ("1h 5M", 0),
         ] {
@@ -388,6 +395,7 @@ mod tests {
                 Err(message) => assert_eq!(0, seconds, "{message}"),
             }
         }
+        assert!(parse("400y").is_err_and(|message| message.contains("more than 100 years")));
         assert!(parse("1M").is_err_and(|message| message.contains("minutes or months")));
     }
 

@@ -115,6 +115,10 @@ pub(super) fn read(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<SpoolS
     if spec.segment_size == 0 || spec.max_size < spec.segment_size {
         problems.push(Diagnostic::new(tree.span, "`segment_size` must be greater than 0 and at most `max_size`"));
     }
+    if spec.max_replay.is_zero() {
+        let at = tree.get("max_replay").map_or(tree.span, |value| value.span);
+        problems.push(Diagnostic::new(at, "`max_replay` must be greater than 0"));
+    }
     Some(spec)
 }
 
@@ -146,5 +150,6 @@ mod tests {
         assert!(section("off").0.is_none());
         assert!(section("{ max_size: much }").1.contains("`much` is not a size such as 64MiB"));
         assert!(section("{ max_size: 1KiB }").1.contains("at most `max_size`"));
+        assert!(section("{ max_replay: 0s }").1.contains("`max_replay` must be greater than 0"));
     }
 }

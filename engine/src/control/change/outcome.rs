@@ -1,0 +1,73 @@
+//! What there is to say of a change, before it and after it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Wanted;
+use crate::batch::Time;
+use crate::catalog::Table;
+use crate::dataflow::Dataflow;
+use crate::plan::Plan;
+use crate::plan::diff::ending_windows;
+
+/// The names of sinks that have not written all that is theirs.
+pub(super) fn unfinished(dataflows: &[Arc<Dataflow>]) -> String {
+    let sinks = dataflows.iter().flat_map(|one| one.sinks.lock().clone());
+    let names: Vec<String> = sinks.filter(|sink| !sink.has_finished()).map(|sink| sink.name.clone()).collect();
+    names.join(", ")
+}
+
+/// What there is to say of a change of islands.
+pub(super) fn what_changed(plan: &Plan, new: &[Arc<Dataflow>], old: &[Arc<Dataflow>], boundary: Time) -> Vec<String> {
+    let ids =
+        |all: &[Arc<Dataflow>]| -> Vec<String> { all.iter().flat_map(|one| one.ids().map(str::to_owned)).collect() };
+    let (rebuilt, mut removed) = (ids(new), ids(old));
+    removed.retain(|id| !plan.nodes.iter().any(|node| node.id == *id));
+    let mut changed = Vec::new();
+    if !rebuilt.is_empty() {
+        let from = if boundary == 0 { String::new() } else { format!(", from tick {boundary} on") };
+        changed.push(format!("{} rebuilt{from}", rebuilt.join(", ")));
+    }
+    if !removed.is_empty() {
+        changed.push(format!("{} removed", removed.join(", ")));
+    }
+    if changed.is_empty() {
+        changed.push("the served tables changed".to_owned());
+    }
+    if let Some(before) = old.first() {
+        for node in ending_windows(&before.plan, plan) {
+            let metrics = old.iter().find(|one| one.ids().any(|id| id == node.id)).map(|one| &one.metrics);
+            let groups = metrics.map_or(0, |metrics| metrics.node(&node.id, node.kind.name).state_rows.load(Relaxed));
+            if groups > 0 {
+                changed.push(format!("open windows of {} ended: {groups} groups", node.id));
+            }
+        }
+    }
+    let tables = |all: &[Arc<Dataflow>]| -> Vec<Arc<Table>> { all.iter().flat_map(|one| one.tables.clone()).collect() };
+    let shown = tables(new);
+    for table in tables(old) {
+        let rows = table.ending_rows(shown.iter().find(|new| new.name == table.name).map(|table| &**table));
+        if rows > 0 {
+            changed.push(format!("{rows} rows of {} are not shown any more", table.name));
+        }
+    }
+    changed
+}
+
+/// Whether what new sinks write to can be written, before anything is changed.
+pub(super) fn check_writes(plan: &Plan, wanted: &Wanted) -> Result<(), String> {
+    let new = wanted.iter().filter(|(kept, _)| kept.is_none());
+    for node in new.flat_map(|(_, island)| &island.nodes) {
+        let node = &plan.nodes[*node];
+        for path in node.node.facts().writes {
+            let attempt = || -> std::io::Result<()> {
+                if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                    std::fs::create_dir_all(parent)?;
+                }
+                std::fs::OpenOptions::new().append(true).create(true).open(&path).map(drop)
+            };
+            attempt().map_err(|error| format!("{}: {} cannot be written: {error}", node.id, path.display()))?;
+        }
+    }
+    Ok(())
+}
