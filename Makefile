@@ -53,11 +53,11 @@ test-rust: ## unit and integration tests of the crates
 	@cargo test $(SELECTION)
 
 .PHONY: test-end-to-end
-test-end-to-end: build test-tools ## the binary on recorded, live and bad input; ONLY=tests.cli.test_logs for a part
+test-end-to-end: build test-tools ## the binary on recorded, live and bad input, several at a time; ONLY=tests.cli.test_logs for a part
 	$(call say,End-to-end tests)
 	@cd pipelines/tests/oracle && $(VENV)/bin/python -m unittest --quiet
 	@SEED=$(TEST_SEED) JA4_ENGINE=$(ENGINE) ORACLE_PYTHON=$(VENV)/bin/python CLICKHOUSE_PYTHON=$(CLICKHOUSE_VENV)/bin/python \
-		python3 -W error::ResourceWarning -m unittest $(or $(ONLY),discover --top-level-directory . --start-directory tests) --verbose
+		python3 tests/run.py $(if $(JOBS),--jobs $(JOBS)) $(ONLY)
 
 .PHONY: check
 check: build ## what a change needs before it is committed: format, lints, docs, Rust tests

@@ -27,6 +27,7 @@ use engine::contract::BuildContext;
 use engine::contract::PlanContext;
 use engine::contract::printable;
 use engine::contract::{Facts, Inputs, Node, Operator, Port, ServerFault, ServerTable};
+use engine::spec::Bytes;
 use migrations::server::Address;
 use timely::dataflow::operators::Concatenate;
 use tokio::runtime::Runtime;
@@ -86,9 +87,9 @@ pub struct ClickHouseOptions {
     /// in memory while the server is away, besides the one that is being gathered. Default: 200000.
     #[serde(default = "two_hundred_thousand")]
     max_rows: usize,
-    /// The most bytes of an insert, before compression. Default: 134217728 (128 MiB).
+    /// The most bytes of an insert, before compression. Default: 128MiB.
     #[serde(default = "hundred_twenty_eight_mib")]
-    max_bytes: usize,
+    max_bytes: Bytes,
     /// The most inserts of a table at a time. There is one at first; one more for each that goes well, half as many
     /// after one that does not. Default: 4.
     #[serde(default = "four")]
@@ -108,9 +109,9 @@ pub struct ClickHouseOptions {
     #[serde(default)]
     async_insert: bool,
     /// The most bytes of a table's dead letters. When they are reached, rows that the server refuses are held and sent
-    /// again, until there is room or it takes them. Default: 1073741824 (1 GiB).
+    /// again, until there is room or it takes them. Default: 1GiB.
     #[serde(default = "one_gib")]
-    max_dead_letter_bytes: u64,
+    max_dead_letter_bytes: Bytes,
     /// Of a relation, also rows that may still change, each time they do. Default: false, only those that stay.
     #[serde(default)]
     live: bool,
@@ -130,11 +131,11 @@ fn second() -> Duration {
 fn two_hundred_thousand() -> usize {
     200_000
 }
-fn hundred_twenty_eight_mib() -> usize {
-    128 << 20
+fn hundred_twenty_eight_mib() -> Bytes {
+    Bytes(128 << 20)
 }
-fn one_gib() -> u64 {
-    1 << 30
+fn one_gib() -> Bytes {
+    Bytes(1 << 30)
 }
 fn four() -> usize {
     4
@@ -165,8 +166,8 @@ impl Operator for ClickHouse {
         if !name(&options.database) {
             problems.push(format!("`{}` is not a database's name: letters, digits and `_`", options.database));
         }
-        let bounds = [options.max_rows, options.max_bytes, options.concurrency];
-        if options.every.is_zero() || bounds.contains(&0) || options.max_dead_letter_bytes == 0 {
+        let bounds = [options.max_rows, options.max_bytes.in_memory(), options.concurrency];
+        if options.every.is_zero() || bounds.contains(&0) || options.max_dead_letter_bytes == Bytes(0) {
             problems.push(
                 "`every`, `max_rows`, `max_bytes`, `max_dead_letter_bytes` and `concurrency` must be greater than 0"
                     .to_owned(),
@@ -238,9 +239,9 @@ impl ClickHouseNode {
             layout: encode::Layout::new(&table.ty, self.order(&table.ty), self.options.live),
             name: format!("{id}.{}", table.name),
             dead: table.dead.clone(),
-            dead_bytes: self.options.max_dead_letter_bytes,
+            dead_bytes: self.options.max_dead_letter_bytes.0,
             max_rows: self.options.max_rows,
-            max_bytes: self.options.max_bytes,
+            max_bytes: self.options.max_bytes.in_memory(),
             concurrency: self.options.concurrency,
             timeout: self.options.timeout,
             max_pause: self.options.max_pause,

@@ -13,7 +13,7 @@ use engine::contract::BuildContext;
 use engine::contract::PlanContext;
 use engine::contract::Reopen;
 use engine::contract::{Facts, Inputs, Node, Operator, Port};
-use engine::spec::Located;
+use engine::spec::{Bytes, Located};
 
 use super::written::{Format, Mode};
 use continued::{Continued, Lines};
@@ -54,8 +54,8 @@ pub struct JsonlOptions {
 /// and `.1`, `.2` … if that name is taken. What is put aside is complete and durable.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct RotateOptions {
-    /// At so many bytes, between ticks. Default: at no size.
-    size: Option<u64>,
+    /// At so many bytes, such as `64MiB`, between ticks. Default: at no size.
+    size: Option<Bytes>,
     /// At multiples of this, in event time, such as `1h` or `1d` (UTC). A file without lines stays. Default: at no time.
     #[serde(default, deserialize_with = "crate::source::optional_duration")]
     #[schemars(with = "Option<String>")]
@@ -107,12 +107,13 @@ fn rotation(options: &RotateOptions) -> Result<Rotation, &'static str> {
     if options.size.is_none() && options.every.is_none() {
         return Err("`rotate` needs `size` or `every`");
     }
-    if options.size == Some(0) || options.every.is_some_and(|every| every < Duration::from_secs(1)) {
+    if options.size == Some(Bytes(0)) || options.every.is_some_and(|every| every < Duration::from_secs(1)) {
         return Err("`size` must be greater than 0, and `every` at least 1s");
     }
     let every = options.every.map(|every| Time::try_from(every.as_millis()).unwrap_or(Time::MAX));
     let gzip = options.compress == Some(Compress::Gzip);
-    Ok(Rotation { size: options.size, every, keep: options.keep, gzip })
+    let size = options.size.map(|size| size.0);
+    Ok(Rotation { size, every, keep: options.keep, gzip })
 }
 
 struct JsonlNode {

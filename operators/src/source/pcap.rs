@@ -9,7 +9,7 @@ use engine::contract::PlanContext;
 use engine::contract::source;
 use engine::contract::{Facts, Inputs, Node, Operator, Port, Recorded};
 use engine::contract::{Need, Privileges};
-use engine::spec::Located;
+use engine::spec::{Bytes, Located};
 use pcap::{Capture, Linktype};
 
 use super::bpf::{Filter, message};
@@ -56,9 +56,9 @@ pub struct Options {
     /// Capture packets of other machines too. Default false.
     #[serde(default)]
     promiscuous: bool,
-    /// Bytes of the kernel's buffer for a capture on an interface. Default 16777216.
+    /// Bytes of the kernel's buffer for a capture on an interface. Default 16MiB.
     #[serde(default = "default_buffer_size")]
-    buffer_size: u32,
+    buffer_size: Bytes,
     /// How far a packet's time may be before the greatest time seen without being late. Within it packets of a file or of
     /// several interfaces leave in the order of their time; those of a single interface within 20ms. On an interface where nothing
     /// comes, the same distance to the wall clock; the kernel hands packets over up to 100ms after their time.
@@ -76,8 +76,8 @@ fn default_snaplen() -> u16 {
     u16::MAX
 }
 
-fn default_buffer_size() -> u32 {
-    16 << 20
+fn default_buffer_size() -> Bytes {
+    Bytes(16 << 20)
 }
 
 /// `source.pcap`.
@@ -135,7 +135,7 @@ impl Operator for PcapSource {
                     filter,
                     snaplen: options.snaplen.into(),
                     promiscuous: options.promiscuous,
-                    buffer_size: i32::try_from(options.buffer_size).unwrap_or(i32::MAX),
+                    buffer_size: i32::try_from(options.buffer_size.0).unwrap_or(i32::MAX),
                 };
                 (Input::Interfaces(settings), Duration::from_millis(500))
             }

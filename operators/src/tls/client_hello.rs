@@ -12,7 +12,7 @@ use engine::contract::BuildContext;
 use engine::contract::PlanContext;
 use engine::contract::{Inputs, Node, Operator, Port};
 use engine::contract::{Seen, Sign};
-use engine::spec::{Diagnostic, humantime_duration};
+use engine::spec::{Bytes, Diagnostic, humantime_duration};
 
 use crate::format::hello_schema;
 use crate::source::packet_schema;
@@ -60,12 +60,12 @@ pub struct Options {
     /// Default 8192.
     #[serde(default = "default_max_segments")]
     max_segments: usize,
-    /// Bytes that a hello may have; beyond, its connection is given up and counted. Default 65536.
+    /// Bytes that a hello may have; beyond, its connection is given up and counted. Default 64KiB.
     #[serde(default = "default_max_hello_bytes")]
-    max_hello_bytes: usize,
-    /// Bytes buffered for all connections together; beyond, the oldest are forgotten and counted. Default 134217728.
+    max_hello_bytes: Bytes,
+    /// Bytes buffered for all connections together; beyond, the oldest are forgotten and counted. Default 128MiB.
     #[serde(default = "default_max_buffered_bytes")]
-    max_buffered_bytes: usize,
+    max_buffered_bytes: Bytes,
     /// Clients, as addresses and networks (`192.0.2.0/24`), whose hellos are rows; others are counted in
     /// `excluded_sources`. Default: all.
     #[serde(default)]
@@ -95,12 +95,12 @@ fn default_max_segments() -> usize {
     Limits::default().max_segments
 }
 
-fn default_max_hello_bytes() -> usize {
-    Limits::default().max_hello_bytes
+fn default_max_hello_bytes() -> Bytes {
+    Bytes(Limits::default().max_hello_bytes as u64)
 }
 
-fn default_max_buffered_bytes() -> usize {
-    Limits::default().max_buffered_bytes
+fn default_max_buffered_bytes() -> Bytes {
+    Bytes(Limits::default().max_buffered_bytes as u64)
 }
 
 fn default_tunnels() -> Vec<Tunnel> {
@@ -191,8 +191,8 @@ impl Operator for ClientHello {
             hold: options.hold,
             max_flows: options.max_flows,
             max_segments: options.max_segments,
-            max_hello_bytes: options.max_hello_bytes,
-            max_buffered_bytes: options.max_buffered_bytes,
+            max_hello_bytes: options.max_hello_bytes.in_memory(),
+            max_buffered_bytes: options.max_buffered_bytes.in_memory(),
             tunnels: Tunnels {
                 gre: options.tunnels.contains(&Tunnel::Gre),
                 vxlan: options.tunnels.contains(&Tunnel::Vxlan),
