@@ -1,4 +1,4 @@
-//! One pipeline run by several processes: who they are, how they meet, and how they notice that one of them is gone.
+//! One pipeline run by several processes: who they are, how they connect, and how they notice that one of them is gone.
 //!
 //! A hosts file names the processes, one `address:port` a line; process K listens on line K (from 0) and connects to the
 //! lines above its own. Between each two processes there are two connections: one that timely's workers exchange batches
@@ -12,17 +12,18 @@
 //!
 //! ```text
 //! Hosts ── Cluster::connect ──> Connected ── start ──> Running { builders, others, monitor }
-//!              (meet)                                       └ timely::execute::execute_from
+//!             (connect)                                     └ timely::execute::execute_from
 //! ```
 //!
 //! **The network must be trusted.** Connections are accepted from the addresses of the hosts file only, and a peer must run
 //! the same version, pipeline and number of workers; but nothing is encrypted and no secret is checked. The ports must be
 //! reachable by the peers alone.
 
+mod connect;
+mod handshake;
 mod hello;
 mod hosts;
 mod link;
-mod meet;
 mod monitor;
 
 use std::any::Any;
@@ -34,12 +35,12 @@ use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::{AllocatorBuilder, Hooks};
 
+pub use connect::ConnectError;
 pub use hosts::{Hosts, HostsError};
-pub use meet::ConnectError;
 pub use monitor::{Event, Monitor};
 
+use handshake::Sockets;
 use link::Links;
-use meet::Sockets;
 
 /// This process among its peers.
 #[derive(Clone, Debug)]
@@ -105,7 +106,7 @@ impl Cluster {
         timeout: Duration,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Connected, ConnectError> {
-        let sockets = meet::meet(self, digest, timeout, cancelled)?;
+        let sockets = connect::connect(self, digest, timeout, cancelled)?;
         Ok(Connected { cluster: self.clone(), sockets })
     }
 

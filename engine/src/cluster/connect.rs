@@ -1,32 +1,23 @@
-//! How the processes meet: each listens at its own address and calls those above it in the hosts file.
+//! How the processes are connected: each listens at its own address and calls those above it in the hosts file.
 //!
 //! One thread does it all and never waits for a single connection, so that neither a stranger who connects and says
-//! nothing nor a host that does not answer keeps the others waiting for long. A process that goes away before all have met
-//! is waited for again.
+//! nothing nor a host that does not answer keeps the others waiting for long. A process that goes away before all are
+//! connected is waited for again.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, ErrorKind, Write};
+use std::net::{TcpListener, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::hello::{Answer, Hello, LENGTH, Purpose};
+use super::handshake::{Heard, INTRODUCTION, LOOK, Pending, Sockets, call, is_gone, wait_until_all_are_ready};
+use super::hello::{Answer, Hello, Purpose};
 use super::hosts::resolve;
-use super::monitor::BEAT;
 use super::{Cluster, Peer};
-
-/// How often is looked for news.
-const LOOK: Duration = Duration::from_millis(10);
-
-/// How long a call may take to be answered by the host; all else waits meanwhile.
-const CALL: Duration = Duration::from_millis(500);
 
 /// How long after a call in vain the next one is made.
 const AGAIN: Duration = Duration::from_millis(200);
-
-/// How long a connection may take to say who it is.
-const INTRODUCTION: Duration = Duration::from_secs(5);
 
 /// How many connections may be about to say who they are.
 const MAX_PENDING: usize = 128;
@@ -34,19 +25,7 @@ const MAX_PENDING: usize = 128;
 /// How often is said who is waited for.
 const REMIND: Duration = Duration::from_secs(10);
 
-/// The byte on the watch that says: I have met everyone.
-const READY: u8 = b'R';
-
-/// The two connections with a process.
-#[derive(Debug)]
-pub(super) struct Sockets {
-    /// For timely.
-    pub data: TcpStream,
-    /// For the watch.
-    pub watch: TcpStream,
-}
-
-/// Why the processes did not meet.
+/// Why the processes could not be connected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// This process cannot listen at its address.
@@ -85,51 +64,45 @@ fn listed(peers: &[(Peer, String)]) -> String {
 }
 
 /// Connects with all processes; the result is by process.
-pub(super) fn meet(
+pub(super) fn connect(
     cluster: &Cluster,
     digest: [u8; 32],
     timeout: Duration,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<Option<Sockets>>, ConnectError> {
-    let mut meeting = Meeting::new(cluster, digest)?;
+    let mut connecting = Connecting::new(cluster, digest)?;
     let start = Instant::now();
     let mut reminded = start;
-    while !meeting.complete() {
+    while !connecting.is_complete() {
         if cancelled() {
             return Err(ConnectError::Cancelled);
         }
         if start.elapsed() >= timeout {
-            return Err(ConnectError::Missing { waited: timeout, missing: meeting.missing() });
+            return Err(ConnectError::Missing { waited: timeout, missing: connecting.missing() });
         }
         if reminded.elapsed() >= REMIND {
             reminded = Instant::now();
-            tracing::info!("waiting for {}", listed(&meeting.missing()));
+            tracing::info!("waiting for {}", listed(&connecting.missing()));
         }
-        meeting.look()?;
+        connecting.look()?;
     }
-    meeting.gather(timeout.saturating_sub(start.elapsed()).max(INTRODUCTION), cancelled)
+    connecting.finish(timeout.saturating_sub(start.elapsed()).max(INTRODUCTION), cancelled)
 }
 
-struct Meeting<'a> {
+/// The processes while they are being connected.
+struct Connecting<'a> {
     cluster: &'a Cluster,
+    /// What we say of ourselves.
     hello: Hello,
     listener: TcpListener,
     pending: Vec<Pending>,
-    peers: Vec<Met>,
-}
-
-/// A connection that has not said yet who it is.
-struct Pending {
-    socket: TcpStream,
-    said: [u8; LENGTH],
-    length: usize,
-    since: Instant,
-    /// Whom we have called, and for what. Otherwise we were called.
-    called: Option<(usize, Purpose)>,
+    /// By process; our own place stays empty.
+    peers: Vec<PeerState>,
 }
 
 /// What we have of a process so far.
-struct Met {
+struct PeerState {
+    /// By [`Purpose`].
     sockets: [Option<TcpStream>; 2],
     instance: u64,
     /// Why it is missing.
@@ -137,7 +110,7 @@ struct Met {
     next_call: Instant,
 }
 
-impl<'a> Meeting<'a> {
+impl<'a> Connecting<'a> {
     fn new(cluster: &'a Cluster, digest: [u8; 32]) -> Result<Self, ConnectError> {
         let address = cluster.peer(cluster.process).address;
         let listen = || {
@@ -161,25 +134,27 @@ impl<'a> Meeting<'a> {
             answer: Answer::Offer,
         };
         let why = |process| if process < cluster.process { "not called yet" } else { "has not called" };
-        let met = |process| Met {
+        let state = |process| PeerState {
             sockets: [None, None],
             instance: 0,
             why: why(process).to_owned(),
             next_call: Instant::now(),
         };
-        let peers = (0..cluster.processes()).map(met).collect();
+        let peers = (0..cluster.processes()).map(state).collect();
         Ok(Self { cluster, hello, listener, pending: Vec::new(), peers })
     }
 
-    fn complete(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.incomplete().next().is_none()
     }
 
+    /// The other processes that a connection is missing with.
     fn incomplete(&self) -> impl Iterator<Item = usize> {
         let others = (0..self.peers.len()).filter(|process| *process != self.cluster.process);
         others.filter(|process| self.peers[*process].sockets.iter().any(Option::is_none))
     }
 
+    /// The same with what is known of each.
     fn missing(&self) -> Vec<(Peer, String)> {
         self.incomplete().map(|process| (self.cluster.peer(process), self.peers[process].why.clone())).collect()
     }
@@ -191,22 +166,12 @@ impl<'a> Meeting<'a> {
         self.call();
         for mut pending in std::mem::take(&mut self.pending) {
             match pending.listen() {
-                Heard::Nothing if pending.since.elapsed() < INTRODUCTION => self.pending.push(pending),
+                Heard::Nothing if !pending.is_overdue() => self.pending.push(pending),
                 Heard::Nothing => self.in_vain(pending.called, "does not say who it is"),
                 Heard::End => self.in_vain(pending.called, "has closed the connection"),
                 Heard::Hello(hello) => {
                     news = true;
-                    match hello.zip(Some(pending.called)) {
-                        Some((hello, None)) => self.was_called(pending.socket, hello)?,
-                        Some((hello, Some((process, purpose)))) => {
-                            self.has_answered(process, purpose, pending.socket, &hello)?;
-                        }
-                        None => {
-                            let from = pending.socket.peer_addr().ok();
-                            tracing::warn!(?from, "closed a connection that does not speak this program's protocol");
-                            self.in_vain(pending.called, "something else answers at this address");
-                        }
-                    }
+                    self.introduced(pending, hello)?;
                 }
             }
         }
@@ -216,16 +181,35 @@ impl<'a> Meeting<'a> {
         Ok(())
     }
 
-    /// A process may go away while others are waited for.
-    fn forget_the_gone(&mut self) {
-        for met in &mut self.peers {
-            if met.sockets.iter().flatten().any(is_gone) {
-                met.sockets = [None, None];
-                met.why = "was connected, and has gone away".into();
+    /// A connection has said who it is, or something else.
+    fn introduced(
+        &mut self,
+        Pending { socket, called, .. }: Pending,
+        hello: Option<Hello>,
+    ) -> Result<(), ConnectError> {
+        match (hello, called) {
+            (Some(hello), None) => self.was_called(socket, hello),
+            (Some(hello), Some((process, purpose))) => self.has_answered(process, purpose, socket, &hello),
+            (None, _) => {
+                let from = socket.peer_addr().ok();
+                tracing::warn!(?from, "closed a connection that does not speak this program's protocol");
+                self.in_vain(called, "something else answers at this address");
+                Ok(())
             }
         }
     }
 
+    /// A process may go away while others are waited for.
+    fn forget_the_gone(&mut self) {
+        for peer in &mut self.peers {
+            if peer.sockets.iter().flatten().any(is_gone) {
+                peer.sockets = [None, None];
+                peer.why = "was connected, and has gone away".into();
+            }
+        }
+    }
+
+    /// Takes new connections; whether there were any.
     fn accept(&mut self) -> bool {
         let mut news = false;
         // A bounded number each time: whoever calls without end must not keep us from the rest.
@@ -256,9 +240,9 @@ impl<'a> Meeting<'a> {
     fn call(&mut self) {
         for process in 0..self.cluster.process {
             for purpose in [Purpose::Data, Purpose::Watch] {
-                let met = &self.peers[process];
+                let peer = &self.peers[process];
                 let called = self.pending.iter().any(|pending| pending.called == Some((process, purpose)));
-                if called || met.sockets[purpose as usize].is_some() || Instant::now() < met.next_call {
+                if called || peer.sockets[purpose as usize].is_some() || Instant::now() < peer.next_call {
                     continue;
                 }
                 let hello = Hello { to: u32::try_from(process).unwrap_or(u32::MAX), purpose, ..self.hello.clone() };
@@ -270,11 +254,12 @@ impl<'a> Meeting<'a> {
         }
     }
 
+    /// A call was in vain, if it was a call; the next one is made after a while.
     fn in_vain(&mut self, called: Option<(usize, Purpose)>, why: &str) {
         if let Some((process, _)) = called {
-            let met = &mut self.peers[process];
-            met.why = why.to_owned();
-            met.next_call = Instant::now() + AGAIN;
+            let peer = &mut self.peers[process];
+            peer.why = why.to_owned();
+            peer.next_call = Instant::now() + AGAIN;
         }
     }
 
@@ -296,13 +281,13 @@ impl<'a> Meeting<'a> {
             let _ = answer(Answer::Refused);
             return Err(ConnectError::Differs(format!("{caller} calls this process as if it were before it")));
         }
-        let met = &mut self.peers[process];
-        let other = met.instance != hello.instance && met.sockets.iter().any(Option::is_some);
+        let peer = &mut self.peers[process];
+        let other = peer.instance != hello.instance && peer.sockets.iter().any(Option::is_some);
         let accepted = answer(if other { Answer::Taken } else { Answer::Accepted }).is_ok();
         if accepted && !other {
-            met.instance = hello.instance;
-            met.sockets[hello.purpose as usize] = Some(socket);
-            met.why = "has called once and is to call again".into();
+            peer.instance = hello.instance;
+            peer.sockets[hello.purpose as usize] = Some(socket);
+            peer.why = "has called once and is to call again".into();
         }
         Ok(())
     }
@@ -331,12 +316,12 @@ impl<'a> Meeting<'a> {
         hello.agrees(&self.hello, &peer).map_err(ConnectError::Differs)?;
         match hello.answer {
             Answer::Accepted => {
-                let met = &mut self.peers[process];
-                if met.instance != hello.instance {
-                    met.sockets = [None, None];
-                    met.instance = hello.instance;
+                let peer = &mut self.peers[process];
+                if peer.instance != hello.instance {
+                    peer.sockets = [None, None];
+                    peer.instance = hello.instance;
                 }
-                met.sockets[purpose as usize] = Some(socket);
+                peer.sockets[purpose as usize] = Some(socket);
             }
             Answer::Taken => {
                 let us = self.cluster.process;
@@ -348,107 +333,13 @@ impl<'a> Meeting<'a> {
     }
 
     /// Everyone is here; waits until everyone has seen everyone.
-    fn gather(self, limit: Duration, cancelled: &dyn Fn() -> bool) -> Result<Vec<Option<Sockets>>, ConnectError> {
-        let setup = |error: io::Error| ConnectError::Socket(error.to_string());
-        let mut all = Vec::new();
-        for met in self.peers {
-            let [data, watch] = met.sockets;
-            let Some((data, watch)) = data.zip(watch) else {
-                all.push(None);
-                continue;
-            };
-            for socket in [&data, &watch] {
-                socket.set_nonblocking(false).map_err(setup)?;
-                socket.set_nodelay(true).map_err(setup)?;
-            }
-            watch.set_write_timeout(Some(BEAT)).map_err(setup)?;
-            watch.set_read_timeout(Some(LOOK)).map_err(setup)?;
-            all.push(Some(Sockets { data, watch }));
-        }
-        let start = Instant::now();
-        let watches = || all.iter().enumerate().filter_map(|(process, s)| Some((process, &s.as_ref()?.watch)));
-        for (process, mut watch) in watches() {
-            watch.write_all(&[READY]).map_err(|_| ConnectError::Lost(self.cluster.peer(process)))?;
-        }
-        for (process, mut watch) in watches() {
-            let mut said = [0];
-            loop {
-                match watch.read(&mut said) {
-                    Ok(1) if said == [READY] => break,
-                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Ok(_) | Err(_) => return Err(ConnectError::Lost(self.cluster.peer(process))),
-                }
-                if cancelled() {
-                    return Err(ConnectError::Cancelled);
-                }
-                if start.elapsed() >= limit {
-                    let why = "is connected, but waits for others".to_owned();
-                    let missing = vec![(self.cluster.peer(process), why)];
-                    return Err(ConnectError::Missing { waited: limit, missing });
-                }
-            }
-            watch.set_read_timeout(Some(BEAT)).map_err(setup)?;
-        }
+    fn finish(self, limit: Duration, cancelled: &dyn Fn() -> bool) -> Result<Vec<Option<Sockets>>, ConnectError> {
+        let sockets = |PeerState { sockets: [data, watch], .. }: PeerState| {
+            data.zip(watch).map(|(data, watch)| Sockets::new(data, watch)).transpose()
+        };
+        let all: io::Result<Vec<_>> = self.peers.into_iter().map(sockets).collect();
+        let all = all.map_err(|error| ConnectError::Socket(error.to_string()))?;
+        wait_until_all_are_ready(self.cluster, &all, limit, cancelled)?;
         Ok(all)
-    }
-}
-
-enum Heard {
-    Nothing,
-    End,
-    /// `None` for something that is not a hello.
-    Hello(Option<Hello>),
-}
-
-impl Pending {
-    fn new(socket: TcpStream, called: Option<(usize, Purpose)>) -> Self {
-        Self { socket, said: [0; LENGTH], length: 0, since: Instant::now(), called }
-    }
-
-    fn listen(&mut self) -> Heard {
-        while self.length < LENGTH {
-            match self.socket.read(&mut self.said[self.length..]) {
-                Ok(0) => return Heard::End,
-                Ok(read) => self.length += read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Heard::Nothing,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Heard::End,
-            }
-        }
-        Heard::Hello(Hello::from_bytes(&self.said))
-    }
-}
-
-/// Connects and says who we are. The hello fits into the buffer of a new connection, so this does not wait.
-fn call(address: &str, hello: &Hello) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-    for address in resolve(address)? {
-        match connect(&address) {
-            Ok(mut socket) => {
-                socket.write_all(&hello.to_bytes())?;
-                return Ok(socket);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn connect(address: &SocketAddr) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect_timeout(address, CALL)?;
-    // A call to a port of this machine on which nobody listens may be given that very port, and then reaches itself.
-    if socket.local_addr()? == socket.peer_addr()? {
-        return Err(ErrorKind::ConnectionRefused.into());
-    }
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-/// Whether the other side has closed the connection. What it may have said is left.
-fn is_gone(socket: &TcpStream) -> bool {
-    match socket.peek(&mut [0]) {
-        Ok(read) => read == 0,
-        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
     }
 }
