@@ -6,10 +6,14 @@ use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::operators::probe::Handle;
 
 use super::build_context::BuildContext;
+use super::running::Running;
 use crate::batch::{Batch, Stream, Time};
-use crate::time::Pacer;
+use crate::metrics::NodeMetrics;
+use crate::shared::Shared;
+use crate::time::{Backlog, Pacer};
 
 /// How long a source that has nothing to read, or that must wait, sleeps before it looks again.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -94,111 +98,192 @@ where
 {
     let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
     let info = builder.operator_info();
-    let (mut outputs, streams) = output_ports(&mut builder, ports);
-    let mut reader = None;
-    if context.is_home() {
-        match open() {
-            Ok(opened) => {
-                reader = Some(opened);
-                context.dataflow().has_opened_source();
-            }
-            Err(message) => {
-                context.dataflow().pace().advance(&context.id, Time::MAX);
-                context.failure()(message);
-                if context.dataflow().failure().is_some() {
-                    // Of a change that is given up: its end is not the end of the log.
-                    context.dataflow().end();
-                }
-            }
-        }
-    }
+    let (outputs, streams) = output_ports(&mut builder, ports);
+    let mut reader = open_at_home(context, open);
     let activator = context.scope.activator_for(info.address);
-    let (probe, metrics, shared, id) =
-        (context.probe.clone(), context.metrics.clone(), context.shared.clone(), context.id.clone());
-    let dataflow = Arc::clone(context.dataflow());
-    let (held, is_logged) = (dataflow.held(), context.is_logged());
+    let mut sender = Sender::new(context, outputs);
     let resume = context.resume().watermark;
     builder.build(move |capabilities| {
-        let mut capabilities: Vec<Capability<Time>> = capabilities;
-        if reader.is_none() {
-            capabilities.clear();
+        // Workers that do not own the source hold no time back.
+        if reader.is_some() {
+            sender.capabilities = capabilities;
         }
-        capabilities.iter_mut().for_each(|capability| capability.downgrade(&resume));
-        let mut pacer = Pacer::default();
-        let mut batches = Vec::new();
-        let (mut stopped, mut failed) = (false, false);
-        let mut noted = None;
+        sender.capabilities.iter_mut().for_each(|capability| capability.downgrade(&resume));
         move |_frontiers| {
             let Some(open) = reader.as_mut() else { return };
-            // Of a recorded source that another run reads again, what was not read is not past: nothing more is sent, not even
-            // a part of a batch, and sinks confirm nothing behind what was.
-            let again = dataflow.notes().is_some() && !dataflow.is_ending();
-            if again && shared.is_stopping() {
-                dataflow.pace().advance(&id, Time::MAX);
-                reader = None;
-                return;
-            }
-            if (shared.is_stopping() || dataflow.is_ending()) && !stopped {
-                stopped = true;
-                open.stop();
-            }
-            let mut poll = Poll::Ready;
-            for _ in 0..BATCHES_PER_TURN {
-                let Some(now) = capabilities.first().map(|c| *c.time()) else { return };
-                // What was received before the stop is taken in all the same: it is bounded, and nobody else has it.
-                let full = !stopped && dataflow.is_log_full();
-                let ahead = pacer.is_ahead(|time| !probe.less_equal(&time)) && dataflow.pace().any_behind(&id, now);
-                if full || ahead || shared.backlog.is_full() || held.is_full() {
-                    poll = Poll::Idle;
-                    break;
-                }
-                poll = open.next(&mut batches).unwrap_or_else(|message| {
-                    shared.fail(format!("{id}: {message}"));
-                    failed = true;
-                    Poll::Done
-                });
-                if failed && again {
-                    break;
-                }
-                if is_logged {
-                    let cursor = open.cursor().filter(|cursor| noted.as_ref() != Some(cursor));
-                    if let Some((seq, place)) = cursor {
-                        noted = Some((seq, place.clone()));
-                        dataflow.pace().note(seq, place);
-                    }
-                }
-                for (port, batch) in batches.drain(..) {
-                    if batch.late {
-                        metrics.counter("late_rows").fetch_add(batch.rows.num_rows() as u64, Relaxed);
-                    }
-                    pacer.sent(now, batch.rows.num_rows());
-                    outputs[port].activate().session(&capabilities[port]).give(batch);
-                }
-                let watermark = open.watermark();
-                if watermark > now {
-                    for capability in &mut capabilities {
-                        capability.downgrade(&watermark);
-                    }
-                    dataflow.pace().advance(&id, watermark);
-                    metrics.watermark.store(watermark, Relaxed);
-                }
-                if poll != Poll::Ready {
-                    break;
-                }
-            }
-            match poll {
-                Poll::Ready => activator.activate(),
-                Poll::Idle => activator.activate_after(PAUSE),
-                Poll::Done => {
-                    dataflow.pace().end(open.watermark());
-                    dataflow.pace().advance(&id, Time::MAX);
-                    if !(failed && again) {
-                        capabilities.clear();
-                    }
-                    reader = None;
-                }
+            match sender.turn(open) {
+                Some(Poll::Ready) => activator.activate(),
+                Some(Poll::Idle) => activator.activate_after(PAUSE),
+                Some(Poll::Done) => reader = None,
+                None => {}
             }
         }
     });
     streams
+}
+
+/// Opens a source on the worker that owns it. One that cannot be opened is over, and keeps no other waiting.
+fn open_at_home<R>(context: &BuildContext<'_>, open: impl FnOnce() -> Result<R, String>) -> Option<R> {
+    if !context.is_home() {
+        return None;
+    }
+    let dataflow = context.dataflow();
+    match open() {
+        Ok(reader) => {
+            dataflow.has_opened_source();
+            Some(reader)
+        }
+        Err(message) => {
+            dataflow.pace().advance(&context.id, Time::MAX);
+            context.failure()(message);
+            if dataflow.failure().is_some() {
+                // Of a change that is given up: its end is not the end of the log.
+                dataflow.end();
+            }
+            None
+        }
+    }
+}
+
+/// Sends what a reader reads, as fast as the rest of the run allows.
+struct Sender {
+    id: String,
+    dataflow: Arc<dyn Running>,
+    shared: Arc<Shared>,
+    metrics: Arc<NodeMetrics>,
+    /// How far everything downstream has got.
+    probe: Handle<Time>,
+    /// Rows that the dataflow's sinks hold unconfirmed.
+    held: Arc<Backlog>,
+    is_logged: bool,
+    outputs: Vec<Output>,
+    /// One for each output, all at the watermark; none once the source is over.
+    capabilities: Vec<Capability<Time>>,
+    pacer: Pacer,
+    /// What was read last.
+    batches: Vec<(usize, Batch)>,
+    /// The reader was told to stop.
+    stopped: bool,
+    /// The reader's cursor that was noted last.
+    noted: Option<(u64, Vec<u8>)>,
+}
+
+impl Sender {
+    fn new(context: &BuildContext<'_>, outputs: Vec<Output>) -> Self {
+        Self {
+            id: context.id.clone(),
+            dataflow: Arc::clone(context.dataflow()),
+            shared: Arc::clone(&context.shared),
+            metrics: Arc::clone(&context.metrics),
+            probe: context.probe.clone(),
+            held: context.dataflow().held(),
+            is_logged: context.is_logged(),
+            outputs,
+            capabilities: Vec::new(),
+            pacer: Pacer::default(),
+            batches: Vec::new(),
+            stopped: false,
+            noted: None,
+        }
+    }
+
+    /// Reads and sends some batches. What it returns is what the reader said last; `Idle` also if the source must wait, and
+    /// nothing if there is no port to send to.
+    fn turn(&mut self, reader: &mut impl Reader) -> Option<Poll> {
+        // Of a recorded source that another run reads again, what was not read is not past: nothing more is sent, not even
+        // a part of a batch, and sinks confirm nothing behind what was.
+        let is_read_again = self.dataflow.notes().is_some() && !self.dataflow.is_ending();
+        if is_read_again && self.shared.is_stopping() {
+            self.dataflow.pace().advance(&self.id, Time::MAX);
+            return Some(Poll::Done);
+        }
+        self.pass_stop_on(reader);
+        for _ in 0..BATCHES_PER_TURN {
+            let now = *self.capabilities.first()?.time();
+            if self.must_wait(now) {
+                return Some(Poll::Idle);
+            }
+            let poll = match reader.next(&mut self.batches) {
+                Ok(poll) => poll,
+                Err(message) => {
+                    self.shared.fail(format!("{}: {message}", self.id));
+                    if is_read_again {
+                        self.say_ended(reader);
+                        return Some(Poll::Done);
+                    }
+                    Poll::Done
+                }
+            };
+            self.note_cursor(reader);
+            self.send_batches(now);
+            self.pass_time(reader.watermark(), now);
+            match poll {
+                Poll::Ready => {}
+                Poll::Idle => return Some(Poll::Idle),
+                Poll::Done => {
+                    self.say_ended(reader);
+                    self.capabilities.clear();
+                    return Some(Poll::Done);
+                }
+            }
+        }
+        Some(Poll::Ready)
+    }
+
+    /// Tells the reader once that the run, or the dataflow, is to end.
+    fn pass_stop_on(&mut self, reader: &mut impl Reader) {
+        if (self.shared.is_stopping() || self.dataflow.is_ending()) && !self.stopped {
+            self.stopped = true;
+            reader.stop();
+        }
+    }
+
+    /// Whether the source, whose watermark is `now`, must let the rest of the run get on first.
+    fn must_wait(&mut self, now: Time) -> bool {
+        // What was received before the stop is taken in all the same: it is bounded, and nobody else has it.
+        let full = !self.stopped && self.dataflow.is_log_full();
+        let ahead =
+            self.pacer.is_ahead(|time| !self.probe.less_equal(&time)) && self.dataflow.pace().any_behind(&self.id, now);
+        full || ahead || self.shared.backlog.is_full() || self.held.is_full()
+    }
+
+    /// Notes for the log where the source can go on, if it has said so anew.
+    fn note_cursor(&mut self, reader: &impl Reader) {
+        if !self.is_logged {
+            return;
+        }
+        let cursor = reader.cursor().filter(|cursor| self.noted.as_ref() != Some(cursor));
+        if let Some((seq, place)) = cursor {
+            self.noted = Some((seq, place.clone()));
+            self.dataflow.pace().note(seq, place);
+        }
+    }
+
+    /// Sends what was read.
+    fn send_batches(&mut self, now: Time) {
+        for (port, batch) in self.batches.drain(..) {
+            if batch.late {
+                self.metrics.counter("late_rows").fetch_add(batch.rows.num_rows() as u64, Relaxed);
+            }
+            self.pacer.sent(now, batch.rows.num_rows());
+            self.outputs[port].activate().session(&self.capabilities[port]).give(batch);
+        }
+    }
+
+    /// Moves time on, if the watermark has moved.
+    fn pass_time(&mut self, watermark: Time, now: Time) {
+        if watermark > now {
+            for capability in &mut self.capabilities {
+                capability.downgrade(&watermark);
+            }
+            self.dataflow.pace().advance(&self.id, watermark);
+            self.metrics.watermark.store(watermark, Relaxed);
+        }
+    }
+
+    /// Says that the source has ended, so that no other waits for it.
+    fn say_ended(&self, reader: &impl Reader) {
+        self.dataflow.pace().end(reader.watermark());
+        self.dataflow.pace().advance(&self.id, Time::MAX);
+    }
 }
