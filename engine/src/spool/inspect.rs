@@ -1,20 +1,19 @@
 //! Looking at logs from outside: what they hold, and whether it is whole. Works beside the process that writes.
 
-use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 
 use super::adapt::adapt;
-use super::format::{FRAME, Frame, Header, Kind, Mark, Ports, SECTOR, decode_rows};
-use super::index::Unread;
 use super::log::LOCK;
-use super::segment::{Segment, Step, Summary, list};
+use super::segment::{Summary, list};
 use super::{SpoolError, Time};
+
+mod walk;
+
+pub(super) use walk::{Segments, Whole};
 
 /// The logs in a directory, by name: the directory itself if it is a log, else those in it.
 ///
@@ -196,175 +195,4 @@ pub fn export(
         }
     }
     Ok(report)
-}
-
-/// The files of a log, and what their headers say.
-#[derive(Debug)]
-pub(super) struct Segments {
-    pub list: Vec<(u64, PathBuf)>,
-    pub mark: Option<Mark>,
-    pub latest: Option<Arc<Ports>>,
-    known: HashMap<u32, Arc<Ports>>,
-}
-
-/// A part of a segment that can be used.
-pub(super) enum Whole<'a> {
-    /// A batch, its port's name and its rows.
-    Rows(&'a Frame, &'a str, &'a RecordBatch),
-    /// Each record, seals left out, with its body.
-    Record(&'a Frame, &'a Buffer),
-    /// Positions that hold nothing and are not known to do so.
-    Lost(u64, u64),
-}
-
-impl Segments {
-    pub fn list(log: &Path) -> Result<Self, SpoolError> {
-        let list = list(log).map_err(SpoolError::io(log))?;
-        let mut all = Self { list, mark: None, latest: None, known: HashMap::new() };
-        for (_, path) in &all.list {
-            let Some(header) = all.open(path)?.and_then(|segment| segment.header) else { continue };
-            all.mark = Some(header.mark);
-            all.latest = Some(header.ports.clone());
-            all.known.insert(header.ports.id, header.ports);
-        }
-        Ok(all)
-    }
-
-    /// `None` if the file was deleted meanwhile.
-    pub fn open(&self, path: &Path) -> Result<Option<Segment>, SpoolError> {
-        match Segment::open(path, self.mark) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            opened => opened.map(Some).map_err(SpoolError::io(path)),
-        }
-    }
-
-    /// Ports that a segment's records were written with.
-    pub fn ports(&self, header: Option<&Header>, id: u32) -> Option<Arc<Ports>> {
-        header.map(|header| &header.ports).filter(|ports| ports.id == id).or_else(|| self.known.get(&id)).cloned()
-    }
-
-    /// Reads a segment and the gap up to the next one. What `visit` refuses is a fault too.
-    pub fn walk(
-        &self,
-        number: usize,
-        report: &mut Report,
-        visit: &mut dyn FnMut(Whole<'_>) -> Result<(), &'static str>,
-    ) -> Result<(), SpoolError> {
-        let Some((first, path)) = self.list.get(number) else { return Ok(()) };
-        let Some(mut segment) = self.open(path)? else { return Ok(()) };
-        let following = self.list.get(number + 1);
-        let until = following.map_or(u64::MAX, |(first, _)| *first);
-        let (start, length) = (segment.offset(), segment.length());
-        let (mut expected, mut bad, mut unread): (u64, Option<Bad>, _) = (*first, None, Unread::default());
-        if segment.header.is_none() && following.is_none() && length < 2 * SECTOR {
-            // The start of a segment that was never written.
-            report.unfinished += length;
-            return Ok(());
-        } else if segment.header.is_none() && start == length {
-            // Nothing of it can be read.
-            bad = Some(Bad { from: 0, to: length, rows: 0 });
-            unread.add(length, None);
-        } else if segment.header_damaged {
-            report.fault(path, 0..start, (0, 0), "damaged header");
-        }
-        loop {
-            let at = segment.offset();
-            match segment.step().map_err(SpoolError::io(path))? {
-                Step::Damage { from, to, frame } => {
-                    let rows = frame.map_or(0, |frame| u64::from(frame.rows));
-                    let so_far = bad.unwrap_or(Bad { from, to, rows: 0 });
-                    bad = Some(Bad { from: so_far.from, to, rows: so_far.rows + rows });
-                    unread.add(to - from, frame);
-                }
-                Step::Record(frame, body) if frame.position < until => {
-                    if frame.position > expected || bad.is_some() {
-                        report.lost(
-                            path,
-                            bad.take().unwrap_or(Bad { from: at, to: at, rows: 0 }),
-                            frame.position - expected,
-                        );
-                        let _ = visit(Whole::Lost(expected, frame.position));
-                    }
-                    expected = frame.end();
-                    unread = Unread::default();
-                    if let Err(what) = self.whole(&segment, &frame, &body, report, visit) {
-                        report.fault(path, at..at + frame.bytes(), (1, u64::from(frame.rows)), what);
-                        let _ = visit(Whole::Lost(frame.position, frame.end()));
-                    }
-                }
-                Step::Record(..) | Step::End => break,
-            }
-        }
-        let end = segment.offset();
-        let Some((next, path_of_next)) = following else {
-            let next = unread.next(expected);
-            match bad {
-                // How many they were is unknown unless the headers are whole.
-                Some(bad) if next > expected + 1 => report.lost(path, bad, unread.known(expected).max(1)),
-                // An interrupted write is no fault.
-                Some(bad) => report.unfinished += bad.to - bad.from,
-                None => {}
-            }
-            if bad.is_some() {
-                let _ = visit(Whole::Lost(expected, next));
-            }
-            return Ok(());
-        };
-        let skipped = self.open(path_of_next)?.and_then(|next| next.header).map_or(*next, |header| header.skipped_from);
-        let to = skipped.clamp(expected.min(*next), *next);
-        if bad.is_some() || to > expected {
-            report.lost(path, bad.unwrap_or(Bad { from: end, to: end, rows: 0 }), to.saturating_sub(expected));
-            let _ = visit(Whole::Lost(expected, to));
-        }
-        Ok(())
-    }
-
-    /// Looks at a record that is whole by its checksums.
-    fn whole(
-        &self,
-        segment: &Segment,
-        frame: &Frame,
-        body: &Buffer,
-        report: &mut Report,
-        visit: &mut dyn FnMut(Whole<'_>) -> Result<(), &'static str>,
-    ) -> Result<(), &'static str> {
-        if frame.kind == Kind::Batch {
-            let ports = self.ports(segment.header.as_ref(), frame.ports).ok_or("rows of an unknown schema")?;
-            let (name, schema) = ports.list.get(usize::from(frame.port)).ok_or("rows of an unknown port")?;
-            let rows = decode_rows(body, frame, schema).map_err(|_| "rows that cannot be decoded")?;
-            visit(Whole::Rows(frame, name, &rows))?;
-        }
-        if frame.is_entry() {
-            report.records += 1;
-            report.rows += u64::from(frame.rows);
-        }
-        if frame.kind != Kind::Seal {
-            visit(Whole::Record(frame, body))?;
-        }
-        Ok(())
-    }
-}
-
-/// A damaged range of a file.
-#[derive(Clone, Copy)]
-struct Bad {
-    from: u64,
-    to: u64,
-    rows: u64,
-}
-
-impl Report {
-    fn lost(&mut self, path: &Path, bad: Bad, records: u64) {
-        let what = match (bad.to - bad.from, records) {
-            (0, _) => "missing records",
-            (_, 0) => "damaged bytes beside the records",
-            (1..FRAME, _) => "damaged record header",
-            _ => "damaged records",
-        };
-        self.fault(path, bad.from..bad.to, (records, bad.rows), what);
-    }
-
-    fn fault(&mut self, path: &Path, range: std::ops::Range<u64>, (records, rows): (u64, u64), what: &'static str) {
-        self.faults.push(Fault { path: path.to_owned(), from: range.start, to: range.end, records, rows, what });
-    }
 }
