@@ -16,9 +16,9 @@ use crate::metrics::NodeMetrics;
 
 mod versions;
 
-pub use versions::Parse;
 pub(crate) use versions::Place;
-use versions::{Refused, Versions, read};
+pub use versions::{Parse, read_content};
+use versions::{Refused, Versions};
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -128,7 +128,7 @@ impl<V: Send + Sync + 'static> Reference<V> {
 
     /// Reads the file. If its content is another one, that takes effect at the next tick of which no row was labelled.
     fn load(&self) -> Result<(), Refused> {
-        let content = read(&self.path)
+        let content = read_content(&self.path)
             .map_err(|error| Refused::Passing(format!("{} cannot be read: {error}", self.path.display())))?;
         if let Some(from) = self.versions.add(&content)? {
             self.said.versions.fetch_add(1, Relaxed);

@@ -37,7 +37,7 @@ pub use crate::expr::{ExprFault, Scalar, Session};
 pub use crate::metrics::{NodeMetrics, Rejected};
 pub use crate::outputs::Reopen;
 pub use crate::privileges::{Need, Privileges};
-pub use crate::reference::Reference;
+pub use crate::reference::{Parse, Reference, read_content};
 pub use crate::shared::{Failure, FailureClass, Shared};
 pub use crate::text::printable;
 pub use crate::time::{Arrival, Backlog, MAX_FUTURE, MAX_IN_FLIGHT, Watermark, nanos, wall_clock_ns};

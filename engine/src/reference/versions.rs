@@ -23,7 +23,7 @@ const UNUSED: Duration = Duration::from_secs(60);
 const FORGET: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The most bytes of a content.
-pub(super) const MOST_BYTES: u64 = 1 << 30;
+const MOST_BYTES: u64 = 1 << 30;
 
 /// The file with the versions, in the folder of their contents.
 const NOTE: &str = "versions.json";
@@ -32,7 +32,7 @@ const NOTE: &str = "versions.json";
 const ADVICE: &str = "it says which content was in effect when: put back a copy, or remove it with its folder, and what is read again \
     gets the content of today";
 
-/// Reads a value from its content. The error says what is wrong, with the line.
+/// Reads a value from its content. The error says what is wrong, as `line: reason`; several have a line each.
 pub type Parse<V> = fn(&[u8]) -> Result<V, String>;
 
 /// When a version takes effect, and what it is.
@@ -129,8 +129,8 @@ impl<V> Versions<V> {
         }
         let path = self.place.dir.as_ref().map_or_else(PathBuf::new, |dir| dir.join(&noted.digest));
         let fault = |error: String| format!("the content of {} that was in effect cannot be read: {error}", self.name);
-        let content = read(&path).map_err(|error| fault(format!("{}: {error}", path.display())))?;
-        let value = Arc::new((self.parse)(&content).map_err(fault)?);
+        let content = read_content(&path).map_err(|error| fault(format!("{}: {error}", path.display())))?;
+        let value = Arc::new((self.parse)(&content).map_err(|why| fault(first(&why).to_owned()))?);
         if let Some(version) = self.state.lock().versions.iter_mut().find(|version| version.noted == noted) {
             version.value = Some(Arc::clone(&value));
         }
@@ -154,7 +154,7 @@ impl<V> Versions<V> {
         if is_current(&self.state.lock()) {
             return Ok(None);
         }
-        let value = (self.parse)(content).map_err(|why| Refused::Content(format!("{}:{why}", self.name)))?;
+        let value = (self.parse)(content).map_err(|why| Refused::Content(format!("{}:{}", self.name, first(&why))))?;
         if let Some(dir) = self.place.dir.as_ref().filter(|_| self.place.takes_new) {
             keep(&dir.join(&digest), content)
                 .map_err(|error| Refused::Passing(format!("{} cannot be written: {error}", dir.display())))?;
@@ -211,8 +211,11 @@ impl<V> Versions<V> {
     }
 }
 
-/// Reads a regular file of a bounded size.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a regular file of at most 1 GiB.
+///
+/// # Errors
+/// If it is another kind of file, larger, or cannot be read.
+pub fn read_content(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() > MOST_BYTES {
@@ -221,6 +224,11 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
     file.take(MOST_BYTES).read_to_end(&mut content)?;
     Ok(content)
+}
+
+/// The first of several faults.
+fn first(faults: &str) -> &str {
+    faults.lines().next().unwrap_or_default()
 }
 
 /// Keeps the content of a version, durably.

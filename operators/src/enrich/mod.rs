@@ -1,3 +1,5 @@
 //! Look-ups in reference data.
 
 pub mod asn;
+mod lookup;
+mod ranges;

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringBuilder, UInt32Array, UInt32Builder};
@@ -10,7 +9,7 @@ use arrow::compute::take;
 use arrow::error::ArrowError;
 use ipnet::{IpNet, Ipv4Net};
 
-use super::ranges::Ranges;
+use crate::enrich::ranges::Ranges;
 
 /// The columns that a file must have.
 const COLUMNS: [&str; 6] = ["network", "asn", "country_code", "name", "org", "domain"];
@@ -26,25 +25,15 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// What is wrong, as `file:line: reason`: the first faults of the file.
-    pub fn read(path: &Path) -> Result<Self, Vec<String>> {
-        let bytes = std::fs::read(path).map_err(|error| vec![format!("{} cannot be read: {error}", path.display())])?;
-        let faults = |faults: Vec<(u64, String)>| {
-            faults.into_iter().map(|(line, reason)| format!("{}:{line}: {reason}", path.display())).collect()
-        };
-        parse(&bytes).map_err(faults)
-    }
-
     /// Reads the content of a file.
     ///
     /// # Errors
-    /// What is wrong first, as `line: reason`.
-    pub fn of_content(content: &[u8]) -> Result<Self, String> {
-        let first = |faults: Vec<(u64, String)>| faults.into_iter().next().unwrap_or_default();
-        parse(content).map_err(first).map_err(|(line, reason)| format!("{line}: {reason}"))
+    /// The first faults, each as `line: reason` in a line of its own.
+    pub fn parse(content: &[u8]) -> Result<Self, String> {
+        parse(content).map_err(|faults| {
+            let faults: Vec<String> = faults.into_iter().map(|(line, reason)| format!("{line}: {reason}")).collect();
+            faults.join("\n")
+        })
     }
 
     /// The row of an address.

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 const NONE: u32 = u32::MAX;
 
 /// The values of networks, by address.
-pub(super) struct Ranges {
+pub(crate) struct Ranges {
     v4: Flat<u32>,
     v6: Flat<u128>,
 }
