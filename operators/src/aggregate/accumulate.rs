@@ -4,13 +4,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 
 use super::distinct::{Distinct, Tally};
+
+mod rows;
+
+use rows::Rows;
 
 /// What is kept for each group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -181,79 +184,41 @@ impl State {
     /// Adds rows in their order. `argument` is in the state's form; rows where it is null, or that `filter` does not
     /// select, do not count. Returns how many sets have left the exact range.
     pub(super) fn update(&mut self, groups: &[u32], argument: Option<&ArrayRef>, filter: Option<&ArrayRef>) -> usize {
-        let rows = Rows { groups, mask: mask(argument, filter) };
+        let rows = Rows::new(groups, argument, filter);
         let mut estimated = 0;
         match (self, argument) {
             (Self::Count(count), _) => rows.each(|_, g| count[g] += 1),
-            (Self::SumInt(sum, seen), Some(values)) => {
-                let values = values.as_primitive::<Int64Type>().values();
-                rows.each(|row, g| (sum[g], seen[g]) = (sum[g].wrapping_add(values[row]), true));
+            (_, None) => {}
+            (Self::SumInt(sum, seen), Some(column)) => rows.sum::<Int64Type>(column, sum, seen, i64::wrapping_add),
+            (Self::SumUInt(sum, seen), Some(column)) => rows.sum::<UInt64Type>(column, sum, seen, u64::wrapping_add),
+            (Self::SumReal(sum, seen), Some(column)) => rows.sum::<Float64Type>(column, sum, seen, |a, b| a + b),
+            (Self::Mean(mean), Some(column)) => {
+                rows.each_number::<Float64Type>(column, |g, value| mean[g] = (mean[g].0 + value, mean[g].1 + 1));
             }
-            (Self::SumUInt(sum, seen), Some(values)) => {
-                let values = values.as_primitive::<UInt64Type>().values();
-                rows.each(|row, g| (sum[g], seen[g]) = (sum[g].wrapping_add(values[row]), true));
-            }
-            (Self::SumReal(sum, seen), Some(values)) => {
-                let values = values.as_primitive::<Float64Type>().values();
-                rows.each(|row, g| (sum[g], seen[g]) = (sum[g] + values[row], true));
-            }
-            (Self::Mean(mean), Some(values)) => {
-                let values = values.as_primitive::<Float64Type>().values();
-                rows.each(|row, g| mean[g] = (mean[g].0 + values[row], mean[g].1 + 1));
-            }
-            (Self::Moments(moments), Some(values)) => {
-                let values = values.as_primitive::<Float64Type>().values();
-                rows.each(|row, g| moments[g].add(values[row]));
+            (Self::Moments(moments), Some(column)) => {
+                rows.each_number::<Float64Type>(column, |g, value| moments[g].add(value));
             }
             (Self::Int { greatest, values, seen }, Some(column)) => {
-                let (greatest, column) = (*greatest, column.as_primitive::<Int64Type>().values());
-                rows.each(|row, g| {
-                    if !seen[g] || (column[row] > values[g]) == greatest {
-                        (values[g], seen[g]) = (column[row], true);
-                    }
-                });
+                rows.extreme::<Int64Type>(column, *greatest, values, seen, |a, b| a > b);
             }
             (Self::UInt { greatest, values, seen }, Some(column)) => {
-                let (greatest, column) = (*greatest, column.as_primitive::<UInt64Type>().values());
-                rows.each(|row, g| {
-                    if !seen[g] || (column[row] > values[g]) == greatest {
-                        (values[g], seen[g]) = (column[row], true);
-                    }
-                });
+                rows.extreme::<UInt64Type>(column, *greatest, values, seen, |a, b| a > b);
             }
             (Self::Real { greatest, values, seen }, Some(column)) => {
-                let (greatest, column) = (*greatest, column.as_primitive::<Float64Type>().values());
-                rows.each(|row, g| {
-                    if !seen[g] || column[row].total_cmp(&values[g]).is_gt() == greatest {
-                        (values[g], seen[g]) = (column[row], true);
-                    }
-                });
+                rows.extreme::<Float64Type>(column, *greatest, values, seen, |a, b| a.total_cmp(&b).is_gt());
             }
-            (Self::Text { greatest, values }, Some(column)) => {
-                let (greatest, column) = (*greatest, column.as_string::<i32>());
-                rows.each(|row, g| {
-                    let value = column.value(row);
-                    if values[g].as_deref().is_none_or(|held| value != held && (value > held) == greatest) {
-                        values[g] = Some(value.into());
-                    }
-                });
-            }
-            (Self::Truth { all, values }, Some(column)) => {
-                let (all, column) = (*all, column.as_boolean().values());
-                rows.each(|row, g| {
-                    let value = column.value(row);
-                    values[g] = Some(values[g].map_or(value, |held| if all { held && value } else { held || value }));
-                });
-            }
+            (Self::Text { greatest, values }, Some(column)) => rows.extreme_text(column, *greatest, values),
+            (Self::Truth { all, values }, Some(column)) => rows.truth(column, *all, values),
             (Self::Distinct { limit, values }, Some(column)) => {
-                let (limit, column) = (*limit, column.as_primitive::<UInt64Type>().values());
-                rows.each(|row, g| estimated += usize::from(values[g].insert(column[row], limit)));
+                let limit = *limit;
+                let insert = |g: usize, hash| estimated += usize::from(values[g].insert(hash, limit));
+                rows.each_number::<UInt64Type>(column, insert);
             }
             (Self::Tally { limit, values }, Some(column)) => {
-                let (limit, column) = (*limit, column.as_primitive::<UInt64Type>().values());
-                rows.each(|row, g| estimated += usize::from(values[g].insert(column[row], limit)));
+                let limit = *limit;
+                let insert = |g: usize, hash| estimated += usize::from(values[g].insert(hash, limit));
+                rows.each_number::<UInt64Type>(column, insert);
             }
-            (_, None) => {}
         }
         estimated
     }
@@ -289,6 +254,7 @@ impl State {
     }
 }
 
+/// Variance or standard deviation; the mean where neither is asked for.
 fn spread(moments: &Moments, how: Finish) -> Option<f64> {
     let Finish::Spread { sample, root } = how else { return (moments.n > 0.0).then_some(moments.mean) };
     let divisor = if sample { moments.n - 1.0 } else { moments.n };
@@ -296,36 +262,9 @@ fn spread(moments: &Moments, how: Finish) -> Option<f64> {
     Some(if root { variance.sqrt() } else { variance })
 }
 
-/// The rows of a chunk that count, with their groups.
-struct Rows<'a> {
-    groups: &'a [u32],
-    mask: Option<BooleanBuffer>,
-}
-
-impl Rows<'_> {
-    fn each(&self, mut body: impl FnMut(usize, usize)) {
-        match &self.mask {
-            None => self.groups.iter().enumerate().for_each(|(row, group)| body(row, *group as usize)),
-            Some(mask) => mask.set_indices().for_each(|row| body(row, self.groups[row] as usize)),
-        }
-    }
-}
-
-/// Which rows count; `None` for all. A filter that is null does not select.
-fn mask(argument: Option<&ArrayRef>, filter: Option<&ArrayRef>) -> Option<BooleanBuffer> {
-    let valid = argument.and_then(|a| a.nulls()).map(|n| n.inner().clone());
-    let selected = filter.and_then(|f| f.as_boolean_opt()).map(|f| match f.nulls() {
-        Some(nulls) => f.values() & nulls.inner(),
-        None => f.values().clone(),
-    });
-    match (valid, selected) {
-        (Some(valid), Some(selected)) => Some(&valid & &selected),
-        (valid, selected) => valid.or(selected),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use arrow::array::AsArray;
     use proptest::prelude::*;
 
     use super::*;

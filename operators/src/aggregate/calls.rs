@@ -51,19 +51,47 @@ pub(super) fn resolve(
     argument: impl FnOnce(&Expr) -> Result<DataType, ExprFault>,
 ) -> Result<Call, ExprFault> {
     let name = call.func.name();
-    let refuse = |message: String| ExprFault { part: Some(name.to_owned()), ..ExprFault::new(message) };
-    let params = &call.params;
+    let expr = only_argument(call)?;
+    let Some((shape, finish)) = state_of(name, call.params.distinct) else {
+        return Err(ExprFault {
+            help: Some(format!("known here: {SUPPORTED}")),
+            ..refuse(name, format!("the aggregate function `{name}` cannot be used here"))
+        });
+    };
+    if shape == Shape::Count && counts_rows(expr) {
+        return Ok(Call { shape, finish, form: None, data_type: DataType::Int64, nullable: false });
+    }
+    let ty = argument(expr)?;
+    let Some((form, data_type)) = form_of(shape, &ty) else {
+        return Err(refuse(name, format!("`{name}` of {ty} is not possible")));
+    };
+    Ok(Call { shape, finish, form: Some(form), data_type, nullable: !matches!(shape, Shape::Count | Shape::Distinct) })
+}
+
+/// What is wrong with a call of this function.
+fn refuse(name: &str, message: String) -> ExprFault {
+    ExprFault { part: Some(name.to_owned()), ..ExprFault::new(message) }
+}
+
+/// The argument of a call that has nothing beside it but FILTER, and DISTINCT of `count`.
+fn only_argument(call: &AggregateFunction) -> Result<&Expr, ExprFault> {
+    let (name, params) = (call.func.name(), &call.params);
     if !params.order_by.is_empty() || params.null_treatment.is_some() {
-        return Err(refuse(format!("`{name}` cannot have ORDER BY or a treatment of nulls here")));
+        return Err(refuse(name, format!("`{name}` cannot have ORDER BY or a treatment of nulls here")));
     }
     if params.distinct && name != "count" {
-        return Err(refuse(format!("DISTINCT is possible with count only, not with `{name}`")));
+        return Err(refuse(name, format!("DISTINCT is possible with count only, not with `{name}`")));
     }
-    let [expr] = params.args.as_slice() else {
-        return Err(refuse(format!("`{name}` takes one argument here, not {}", params.args.len())));
-    };
-    let (shape, finish) = match name {
-        "count" if params.distinct => (Shape::Distinct, Finish::Plain),
+    match params.args.as_slice() {
+        [expr] => Ok(expr),
+        args => Err(refuse(name, format!("`{name}` takes one argument here, not {}", args.len()))),
+    }
+}
+
+/// What is kept for a function, and how its value follows from that; `None` for a function that is not known here.
+fn state_of(name: &str, distinct: bool) -> Option<(Shape, Finish)> {
+    Some(match name {
+        "count" if distinct => (Shape::Distinct, Finish::Plain),
         "count" => (Shape::Count, Finish::Plain),
         "sum" => (Shape::Sum, Finish::Plain),
         "avg" | "mean" => (Shape::Mean, Finish::Plain),
@@ -76,43 +104,36 @@ pub(super) fn resolve(
         "bool_and" => (Shape::And, Finish::Plain),
         "bool_or" => (Shape::Or, Finish::Plain),
         "entropy" => (Shape::Tally, Finish::Plain),
-        _ => {
-            return Err(ExprFault {
-                help: Some(format!("known here: {SUPPORTED}")),
-                ..refuse(format!("the aggregate function `{name}` cannot be used here"))
-            });
-        }
-    };
-    if shape == Shape::Count && counts_rows(expr) {
-        return Ok(Call { shape, finish, form: None, data_type: DataType::Int64, nullable: false });
-    }
-    let ty = argument(expr)?;
-    let unfit = || refuse(format!("`{name}` of {ty} is not possible"));
-    let (form, data_type) = match shape {
+        _ => return None,
+    })
+}
+
+/// The form in which a state takes an argument of this type, and the type of the result; `None` if it cannot take it.
+fn form_of(shape: Shape, ty: &DataType) -> Option<(Form, DataType)> {
+    Some(match shape {
         Shape::Count => (Form::Raw, DataType::Int64),
         Shape::Distinct => (Form::Hash, DataType::Int64),
         Shape::Tally => (Form::Hash, DataType::Float64),
-        Shape::And | Shape::Or if ty == DataType::Boolean => (Form::Truth, DataType::Boolean),
-        Shape::And | Shape::Or => return Err(unfit()),
+        Shape::And | Shape::Or if *ty == DataType::Boolean => (Form::Truth, DataType::Boolean),
+        Shape::And | Shape::Or => return None,
         Shape::Mean | Shape::Moments if ty.is_numeric() => (Form::Real, DataType::Float64),
-        Shape::Mean | Shape::Moments => return Err(unfit()),
-        Shape::Sum => match &ty {
+        Shape::Mean | Shape::Moments => return None,
+        Shape::Sum => match ty {
             ty if ty.is_signed_integer() => (Form::Int, DataType::Int64),
             ty if ty.is_unsigned_integer() => (Form::UInt, DataType::UInt64),
             ty if ty.is_numeric() => (Form::Real, DataType::Float64),
-            _ => return Err(unfit()),
+            _ => return None,
         },
-        Shape::Min | Shape::Max => match &ty {
-            DataType::Boolean => (Form::Truth, ty),
+        Shape::Min | Shape::Max => match ty {
+            DataType::Boolean => (Form::Truth, ty.clone()),
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => (Form::Text, DataType::Utf8),
-            DataType::Timestamp(_, _) | DataType::Duration(TimeUnit::Nanosecond) => (Form::Int, ty),
-            number if number.is_signed_integer() => (Form::Int, ty),
-            number if number.is_unsigned_integer() => (Form::UInt, ty),
-            number if number.is_floating() => (Form::Real, ty),
-            _ => return Err(unfit()),
+            DataType::Timestamp(_, _) | DataType::Duration(TimeUnit::Nanosecond) => (Form::Int, ty.clone()),
+            number if number.is_signed_integer() => (Form::Int, ty.clone()),
+            number if number.is_unsigned_integer() => (Form::UInt, ty.clone()),
+            number if number.is_floating() => (Form::Real, ty.clone()),
+            _ => return None,
         },
-    };
-    Ok(Call { shape, finish, form: Some(form), data_type, nullable: !matches!(shape, Shape::Count | Shape::Distinct) })
+    })
 }
 
 /// Whether `count(expr)` is `count(*)`.

@@ -2,17 +2,21 @@
 
 use std::collections::HashSet;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::Column as Name;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::Expr;
-use engine::batch::{SEQ, TIME, stream_schema, time_type};
+use engine::batch::{SEQ, TIME, time_type};
 use engine::contract::{ExprFault, Session};
 
 use super::accumulate::Form;
 use super::calls;
-use super::lookup::Lookups;
-use super::program::{Column, FINAL, Kept, Place, Program, Slot, WINDOW_START, ordered_fields};
+use super::program::{FINAL, Kept, Place, Slot, WINDOW_START, ordered_fields};
+
+mod analysis;
+mod finish;
+
+use analysis::{can_fail, columns, depends_on_order, is_costly};
 
 /// What is known of the features so far.
 pub(super) struct Compiler<'a> {
@@ -275,143 +279,17 @@ impl<'a> Compiler<'a> {
         }
         Ok(level)
     }
-
-    /// Puts everything together.
-    ///
-    /// # Errors
-    /// If the input has no event time.
-    pub(super) fn finish(self) -> Result<Program, ExprFault> {
-        let mut needed: Vec<usize> = self.by.to_vec();
-        let mut need = |name: &str| {
-            if let Ok(index) = self.input.index_of(name)
-                && !needed.contains(&index)
-            {
-                needed.push(index);
-            }
-        };
-        need(TIME);
-        need(SEQ);
-        self.early.iter().flat_map(|(expr, _)| columns(expr)).for_each(|name| need(&name));
-        self.lookups.iter().for_each(|(_, name, _)| need(name));
-        let projected = Schema::new(needed.iter().map(|index| self.input.field(*index).clone()).collect::<Vec<_>>());
-        let operand_schema = Schema::new(self.operand_fields);
-        let compile = |columns: Vec<(Expr, Form)>, schema: &Schema| {
-            let column = |(expr, form)| Ok(Column { scalar: self.session.compile(expr, schema)?, form });
-            columns.into_iter().map(column).collect::<Result<Vec<_>, ExprFault>>()
-        };
-        let mut early_fields: Vec<Field> = projected.fields().iter().map(|f| f.as_ref().clone()).collect();
-        let mut lookups: Vec<Lookups> = Vec::new();
-        for (column, field) in projected.fields().iter().enumerate() {
-            let mut scalars = Vec::new();
-            let schema = SchemaRef::new(Schema::new(vec![field.clone()]));
-            for (expr, _, result) in self.lookups.iter().filter(|(_, name, _)| name == field.name()) {
-                scalars.push(self.session.compile(expr.clone(), &schema)?);
-                early_fields.push(result.clone());
-            }
-            if !scalars.is_empty() {
-                lookups.push(Lookups { column, schema, scalars });
-            }
-        }
-        let early_schema = Schema::new(early_fields);
-        let early = compile(self.early, &early_schema)?;
-        let ordered = compile(self.ordered, &operand_schema)?;
-        let slot_schema = Schema::new(self.keys.iter().chain(&self.slot_fields).cloned().collect::<Vec<_>>());
-        let mut visible: Vec<Field> = slot_schema.fields().iter().map(|f| f.as_ref().clone()).collect();
-        let mut levels = Vec::new();
-        for level in 0..=self.features.iter().map(|f| f.level).max().unwrap_or(0) {
-            let schema = Schema::new(visible.clone());
-            let mut scalars = Vec::new();
-            for (index, feature) in self.features.iter().enumerate().filter(|(_, f)| f.level == level) {
-                scalars.push((index, self.session.compile(feature.expr.clone(), &schema)?));
-                visible.push(feature.field.clone());
-            }
-            levels.push(scalars);
-        }
-        let last = Field::new(FINAL, DataType::Boolean, false);
-        let fields: Vec<Field> =
-            self.keys.into_iter().chain(self.features.into_iter().map(|f| f.field)).chain([last]).collect();
-        let place =
-            |name: &str| projected.index_of(name).map_err(|_| ExprFault::new(format!("the input has no `{name}`")));
-        Ok(Program {
-            by: self.by.len(),
-            time: place(TIME)?,
-            seq: place(SEQ)?,
-            needed,
-            lookups,
-            early_schema: early_schema.into(),
-            early,
-            ordered,
-            operands: self.operands,
-            operand_schema: operand_schema.into(),
-            states: self.states,
-            slots: self.calls.into_iter().map(|(_, slot)| slot).collect(),
-            slot_schema: slot_schema.into(),
-            levels,
-            stream: stream_schema(fields.iter().cloned()),
-            relation: Schema::new(fields).into(),
-        })
-    }
 }
 
+/// The column that holds the value of an aggregate.
 fn slot_name(slot: usize) -> String {
     format!("__a{slot}")
 }
 
+/// The index of a column; it is added if it is not there yet.
 fn add(columns: &mut Vec<(Expr, Form)>, expr: &Expr, form: Form) -> usize {
     columns.iter().position(|(other, f)| other == expr && *f == form).unwrap_or_else(|| {
         columns.push((expr.clone(), form));
         columns.len() - 1
     })
-}
-
-/// The names of the columns that an expression uses, in order.
-fn columns(expr: &Expr) -> Vec<String> {
-    let mut names: Vec<String> = expr.column_refs().into_iter().map(|c| c.name.clone()).collect();
-    names.sort_unstable();
-    names
-}
-
-fn depends_on_order(expr: &Expr) -> bool {
-    columns(expr).iter().any(|name| ordered_fields().iter().any(|f| f.name() == name))
-}
-
-/// Whether it pays to compute an expression for distinct values only.
-fn is_costly(expr: &Expr) -> bool {
-    expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(_) | Expr::Like(_) | Expr::SimilarTo(_))))
-        .unwrap_or(false)
-}
-
-/// Functions of text that have a value for any text.
-const TOTAL: [&str; 16] = [
-    "btrim",
-    "character_length",
-    "coalesce",
-    "concat",
-    "contains",
-    "ends_with",
-    "lower",
-    "ltrim",
-    "regexp_like",
-    "replace",
-    "reverse",
-    "rtrim",
-    "split_part",
-    "starts_with",
-    "strpos",
-    "substr",
-];
-
-/// Whether an expression holds something that can fail for a value, so that it must not be computed for rows that a
-/// condition beside it excludes.
-fn can_fail(expr: &Expr) -> bool {
-    use datafusion::logical_expr::Operator::{Divide, Modulo};
-    expr.exists(|part| {
-        Ok(match part {
-            Expr::Cast(_) => true,
-            Expr::ScalarFunction(call) => !TOTAL.contains(&call.func.name()),
-            Expr::BinaryExpr(binary) => matches!(binary.op, Divide | Modulo),
-            _ => false,
-        })
-    })
-    .unwrap_or(true)
 }

@@ -1,5 +1,7 @@
 //! The stateful operator: a [`Window`] on each worker, driven by the frontier.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use engine::batch::{Batch, MAX_ROWS, Stream, Time};
@@ -7,12 +9,13 @@ use engine::contract::BuildContext;
 use engine::contract::NodeMetrics;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::operators::{Capability, InputCapability};
+use timely::scheduling::Activator;
 
 use engine::contract::exchange::arrivals;
 
-use super::window::{CLOSED, Settings, Window};
+use super::window::{CLOSED, Sent, Settings, Window};
 
 /// Takes in rows; how many of them an expression has no value for, such as a cast of text that is no number. One such
 /// row must not end the run, nor cost its neighbours: a batch that fails is halved until the rows that fail are alone.
@@ -34,71 +37,117 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
     let mut input = builder.new_input(stream, Exchange::new(|batch: &Batch| batch.route));
     let (output, out) = builder.new_output::<Vec<Batch>>();
     let (final_output, last) = builder.new_output::<Vec<Batch>>();
-    let mut outputs = [output, final_output].map(OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from);
-    let activator = context.scope.activator_for(info.address);
-    let (fail, note, metrics) = (context.failure(), arrivals(context), context.metrics.clone());
-    let mut window = match Window::new(settings, context.metrics.clone()) {
-        Ok(window) => Some(window),
-        Err(error) => {
-            fail(format!("groups cannot be made: {error}"));
-            None
-        }
+    let (fail, note) = (context.failure(), arrivals(context));
+    let window = Window::new(settings, context.metrics.clone())
+        .inspect_err(|error| fail(format!("groups cannot be made: {error}")))
+        .ok();
+    let mut operator = Operator {
+        window,
+        arrived: Vec::new(),
+        held: None,
+        sent: Vec::new(),
+        outputs: [output, final_output].map(OutputBuilder::from),
+        metrics: context.metrics.clone(),
+        activator: context.scope.activator_for(info.address),
+        fail,
     };
     builder.build(move |capabilities| {
+        // Nothing is sent before rows have come.
         drop(capabilities);
-        let mut held: Option<[Capability<Time>; 2]> = None;
-        let (mut arrived, mut sent) = (Vec::new(), Vec::new());
         move |frontiers| {
             input.for_each_stamp(|stamp, data| {
-                let earlier = held.as_ref().is_some_and(|held| stamp.least().is_none_or(|t| held[0].time() <= t));
-                if !earlier && let (Some(out), Some(last)) = (stamp.retain_least(0), stamp.retain_least(1)) {
-                    held = Some([out, last]);
-                }
+                operator.hold_from(&stamp);
                 for batches in data {
                     note(batches);
-                    arrived.extend(batches.drain(..).map(|batch| batch.rows));
+                    operator.arrived.extend(batches.drain(..).map(|batch| batch.rows));
                 }
             });
-            let Some(open) = window.as_mut() else {
-                arrived.clear();
-                held = None;
-                return;
-            };
-            let frontier = frontiers[0].frontier().first().copied().unwrap_or(CLOSED);
-            let pushed = gather(&mut arrived).map(|batches| batches.iter().map(|rows| push(open, rows)).sum::<u64>());
-            let worked = pushed.and_then(|refused| {
-                NodeMetrics::add(&metrics.rejected, refused as usize);
-                open.work(frontier, &mut sent)
-            });
-            for (port, time, batch) in sent.drain(..) {
-                if let Some(held) = &held {
-                    let port = port as usize;
-                    outputs[port].activate().session(&held[port].delayed(&time)).give(batch);
-                }
-            }
-            match worked {
-                Ok(true) => activator.activate(),
-                Ok(false) => {}
-                Err(error) => {
-                    fail(format!("a feature cannot be computed: {error}"));
-                    window = None;
-                    held = None;
-                    return;
-                }
-            }
-            match open.hold() {
-                None => held = None,
-                Some(time) => {
-                    for capability in held.iter_mut().flatten() {
-                        if time > *capability.time() {
-                            capability.downgrade(&time);
-                        }
-                    }
-                }
-            }
+            operator.turn(frontiers[0].frontier().first().copied().unwrap_or(CLOSED));
         }
     });
     [out, last]
+}
+
+type Output = OutputBuilder<Time, CapacityContainerBuilder<Vec<Batch>>>;
+
+/// The operator of one worker.
+struct Operator<F> {
+    /// There is none after a failure.
+    window: Option<Window>,
+    /// Rows that the window has not taken in yet.
+    arrived: Vec<RecordBatch>,
+    /// For each output the time from which something may still be sent; `None` if nothing can.
+    held: Option<[Capability<Time>; 2]>,
+    /// What is to be sent; empty between activations.
+    sent: Vec<Sent>,
+    /// By [`Port`](super::window::Port).
+    outputs: [Output; 2],
+    metrics: Arc<NodeMetrics>,
+    activator: Activator,
+    fail: F,
+}
+
+impl<F: Fn(String)> Operator<F> {
+    /// Something may be sent from the time of this message on.
+    fn hold_from(&mut self, stamp: &InputCapability<Time>) {
+        let earlier = self.held.as_ref().is_some_and(|held| stamp.least().is_none_or(|t| held[0].time() <= t));
+        if !earlier && let (Some(out), Some(last)) = (stamp.retain_least(0), stamp.retain_least(1)) {
+            self.held = Some([out, last]);
+        }
+    }
+
+    /// Nothing is sent before this time any more.
+    fn hold_until(&mut self, time: Option<Time>) {
+        let Some(time) = time else {
+            self.held = None;
+            return;
+        };
+        for capability in self.held.iter_mut().flatten() {
+            if time > *capability.time() {
+                capability.downgrade(&time);
+            }
+        }
+    }
+
+    /// Takes in what has arrived, and computes what the frontier has passed.
+    fn turn(&mut self, frontier: Time) {
+        let Some(window) = self.window.as_mut() else {
+            self.arrived.clear();
+            self.held = None;
+            return;
+        };
+        let pushed =
+            gather(&mut self.arrived).map(|batches| batches.iter().map(|rows| push(window, rows)).sum::<u64>());
+        let worked = pushed.and_then(|refused| {
+            NodeMetrics::add(&self.metrics.rejected, refused as usize);
+            window.work(frontier, &mut self.sent)
+        });
+        let hold = window.hold();
+        self.send();
+        match worked {
+            Ok(more) => {
+                if more {
+                    self.activator.activate();
+                }
+                self.hold_until(hold);
+            }
+            Err(error) => {
+                (self.fail)(format!("a feature cannot be computed: {error}"));
+                self.window = None;
+                self.held = None;
+            }
+        }
+    }
+
+    /// Sends what the window has given.
+    fn send(&mut self) {
+        for (port, time, batch) in self.sent.drain(..) {
+            if let Some(held) = &self.held {
+                let port = port as usize;
+                self.outputs[port].activate().session(&held[port].delayed(&time)).give(batch);
+            }
+        }
+    }
 }
 
 /// Small batches that arrived together as larger ones: the cost of an expression is mostly per batch.

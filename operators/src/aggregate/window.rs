@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::DataFusionError;
 use engine::batch::{Batch, MAX_ROWS, Time, time_array};
@@ -17,13 +17,12 @@ use super::accumulate::State;
 use super::groups::Groups;
 use super::hash::mix;
 use super::pending::{Ordered, Pending};
-use super::program::{Place, Program};
+use super::program::Program;
+
+mod process;
 
 /// Rows and groups that one activation handles before the rest of the dataflow gets its turn.
 const BUDGET: usize = 64 * 1024;
-
-/// A bound that is hit makes room for this share of it at once.
-const EVICTED_SHARE: usize = 64;
 
 /// The closed frontier.
 pub(super) const CLOSED: Time = Time::MAX;
@@ -208,71 +207,6 @@ impl Window {
         self.groups.clear();
         self.changed = Vec::new();
         self.states.iter_mut().for_each(State::clear);
-    }
-
-    /// Adds the next rows to their groups. Rows that changed groups had in the live relation are taken back at `time`.
-    fn process(&mut self, rows: &mut Ordered, time: Time, sent: &mut Vec<Sent>) -> Result<usize, DataFusionError> {
-        let wanted = rows.chunk(self.end().unwrap_or(i64::MAX));
-        let mut groups: Vec<u32> = Vec::with_capacity(wanted);
-        let (mut gaps, mut prev_gaps, mut nths) = (Vec::new(), Vec::new(), Vec::new());
-        let mut retracted = Vec::new();
-        for ahead in 0..wanted {
-            let (event, hash, key) = rows.row(ahead);
-            let number = match self.groups.find(hash, key) {
-                Some(number) => number,
-                None => {
-                    if self.groups.len() >= self.settings.max_groups {
-                        if ahead > 0 {
-                            break;
-                        }
-                        let evicted = (self.settings.max_groups / EVICTED_SHARE).clamp(1, MAX_ROWS);
-                        let evicted = self.finalise(evicted, time, sent)?;
-                        NodeMetrics::add(&self.metrics.evicted, evicted);
-                    }
-                    self.groups.start(hash, key)
-                }
-            };
-            let group = self.groups.at_mut(number);
-            if self.settings.live && self.silent.is_none() && !group.changed {
-                group.changed = true;
-                self.changed.push(number);
-                if std::mem::take(&mut group.shown) {
-                    retracted.push(number);
-                }
-            }
-            let (gap, prev_gap, nth) = group.note(event);
-            gaps.push(gap);
-            prev_gaps.push(prev_gap);
-            nths.push(nth);
-            groups.push(number);
-        }
-        for retracted in retracted.chunks(MAX_ROWS) {
-            self.relation(retracted, -1, false, time, sent)?;
-        }
-        let program = &self.settings.program;
-        let early = rows.columns(groups.len())?;
-        let ordered = if program.ordered.is_empty() {
-            Vec::new()
-        } else {
-            let order: [ArrayRef; 3] = [
-                Arc::new(Float64Array::from(gaps)),
-                Arc::new(Float64Array::from(prev_gaps)),
-                Arc::new(UInt64Array::from(nths)),
-            ];
-            program.ordered(order, &early)?
-        };
-        let column = |place: Place| match place {
-            Place::Early(index) => &early[index],
-            Place::Ordered(index) => &ordered[index],
-        };
-        let width = self.groups.width();
-        for (kept, state) in program.states.iter().zip(&mut self.states) {
-            state.grow(width);
-            let estimated = state.update(&groups, kept.argument.map(column), kept.filter.map(column));
-            NodeMetrics::add(&self.estimated, estimated);
-        }
-        rows.advance(groups.len());
-        Ok(groups.len())
     }
 
     /// Shows the new rows of some of the changed groups in the live relation.
