@@ -1,23 +1,29 @@
 //! One worker's share of the join, without the dataflow: batches and a bound on time in, batches out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampNanosecondType;
 use arrow::error::ArrowError;
-use engine::batch::{Batch, MAX_ROWS, Origin, Time};
+use engine::batch::{Batch, MAX_ROWS, Time};
 use engine::contract::NodeMetrics;
 
 use super::connections::{Key, UNKNOWN};
 use super::emit::Emitter;
-use super::keys::{Dropped, Filters, KeySpec, Keys};
+use super::keys::{Filters, KeySpec, Keys};
 use super::matcher::{AHEAD, Decision, END, Matcher, Outcomes, Rules, Side, Waiting};
-use super::sign::{ORPHANS, PLAIN, WHOLE_SECONDS};
+use super::sightings::is_same_hello;
 use super::skew::Monitor;
-use super::store::{Row, Store};
+use super::store::Store;
 use crate::format::BEGIN_TIME;
 use crate::timeline::Timeline;
+
+mod counters;
+mod deliver;
+
+use counters::{Counters, Filtered};
+use deliver::Port;
 
 /// The most rows that are taken in, and hellos that are looked at, in one activation; the other operators get their
 /// turn in between.
@@ -51,58 +57,11 @@ pub(super) struct Outbox {
     pub evicted: Vec<Batch>,
 }
 
-struct Counters {
-    correlated: Arc<AtomicU64>,
-    orphan_requests: Arc<AtomicU64>,
-    orphans_without_port: Arc<AtomicU64>,
-    whole_seconds: Arc<AtomicU64>,
-    plain: Arc<AtomicU64>,
-    orphan_hellos: Arc<AtomicU64>,
-    duplicate_hellos: Arc<AtomicU64>,
-    requests_decided_early: Arc<AtomicU64>,
-    evicted_waiting: Arc<AtomicU64>,
-    expired_early: Arc<AtomicU64>,
-    after_expiry: Arc<AtomicU64>,
-    too_long: Arc<AtomicU64>,
-    failed_ip_excluded: Arc<AtomicU64>,
-    failed_dest_port_filtered: Arc<AtomicU64>,
-}
-
-impl Counters {
-    fn new(metrics: &NodeMetrics) -> Self {
-        Self {
-            correlated: metrics.counter("correlated"),
-            orphan_requests: metrics.counter(ORPHANS),
-            orphans_without_port: metrics.counter("orphans_without_port"),
-            whole_seconds: metrics.counter(WHOLE_SECONDS),
-            plain: metrics.counter(PLAIN),
-            orphan_hellos: metrics.counter("orphan_hellos"),
-            duplicate_hellos: metrics.counter("duplicate_hellos"),
-            requests_decided_early: metrics.counter("requests_decided_early"),
-            evicted_waiting: metrics.counter("evicted_waiting"),
-            expired_early: metrics.counter("hellos_expired_early"),
-            after_expiry: metrics.counter("orphans_after_expiry"),
-            too_long: metrics.counter("requests_too_long"),
-            failed_ip_excluded: metrics.counter("failed_ip_excluded"),
-            failed_dest_port_filtered: metrics.counter("failed_dest_port_filtered"),
-        }
-    }
-}
-
 /// Which input a row came by.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Input {
     Hello,
     Request,
-}
-
-/// Where rows leave.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Port {
-    Main,
-    /// At the message time at which the row came.
-    Late(Time),
-    Evicted,
 }
 
 /// One worker's share of the join.
@@ -186,6 +145,7 @@ impl Join {
         (earliest != END).then(|| message_time(earliest, self.settings.step))
     }
 
+    /// Takes in a batch: its rows wait for their turn. What filters drop is let go; what is late leaves at once.
     fn arrive(&mut self, came: Time, batch: Batch, input: Input, out: &mut Outbox) -> Result<(), ArrowError> {
         let (Some(keys), Some(times), Some(seqs)) =
             (Keys::new(&batch.rows, self.settings.keys), batch.times(), batch.seqs())
@@ -200,14 +160,13 @@ impl Join {
         let begins = batch.rows.column_by_name(BEGIN_TIME).filter(|_| input == Input::Request);
         let begins = begins.and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
         let rows = store.insert(batch.rows.clone(), batch.origin);
-        let (mut by_address, mut by_port, mut late) = (0, 0, Vec::new());
+        let (mut filtered, mut late) = (Filtered::default(), Vec::new());
         let mut block: Vec<(Key, u64, Waiting)> = Vec::with_capacity(BLOCK);
         for (first, rows) in (0..).step_by(BLOCK).zip(rows.chunks(BLOCK)) {
             for (at, &row) in (first..).zip(rows) {
                 let key = keys.get(at);
                 if let Some(dropped) = self.settings.filters.drops(&key, keys.destination_port(at)) {
-                    by_address += usize::from(dropped == Dropped::Address);
-                    by_port += usize::from(dropped == Dropped::Port);
+                    filtered.add(dropped);
                     store.release(row);
                     continue;
                 }
@@ -229,8 +188,7 @@ impl Join {
                 waiting.push(Waiting { connection: self.matcher.arrive(&key, hash), ..row });
             }
         }
-        NodeMetrics::add(&self.counters.failed_ip_excluded, by_address);
-        NodeMetrics::add(&self.counters.failed_dest_port_filtered, by_port);
+        self.counters.filtered(&filtered);
         // Late rows leave as orphans of their side.
         self.send(&late, Port::Late(came), out)
     }
@@ -270,6 +228,7 @@ impl Join {
         }
     }
 
+    /// Takes in a hello. With sensors in the key, sightings by two of them are of two hellos.
     fn take_hello(&mut self, hello: Waiting) {
         let (store, by_sensor) = (&self.hellos, self.settings.keys.sensor);
         self.matcher.hello(hello, |a, b| !by_sensor && is_same_hello(store, a, b), &mut self.outcomes);
@@ -308,100 +267,9 @@ impl Join {
         let all = self.matcher.give_up(position, PER_ACTIVATION, &mut self.outcomes);
         budget == 0 || !all
     }
-
-    /// Turns outcomes into batches, and lets go of their rows.
-    fn deliver(&mut self, out: &mut Outbox) -> Result<(), ArrowError> {
-        let mut outcomes = std::mem::take(&mut self.outcomes);
-        let closed = self.taken == END;
-        self.monitor.observe(&outcomes.delays, closed);
-        // Requests that have waited for a hello come behind younger ones that have not.
-        if self.requests.is_mixed() {
-            // What leaves together is of one step and one log.
-            let step = self.settings.step;
-            outcomes.decisions.sort_by_key(|one| (one.time().div_euclid(step), self.origin(one), one.time()));
-        } else {
-            outcomes.decisions.sort_by_key(Decision::time);
-        }
-        let matched = outcomes.decisions.iter().filter(|d| matches!(d, Decision::Matched { .. })).count();
-        NodeMetrics::add(&self.counters.correlated, matched);
-        NodeMetrics::add(&self.counters.orphan_requests, outcomes.decisions.len() - matched);
-        let rounded = |d: &&Decision| matches!(d, Decision::Request { request } if request.begin % 1_000_000_000 == 0);
-        NodeMetrics::add(&self.counters.whole_seconds, outcomes.decisions.iter().filter(rounded).count());
-        NodeMetrics::add(&self.counters.orphan_hellos, outcomes.alone.len());
-        self.counters.orphans_without_port.fetch_add(outcomes.without_port, Relaxed);
-        self.counters.duplicate_hellos.fetch_add(outcomes.sightings, Relaxed);
-        self.counters.expired_early.fetch_add(outcomes.expired_early, Relaxed);
-        self.counters.after_expiry.fetch_add(outcomes.after_expiry, Relaxed);
-        self.counters.too_long.fetch_add(outcomes.too_long, Relaxed);
-        self.send(&outcomes.decisions, Port::Main, out)?;
-        let hellos = |sides: &[Side]| sides.iter().map(|side| alone(Input::Hello, *side)).collect::<Vec<_>>();
-        if self.settings.emit_hellos {
-            outcomes.alone.sort_by_key(|side| side.time);
-            self.send(&hellos(&outcomes.alone), Port::Main, out)?;
-        } else {
-            outcomes.alone.iter().for_each(|side| self.hellos.release(side.row));
-        }
-        self.send(&hellos(&outcomes.evicted), Port::Evicted, out)?;
-        outcomes.finished.iter().for_each(|row| self.hellos.release(*row));
-        // The memory is used again.
-        outcomes.clear();
-        self.outcomes = outcomes;
-        Ok(())
-    }
-
-    /// The log of the request, or of a hello that leaves alone.
-    fn origin(&self, decision: &Decision) -> Origin {
-        match decision {
-            Decision::Matched { request, .. } | Decision::Request { request } => self.requests.origin(request.row),
-            Decision::Hello { hello } => self.hellos.origin(hello.row),
-        }
-    }
-
-    /// Turns decisions into batches and lets go of requests, and of hellos that leave alone.
-    fn send(&mut self, decisions: &[Decision], port: Port, out: &mut Outbox) -> Result<(), ArrowError> {
-        let step = self.settings.step;
-        let is_mixed = self.requests.is_mixed() || self.hellos.is_mixed();
-        let is_of_step =
-            |a: &Decision, b: &Decision| port != Port::Main || a.time().div_euclid(step) == b.time().div_euclid(step);
-        let chunks: Vec<&[Decision]> = decisions
-            .chunk_by(|a, b| is_of_step(a, b) && (!is_mixed || self.origin(a) == self.origin(b)))
-            .flat_map(|chunk| chunk.chunks(MAX_ROWS))
-            .collect();
-        for chunk in chunks {
-            let rows = self.emitter.batch(chunk, &self.requests, &self.hellos)?;
-            if port == Port::Main {
-                NodeMetrics::add(&self.counters.plain, plain(chunk, &rows));
-            }
-            let origin = chunk.first().map_or(0, |first| self.origin(first));
-            let batch = Batch { late: port != Port::Main, origin, ..Batch::new(rows) };
-            match port {
-                Port::Main => {
-                    let time = chunk.first().map_or(0, |first| message_time(first.time(), step));
-                    out.main.push((time, batch));
-                }
-                Port::Late(time) => out.late.push((time, batch)),
-                Port::Evicted => out.evicted.push(batch),
-            }
-        }
-        for decision in decisions {
-            match decision {
-                Decision::Matched { request, .. } | Decision::Request { request } => self.requests.release(request.row),
-                Decision::Hello { hello } => self.hellos.release(hello.row),
-            }
-        }
-        Ok(())
-    }
 }
 
-/// How many requests among these have found no hello and say that they came without TLS.
-fn plain(decisions: &[Decision], rows: &RecordBatch) -> usize {
-    let schemes = rows.column_by_name("scheme").and_then(|schemes| schemes.as_string_opt::<i32>());
-    let Some(schemes) = schemes else { return 0 };
-    let is_plain = |at: usize| schemes.is_valid(at) && schemes.value(at).eq_ignore_ascii_case("http");
-    let decided = decisions.iter().enumerate();
-    decided.filter(|(at, decision)| matches!(decision, Decision::Request { .. }) && is_plain(*at)).count()
-}
-
+/// The decision on a row that leaves without a partner.
 fn alone(input: Input, side: Side) -> Decision {
     match input {
         Input::Hello => Decision::Hello { hello: side },
@@ -413,23 +281,4 @@ fn alone(input: Input, side: Side) -> Decision {
 /// that what is cut by message times downstream, such as files, is cut alike in every run.
 fn message_time(ns: i64, step: i64) -> Time {
     u64::try_from(ns.saturating_sub(ns.rem_euclid(step)) / 1_000_000).unwrap_or(0)
-}
-
-/// Whether two rows of one key are what two sensors saw of one hello: other sensors, the same message. What the network
-/// changes on the way (TTL, translated addresses, options of a proxy's TCP) is not compared.
-fn is_same_hello(store: &Store, a: Row, b: Row) -> bool {
-    let (Some(a), Some(b)) = (store.find(a), store.find(b)) else { return false };
-    let equal = |column: &str| match (text(a, column), text(b, column)) {
-        (Some(a), Some(b)) => a == b,
-        (a, b) => a.is_none() && b.is_none(),
-    };
-    let sensors = (text(a, "sensor_id"), text(b, "sensor_id"));
-    matches!(sensors, (Some(a), Some(b)) if a != b)
-        && text(a, "ja4").is_some()
-        && ["ja4", "ja3", "ja3_hash", "tls_sni", "tls_alpn"].into_iter().all(equal)
-}
-
-fn text<'a>((rows, at): (&'a RecordBatch, usize), column: &str) -> Option<&'a str> {
-    let values = rows.column_by_name(column)?.as_string_opt::<i32>()?;
-    values.is_valid(at).then(|| values.value(at))
 }

@@ -11,11 +11,18 @@
 //! - A hello that another sensor has seen too is one hello: the first of them counts.
 //! - Beyond a bound, the hello that would expire first makes room.
 
-use std::collections::VecDeque;
-
-use super::connections::{ConnId, Connections, Key, NO_REQUEST, NONE, UNKNOWN};
+use super::connections::{ConnId, Connections, Key, NONE, UNKNOWN};
 use super::store::Row;
 use crate::timeline::{Timed, Timeline};
+
+mod expiry;
+mod hello;
+mod outcomes;
+mod unmatched;
+
+use hello::{Due, Hello};
+pub(super) use outcomes::{Decision, Outcomes, Side};
+use unmatched::{Queue, Unmatched, rest_of};
 
 /// The rules' parameters; times in ns.
 #[derive(Clone, Copy, Debug)]
@@ -72,132 +79,6 @@ impl Waiting {
     }
 }
 
-/// A row and its event time in ns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Side {
-    pub row: Row,
-    pub time: i64,
-    /// When a request began; of a hello its time.
-    pub begin: i64,
-}
-
-/// A row of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
-    /// A request with its hello, and the request's number on the connection, from 1.
-    Matched { request: Side, hello: Side, keepalives: u32 },
-    /// A request without a hello.
-    Request { request: Side },
-    /// A hello without a request.
-    Hello { hello: Side },
-}
-
-/// What came of the rows that were taken in.
-#[derive(Default)]
-pub(super) struct Outcomes {
-    pub decisions: Vec<Decision>,
-    /// Hellos that a bound pushed out.
-    pub evicted: Vec<Side>,
-    /// Hellos that expired without a match.
-    pub alone: Vec<Side>,
-    /// Hellos that expired after a match, and further sightings of a hello.
-    pub finished: Vec<Row>,
-    /// How many of `finished` are further sightings.
-    pub sightings: u64,
-    /// How many hellos a bound pushed out that only slow requests could have matched.
-    pub expired_early: u64,
-    /// How many requests of `decisions` have no hello because they do not say which connection they belong to.
-    pub without_port: u64,
-    /// How many requests of `decisions` have no hello because the one that was held had expired.
-    pub after_expiry: u64,
-    /// How many requests of `decisions` took longer than hellos are held, and have none.
-    pub too_long: u64,
-    /// Of each first request on a connection, how long after its hello it was, in ns.
-    pub delays: Vec<i64>,
-}
-
-impl Outcomes {
-    /// Forgets all, but keeps the memory.
-    pub fn clear(&mut self) {
-        let Self {
-            decisions,
-            evicted,
-            alone,
-            finished,
-            sightings,
-            expired_early,
-            without_port,
-            after_expiry,
-            too_long,
-            delays,
-        } = self;
-        decisions.clear();
-        evicted.clear();
-        alone.clear();
-        finished.clear();
-        delays.clear();
-        (*sightings, *expired_early, *without_port, *after_expiry, *too_long) = (0, 0, 0, 0, 0);
-    }
-}
-
-/// A hello that may still be matched.
-struct Hello {
-    time: i64,
-    seq: u64,
-    /// End of the last match, or `i64::MIN`.
-    last: i64,
-    row: Row,
-    connection: ConnId,
-    /// How many requests have matched.
-    matches: u32,
-    /// The hello of the same connection before this one, or [`NONE`].
-    earlier: u32,
-}
-
-impl Hello {
-    fn alive_until(&self, rules: &Rules) -> i64 {
-        let first = self.time.saturating_add(rules.window);
-        let kept = if self.matches > 0 { first.max(self.last.saturating_add(rules.keepalive_ttl)) } else { first };
-        kept.min(self.time.saturating_add(rules.max_age)).min(END - 1)
-    }
-
-    fn held_until(&self, rules: &Rules) -> i64 {
-        self.alive_until(rules).saturating_add(rules.longest).min(END - 1)
-    }
-
-    fn is_usable(&self, rules: &Rules, begin: i64) -> bool {
-        self.alive_until(rules) >= begin && !(rules.one_to_one && self.matches > 0)
-    }
-
-    fn side(&self) -> Side {
-        Side { row: self.row, time: self.time, begin: self.time }
-    }
-}
-
-/// When to look at a hello again: not after it expires. Each hello has one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    at: i64,
-    /// The hello's own time and position in its source, so that of equal ones the first goes first.
-    rank: (i64, u64),
-    hello: u32,
-}
-
-impl Timed for Due {
-    fn time(&self) -> i64 {
-        self.at
-    }
-}
-
-/// A request that waits for a hello after it.
-struct Unmatched {
-    request: Waiting,
-    /// The next of the same connection, or [`NO_REQUEST`].
-    next: u64,
-    /// Has been decided.
-    decided: bool,
-}
-
 /// The hellos and the unmatched requests of one worker.
 pub(super) struct Matcher {
     rules: Rules,
@@ -205,10 +86,7 @@ pub(super) struct Matcher {
     hellos: Vec<Hello>,
     free: Vec<u32>,
     schedule: Timeline<Due>,
-    /// In the order of time; those decided go when they get to the front, which never is one of them.
-    unmatched: VecDeque<Unmatched>,
-    /// The number of the first of `unmatched`.
-    first: u64,
+    unmatched: Queue,
 }
 
 impl Matcher {
@@ -220,8 +98,7 @@ impl Matcher {
             hellos: Vec::new(),
             free: Vec::new(),
             schedule: Timeline::new(step),
-            unmatched: VecDeque::new(),
-            first: 0,
+            unmatched: Queue::default(),
         }
     }
 
@@ -237,7 +114,7 @@ impl Matcher {
 
     /// The earliest request that waits for a hello.
     pub fn first_unmatched(&self) -> Option<i64> {
-        self.unmatched.front().map(|first| first.request.time)
+        self.unmatched.first().map(|request| request.time)
     }
 
     /// A key's hash for [`Matcher::arrive`].
@@ -279,12 +156,23 @@ impl Matcher {
             self.connections.done(hello.connection);
             return;
         }
-        let Waiting { time, seq, row, connection, .. } = hello;
+        let Waiting { time, connection, .. } = hello;
         if self.connections[connection].hellos >= MAX_PER_KEY {
             out.evicted.push(hello.side());
             self.connections.done(connection);
             return;
         }
+        let slot = self.hold(&hello);
+        self.serve_unmatched(slot, out);
+        self.connections.done(connection);
+        while self.hellos() > self.rules.max_hellos {
+            self.evict(time, out);
+        }
+    }
+
+    /// Puts a hello among those of its connection, which are in the order of time, and schedules its end. Returns its slot.
+    fn hold(&mut self, hello: &Waiting) -> u32 {
+        let &Waiting { time, seq, row, connection, .. } = hello;
         let (mut later, mut earlier) = (NONE, self.connections[connection].latest);
         while earlier != NONE && (self.hellos[earlier as usize].time, self.hellos[earlier as usize].seq) > (time, seq) {
             (later, earlier) = (earlier, self.hellos[earlier as usize].earlier);
@@ -307,11 +195,7 @@ impl Matcher {
             later => self.hellos[later as usize].earlier = slot,
         }
         self.connections[connection].hellos += 1;
-        self.serve_unmatched(slot, out);
-        self.connections.done(connection);
-        while self.hellos() > self.rules.max_hellos {
-            self.evict(time, out);
-        }
+        slot
     }
 
     /// Takes in a request. It is decided if a hello is known, or if none can be; otherwise it waits for one.
@@ -322,14 +206,8 @@ impl Matcher {
         if self.decide(&request, out) {
             return;
         }
-        let number = self.first + self.unmatched.len() as u64;
-        self.unmatched.push_back(Unmatched { request, next: NO_REQUEST, decided: false });
-        let (first, last) = self.connections[request.connection].unmatched;
-        let first = if first == NO_REQUEST { number } else { first };
-        if let Some(last) = self.entry(last) {
-            last.next = number;
-        }
-        self.connections[request.connection].unmatched = (first, number);
+        let chain = &mut self.connections[request.connection].unmatched;
+        *chain = self.unmatched.push(request, *chain);
     }
 
     /// Decides a request with what is known, whatever may come.
@@ -356,89 +234,24 @@ impl Matcher {
     /// Returns whether that was all.
     pub fn give_up(&mut self, now: i64, limit: usize, out: &mut Outcomes) -> bool {
         for _ in 0..limit {
-            let Some(first) = self.unmatched.front() else { return true };
-            if first.request.time.saturating_add(self.rules.wait).min(END - 1) >= now {
+            let Some(first) = self.unmatched.first() else { return true };
+            if first.time.saturating_add(self.rules.wait).min(END - 1) >= now {
                 return true;
             }
             self.give_up_first(out);
         }
-        self.unmatched.is_empty()
+        self.unmatched.len() == 0
     }
 
     /// Decides the first of the requests that wait for a hello.
     pub fn give_up_first(&mut self, out: &mut Outcomes) {
-        let Some(Unmatched { request, next, .. }) = self.unmatched.pop_front() else { return };
-        let number = self.first;
-        self.first += 1;
+        let Some((number, Unmatched { request, next, .. })) = self.unmatched.pop() else { return };
         let chain = &mut self.connections[request.connection].unmatched;
         if chain.0 == number {
-            *chain = if next == NO_REQUEST { (NO_REQUEST, NO_REQUEST) } else { (next, chain.1) };
+            *chain = rest_of(next, chain.1);
         }
         self.leave_alone(&request, out);
-        self.drop_decided();
-    }
-
-    /// Lets go of hellos that no request at or after `now` can match, looking at `limit` at most. Returns how many it
-    /// looked at; fewer than `limit` were all.
-    pub fn expire(&mut self, now: i64, limit: usize, out: &mut Outcomes) -> usize {
-        for looked in 0..limit {
-            let Some(due) = self.schedule.pop_before(now) else { return looked };
-            if self.is_due(due, now) {
-                self.let_go(due.hello, out);
-            }
-        }
-        limit
-    }
-
-    fn let_go(&mut self, slot: u32, out: &mut Outcomes) {
-        let (side, matches) = self.remove(slot);
-        if matches > 0 {
-            out.finished.push(side.row);
-        } else {
-            out.alone.push(side);
-        }
-    }
-
-    /// Pushes out the hello that would expire first; `now` is the time of the row that needs its room. One that only a
-    /// request which has begun by now can match leaves as if it had expired.
-    fn evict(&mut self, now: i64, out: &mut Outcomes) {
-        while let Some(due) = self.schedule.pop_before(END) {
-            if !self.is_due(due, due.at.saturating_add(1)) {
-                continue;
-            }
-            if self.hellos[due.hello as usize].alive_until(&self.rules) < now {
-                out.expired_early += 1;
-                self.let_go(due.hello, out);
-            } else {
-                let (side, _) = self.remove(due.hello);
-                out.evicted.push(side);
-            }
-            return;
-        }
-    }
-
-    /// Whether a hello expires before `now`; if it has been matched since it was scheduled, it is scheduled again.
-    fn is_due(&mut self, due: Due, now: i64) -> bool {
-        let at = self.hellos[due.hello as usize].held_until(&self.rules);
-        if at >= now {
-            self.schedule.push(Due { at, ..due });
-        }
-        at < now
-    }
-
-    /// Takes a hello, which is not scheduled any more, out of its connection. Returns it and how often it was matched.
-    fn remove(&mut self, slot: u32) -> (Side, u32) {
-        let hello = &self.hellos[slot as usize];
-        let (side, matches, connection, earlier) = (hello.side(), hello.matches, hello.connection, hello.earlier);
-        let later = self.chain(connection).find(|other| self.hellos[*other as usize].earlier == slot);
-        match later {
-            Some(later) => self.hellos[later as usize].earlier = earlier,
-            None => self.connections[connection].latest = earlier,
-        }
-        self.connections[connection].hellos -= 1;
-        self.connections.forget_if_empty(connection);
-        self.free.push(slot);
-        (side, matches)
+        self.unmatched.drop_decided();
     }
 
     /// The hellos of a connection, the latest first.
@@ -485,8 +298,7 @@ impl Matcher {
     fn serve_unmatched(&mut self, slot: u32, out: &mut Outcomes) {
         let connection = self.hellos[slot as usize].connection;
         let (mut number, last) = self.connections[connection].unmatched;
-        while let Some(at) = number.checked_sub(self.first).filter(|_| number != NO_REQUEST) {
-            let Some(entry) = self.unmatched.get_mut(at as usize) else { break };
+        while let Some(entry) = self.unmatched.get_mut(number) {
             let (request, next) = (entry.request, entry.next);
             let hello = &self.hellos[slot as usize];
             if hello.time <= request.begin.saturating_add(self.rules.tolerance) {
@@ -499,18 +311,11 @@ impl Matcher {
             // A request that no longer can have a hello leaves the chain; it is decided when its wait is over.
             number = next;
         }
-        self.connections[connection].unmatched =
-            if number == NO_REQUEST { (NO_REQUEST, NO_REQUEST) } else { (number, last) };
-        self.drop_decided();
+        self.connections[connection].unmatched = rest_of(number, last);
+        self.unmatched.drop_decided();
     }
 
-    fn drop_decided(&mut self) {
-        while self.unmatched.front().is_some_and(|first| first.decided) {
-            self.unmatched.pop_front();
-            self.first += 1;
-        }
-    }
-
+    /// Decides a request: it has this hello.
     fn give(&mut self, request: &Waiting, slot: u32, out: &mut Outcomes) {
         let hello = &mut self.hellos[slot as usize];
         hello.last = hello.last.max(request.time);
@@ -524,11 +329,6 @@ impl Matcher {
             keepalives: hello.matches,
         });
         self.connections.done(request.connection);
-    }
-
-    fn entry(&mut self, number: u64) -> Option<&mut Unmatched> {
-        let at = number.checked_sub(self.first).filter(|_| number != NO_REQUEST)?;
-        self.unmatched.get_mut(usize::try_from(at).ok()?)
     }
 }
 

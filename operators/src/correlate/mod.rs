@@ -5,6 +5,7 @@
 //! time, by the rules in `matcher`. A request that has a column `begin_time` is compared with hellos by that. Which rows meet therefore does not depend on arrival, batches or workers. A request
 //! whose hello is known leaves at once; only one without waits for a hello after it.
 
+mod checks;
 mod connections;
 mod emit;
 mod gather;
@@ -12,11 +13,11 @@ mod join;
 mod keys;
 mod matcher;
 mod operator;
+mod sightings;
 mod sign;
 mod skew;
 mod store;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,13 +28,13 @@ use engine::contract::PlanContext;
 use engine::contract::nanos;
 use engine::contract::{Inputs, Node, Operator, Port};
 use engine::contract::{Seen, Sign};
+use engine::spec::Located;
 use engine::spec::humantime_duration::deserialize as duration;
-use engine::spec::{Diagnostic, Located};
-use ipnet::IpNet;
 use serde::Deserializer;
 
 use crate::format::BEGIN_TIME;
 use crate::source::packets::INTERFACE;
+use checks::Checks;
 use keys::{Filters, KeySpec};
 use matcher::{Rules, SIGHTINGS_WITHIN};
 
@@ -199,81 +200,13 @@ impl Operator for Correlate {
         let hello = context.stream_input(0);
         let request = context.stream_input(1);
         let (hello, request) = (hello?, request?);
-        let mut keys = vec!["src_ip", "src_port"];
-        if options.key == KeyColumns::Connection {
-            keys.extend(["dst_ip", "dst_port"]);
-        }
-        let mut complete = true;
-        for (index, side) in [(0, &hello), (1, &request)] {
-            let span = context.input_span(index);
-            for (name, ty) in [(TIME, engine::batch::time_type()), (SEQ, DataType::UInt64)]
-                .into_iter()
-                .chain(keys.iter().map(|k| (*k, if k.ends_with("port") { DataType::UInt16 } else { DataType::Utf8 })))
-            {
-                let Some(at) = context.column(&side.schema, name, span) else {
-                    complete = false;
-                    continue;
-                };
-                let found = side.schema.field(at).data_type();
-                if *found != ty {
-                    let fault = Diagnostic::new(span, format!("the column `{name}` must be {ty}, but is {found}"));
-                    let cast = format!("{{ name: {name}, expr: \"arrow_cast({name}, '{ty}')\" }}");
-                    context.report(fault.help(format!("cast it in a node before: kind: derive, columns: [{cast}]")));
-                    complete = false;
-                }
-            }
-        }
-        let has = |side: &EdgeType, column: &str| side.schema.index_of(column).is_ok();
-        if has(&request, "ja4") && !has(&hello, "ja4") {
-            context.error(
-                context.input_span(0),
-                "the inputs look swapped: `request` has the column `ja4`, `hello` has not",
-            );
-            complete = false;
-        }
-        for field in request.schema.fields() {
-            if let Some(other) = of_hello(&hello.schema, field.name()).map(|at| hello.schema.field(at))
-                && other.data_type() != field.data_type()
-            {
-                let message = format!(
-                    "both inputs have a column `{}`, but of type {} and {}",
-                    field.name(),
-                    other.data_type(),
-                    field.data_type()
-                );
-                context.error(context.span, message);
-                complete = false;
-            }
-        }
-        if options.max_hellos == 0 || options.max_requests == 0 {
-            context.error(context.span, "a bound of 0 rows leaves nothing to correlate");
-            complete = false;
-        }
-        for (side, index) in [(&hello, 0), (&request, 1)] {
-            if options.match_sensor
-                && !side.schema.field_with_name("sensor_id").is_ok_and(|field| *field.data_type() == DataType::Utf8)
-            {
-                let message = "`match_sensor` needs the column `sensor_id` in both inputs, as text";
-                context.error(context.input_span(index), message);
-                complete = false;
-            }
-        }
-        let mut excluded = Vec::new();
-        for text in &options.exclude_source_ips {
-            match network(text) {
-                Some(network) => excluded.push(network),
-                None => {
-                    let message = format!("`{}` is no address or network such as 192.0.2.0/24", text.value);
-                    context.error(text.span, message);
-                    complete = false;
-                }
-            }
-        }
+        let checks = Checks { hello: &hello.schema, request: &request.schema, options: &options };
+        let excluded = checks.run(context)?;
         let filters = Filters::new(&excluded, &options.include_dest_ports);
         let schema = output_schema(&request.schema, &hello.schema);
         let longest = if has_begin(&request.schema) { options.longest_request } else { Duration::ZERO };
         let (skews, tick) = (Arc::default(), context.tick);
-        complete.then(|| Box::new(Planned { options, filters, schema, longest, tick, skews }) as Box<dyn Node>)
+        Some(Box::new(Planned { options, filters, schema, longest, tick, skews }))
     }
 }
 
@@ -314,12 +247,7 @@ fn has_begin(request: &Schema) -> bool {
     request.field_with_name(BEGIN_TIME).is_ok_and(|field| *field.data_type() == engine::batch::time_type())
 }
 
-/// An address or a network.
-fn network(text: &str) -> Option<IpNet> {
-    let text = text.trim();
-    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-}
-
+/// The operator with its options, checked.
 struct Planned {
     options: Options,
     filters: Filters,
