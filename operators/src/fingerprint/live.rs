@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use client_hello::{Counters, Frame};
+use client_hello::{Counters, Frame, HelloExtractor};
 use engine::cli::Exit;
 use engine::contract::wall_clock_ns;
+use pcap::{Active, Capture};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Options, Stop, Work, complain};
@@ -26,72 +27,118 @@ const LATENESS_NS: i64 = 200_000_000;
 /// How long to sleep when no interface has packets.
 const SLEEP: Duration = Duration::from_millis(5);
 
+/// When a capture ends.
+struct Ending {
+    /// Set by the first signal.
+    signalled: Arc<AtomicBool>,
+    /// When the time for it is over.
+    deadline: Option<Instant>,
+    /// Since when it is to end.
+    since: Option<Instant>,
+}
+
+impl Ending {
+    /// Whether the capture is to end.
+    fn is_due(&self) -> bool {
+        self.signalled.load(Relaxed) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Whether it can, now that it is to: what the kernel has received is still decoded. `idle` if nothing came just now.
+    fn is_drained(&mut self, idle: bool) -> bool {
+        let since = self.since.get_or_insert_with(Instant::now).elapsed();
+        since >= DRAIN[0] && idle || since >= DRAIN[1]
+    }
+}
+
 impl<W: Write> Work<W> {
     /// Interfaces side by side.
     pub(super) fn interfaces(&mut self, options: &Options) -> Result<Exit, Stop> {
-        let settings = Settings {
-            interfaces: options.interface.clone(),
-            filter: Filter::new(options.filter.clone(), Vec::new()),
-            snaplen: options.snaplen.into(),
-            promiscuous: options.promiscuous,
-            buffer_size: i32::try_from(options.buffer_size).unwrap_or(i32::MAX),
-        };
-        let mut captures = settings.open()?;
+        let mut captures = settings(options).open()?;
         // Before a thread is started, which would keep what it has.
         if let Err(error) = engine::privileges::give_up_all() {
             complain(&error, Exit::Ok);
         }
-        let stop = signalled().map_err(|error| Stop::Capture(format!("signals cannot be handled: {error}").into()))?;
+        let signalled =
+            signalled().map_err(|error| Stop::Capture(format!("signals cannot be handled: {error}").into()))?;
         // Standard error may be gone together with the terminal.
         let _ = writeln!(io::stderr(), "capturing on {}; ends with Ctrl-C", options.interface.join(", "));
         let mut extractor = self.begin(options);
-        let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let deadline = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let ending = Ending { signalled, deadline, since: None };
+        let captured = self.capture(&mut captures, &options.interface, &mut extractor, ending);
+        let outcome = captured.and_then(|()| self.end(&mut extractor));
+        self.report(&mut captures, &options.interface, &extractor);
+        outcome.map(|()| Exit::Ok)
+    }
+
+    /// Takes packets until the capture ends.
+    fn capture(
+        &mut self,
+        captures: &mut [Capture<Active>],
+        interfaces: &[String],
+        extractor: &mut HelloExtractor,
+        mut ending: Ending,
+    ) -> Result<(), Stop> {
         let mut outcome = Ok(());
-        let mut ends: Option<Instant> = None;
         while outcome.is_ok() && self.left > 0 {
-            let stopping = stop.load(Relaxed) || end.is_some_and(|end| Instant::now() >= end);
+            let ends = ending.is_due();
             let mut idle = true;
-            for (capture, interface) in captures.iter_mut().zip(&options.interface) {
-                let (linktype, number) = (capture.get_datalink().0, self.interfaces.number(Some(interface)));
-                for _ in 0..BURST {
-                    match capture.next_packet() {
-                        Ok(packet) => {
-                            let whole = Frame::whole(timestamp(packet.header), linktype, packet.data);
-                            let frame = Frame { wire_len: packet.header.len, interface: number, ..whole };
-                            outcome = self.packet(&mut extractor, &frame);
-                        }
-                        Err(pcap::Error::TimeoutExpired) => break,
-                        Err(error) => {
-                            let text = format!("the capture on {interface} ended: {}", message(&error));
-                            outcome = Err(Stop::Capture(text.into()));
-                        }
-                    }
+            for (capture, interface) in captures.iter_mut().zip(interfaces) {
+                if let Some(taken) = self.burst(capture, interface, extractor) {
+                    outcome = taken;
                     idle = false;
-                    if self.left == 0 || outcome.is_err() {
-                        break;
-                    }
                 }
             }
             // What has waited for an acknowledgement that does not come leaves by the clock while no packet tells the time.
             if idle {
                 let until = wall_clock_ns().saturating_sub(LATENESS_NS);
-                outcome = outcome.and_then(|()| self.advance(&mut extractor, until));
+                outcome = outcome.and_then(|()| self.advance(extractor, until));
             }
             outcome = outcome.and_then(|()| Ok(self.output.flush()?));
-            // What the kernel has received is still decoded.
-            if stopping {
-                let since = ends.get_or_insert_with(Instant::now).elapsed();
-                if since >= DRAIN[0] && idle || since >= DRAIN[1] {
-                    break;
-                }
+            if ends && ending.is_drained(idle) {
+                break;
             }
             if idle {
                 std::thread::sleep(SLEEP);
             }
         }
-        outcome = outcome.and_then(|()| self.end(&mut extractor));
+        outcome
+    }
+
+    /// Takes packets of one interface, [`BURST`] at most. `None` if there is none.
+    fn burst(
+        &mut self,
+        capture: &mut Capture<Active>,
+        interface: &str,
+        extractor: &mut HelloExtractor,
+    ) -> Option<Result<(), Stop>> {
+        let (linktype, number) = (capture.get_datalink().0, self.interfaces.number(Some(interface)));
+        let mut outcome = None;
+        for _ in 0..BURST {
+            let taken = match capture.next_packet() {
+                Ok(packet) => {
+                    let whole = Frame::whole(timestamp(packet.header), linktype, packet.data);
+                    self.packet(extractor, &Frame { wire_len: packet.header.len, interface: number, ..whole })
+                }
+                Err(pcap::Error::TimeoutExpired) => break,
+                Err(error) => {
+                    let text = format!("the capture on {interface} ended: {}", message(&error));
+                    Err(Stop::Capture(text.into()))
+                }
+            };
+            let is_over = self.left == 0 || taken.is_err();
+            outcome = Some(taken);
+            if is_over {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Says on standard error what became of the packets.
+    fn report(&self, captures: &mut [Capture<Active>], interfaces: &[String], extractor: &HelloExtractor) {
         let mut kernel = Vec::with_capacity(captures.len());
-        for (capture, interface) in captures.iter_mut().zip(&options.interface) {
+        for (capture, interface) in captures.iter_mut().zip(interfaces) {
             match capture.stats() {
                 Ok(stats) => kernel.push((interface.as_str(), [stats.received, stats.dropped, stats.if_dropped])),
                 Err(error) => {
@@ -102,11 +149,21 @@ impl<W: Write> Work<W> {
         let total = |nth: usize| kernel.iter().map(|(_, counts)| u64::from(counts[nth])).sum::<u64>();
         if self.counters {
             let named = [("kernel_received", total(0)), ("kernel_dropped", total(1)), ("interface_dropped", total(2))];
-            self.count(&extractor, &named);
+            self.count(extractor, &named);
         } else {
             let _ = io::stderr().write_all(summary(&kernel, extractor.counters()).as_bytes());
         }
-        outcome.map(|()| Exit::Ok)
+    }
+}
+
+/// How the interfaces are opened.
+fn settings(options: &Options) -> Settings {
+    Settings {
+        interfaces: options.interface.clone(),
+        filter: Filter::new(options.filter.clone(), Vec::new()),
+        snaplen: options.snaplen.into(),
+        promiscuous: options.promiscuous,
+        buffer_size: i32::try_from(options.buffer_size).unwrap_or(i32::MAX),
     }
 }
 

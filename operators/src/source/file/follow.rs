@@ -16,20 +16,21 @@ use engine::contract::Resume;
 use engine::contract::wall_clock_ns;
 use engine::contract::{Poll, Reader};
 
-use super::super::chunks::count_zeros;
 use super::super::intake::{Intake, Settings};
 use super::super::lines::Lines;
 use super::super::numbers::{MAX_FILES, Numbers};
 use super::super::paths::Pattern;
-use super::super::tail::{self, Identity, Place, Progress, Start, Tail};
+use super::super::tail::{self, Place, Start, Tail};
 use super::saved::{Saved, SavedFile, name, path_of};
 use super::seats::{self, MAX_FOLLOWED, Seat};
 
 mod discover;
+mod look;
 mod read;
 #[cfg(test)]
 mod tests;
 
+use look::Trouble;
 use read::Read;
 
 /// Files that are looked at in a turn though they had nothing new the last time.
@@ -37,12 +38,6 @@ const LOOKS: usize = 16;
 
 /// Reads of files before others have their turn, though no batch is full.
 const READS: usize = 64;
-
-/// How long time stands still for a file that cannot be read: mostly it is being rotated.
-const HOLD: Duration = Duration::from_secs(10);
-
-/// How often it is said again that a file cannot be read.
-const REPEAT: Duration = Duration::from_secs(60);
 
 /// How often the places of several files are noted at most, and how many bytes of them a second.
 const NOTE_EVERY: Duration = Duration::from_millis(200);
@@ -105,13 +100,6 @@ struct FollowedFile {
     trouble: Option<Trouble>,
     /// Found by a pattern, and not any more since then.
     gone: Option<Instant>,
-}
-
-/// What keeps a file from being read.
-struct Trouble {
-    text: String,
-    since: Instant,
-    said: Instant,
 }
 
 impl FollowReader {
@@ -288,58 +276,6 @@ impl FollowReader {
         first.map(|(_, number)| (number, limit))
     }
 
-    /// Looks whether a file has something new.
-    fn look(&mut self, number: usize) {
-        let Some(mut file) = self.files[number].take() else { return };
-        let before = file.tail.identity();
-        let now = wall_clock_ns();
-        let is_pattern = !self.followed.paths.iter().any(|path| path == file.tail.path());
-        let taken = |path: &Path, identity: Identity| {
-            let others = self.files.iter().flatten();
-            others.into_iter().any(|other| other.tail.identity() == Some(identity))
-                || is_pattern && self.read.has(path, identity)
-        };
-        let progress = file.tail.read(file.lines.room(), &taken);
-        self.changed |= matches!(progress, Ok(Progress::Bytes(_) | Progress::Restarted));
-        file.ready = matches!(progress, Ok(Progress::Bytes(_) | Progress::Restarted));
-        match progress {
-            Ok(Progress::Bytes(bytes)) => {
-                file.lines.filled(bytes);
-                NodeMetrics::add(&self.metrics.bytes, bytes);
-                self.mend(&mut file);
-            }
-            Ok(Progress::Restarted) => {
-                // A line at the end of a text needs no line feed.
-                if let Some(line) = file.lines.finish() {
-                    self.intake.take_of(number, line);
-                }
-                self.mend(&mut file);
-            }
-            Ok(Progress::Waiting) => {
-                self.mend(&mut file);
-                self.intake.idle_of(number, now);
-            }
-            Ok(Progress::Paused) => {}
-            Err(text) => {
-                let since = self.complain(&mut file, text);
-                if since.elapsed() > HOLD {
-                    self.intake.idle_of(number, now);
-                }
-            }
-        }
-        count_zeros(&mut file.lines, &self.metrics);
-        self.say_unrecognised(&mut file.tail);
-        // A file that was cut has its name still, while its copy is read.
-        let has_left =
-            |before: &Identity| file.tail.identity() != Some(*before) && tail::named(file.tail.path()) != Some(*before);
-        if let Some(before) = before.filter(has_left)
-            && let Some(mark) = file.tail.mark(before)
-        {
-            self.read.add(before, mark, None);
-        }
-        self.files[number] = Some(file);
-    }
-
     /// Says which files may have lines of this log that are not read.
     fn say_unrecognised(&self, tail: &mut Tail) {
         let is_followed = |path: &PathBuf| {
@@ -354,32 +290,6 @@ impl FollowReader {
             );
             tracing::warn!("{text}");
             self.metrics.set_trouble(&file.to_string(), Some(text));
-        }
-    }
-
-    /// Says that a file cannot be read, and since when that is so.
-    fn complain(&self, file: &mut FollowedFile, text: String) -> Instant {
-        self.metrics.counter("read_errors").fetch_add(1, Relaxed);
-        let now = Instant::now();
-        let before = file.trouble.take();
-        let since = before.as_ref().map_or(now, |trouble| trouble.since);
-        let mut said = before.as_ref().map_or(now, |trouble| trouble.said);
-        let is_new = before.is_none_or(|before| before.text != text);
-        if is_new || said.elapsed() > REPEAT {
-            said = now;
-            tracing::warn!("{text}: it is tried again until it can be");
-            self.metrics.set_trouble(&file.tail.path().display().to_string(), Some(text.clone()));
-        }
-        file.trouble = Some(Trouble { text, since, said });
-        since
-    }
-
-    /// A file can be read.
-    fn mend(&self, file: &mut FollowedFile) {
-        if file.trouble.take().is_some() {
-            let path = file.tail.path().display();
-            tracing::info!(%path, "the file can be read again");
-            self.metrics.set_trouble(&path.to_string(), None);
         }
     }
 }

@@ -2,27 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
-use std::io::{self, ErrorKind};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use capture_file::Decompressed;
 
 use super::Taken;
-use super::names::{is_rotated, may_be_rotated, packed, short_date};
-use super::opened::{Opened, open_regular, read};
-use super::place::{
-    Identity, Known, Last, Place, SAMPLE, Sample, are_alike, begins_with, bytes_at, identity, is_hollow, is_text,
-    modified, sample, stands_before,
-};
+use super::names::{is_rotated, may_be_rotated, short_date};
+use super::opened::Opened;
+use super::place::{Identity, Known, Last, Place, are_alike, begins_with, identity, is_hollow, is_text};
+
+mod candidate;
+
+pub(super) use candidate::Refused;
+use candidate::{Candidate, is_before, there};
 
 /// Names of a folder that are looked at, and folders in it.
 const MAX_NAMES: usize = 20_000;
 const MAX_FOLDERS: usize = 64;
-
-/// A compressed file that was written to so lately may not be complete yet.
-const UNFINISHED: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 2000 });
 
 /// Where a search has led.
 pub(super) enum Search {
@@ -36,112 +32,6 @@ pub(super) enum Search {
 pub(super) struct Around {
     path: PathBuf,
     names: BTreeSet<(PathBuf, OsString)>,
-}
-
-/// A file that was looked at.
-struct Candidate {
-    path: PathBuf,
-    identity: Identity,
-    length: u64,
-    modified: i64,
-    /// The beginning of its text.
-    head: Vec<u8>,
-    packed: bool,
-    readable: bool,
-}
-
-/// A rotated file that cannot be read.
-#[derive(Debug)]
-pub(super) struct Refused {
-    identity: Identity,
-    /// Its beginning; of none that can be had the time says whether it is another.
-    head: Sample,
-    modified: i64,
-}
-
-impl Refused {
-    fn of(one: &Candidate) -> Self {
-        Self { identity: one.identity, head: sample(&one.head), modified: one.modified }
-    }
-
-    fn is(&self, one: &Candidate) -> bool {
-        let is_same = if self.head.0 == 0 { self.modified == one.modified } else { begins_with(&one.head, self.head) };
-        self.identity == one.identity && is_same
-    }
-}
-
-/// A search may be tried again; a file that has gone meanwhile is none, nor is one that nobody may read.
-fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(None),
-        Err(error) if matches!(error.kind(), ErrorKind::IsADirectory | ErrorKind::InvalidInput) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-impl Candidate {
-    fn look(path: &Path) -> io::Result<Option<Self>> {
-        let file = match open_regular(path) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
-            file => match there(file)? {
-                Some(file) => Some(file),
-                None => return Ok(None),
-            },
-        };
-        let Some(file) = file else {
-            let Some(found) = there(fs::metadata(path))? else { return Ok(None) };
-            return Ok(Some(Self::of(path, &found, Vec::new(), false, false)));
-        };
-        let found = file.metadata()?;
-        let mut head = bytes_at(&file, 0, SAMPLE)?;
-        let mut text = Decompressed::new(file)?;
-        let packed = text.compression().is_some();
-        if packed {
-            head = vec![0; SAMPLE];
-            let mut there = 0;
-            // What cannot be decompressed has no head that is known.
-            while let Ok(more @ 1..) = read(&mut text, &mut head[there..]) {
-                there += more;
-            }
-            head.truncate(there);
-        }
-        Ok(Some(Self::of(path, &found, head, packed, true)))
-    }
-
-    fn of(path: &Path, found: &Metadata, head: Vec<u8>, packed: bool, readable: bool) -> Self {
-        let (identity, length, modified) = (identity(found), found.len(), modified(found));
-        Self { path: path.to_owned(), identity, length, modified, head, packed, readable }
-    }
-
-    /// Whether it may still be written.
-    fn is_unfinished(&self) -> bool {
-        let at = UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.modified).unwrap_or(0));
-        self.packed && SystemTime::now().duration_since(at).is_ok_and(|age| age < UNFINISHED)
-    }
-
-    /// Why its text cannot be had.
-    fn fault(&self) -> Option<&'static str> {
-        let is_packed = self.packed || packed(&self.path).is_some();
-        if !self.readable {
-            Some("a rotated file may not be read, and is skipped")
-        } else if is_packed && (!self.packed || self.head.is_empty()) {
-            Some("a rotated file was compressed before it was read and cannot be decompressed: it is skipped")
-        } else {
-            None
-        }
-    }
-
-    /// Whether it has a text that was read before.
-    fn is(&self, known: &Known) -> bool {
-        let place = Place { offset: known.to, before: known.before, ..Place::default() };
-        let is_hollow = !self.packed && self.length >= known.to && known.may_be(&self.head);
-        known.is(&self.head) || is_hollow && is_before(&self.path, &place).unwrap_or(false)
-    }
-
-    fn is_like(&self, other: &Self) -> bool {
-        self.identity == other.identity || are_alike(&self.head, &other.head)
-    }
 }
 
 impl Around {
@@ -292,31 +182,7 @@ impl Around {
         taken: &Taken<'_>,
         refused: &mut Vec<Refused>,
     ) -> io::Result<Search> {
-        let current = Candidate::look(&self.path)?;
-        let is_current =
-            |one: &Candidate| current.as_ref().is_some_and(|now| now.is_like(one)) || are_alike(&one.head, until.1);
-        let mut found = self.rotated()?;
-        // Of a folder below only if one of this log's is there: others may have logs of the same name.
-        let folders: BTreeSet<PathBuf> = found
-            .iter()
-            .filter(|one| known.iter().any(|known| one.is(known)))
-            .filter_map(|one| one.path.parent().map(Path::to_owned))
-            .chain(self.names.iter().map(|(folder, _)| folder.clone()))
-            .collect();
-        found.retain(|one| one.path.parent().is_some_and(|folder| folders.contains(folder)));
-        let read = |one: &Candidate| known.iter().rev().find(|known| one.is(known)).map(|known| known.to);
-        let has_more = |one: &Candidate, to: u64| !one.packed && one.length > to;
-        found.retain(|one| {
-            let later =
-                (last.modified..=until.0).contains(&one.modified) || read(one).is_some_and(|to| has_more(one, to));
-            later
-                && one.length > 0
-                && !last.is(one.identity, &one.head)
-                && !is_current(one)
-                && !taken(&one.path, one.identity)
-                && !refused.iter().any(|refused| refused.is(one))
-        });
-        found.sort_by(|a, b| (a.modified, a.packed, &a.path).cmp(&(b.modified, b.packed, &b.path)));
+        let mut found = self.successors(last, until, known, taken, refused)?;
         while let Some(first) = found.first() {
             if let Some(why) = first.fault() {
                 if first.is_unfinished() {
@@ -330,8 +196,8 @@ impl Around {
             // Copies of one text: the latest is the most complete.
             let same = found.iter().filter(|one| one.is_like(first));
             let best = same.max_by_key(|one| (one.modified, !one.packed, one.length)).unwrap_or(first);
-            let read_to = read(best);
-            if read_to.is_some_and(|to| !has_more(best, to)) {
+            let read_to = best.read_to(known);
+            if read_to.is_some_and(|to| !best.has_more(to)) {
                 let first = found.remove(0);
                 found.retain(|one| !one.is_like(&first));
                 continue;
@@ -349,12 +215,50 @@ impl Around {
         Ok(Search::Gone)
     }
 
+    /// The files that [`Around::after`] chooses from, the oldest first.
+    fn successors(
+        &self,
+        last: Last,
+        until: (i64, &[u8]),
+        known: &[Known],
+        taken: &Taken<'_>,
+        refused: &[Refused],
+    ) -> io::Result<Vec<Candidate>> {
+        let current = Candidate::look(&self.path)?;
+        let is_current =
+            |one: &Candidate| current.as_ref().is_some_and(|now| now.is_like(one)) || are_alike(&one.head, until.1);
+        let mut found = self.rotated()?;
+        let folders = self.own_folders(&found, known);
+        found.retain(|one| one.path.parent().is_some_and(|folder| folders.contains(folder)));
+        found.retain(|one| {
+            let later = (last.modified..=until.0).contains(&one.modified)
+                || one.read_to(known).is_some_and(|to| one.has_more(to));
+            later
+                && one.length > 0
+                && !last.is(one.identity, &one.head)
+                && !is_current(one)
+                && !taken(&one.path, one.identity)
+                && !refused.iter().any(|refused| refused.is(one))
+        });
+        found.sort_by(|a, b| (a.modified, a.packed, &a.path).cmp(&(b.modified, b.packed, &b.path)));
+        Ok(found)
+    }
+
+    /// The log's folders. One below them only if a file of this log's is there: others may have logs of the same name.
+    fn own_folders(&self, rotated: &[Candidate], known: &[Known]) -> BTreeSet<PathBuf> {
+        rotated
+            .iter()
+            .filter(|one| known.iter().any(|known| one.is(known)))
+            .filter_map(|one| one.path.parent().map(Path::to_owned))
+            .chain(self.names.iter().map(|(folder, _)| folder.clone()))
+            .collect()
+    }
+
     /// A text that was read to its end and has been written to since then.
     pub fn grown(&self, known: &[Known]) -> io::Result<Option<Opened>> {
         for one in self.rotated()? {
-            let read = known.iter().rev().find(|known| one.is(known));
-            if let Some(known) = read.filter(|known| !one.packed && one.length > known.to) {
-                return Opened::rotated(&one.path, known.to, one.modified).map(Some);
+            if let Some(to) = one.read_to(known).filter(|to| one.has_more(*to)) {
+                return Opened::rotated(&one.path, to, one.modified).map(Some);
             }
         }
         Ok(None)
@@ -366,10 +270,4 @@ impl Around {
 fn is_of_day(modified: i64, date: (u32, u32)) -> bool {
     let days = [-1, 0, 1].map(|days| chrono::DateTime::from_timestamp_nanos(modified) + chrono::TimeDelta::days(days));
     days.iter().any(|day| (chrono::Datelike::month(day), chrono::Datelike::day(day)) == date)
-}
-
-/// Whether what stands before a place stands there in this file too.
-fn is_before(path: &Path, place: &Place) -> io::Result<bool> {
-    let file: Option<File> = there(open_regular(path))?;
-    file.map_or(Ok(false), |file| stands_before(&file, place.offset, place.before))
 }
