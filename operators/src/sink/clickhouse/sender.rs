@@ -1,13 +1,11 @@
 //! Sends the batches of one table, several inserts at a time, each until the server has taken it or will never take it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow::error::ArrowError;
 use clickhouse::Client;
 use engine::batch::Time;
 use engine::contract::Asking;
@@ -16,18 +14,19 @@ use engine::contract::Table;
 use engine::contract::printable;
 use engine::contract::wall_clock_ns;
 use migrations::server::{Address, ServerError};
+use parking_lot::{Mutex, MutexGuard};
 use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinSet;
 
 use super::columns::{self, Column};
 use super::dead_letters::DeadLetters;
 use super::deliver::{self, Courier};
-use super::encode::{Layout, Parts, TICK, UPDATED_AT};
+use super::encode::{Layout, TICK, UPDATED_AT};
 use super::history::Stored;
-use super::part::Part;
 use super::refusal::is_of_access;
 use super::splits::Splits;
+
+mod dispatch;
 
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -89,7 +88,7 @@ pub(super) struct Shared(Mutex<State>);
 
 impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// An attempt has failed: counted, shown in the status, and said when that is new, and again once a minute.
@@ -116,14 +115,6 @@ impl Shared {
     }
 }
 
-/// What a task has done.
-enum Ended {
-    /// The inserts of a job.
-    Encoded(u64, Result<Parts, ArrowError>),
-    /// Inserts of a job. Whether everything went well at once.
-    Sent(u64, Result<bool, String>),
-}
-
 /// Runs until the jobs end. `asking` is there if its dataflow was made to take the place of another.
 pub(super) async fn run(
     mut target: Target,
@@ -141,7 +132,7 @@ pub(super) async fn run(
             let splits = Splits::new(target.dead.with_extension("splits"));
             let (shared, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
             let courier = Courier { target, letters, splits, shared, metrics };
-            send(Arc::new(courier), jobs, &waker).await
+            dispatch::send(Arc::new(courier), jobs, &waker).await
         }
         Err(message) => Err(message),
     };
@@ -150,94 +141,6 @@ pub(super) async fn run(
     }
     // A worker that has gone needs no waking.
     let _ = waker.activate();
-}
-
-/// Sends jobs until they end. The next one is encoded while the inserts of the one before are on their way.
-async fn send(courier: Arc<Courier>, mut jobs: UnboundedReceiver<Job>, waker: &SyncActivator) -> Result<(), String> {
-    let target = &courier.target;
-    let mut running: JoinSet<Ended> = JoinSet::new();
-    // Inserts that follow each other, and the job that they are of.
-    let mut ready: VecDeque<(u64, Vec<Part>)> = VecDeque::new();
-    // By job, what of it is not sent yet.
-    let mut left: BTreeMap<u64, usize> = BTreeMap::new();
-    let (mut limit, mut sending, mut next, mut done) = (1, 0, 0, BTreeSet::new());
-    let (mut open, mut encoding) = (true, false);
-    while open || !running.is_empty() || !ready.is_empty() {
-        while sending < limit
-            && let Some((job, parts)) = ready.pop_front()
-        {
-            let courier = Arc::clone(&courier);
-            sending += 1;
-            running.spawn(async move {
-                let mut smooth = true;
-                for part in &parts {
-                    match courier.deliver(part).await {
-                        Ok(well) => smooth &= well,
-                        Err(message) => return Ended::Sent(job, Err(message)),
-                    }
-                }
-                Ended::Sent(job, Ok(smooth))
-            });
-        }
-        let ended = tokio::select! {
-            job = jobs.recv(), if open && !encoding && ready.is_empty() => {
-                if let Some(job) = job {
-                    let (courier, number) = (Arc::clone(&courier), next);
-                    (next, encoding) = (next + 1, true);
-                    running.spawn(async move {
-                        let Target { layout, name, .. } = &courier.target;
-                        Ended::Encoded(number, layout.parts(name, job.first, &job.batches, job.limits))
-                    });
-                } else {
-                    open = false;
-                }
-                continue;
-            }
-            Some(ended) = running.join_next(), if !running.is_empty() => ended,
-        };
-        match ended {
-            Ok(Ended::Encoded(job, parts)) => {
-                encoding = false;
-                let parts = parts.map_err(|error| format!("rows of {} cannot be encoded: {error}", target.name))?;
-                NodeMetrics::add(&courier.metrics.counter("bad_addresses"), parts.bad_addresses);
-                let before = ready.len();
-                if target.layout.is_ordered() {
-                    ready.push_back((job, parts.list));
-                } else {
-                    ready.extend(parts.list.into_iter().map(|part| (job, vec![part])));
-                }
-                match ready.len() - before {
-                    0 => {
-                        done.insert(job);
-                    }
-                    more => {
-                        left.insert(job, more);
-                    }
-                }
-            }
-            Ok(Ended::Sent(job, smooth)) => {
-                sending -= 1;
-                limit = if smooth? { (limit + 1).min(target.concurrency) } else { (limit / 2).max(1) };
-                let of_job = left.entry(job).or_default();
-                *of_job = of_job.saturating_sub(1);
-                if *of_job == 0 {
-                    left.remove(&job);
-                    done.insert(job);
-                }
-            }
-            Err(error) => return Err(format!("defect: a batch of {} was not sent: {error}", target.name)),
-        }
-        let mut state = courier.shared.lock();
-        let before = state.done;
-        while done.remove(&state.done) {
-            state.done += 1;
-        }
-        if state.done > before {
-            drop(state);
-            let _ = waker.activate();
-        }
-    }
-    Ok(())
 }
 
 /// Waits for the server, then compares the table with the rows. The table's columns.
