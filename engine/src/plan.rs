@@ -8,6 +8,8 @@ mod partition;
 mod placement;
 mod planner;
 mod recorded;
+mod resolve;
+mod serve;
 mod shared;
 mod union;
 
