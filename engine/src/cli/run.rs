@@ -3,12 +3,16 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
+use indicatif::ProgressBar;
+
+use super::args::TogetherArgs;
 use super::progress::Progress;
 use super::watch::Watch;
-use super::{Exit, LogFormat, RunArgs, RunState, TogetherArgs, Web, WebContext, WebService};
+use super::{Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
 use super::{complain, load_with, logging, progress, say, signals, summary};
 use crate::cluster::{Cluster, Hosts};
 use crate::contract::Registry;
@@ -28,101 +32,118 @@ pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
     // Before anything is said.
     let bar = progress::bar(args.quiet, args.log_format);
     logging::start(args.log_format, bar.clone());
-    let Ok(plan) = load_with(&args.file, &args.overrides, registry) else { return Exit::Refused };
-    plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    if plan.serve.is_none() && (args.serve || args.listen.is_some()) {
-        complain(&format!("{} has no section `serve`, so there is nothing to serve", args.file.display()));
-        return Exit::Refused;
-    }
-    let workers = args.workers.map_or_else(default_workers, usize::from);
-    let cluster = match together(args, &plan, workers) {
-        Ok(cluster) => cluster,
-        Err(message) => {
-            complain(&message);
-            return Exit::Refused;
-        }
+    let mut pipeline = match Prepared::new(args, registry, web) {
+        Ok(pipeline) => pipeline,
+        Err(exit) => return exit,
     };
-    // Before any thread is started, so that none has more rights than it needs.
-    let own = cluster.as_ref().map_or(0, |together| together.cluster.process());
-    let privileges = match Privileges::restrict(&plan.needs_of_process(own)) {
-        Ok(privileges) => privileges,
-        Err(message) => {
-            complain(&message);
-            return Exit::Failed;
-        }
-    };
-    let _lock = match DirLock::of(&plan, own) {
-        Ok(lock) => lock,
-        Err(message) => {
-            complain(&message);
-            return Exit::Failed;
-        }
-    };
-    let mut shared = Shared::new(&plan);
-    shared.privileges = privileges;
-    let shared = Arc::new(shared);
-    shared.catalog.set_graph(mermaid(&plan));
-    let plan = Arc::new(plan);
-    // Served tables are in the first of several processes.
-    let serves = cluster.as_ref().is_none_or(|together| together.cluster.process() == 0);
-    let service = match serves.then(|| start_web(&plan, &shared, args.listen, web)).transpose().map(Option::flatten) {
-        Ok(service) => service,
-        Err(message) => {
-            complain(&message);
-            return Exit::Web;
-        }
-    };
-    let signalled = match signals::handle(&[Arc::clone(&shared)]) {
-        Ok(signalled) => signalled,
-        Err(error) => {
-            complain(&format!("signals cannot be handled: {error}"));
-            return Exit::Failed;
-        }
-    };
-    if let Some(service) = &service {
-        service.set_state(RunState::Running);
-        if !args.quiet {
-            say(&format!("serving on http://{}", service.address()));
-        }
-    }
-
     let start = Instant::now();
-    if let (Some(hosts), false) = (&args.together.hosts, args.quiet) {
-        say(&format!("waiting for the other processes of {}", hosts.display()));
-    }
-    let shown = (!args.quiet).then(|| Progress::start(&plan, &shared, &bar, args.log_format));
-    shared.reloads.tell(tell);
-    let watch = (!args.no_watch && plan.is_spooled()).then(|| Watch::start(plan.files.clone(), &shared));
-    let loader = loader(args, registry);
-    let options = Options { workers, cluster, loader: Some(loader), ..Options::default() };
-    let outcome = execute_with(Arc::clone(&plan), &shared, options);
-    drop(watch);
-    drop(shown);
-    let summary = Summary::new(&plan, &shared, start.elapsed());
+    let outcome = pipeline.execute(args, registry, &bar);
+    let summary = Summary::new(&pipeline.plan, &pipeline.shared, start.elapsed());
     if !args.quiet {
         report(&summary, args.log_format);
     }
-
     if let Err(error) = outcome {
+        return pipeline.has_failed(&error, args.log_format);
+    }
+    let exit = read_in_vain(&pipeline.plan, &pipeline.shared, &summary);
+    pipeline.has_finished(args.serve);
+    exit
+}
+
+/// A pipeline that is ready to run. The fields are dropped in this order: the lock of the folder outlives what uses it.
+struct Prepared {
+    signalled: Receiver<()>,
+    service: Option<Box<dyn WebService>>,
+    shared: Arc<Shared>,
+    plan: Arc<Plan>,
+    workers: usize,
+    cluster: Option<Together>,
+    _lock: DirLock,
+}
+
+impl Prepared {
+    /// Loads a pipeline, takes what it needs and starts its web service. What it cannot have has been said on an error.
+    fn new(args: &RunArgs, registry: &Registry, web: Web) -> Result<Self, Exit> {
+        let plan = load_with(&args.file, &args.overrides, registry).map_err(|_| Exit::Refused)?;
+        plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        if plan.serve.is_none() && (args.serve || args.listen.is_some()) {
+            let message = format!("{} has no section `serve`, so there is nothing to serve", args.file.display());
+            return Err(complained(Exit::Refused)(message));
+        }
+        let workers = args.workers.map_or_else(default_workers, usize::from);
+        let cluster = together(args, &plan, workers).map_err(complained(Exit::Refused))?;
+        // Before any thread is started, so that none has more rights than it needs.
+        let own = cluster.as_ref().map_or(0, |together| together.cluster.process());
+        let privileges = Privileges::restrict(&plan.needs_of_process(own)).map_err(complained(Exit::Failed))?;
+        let lock = DirLock::of(&plan, own).map_err(complained(Exit::Failed))?;
+        let mut shared = Shared::new(&plan);
+        shared.privileges = privileges;
+        let shared = Arc::new(shared);
+        shared.catalog.set_graph(mermaid(&plan));
+        let plan = Arc::new(plan);
+        // Served tables are in the first of several processes.
+        let service = match own {
+            0 => start_web(&plan, &shared, args.listen, web).map_err(complained(Exit::Web))?,
+            _ => None,
+        };
+        let signalled = signals::handle(&[Arc::clone(&shared)])
+            .map_err(|error| complained(Exit::Failed)(format!("signals cannot be handled: {error}")))?;
         if let Some(service) = &service {
+            service.set_state(RunState::Running);
+            if !args.quiet {
+                say(&format!("serving on http://{}", service.address()));
+            }
+        }
+        Ok(Self { signalled, service, shared, plan, workers, cluster, _lock: lock })
+    }
+
+    /// Runs it, shows how it gets on, and changes it when its files change.
+    fn execute(&mut self, args: &RunArgs, registry: &Registry, bar: &ProgressBar) -> Result<(), RunError> {
+        if let (Some(hosts), false) = (&args.together.hosts, args.quiet) {
+            say(&format!("waiting for the other processes of {}", hosts.display()));
+        }
+        let shown = (!args.quiet).then(|| Progress::start(&self.plan, &self.shared, bar, args.log_format));
+        self.shared.reloads.tell(tell);
+        let watches = !args.no_watch && self.plan.is_spooled();
+        let watch = watches.then(|| Watch::start(self.plan.files.clone(), &self.shared));
+        let loader = Some(loader(args, registry));
+        let options = Options { workers: self.workers, cluster: self.cluster.take(), loader, ..Options::default() };
+        let outcome = execute_with(Arc::clone(&self.plan), &self.shared, options);
+        drop(watch);
+        drop(shown);
+        outcome
+    }
+
+    /// Says why the run has not ended well.
+    fn has_failed(&self, error: &RunError, format: LogFormat) -> Exit {
+        if let Some(service) = &self.service {
             service.set_state(RunState::Failed(error.to_string()));
         }
-        match args.log_format {
+        match format {
             LogFormat::Text => complain(&error.to_string()),
             LogFormat::Json => tracing::error!(%error, "the run failed"),
         }
-        return exit_of(&error);
+        exit_of(error)
     }
-    let exit = read_in_vain(&plan, &shared, &summary);
-    if let Some(service) = &service {
+
+    /// The run has ended well; its web service `stays` until a signal comes.
+    fn has_finished(&self, stays: bool) {
+        let Some(service) = &self.service else { return };
         service.set_state(RunState::Finished);
-        if args.serve && signalled.try_recv().is_err() {
+        if stays && self.signalled.try_recv().is_err() {
             say(&format!("all sources have ended; serving on http://{} until SIGINT or SIGTERM", service.address()));
             // An error means that the signal thread is gone, and nothing could end the wait.
-            let _ = signalled.recv();
+            let _ = self.signalled.recv();
         }
     }
-    exit
+}
+
+/// For `map_err`: says why a command does not succeed, and ends it like this.
+fn complained(exit: Exit) -> impl FnOnce(String) -> Exit {
+    move |message| {
+        complain(&message);
+        exit
+    }
 }
 
 /// How a run ends whose files have been read: well, unless of one of them nothing was understood.
