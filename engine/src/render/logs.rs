@@ -11,9 +11,10 @@ use std::time::Duration;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::probe::Handle;
 
 use crate::batch::{Batch, Origin, Stream, Time};
-use crate::contract::{BuildContext, Cursor, Resume, Running, output_ports};
+use crate::contract::{BuildContext, Cursor, Output, Resume, Running, output_ports};
 use crate::dataflow::Dataflow;
 use crate::shared::Shared;
 use crate::source_log::{LogInput, SourceLog, after, note};
@@ -33,6 +34,25 @@ enum Entries {
 }
 
 impl Entries {
+    /// Reads an input. The operator at `address` is woken when there is more.
+    fn open((context, dataflow): (&BuildContext<'_>, &Dataflow), input: &LogInput, address: &[usize]) -> Self {
+        let waker = context.scope.worker().sync_activator_for(address.to_vec());
+        dataflow.add_waker(context.scope.worker().sync_activator_for(address.to_vec()));
+        match input {
+            LogInput::Log(logged, from) => {
+                let woken = logged.log.subscribe(move || {
+                    // A worker that has gone needs no waking.
+                    let _ = waker.activate();
+                });
+                Self::Log { reader: logged.log.reader(*from), logged: Arc::clone(logged), _woken: woken }
+            }
+            LogInput::Archive(archive) => {
+                context.shared.progress.total.fetch_add(archive.bytes(), Relaxed);
+                Self::Archive { reader: archive.reader(), read: 0 }
+            }
+        }
+    }
+
     fn next(&mut self) -> Result<Next, SpoolError> {
         match self {
             Self::Log { reader, .. } => reader.next(),
@@ -75,16 +95,11 @@ pub(crate) fn append<'s>(
     let mut inputs: Vec<_> =
         streams.into_iter().map(|stream| builder.new_input(stream, Exchange::new(move |_: &Batch| home))).collect();
     let (_output, stream) = builder.new_output::<Vec<Batch>>();
-    let (mut seq, mut watermark) = log.map_or((0, 0), |(_, resume)| (resume.seq, resume.watermark));
-    let resumed = log.and_then(|(_, resume)| resume.cursor.clone());
-    let mut place = resumed.map(|Cursor { seq, place, .. }| (seq, place));
-    // Bytes of rows since the last note.
-    let mut behind = 0_usize;
-    let mut open = log.map(|(logged, _)| Arc::clone(logged)).filter(|_| context.is_home());
-    let (shared, dataflow) = (Arc::clone(&context.shared), Arc::clone(dataflow));
+    let log = log.filter(|_| context.is_home());
+    let mut appender = log.map(|(log, resume)| Appender::new(log, resume, &context.shared, dataflow));
     builder.build(move |capabilities| {
         drop(capabilities);
-        let mut arrived: Vec<(Time, usize, Batch)> = Vec::new();
+        let mut arrived: Vec<Arrived> = Vec::new();
         move |frontiers| {
             for (port, input) in inputs.iter_mut().enumerate() {
                 input.for_each_stamp(|stamp, data| {
@@ -94,54 +109,102 @@ pub(crate) fn append<'s>(
                     }
                 });
             }
-            let Some(logged) = &open else { return };
-            let before = (seq, watermark);
-            arrived.sort_by_key(|(time, port, _)| (*time, *port));
-            for (time, port, Batch { rows, late, .. }) in arrived.drain(..) {
-                seq = seq.max(after(&rows));
-                behind = behind.saturating_add(rows.get_array_memory_size());
-                logged.log.append(Entry::Batch { port, time, late, rows });
-            }
-            let cursor = dataflow.sources.cursor(seq);
-            // The last note says it all, and is written again so that it is not the first to go when the log is too long. Rows
-            // behind it say their positions themselves: a place that is long is not repeated for a few of them.
-            let again = seq != before.0 && place.as_ref().is_none_or(|(_, place)| behind >= place.len());
-            if again || cursor.is_some() {
-                place = cursor.clone().or(place.take());
-                logged.log.append(note(seq, place.as_ref()));
-                behind = 0;
-            }
+            let Some(open) = &mut appender else { return };
             let frontier = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
-            match frontier {
-                Some(time) if time > watermark => {
-                    watermark = time;
-                    logged.log.append(Entry::Watermark(time));
-                }
-                Some(_) => {}
-                None => {
-                    if dataflow.sources.last() > watermark {
-                        watermark = dataflow.sources.last();
-                        logged.log.append(Entry::Watermark(watermark));
-                    }
-                    // A source that only makes room for another leaves the log to it.
-                    if !dataflow.is_ending() {
-                        if !shared.is_stopping() {
-                            logged.complete();
-                        }
-                        logged.log.close();
-                    }
-                }
-            }
-            if (seq, watermark) != before || cursor.is_some() {
-                let cursor = cursor.map(|(seq, place)| Cursor { seq, place, logged: Vec::new() });
-                logged.advance(seq, watermark, cursor);
-            }
+            open.append(&mut arrived, frontier);
             if frontier.is_none() {
-                open = None;
+                appender = None;
             }
         }
     });
     stream
+}
+
+/// A batch on its way into a log: message time, port, rows.
+type Arrived = (Time, usize, Batch);
+
+/// Writes the log of a source, on the worker that owns it.
+struct Appender {
+    log: Arc<SourceLog>,
+    shared: Arc<Shared>,
+    dataflow: Arc<Dataflow>,
+    /// The position of the source's next row, and its watermark.
+    seq: u64,
+    watermark: Time,
+    /// Where the source said last that it can go on: the position of the row that follows, and its own words.
+    place: Option<(u64, Vec<u8>)>,
+    /// Bytes of rows since the last note.
+    behind: usize,
+}
+
+impl Appender {
+    fn new(log: &Arc<SourceLog>, resume: &Resume, shared: &Arc<Shared>, dataflow: &Arc<Dataflow>) -> Self {
+        Self {
+            log: Arc::clone(log),
+            shared: Arc::clone(shared),
+            dataflow: Arc::clone(dataflow),
+            seq: resume.seq,
+            watermark: resume.watermark,
+            place: resume.cursor.clone().map(|Cursor { seq, place, .. }| (seq, place)),
+            behind: 0,
+        }
+    }
+
+    /// Appends all that has arrived, and how far the source is. Without a `frontier` nothing more will arrive.
+    fn append(&mut self, arrived: &mut Vec<Arrived>, frontier: Option<Time>) {
+        let before = (self.seq, self.watermark);
+        self.append_rows(arrived);
+        let cursor = self.dataflow.sources.cursor(self.seq);
+        self.append_note(self.seq != before.0, cursor.as_ref());
+        match frontier {
+            Some(time) => self.append_watermark(time),
+            None => self.end(),
+        }
+        if (self.seq, self.watermark) != before || cursor.is_some() {
+            let cursor = cursor.map(|(seq, place)| Cursor { seq, place, logged: Vec::new() });
+            self.log.advance(self.seq, self.watermark, cursor);
+        }
+    }
+
+    fn append_rows(&mut self, arrived: &mut Vec<Arrived>) {
+        arrived.sort_by_key(|(time, port, _)| (*time, *port));
+        for (time, port, Batch { rows, late, .. }) in arrived.drain(..) {
+            self.seq = self.seq.max(after(&rows));
+            self.behind = self.behind.saturating_add(rows.get_array_memory_size());
+            self.log.log.append(Entry::Batch { port, time, late, rows });
+        }
+    }
+
+    /// Notes where the source can go on, if it has said so anew, or if there are `new_rows`.
+    fn append_note(&mut self, new_rows: bool, cursor: Option<&(u64, Vec<u8>)>) {
+        // The last note says it all, and is written again so that it is not the first to go when the log is too long. Rows
+        // behind it say their positions themselves: a place that is long is not repeated for a few of them.
+        let again = new_rows && self.place.as_ref().is_none_or(|(_, place)| self.behind >= place.len());
+        if again || cursor.is_some() {
+            self.place = cursor.cloned().or(self.place.take());
+            self.log.log.append(note(self.seq, self.place.as_ref()));
+            self.behind = 0;
+        }
+    }
+
+    fn append_watermark(&mut self, time: Time) {
+        if time > self.watermark {
+            self.watermark = time;
+            self.log.log.append(Entry::Watermark(time));
+        }
+    }
+
+    /// Nothing more comes from this dataflow.
+    fn end(&mut self) {
+        self.append_watermark(self.dataflow.sources.last());
+        // A source that only makes room for another leaves the log to it.
+        if !self.dataflow.is_ending() {
+            if !self.shared.is_stopping() {
+                self.log.complete();
+            }
+            self.log.log.close();
+        }
+    }
 }
 
 /// A source: what a log has from a position on, then what is appended. Its rows are of this origin. Without an input it is
@@ -153,105 +216,154 @@ pub(crate) fn replay<'s>(
 ) -> Vec<Stream<'s>> {
     let mut builder = OperatorBuilder::new(format!("{} replay", context.id), context.scope);
     let info = builder.operator_info();
-    let (mut outputs, streams) = output_ports(&mut builder, ports);
+    let (outputs, streams) = output_ports(&mut builder, ports);
     let activator = context.scope.activator_for(info.address.clone());
-    let mut reader = None;
-    if context.is_home()
-        && let Some(input) = input
-    {
-        let address = info.address.to_vec();
-        let waker = context.scope.worker().sync_activator_for(address.clone());
-        dataflow.add_waker(context.scope.worker().sync_activator_for(address));
-        reader = Some(match input {
-            LogInput::Log(logged, from) => {
-                let woken = logged.log.subscribe(move || {
-                    // A worker that has gone needs no waking.
-                    let _ = waker.activate();
-                });
-                Entries::Log { reader: logged.log.reader(*from), logged: Arc::clone(logged), _woken: woken }
-            }
-            LogInput::Archive(archive) => {
-                context.shared.progress.total.fetch_add(archive.bytes(), Relaxed);
-                Entries::Archive { reader: archive.reader(), read: 0 }
-            }
-        });
-    }
-    let (probe, shared, dataflow, id) =
-        (context.probe.clone(), Arc::clone(&context.shared), Arc::clone(dataflow), context.id.clone());
+    let input = input.filter(|_| context.is_home());
+    let mut reader = input.map(|input| Entries::open((context, dataflow), input, &info.address));
+    let mut sender = Sender::new((context, dataflow), origin, outputs);
     builder.build(move |capabilities| {
-        let mut capabilities: Vec<Capability<Time>> = capabilities;
-        if reader.is_none() {
-            capabilities.clear();
+        // Workers that do not own the source hold no time back.
+        if reader.is_some() {
+            sender.capabilities = capabilities;
         }
-        let mut pacer = Pacer::default();
-        let mut behind = true;
         move |_frontiers| {
-            let Some(open) = reader.as_mut() else {
-                if dataflow.lets_go() {
-                    capabilities.clear();
+            let Some(open) = reader.as_mut() else { return sender.after_the_end() };
+            let turn = sender.turn(open);
+            open.show(&sender.shared);
+            match turn {
+                Turn::More => activator.activate(),
+                Turn::Full => activator.activate_after(PAUSE),
+                // What is appended wakes it.
+                Turn::NothingYet => {}
+                Turn::End | Turn::Failed => {
+                    sender.end(turn == Turn::Failed);
+                    reader = None;
                 }
-                return;
-            };
-            let mut ended = dataflow.is_ending() || open.stops() && shared.is_stopping();
-            let (mut waits, mut failed) = (false, false);
-            for _ in 0..ENTRIES_PER_TURN {
-                let Some(now) = capabilities.first().map(|c| *c.time()).filter(|_| !ended) else { break };
-                if shared.backlog.is_full()
-                    || dataflow.held.is_full()
-                    || pacer.is_ahead(|time| !probe.less_equal(&time)) && dataflow.sources.any_behind(&id, now)
-                {
-                    activator.activate_after(PAUSE);
-                    waits = true;
-                    break;
-                }
-                match open.next() {
-                    Ok(Next::Entry(_, entry)) => match entry {
-                        Entry::Batch { port, time, late, rows } if port < ports => {
-                            pacer.sent(now, rows.num_rows());
-                            let capability = capabilities[port].delayed(&now.max(time));
-                            outputs[port].activate().session(&capability).give(Batch {
-                                late,
-                                origin,
-                                ..Batch::new(rows)
-                            });
-                        }
-                        Entry::Batch { .. } | Entry::Note(_) => {}
-                        Entry::Watermark(watermark) if watermark > now => {
-                            capabilities.iter_mut().for_each(|capability| capability.downgrade(&watermark));
-                            dataflow.sources.advance(&id, watermark);
-                        }
-                        Entry::Watermark(_) => {}
-                    },
-                    Ok(next) => {
-                        if behind {
-                            behind = false;
-                            dataflow.caught_up();
-                        }
-                        ended = next == Next::End && (open.is_complete() || dataflow.bounded);
-                        waits = true;
-                        break;
-                    }
-                    Err(error) => {
-                        shared.fail(format!("{id}: {error}"));
-                        (ended, failed) = (true, true);
-                    }
-                }
-            }
-            open.show(&shared);
-            if ended {
-                if behind {
-                    behind = false;
-                    dataflow.caught_up();
-                }
-                dataflow.sources.advance(&id, Time::MAX);
-                if !failed || dataflow.lets_go() {
-                    capabilities.clear();
-                }
-                reader = None;
-            } else if !waits {
-                activator.activate();
             }
         }
     });
     streams
+}
+
+/// How a turn of a reader ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// There may be more at once.
+    More,
+    /// The rest of the run must get on first.
+    Full,
+    /// The log has nothing more yet.
+    NothingYet,
+    /// Nothing more will be read.
+    End,
+    /// The log cannot be read.
+    Failed,
+}
+
+/// Sends what is read from a log, as fast as the rest of the run allows.
+struct Sender {
+    id: String,
+    dataflow: Arc<Dataflow>,
+    shared: Arc<Shared>,
+    /// How far everything downstream has got.
+    probe: Handle<Time>,
+    /// Of the rows that it sends.
+    origin: Origin,
+    outputs: Vec<Output>,
+    /// One for each output, all at the watermark; none once the log is read to its end.
+    capabilities: Vec<Capability<Time>>,
+    pacer: Pacer,
+    /// The end of the log has not been reached yet.
+    behind: bool,
+}
+
+impl Sender {
+    fn new((context, dataflow): (&BuildContext<'_>, &Arc<Dataflow>), origin: Origin, outputs: Vec<Output>) -> Self {
+        Self {
+            id: context.id.clone(),
+            dataflow: Arc::clone(dataflow),
+            shared: Arc::clone(&context.shared),
+            probe: context.probe.clone(),
+            origin,
+            outputs,
+            capabilities: Vec::new(),
+            pacer: Pacer::default(),
+            behind: true,
+        }
+    }
+
+    /// Reads and sends some entries.
+    fn turn(&mut self, entries: &mut Entries) -> Turn {
+        if self.dataflow.is_ending() || entries.stops() && self.shared.is_stopping() {
+            return Turn::End;
+        }
+        for _ in 0..ENTRIES_PER_TURN {
+            let Some(now) = self.capabilities.first().map(|c| *c.time()) else { break };
+            if self.must_wait(now) {
+                return Turn::Full;
+            }
+            match entries.next() {
+                Ok(Next::Entry(_, entry)) => self.send(entry, now),
+                Ok(next) => {
+                    self.caught_up();
+                    let ended = next == Next::End && (entries.is_complete() || self.dataflow.bounded);
+                    return if ended { Turn::End } else { Turn::NothingYet };
+                }
+                Err(error) => {
+                    self.shared.fail(format!("{}: {error}", self.id));
+                    return Turn::Failed;
+                }
+            }
+        }
+        Turn::More
+    }
+
+    /// Whether the reader, whose watermark is `now`, must let the rest of the run get on first.
+    fn must_wait(&mut self, now: Time) -> bool {
+        self.shared.backlog.is_full()
+            || self.dataflow.held.is_full()
+            || self.pacer.is_ahead(|time| !self.probe.less_equal(&time))
+                && self.dataflow.sources.any_behind(&self.id, now)
+    }
+
+    /// Sends the rows of an entry, or lets time pass.
+    fn send(&mut self, entry: Entry, now: Time) {
+        match entry {
+            Entry::Batch { port, time, late, rows } if port < self.outputs.len() => {
+                self.pacer.sent(now, rows.num_rows());
+                let capability = self.capabilities[port].delayed(&now.max(time));
+                let batch = Batch { late, origin: self.origin, ..Batch::new(rows) };
+                self.outputs[port].activate().session(&capability).give(batch);
+            }
+            Entry::Watermark(watermark) if watermark > now => {
+                self.capabilities.iter_mut().for_each(|capability| capability.downgrade(&watermark));
+                self.dataflow.sources.advance(&self.id, watermark);
+            }
+            Entry::Batch { .. } | Entry::Note(_) | Entry::Watermark(_) => {}
+        }
+    }
+
+    /// The end of the log has been reached, or will not be.
+    fn caught_up(&mut self) {
+        if self.behind {
+            self.behind = false;
+            self.dataflow.caught_up();
+        }
+    }
+
+    /// Nothing more will be read. What was not read because the log could not be read is not past.
+    fn end(&mut self, failed: bool) {
+        self.caught_up();
+        self.dataflow.sources.advance(&self.id, Time::MAX);
+        if !failed || self.dataflow.lets_go() {
+            self.capabilities.clear();
+        }
+    }
+
+    /// A reader that has failed holds time back for as long as its dataflow says so.
+    fn after_the_end(&mut self) {
+        if self.dataflow.lets_go() {
+            self.capabilities.clear();
+        }
+    }
 }
