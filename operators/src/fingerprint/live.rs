@@ -84,6 +84,9 @@ impl<W: Write> Work<W> {
             let ends = ending.is_due();
             let mut idle = true;
             for (capture, interface) in captures.iter_mut().zip(interfaces) {
+                if outcome.is_err() || self.left == 0 {
+                    break;
+                }
                 if let Some(taken) = self.burst(capture, interface, extractor) {
                     outcome = taken;
                     idle = false;
