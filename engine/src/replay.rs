@@ -41,6 +41,18 @@ pub enum ReplayError {
     Spool(#[from] SpoolError),
 }
 
+/// What is replayed.
+#[derive(Clone, Debug, Default)]
+pub struct Of<'a> {
+    /// The spool; by default the pipeline's own.
+    pub spool: Option<&'a Path>,
+    /// Sinks get the rows of this event time, in ns; rows before and after it are read as far as these depend on them. `None`
+    /// is all.
+    pub time: Option<Range<i64>>,
+    /// Whether the logs of durable edges are read, too, and what they keep is not computed again for those behind them.
+    pub durable: bool,
+}
+
 /// A replay that can be run.
 pub struct Replay {
     /// What is run.
@@ -51,26 +63,25 @@ pub struct Replay {
     pub recorded: Vec<String>,
     /// Nodes that work on what no log keeps, such as packets, and do not run.
     pub left_out: Vec<String>,
+    /// Nodes that look back further than a log that they depend on, of which earlier rows have been deleted: what they give
+    /// first is made from a part of the rows.
+    pub in_part: Vec<String>,
     archives: Vec<(String, Arc<Archive>)>,
 }
 
 impl Replay {
-    /// Prepares to run a plan over the logs in `spool`, by default its own; their process may be running. Its sinks get the
-    /// rows of `time` (event time in ns); rows before and after it are read as far as these depend on them.
+    /// Prepares to run a plan over the logs in a spool, whose process may be running.
     ///
     /// # Errors
     /// If a log is missing or cannot be read.
-    pub fn prepare(
-        plan: &Arc<Plan>,
-        shared: &Shared,
-        spool: Option<&Path>,
-        time: Option<Range<i64>>,
-    ) -> Result<Self, ReplayError> {
+    pub fn prepare(plan: &Arc<Plan>, shared: &Shared, of: &Of<'_>) -> Result<Self, ReplayError> {
+        let Of { spool, time, durable } = of;
         let mut replay = Self {
             dataflows: Vec::new(),
             logs: BTreeMap::new(),
             recorded: Vec::new(),
             left_out: Vec::new(),
+            in_part: Vec::new(),
             archives: Vec::new(),
         };
         let dataflow = |island: Island, logs: Vec<Option<LogInput>>| {
@@ -83,8 +94,7 @@ impl Replay {
             replay.dataflows.push(dataflow(Island { tables: Vec::new(), ..plan.whole() }, Vec::new()));
             return Ok(replay);
         }
-        // What is behind a durable edge is computed again too, and not read from its log.
-        let (receiving, computing) = plan.islands_with(false);
+        let (receiving, computing) = plan.islands_with(*durable);
         let live = receiving.iter().filter_map(|island| island.nodes.first().map(|node| plan.nodes[*node].id.as_str()));
         let own = || plan.spool.is_some().then(|| plan.spool_dir());
         let Some(spool) = spool.map(Path::to_owned).or_else(own) else {
@@ -105,7 +115,8 @@ impl Replay {
             for (ports, range) in island.reads.iter().zip(ranges(plan, &island, time.as_ref())) {
                 logs.push(Some(LogInput::Archive(replay.open(plan, &spool, ports, range)?)));
             }
-            replay.dataflows.push(dataflow(Island { tables: Vec::new(), ..island }, logs));
+            replay.note_in_part(plan, &island, time.as_ref());
+            replay.dataflows.push(dataflow(Island { tables: Vec::new(), keeps: Vec::new(), ..island }, logs));
         }
         Ok(replay)
     }
@@ -131,6 +142,17 @@ impl Replay {
         let archive = Archive::open(&dir, &plan.log_schemas(ports), range)?;
         self.archives.push((id.clone(), Arc::clone(&archive)));
         Ok(archive)
+    }
+
+    /// Notes the nodes of an island that look back to what its logs do not have any more.
+    fn note_in_part(&mut self, plan: &Plan, island: &Island, time: Option<&Range<i64>>) {
+        let of = |ports: &LogPorts| self.logs.get(&plan.nodes[ports.source].id).filter(|log| log.first > 0);
+        let Some(oldest) = island.reads.iter().filter_map(of).filter_map(|log| log.oldest).max() else { return };
+        let begin = time.map_or(oldest, |time| time.start.max(oldest));
+        let begin = Time::try_from(begin / NS_PER_MS).unwrap_or(0);
+        let whole_from = Time::try_from(oldest / NS_PER_MS).unwrap_or(0);
+        let looks_back = |node: &&usize| plan.nodes[**node].node.needs_from(begin) < whole_from;
+        self.in_part.extend(island.nodes.iter().filter(looks_back).map(|node| plan.nodes[*node].id.clone()));
     }
 
     /// The options to run it with, and what can be asked afterwards.

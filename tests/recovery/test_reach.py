@@ -3,9 +3,11 @@
 import json
 import socket
 import time
+from collections import Counter
+from pathlib import Path
 
 from tests.live_engine import LiveCase
-from tests.support import wait_for
+from tests.support import OK, wait_for
 
 PIPELINE = """\
 name: reach
@@ -18,6 +20,24 @@ nodes:
   - {{ id: out, kind: sink.jsonl, from: groups.final, path: data/groups.jsonl }}
   - {{ id: all, kind: sink.jsonl, from: rows, path: data/all.jsonl }}
 serve: {{ listen: "127.0.0.1:0", tables: {{ groups: groups }} }}
+"""
+
+DETECTIONS = """\
+name: reach
+data_dir: data
+spool: { commit: 5ms, retain: 0s, segment_size: 4KiB }
+nodes:
+  - { id: rows, kind: source.unix_socket, path: rows.socket, columns: { time: time, src_ip: text, n: text }, lateness: 100ms }
+  - { id: features, kind: aggregate, from: rows, by: [src_ip], window: 1s, features: [{ name: hits, expr: count(*) }] }
+  - id: detections
+    kind: detect.rules
+    from: features.final
+    rules: [{ name: any, when: hits > 0, level: HIGH, reason: any }]
+    durable: true
+  - { id: recurrence, kind: recurrence, from: detections, look_back: 1h, granularity: 1m }
+  - { id: out, kind: sink.jsonl, from: recurrence.joined, path: data/joined.jsonl }
+  - { id: all, kind: sink.jsonl, from: rows, path: data/all.jsonl }
+serve: { listen: "127.0.0.1:0", tables: { recurrence: recurrence } }
 """
 
 # Twenty hours are one window for all that a test does, but for two seconds of each twenty hours.
@@ -43,7 +63,7 @@ class Reach(LiveCase):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.connect(str(self.directory / "rows.socket"))
             for _ in range(rows):
-                sender.send(json.dumps({"time": time.time_ns(), "n": "x" * 200}).encode())
+                sender.send(json.dumps({"time": time.time_ns(), "src_ip": "192.0.2.1", "n": "x" * 200}).encode())
                 self.sent += 1
         wait_for("the rows", lambda: len(self.output("all.jsonl")) == self.sent)
 
@@ -112,3 +132,33 @@ class Reach(LiveCase):
         self.begin()
         self.assertNotIn("was not durable", self.log.read_text())
         self.stop()
+
+    def test_a_replay_of_what_durable_edges_have_kept(self) -> None:
+        """Rows that the sources' logs have let go of are missed without it, which is said."""
+        self.write("live.yaml", DETECTIONS)
+        self.begin()
+        self.send()
+        wait_for("the first detection", lambda: self.output("joined.jsonl"))
+        self.trimmed("rows")
+        self.send()
+        self.stop()
+        live = self.joined(self.data)
+        self.assertGreater(len(live), 1)
+        replayed = self.replay("kept", "--durable")
+        self.assertFalse(live - replayed, "what was written is there again, as it was")
+        detections = self.engine("spool", "export", self.data / "spool", "detections.out")
+        self.assert_exit(detections, OK)
+        self.assertEqual(replayed.total(), len(detections.stdout.splitlines()))
+        computed = self.replay("computed", says="a part of the rows at first, which the logs do not reach back to: recurrence")
+        self.assertTrue(live - computed, "the first window is gone, so that later ones count one less")
+
+    def joined(self, folder: Path) -> Counter:
+        """Detections with their recurrence."""
+        rows = map(json.loads, (folder / "joined.jsonl").read_text().splitlines())
+        return Counter((row["window_start"], row["hits"], row["recurrence"]) for row in rows)
+
+    def replay(self, name: str, *options: str, says: str = "") -> Counter:
+        """What a replay writes."""
+        run = self.engine("replay", self.directory / "live.yaml", "--data-dir", self.directory / name, *options)
+        self.assert_exit(run, OK, says)
+        return self.joined(self.directory / name)

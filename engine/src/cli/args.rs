@@ -152,6 +152,10 @@ pub(super) struct ReplayArgs {
     /// Only results before this event time
     #[arg(long, value_name = "TIME", value_parser = super::spool::event_time)]
     pub to: Option<i64>,
+    /// Read what durable edges have kept, in place of computing it again: what looks back further than the logs of sources
+    /// reach finds it there. A changed option before such an edge changes nothing behind it
+    #[arg(long)]
+    pub durable: bool,
     /// A recording in place of what the source NODE received: a capture file, or a file of JSON lines [repeatable]
     #[arg(long, value_name = "NODE=PATH")]
     pub input: Vec<String>,

@@ -16,7 +16,7 @@ use crate::contract::Registry;
 use crate::contract::are_apart;
 use crate::dir_lock::DirLock;
 use crate::plan::{LoadOptions, Plan};
-use crate::replay::Replay;
+use crate::replay::{Of, Replay};
 use crate::run::{Summary, execute_with};
 use crate::shared::Shared;
 use crate::spec::Diagnostic;
@@ -61,7 +61,7 @@ pub(super) fn replay(args: &ReplayArgs, registry: &Registry) -> Exit {
     };
     for (nth, ready) in ready.into_iter().enumerate() {
         if nth == 0 && !args.quiet {
-            describe(args, &ready.replay);
+            describe(args, &ready.plan, &ready.replay);
         }
         match run(args, ready, &bar) {
             Exit::Ok => {}
@@ -102,7 +102,8 @@ fn prepare(args: &ReplayArgs, registry: &Registry) -> Result<(Vec<Ready>, Vec<St
         plan.nodes.iter_mut().for_each(|node| node.process = 0);
         let plan = Arc::new(plan);
         let shared = Arc::new(Shared::new(&plan));
-        let replay = Replay::prepare(&plan, &shared, spool, time.clone()).map_err(|error| Some(error.to_string()))?;
+        let of = Of { spool, time: time.clone(), durable: args.durable };
+        let replay = Replay::prepare(&plan, &shared, &of).map_err(|error| Some(error.to_string()))?;
         Ok::<Ready, Option<String>>(Ready { name, plan, shared, replay })
     };
     if !args.compare {
@@ -145,7 +146,7 @@ fn run(args: &ReplayArgs, ready: Ready, bar: &indicatif::ProgressBar) -> Exit {
 }
 
 /// Says what is read, and what does not take part.
-fn describe(args: &ReplayArgs, replay: &Replay) {
+fn describe(args: &ReplayArgs, plan: &Plan, replay: &Replay) {
     for (log, contents) in &replay.logs {
         let times = match (contents.oldest, contents.newest) {
             (Some(oldest), Some(newest)) => format!("event times {} to {}", rfc3339(oldest), rfc3339(newest)),
@@ -156,6 +157,11 @@ fn describe(args: &ReplayArgs, replay: &Replay) {
     if !replay.left_out.is_empty() {
         let names = replay.left_out.join(", ");
         note(args.log_format, &format!("not run, because what they read is not in the spool: {names}"));
+    }
+    if !replay.in_part.is_empty() {
+        let names = replay.in_part.join(", ");
+        let hint = if args.durable || plan.durable().next().is_none() { "" } else { "; see --durable" };
+        note(args.log_format, &format!("made from a part of the rows at first, which the logs do not reach back to: {names}{hint}"));
     }
     let word = |set: &String| set.split(['.', '=']).next().unwrap_or_default().to_owned();
     for id in args.overrides.set.iter().map(word).filter(|id| replay.recorded.contains(id)) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arrow::util::display::array_value_to_string;
 use engine::plan::Plan;
-use engine::replay::Replay;
+use engine::replay::{Of, Replay};
 use engine::run::execute_with;
 use engine::shared::Shared;
 
@@ -44,7 +44,7 @@ fn replay(
 ) -> BTreeMap<String, u64> {
     let plan = Arc::new(plan);
     let shared = Arc::new(Shared::new(&plan));
-    let replay = Replay::prepare(&plan, &shared, spool, time).expect("there is a spool");
+    let replay = Replay::prepare(&plan, &shared, &Of { spool, time, ..Of::default() }).expect("there is a spool");
     let (options, missed) = replay.start(workers);
     execute_with(plan, &shared, options).expect("ends well");
     missed.records().into_iter().map(|(log, records)| (log.to_owned(), records)).collect()
