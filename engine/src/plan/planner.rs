@@ -87,8 +87,8 @@ impl Planner<'_> {
         self.check_files(&planned.nodes, &spec.nodes);
         let serve = spec.serve.as_ref().map(|section| self.serve(section, &spec.nodes, &resolved, &mut planned));
         let mut nodes = planned.nodes;
-        note_recorded(&mut nodes);
         super::durable::mark(&mut nodes, &spec.nodes, places.spool.as_ref(), &mut self.problems);
+        note_recorded(&mut nodes);
         note_digests(&mut nodes, spec.tick);
         is_complete.then(|| Plan {
             name: spec.name,
@@ -332,11 +332,11 @@ fn cycle(nodes: &[Resolved], done: &[bool], mut at: usize) -> Vec<usize> {
     }
 }
 
-/// Notes which ports lead, however far down, to a sink that records every change of a relation.
+/// Notes which ports lead, however far down, to a sink that records every change of a relation. A log has settled rows only.
 fn note_recorded(nodes: &mut [PlannedNode]) {
     for at in (0..nodes.len()).rev() {
         if nodes[at].node.facts().records_changes || nodes[at].recorded.contains(&true) {
-            for Input { node, port, .. } in nodes[at].inputs.clone() {
+            for Input { node, port, .. } in nodes[at].inputs.clone().into_iter().filter(|input| !input.logged) {
                 nodes[node].recorded[port] = true;
             }
         }
