@@ -151,7 +151,7 @@ impl Replay {
         let begin = time.map_or(oldest, |time| time.start.max(oldest));
         let begin = Time::try_from(begin / NS_PER_MS).unwrap_or(0);
         let whole_from = Time::try_from(oldest / NS_PER_MS).unwrap_or(0);
-        let looks_back = |node: &&usize| plan.nodes[**node].node.needs_from(begin) < whole_from;
+        let looks_back = |node: &&usize| begin.saturating_sub(plan.nodes[**node].look_back()) < whole_from;
         self.in_part.extend(island.nodes.iter().filter(looks_back).map(|node| plan.nodes[*node].id.clone()));
     }
 

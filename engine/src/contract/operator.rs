@@ -96,6 +96,11 @@ pub trait Node: Send + Sync {
     fn needs_from(&self, time: Time) -> Time {
         time
     }
+
+    /// The same for one of several inputs, by its number, such as that of a model which comes rarely.
+    fn input_needs_from(&self, _input: usize, time: Time) -> Time {
+        self.needs_from(time)
+    }
 }
 
 /// What is known of a node once it is planned.

@@ -37,7 +37,7 @@ impl Control {
                 if upto == 0 || need >= *needed || need >= whole_from {
                     continue;
                 }
-                let looks_back = |node: &&usize| plan.nodes[**node].node.needs_from(upto) < whole_from;
+                let looks_back = |node: &&usize| upto.saturating_sub(plan.nodes[**node].look_back()) < whole_from;
                 let nodes = island.nodes.iter().filter(looks_back).map(|node| plan.nodes[*node].id.as_str());
                 said.push(format!(
                     "the log of {id} reaches back to {}: {} would look back to {}, so what they give first is made from a part \

@@ -13,9 +13,16 @@ use crate::spec::{Diagnostic, NodeSpec, SpoolSpec};
 const SOME: Time = 1 << 42;
 
 impl PlannedNode {
-    /// How far (ms) the node looks back.
+    /// How far (ms) the node looks back, on any of its inputs.
     pub fn look_back(&self) -> Time {
-        SOME.saturating_sub(self.node.needs_from(SOME))
+        self.inputs.iter().map(|input| self.looks_back(input.slot)).max().unwrap_or(0)
+    }
+
+    /// How far (ms) the node looks back on an input: at the end of a window, to its begin.
+    fn looks_back(&self, input: usize) -> Time {
+        let looks_back = |time: Time| time.saturating_sub(self.node.input_needs_from(input, time));
+        let end_of_window = SOME.saturating_sub(looks_back(SOME)).saturating_sub(1);
+        looks_back(SOME).max(looks_back(end_of_window))
     }
 }
 
@@ -47,8 +54,8 @@ pub(super) fn mark(
         problems.push(Diagnostic::new(asked.span, why_not));
     }
     for at in 0..nodes.len() {
-        let looks_far = nodes[at].look_back() > max_replay;
         for nth in 0..nodes[at].inputs.len() {
+            let looks_far = nodes[at].looks_back(nodes[at].inputs[nth].slot) > max_replay;
             let from = nodes[at].inputs[nth].node;
             let is_source = ingest[from] && nodes[from].node.facts().yields_facts && !ingest[at];
             let is_computed = ingest.contains(&true) && !ingest[from];

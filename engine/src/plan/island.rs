@@ -175,8 +175,8 @@ impl Plan {
         let mut of_output = vec![time; self.nodes.len()];
         let mut of_log = vec![time; island.reads.len()];
         for &node in island.nodes.iter().rev() {
-            let needed = self.nodes[node].node.needs_from(of_output[node]);
             for input in &self.nodes[node].inputs {
+                let needed = self.nodes[node].node.input_needs_from(input.slot, of_output[node]);
                 let of = match island.log_of(input) {
                     Some(log) => &mut of_log[log],
                     None => &mut of_output[input.node],
