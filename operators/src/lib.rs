@@ -7,6 +7,7 @@ pub mod detect;
 pub mod enrich;
 pub mod filter;
 pub mod fingerprint;
+pub mod forest;
 pub mod format;
 mod linear;
 pub mod recurrence;
