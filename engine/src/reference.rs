@@ -87,6 +87,8 @@ pub struct Reference<V> {
     versions: Versions<V>,
     said: Said,
     seen: Mutex<Seen>,
+    /// It is made while the run goes on, such as a model.
+    may_be_absent: bool,
     is_loading: AtomicBool,
 }
 
@@ -96,18 +98,20 @@ impl<V: Send + Sync + 'static> Reference<V> {
     pub(crate) fn open(
         path: PathBuf,
         place: Place,
-        parse: Parse<V>,
+        (parse, may_be_absent): (Parse<V>, bool),
         metrics: &Arc<NodeMetrics>,
     ) -> Result<Self, String> {
         let versions = Versions::open(path.display().to_string(), place, parse)?;
         let (said, seen) = (Said::default(), Mutex::default());
-        let reference = Self { path, versions, said, seen, is_loading: AtomicBool::new(false) };
+        let reference = Self { path, versions, said, seen, may_be_absent, is_loading: AtomicBool::new(false) };
         reference.said.add_reader(metrics);
         let has_versions = !reference.versions.is_empty();
-        if has_versions && !reference.versions.takes_new() {
+        let stamp = reference.stamp();
+        let is_absent = may_be_absent && matches!(&stamp, Err(error) if error.kind() == io::ErrorKind::NotFound);
+        if has_versions && !reference.versions.takes_new() || is_absent {
             return Ok(reference);
         }
-        reference.seen.lock().read = reference.stamp().ok();
+        reference.seen.lock().read = stamp.ok();
         if let Err(refused) = reference.load() {
             // A run goes on with what it had.
             if !has_versions {
@@ -124,6 +128,14 @@ impl<V: Send + Sync + 'static> Reference<V> {
     /// If an earlier version is not there any more; the message says which.
     pub fn at(&self, time: Time) -> Result<Arc<V>, String> {
         self.versions.at(time)
+    }
+
+    /// The same; `None` before there was any.
+    ///
+    /// # Errors
+    /// As [`Reference::at`].
+    pub fn find(&self, time: Time) -> Result<Option<Arc<V>>, String> {
+        self.versions.find(time)
     }
 
     /// Reads the file. If its content is another one, that takes effect at the next tick of which no row was labelled.
@@ -175,6 +187,7 @@ impl<V: Send + Sync + 'static> Reference<V> {
     /// Says that the file is gone, or is there again.
     fn note_presence(&self, seen: &mut Seen, error: Option<&io::Error>) {
         match (error, seen.gone) {
+            _ if self.may_be_absent && self.versions.is_empty() => {}
             (Some(_), None) => seen.gone = Some(Instant::now()),
             (Some(error), Some(since)) if since.elapsed() >= GONE => {
                 let path = self.path.display();
@@ -276,6 +289,7 @@ impl References {
             return Ok(known);
         }
         let opened = Arc::new(open()?);
+        opened.said.add_reader(metrics);
         all.push((name.to_owned(), Arc::clone(&opened) as Arc<dyn Watched>));
         Ok(opened)
     }

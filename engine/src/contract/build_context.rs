@@ -127,6 +127,27 @@ impl BuildContext<'_> {
         path: &Path,
         parse: Parse<V>,
     ) -> Result<Arc<Reference<V>>, String> {
+        self.reference_if_there(path, parse, false)
+    }
+
+    /// The same of a file that need not be there yet.
+    ///
+    /// # Errors
+    /// As [`BuildContext::reference`]; one that is not there is none.
+    pub fn optional_reference<V: Send + Sync + 'static>(
+        &self,
+        path: &Path,
+        parse: Parse<V>,
+    ) -> Result<Arc<Reference<V>>, String> {
+        self.reference_if_there(path, parse, true)
+    }
+
+    fn reference_if_there<V: Send + Sync + 'static>(
+        &self,
+        path: &Path,
+        parse: Parse<V>,
+        may_be_absent: bool,
+    ) -> Result<Arc<Reference<V>>, String> {
         let name = format!("{} {}", self.id, path.display());
         // Another path is another file, with versions of its own.
         let of_path = Sha256::digest(path.as_os_str().as_bytes());
@@ -138,7 +159,7 @@ impl BuildContext<'_> {
             labelled_before: self.dataflow.received_before(),
             tick: self.tick,
         };
-        let open = || Reference::open(path.to_owned(), place(), parse, &self.metrics);
+        let open = || Reference::open(path.to_owned(), place(), (parse, may_be_absent), &self.metrics);
         self.shared.references.get(&name, &self.metrics, open)
     }
 

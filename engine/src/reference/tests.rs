@@ -13,7 +13,7 @@ fn place(dir: &Path, labelled_before: Time) -> Place {
 
 fn open_in(dir: &Path, place: Place) -> (Result<Reference<u32>, String>, Arc<NodeMetrics>) {
     let metrics = Arc::default();
-    (Reference::open(dir.join("file"), place, number, &metrics), metrics)
+    (Reference::open(dir.join("file"), place, (number, false), &metrics), metrics)
 }
 
 fn open(dir: &Path, labelled_before: Time) -> Reference<u32> {
@@ -175,4 +175,23 @@ fn each_reader_of_a_file_shows_what_became_of_it() {
         assert_eq!(metrics.named(), [("reference_refused", 1), ("reference_versions", 1)]);
         assert_eq!(metrics.troubles().len(), 1);
     }
+}
+
+#[test]
+fn a_file_that_need_not_be_there_takes_effect_when_it_comes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let metrics = Arc::default();
+    let open = |labelled_before| {
+        let place = place(dir.path(), labelled_before);
+        Reference::open(dir.path().join("file"), place, (number, true), &metrics).expect("opens")
+    };
+    let reference = open(0);
+    let found = |reference: &Reference<u32>, time| reference.find(time).expect("no fault").map(|value| *value);
+    assert_eq!(found(&reference, 950), None);
+    assert!(!reference.is_new(true) && metrics.troubles().is_empty());
+    fs::write(dir.path().join("file"), "7").expect("written");
+    reference.load_again();
+    assert_eq!([950, 999, 1_000].map(|time| found(&reference, time)), [None, None, Some(7)]);
+    let again = open(1_001);
+    assert_eq!([999, 1_000].map(|time| found(&again, time)), [None, Some(7)], "as the run before");
 }

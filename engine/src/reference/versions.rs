@@ -113,18 +113,32 @@ impl<V> Versions<V> {
         self.place.takes_new
     }
 
-    /// The version for rows of a message time.
+    /// The version for rows of a message time; `None` before the first one took effect.
     ///
     /// # Errors
     /// If an earlier version is not there any more; the message says which.
+    pub fn find(&self, time: Time) -> Result<Option<Arc<V>>, String> {
+        let Some((noted, value)) = self.known(time) else { return Ok(None) };
+        value.map_or_else(|| self.read_again(time, noted), Ok).map(Some)
+    }
+
+    /// The same; what comes before the first version took effect gets that.
+    ///
+    /// # Errors
+    /// As [`Versions::find`].
     pub fn at(&self, time: Time) -> Result<Arc<V>, String> {
-        let noted = match self.known(time)? {
-            (_, Some(value)) => return Ok(value),
-            (noted, None) => noted,
-        };
+        if let Some(value) = self.find(time)? {
+            return Ok(value);
+        }
+        let first = self.state.lock().versions.first().map(|version| version.noted.from);
+        let first = first.map(|from| self.find(from)).transpose()?.flatten();
+        first.ok_or_else(|| format!("{} has no version", self.name))
+    }
+
+    fn read_again(&self, time: Time, noted: Noted) -> Result<Arc<V>, String> {
         // One of the workers reads it, without being in the way of those who need another version.
         let _reading = self.reading.lock();
-        if let (_, Some(value)) = self.known(time)? {
+        if let Some((_, Some(value))) = self.known(time) {
             return Ok(value);
         }
         let path = self.place.dir.as_ref().map_or_else(PathBuf::new, |dir| dir.join(&noted.digest));
@@ -138,13 +152,12 @@ impl<V> Versions<V> {
     }
 
     /// The version for rows of a message time, with its value if that is in memory.
-    fn known(&self, time: Time) -> Result<(Noted, Option<Arc<V>>), String> {
+    fn known(&self, time: Time) -> Option<(Noted, Option<Arc<V>>)> {
         let mut state = self.state.lock();
         state.decided = state.decided.max(time.saturating_add(1));
-        let at = state.versions.iter().rposition(|version| version.noted.from <= time).unwrap_or(0);
-        let version = state.versions.get_mut(at).ok_or_else(|| "defect: no version".to_owned())?;
+        let version = state.versions.iter_mut().rfind(|version| version.noted.from <= time)?;
         version.used = Instant::now();
-        Ok((version.noted.clone(), version.value.clone()))
+        Some((version.noted.clone(), version.value.clone()))
     }
 
     /// Takes a content, if it is another than the last: from which tick on it is in effect.
