@@ -74,6 +74,7 @@ class Reach(LiveCase):
         def segments() -> list[str]:
             return sorted(path.name for path in folder.iterdir() if path.name != "lock")
 
+        self.send()
         first = segments()[0]
 
         def is_gone() -> bool:
@@ -141,15 +142,15 @@ class Reach(LiveCase):
         wait_for("the first detection", lambda: self.output("joined.jsonl"))
         self.trimmed("rows")
         self.send()
+        wait_for("a later detection", lambda: len(self.output("joined.jsonl")) > 1)
         self.stop()
         live = self.joined(self.data)
-        self.assertGreater(len(live), 1)
         replayed = self.replay("kept", "--durable")
         self.assertFalse(live - replayed, "what was written is there again, as it was")
         detections = self.engine("spool", "export", self.data / "spool", "detections.out")
         self.assert_exit(detections, OK)
         self.assertEqual(replayed.total(), len(detections.stdout.splitlines()))
-        computed = self.replay("computed", says="a part of the rows at first, which the logs do not reach back to: recurrence")
+        computed = self.replay("computed", says="a part of the rows at first, which the logs do not reach back to: features, recurrence")
         self.assertTrue(live - computed, "the first window is gone, so that later ones count one less")
 
     def joined(self, folder: Path) -> Counter:
