@@ -2,7 +2,6 @@
 
 mod file;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use engine::contract::PlanContext;
 use engine::contract::{Inputs, Node, Operator, Port};
 use engine::spec::Located;
 
-use super::lookup::{self, Lookup};
+use super::lookup::{self, Distinct, Lookup};
 use file::Table;
 
 /// See [`Operator::SUMMARY`].
@@ -76,11 +75,8 @@ impl Lookup for Networks {
     fn label(&self, rows: &RecordBatch, parts: &[Arc<Table>]) -> Result<Vec<ArrayRef>, ArrowError> {
         let [table] = parts else { return Err(ArrowError::ComputeError("defect: one file".to_owned())) };
         let texts = rows.column(self.at).as_string::<i32>();
-        // A batch has far fewer addresses than rows: each is parsed and looked up once.
-        let mut known: HashMap<&str, Option<u32>, ahash::RandomState> = HashMap::default();
-        let mut look_up = |text| *known.entry(text).or_insert_with(|| table.get(text.parse::<IpAddr>().ok()?));
-        let found: UInt32Array =
-            (0..texts.len()).map(|row| if texts.is_null(row) { None } else { look_up(texts.value(row)) }).collect();
+        let known = Distinct::new(texts, |text| table.get(text.parse::<IpAddr>().ok()?));
+        let found: UInt32Array = (0..texts.len()).map(|row| known.get(row).copied().flatten()).collect();
         table.take(&found)
     }
 }

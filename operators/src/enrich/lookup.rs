@@ -1,11 +1,13 @@
 //! What look-ups in reference files have in common: the input's columns and what is known of each row, by the versions of
 //! the files that were in effect.
 
+use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
@@ -40,6 +42,27 @@ pub(crate) fn plan<L: Lookup>(
     sources: Vec<(Located<PathBuf>, Parse<L::Part>)>,
     context: &mut PlanContext<'_>,
 ) -> Option<Box<dyn Node>> {
+    plan_with(lookup, added, (sources, false), context)
+}
+
+/// The same with one file that need not be there yet: until it is, what is added is null.
+pub(crate) fn plan_optional<L: Lookup>(
+    lookup: L,
+    added: &[Field],
+    source: (Located<PathBuf>, Parse<L::Part>),
+    context: &mut PlanContext<'_>,
+) -> Option<Box<dyn Node>> {
+    plan_with(lookup, added, (vec![source], true), context)
+}
+
+type Sources<P> = Vec<(Located<PathBuf>, Parse<P>)>;
+
+fn plan_with<L: Lookup>(
+    lookup: L,
+    added: &[Field],
+    (sources, may_be_absent): (Sources<L::Part>, bool),
+    context: &mut PlanContext<'_>,
+) -> Option<Box<dyn Node>> {
     let input = context.input(0);
     let mut complete = true;
     for field in added.iter().filter(|field| input.schema.index_of(field.name()).is_ok()) {
@@ -51,6 +74,7 @@ pub(crate) fn plan<L: Lookup>(
         let path = context.path(&written.value);
         let faults = match read_content(&path) {
             Ok(content) => parse(&content).err().map(|why| why.lines().map(|why| format!(":{why}")).collect()),
+            Err(error) if may_be_absent && error.kind() == ErrorKind::NotFound => None,
             Err(error) => Some(vec![format!(" cannot be read: {error}")]),
         };
         for fault in faults.into_iter().flatten() {
@@ -64,7 +88,9 @@ pub(crate) fn plan<L: Lookup>(
     let window = input.schema.index_of(WINDOW_START).ok().filter(|_| input.is_relation());
     complete.then(|| {
         let is_relation = input.is_relation();
-        Box::new(LookupNode { lookup, files, is_relation, window, output: input.with_schema(output) }) as Box<dyn Node>
+        let added = added.iter().map(|field| field.data_type().clone()).collect();
+        let output = input.with_schema(output);
+        Box::new(LookupNode { lookup, files, may_be_absent, added, is_relation, window, output }) as Box<dyn Node>
     })
 }
 
@@ -75,20 +101,61 @@ pub(crate) fn text_column(
     what: &str,
     context: &mut PlanContext<'_>,
 ) -> Option<usize> {
-    let input = context.input(0);
-    let named = named.unwrap_or_else(|| Located::new(default.to_owned(), context.input_span(0)));
-    let at = context.column(&input.schema, &named.value, named.span)?;
-    let found = input.schema.field(at).data_type();
-    if *found != DataType::Utf8 {
+    let (at, named) = column(named, default, context)?;
+    let found = context.input(0).schema.field(at).data_type().clone();
+    if found != DataType::Utf8 {
         context.error(named.span, format!("{what} is text; `{}` is {found}", named.value));
         return None;
     }
     Some(at)
 }
 
+/// The index of a column, which is `default` unless another is named, and how it is named.
+pub(crate) fn column(
+    named: Option<Located<String>>,
+    default: &str,
+    context: &mut PlanContext<'_>,
+) -> Option<(usize, Located<String>)> {
+    let named = named.unwrap_or_else(|| Located::new(default.to_owned(), context.input_span(0)));
+    let at = context.column(&context.input(0).schema, &named.value, named.span)?;
+    Some((at, named))
+}
+
+/// What is known of the texts of a column, each looked up once: a batch has far fewer of them than rows.
+pub(crate) struct Distinct<T> {
+    /// What was found.
+    found: Vec<T>,
+    /// Which of them each row has.
+    of_row: Vec<Option<u32>>,
+}
+
+impl<T> Distinct<T> {
+    /// Looks up each text. A null is none.
+    pub fn new<'a>(texts: &'a StringArray, mut look_up: impl FnMut(&'a str) -> T) -> Self {
+        let mut known: HashMap<&str, u32, ahash::RandomState> = HashMap::default();
+        let mut found = Vec::new();
+        let mut of_text = |text: &'a str| {
+            *known.entry(text).or_insert_with(|| {
+                found.push(look_up(text));
+                found.len() as u32 - 1
+            })
+        };
+        let of_row = texts.iter().map(|text| text.map(&mut of_text)).collect();
+        Self { found, of_row }
+    }
+
+    /// What is known of a row's text; `None` if it has none.
+    pub fn get(&self, row: usize) -> Option<&T> {
+        self.of_row.get(row).copied().flatten().and_then(|at| self.found.get(at as usize))
+    }
+}
+
 struct LookupNode<L: Lookup> {
     lookup: L,
     files: Vec<Source<L::Part>>,
+    may_be_absent: bool,
+    /// The types of what is added.
+    added: Vec<DataType>,
     is_relation: bool,
     /// Index of the column with the begin of the window, of a relation by window.
     window: Option<usize>,
@@ -102,31 +169,43 @@ impl<L: Lookup> Node for LookupNode<L> {
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let Some(input) = inputs.into_iter().next() else { return Vec::new() };
-        let (lookup, schema) = (self.lookup.clone(), self.output.schema.clone());
+        let (lookup, added, schema) = (self.lookup.clone(), self.added.clone(), self.output.schema.clone());
         let fail = context.failure();
-        let references = self.files.iter().map(|source| context.reference(&source.path, source.parse));
+        let may_be_absent = self.may_be_absent;
+        let references = self.files.iter().map(|source| match may_be_absent {
+            true => context.optional_reference(&source.path, source.parse),
+            false => context.reference(&source.path, source.parse),
+        });
         let references = references.collect::<Result<Vec<_>, _>>().map_err(&fail).ok();
-        let at = move |time: Time| match &references {
-            Some(references) => references.iter().map(|reference| reference.at(time)).collect::<Result<Vec<_>, _>>(),
-            None => Err("its files cannot be read".to_owned()),
+        // None before there is a file.
+        let at = move |time: Time| -> Result<Option<Vec<Arc<L::Part>>>, String> {
+            let references = references.as_ref().ok_or("its files cannot be read")?;
+            let found = references.iter().map(|reference| match may_be_absent {
+                true => reference.find(time),
+                false => reference.at(time).map(Some),
+            });
+            found.collect()
         };
         let (is_relation, window, from) = (self.is_relation, self.window, context.complete_from);
         // A row is taken back as it was given. What counts is when its window began, or the run, and not when it changed.
         let is_whole = is_relation && window.is_none();
         let whole = if is_whole { at(from).map_err(&fail).ok() } else { None };
         timed(context, input, 1, move |time, rows| {
-            let label = |rows: &RecordBatch, parts: &[Arc<L::Part>]| {
-                let columns = rows.columns().iter().cloned().chain(lookup.label(rows, parts)?).collect();
-                RecordBatch::try_new(Arc::clone(&schema), columns)
+            let label = |rows: &RecordBatch, parts: Option<&Vec<Arc<L::Part>>>| {
+                let labels = match parts {
+                    Some(parts) => lookup.label(rows, parts)?,
+                    None => added.iter().map(|ty| new_null_array(ty, rows.num_rows())).collect(),
+                };
+                RecordBatch::try_new(Arc::clone(&schema), rows.columns().iter().cloned().chain(labels).collect())
             };
             if is_whole {
-                return Ok([whole.as_ref().map(|parts| label(rows, parts)).transpose()?, None]);
+                return Ok([whole.as_ref().map(|parts| label(rows, parts.as_ref())).transpose()?, None]);
             }
             let ranges = window.map_or_else(|| vec![(time, 0..rows.num_rows())], |window| by_window(rows, window));
             let mut labelled = Vec::with_capacity(ranges.len());
             for (time, range) in ranges {
                 let parts = at(time).map_err(ArrowError::ComputeError)?;
-                labelled.push(label(&rows.slice(range.start, range.len()), &parts)?);
+                labelled.push(label(&rows.slice(range.start, range.len()), parts.as_ref())?);
             }
             let labelled = if labelled.len() == 1 { labelled.remove(0) } else { concat_batches(&schema, &labelled)? };
             Ok([Some(labelled), None])

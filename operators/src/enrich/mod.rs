@@ -1,5 +1,11 @@
 //! Look-ups in reference data.
 
+mod agent;
 pub mod asn;
+pub mod bots;
+pub mod browser;
+mod csv;
+mod faults;
 mod lookup;
 mod ranges;
+pub mod reputation;

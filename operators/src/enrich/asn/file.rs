@@ -1,21 +1,20 @@
 //! The file of networks: CSV with a header, read once and as a whole.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringBuilder, UInt32Array, UInt32Builder};
 use arrow::compute::take;
 use arrow::error::ArrowError;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
+use crate::enrich::csv::{self, Known};
+use crate::enrich::faults::Faults;
 use crate::enrich::ranges::Ranges;
 
 /// The columns that a file must have.
 const COLUMNS: [&str; 6] = ["network", "asn", "country_code", "name", "org", "domain"];
-
-/// How many bad rows are named.
-const MAX_FAULTS: usize = 5;
 
 /// Networks and what is known of each.
 pub(super) struct Table {
@@ -30,10 +29,7 @@ impl Table {
     /// # Errors
     /// The first faults, each as `line: reason` in a line of its own.
     pub fn parse(content: &[u8]) -> Result<Self, String> {
-        parse(content).map_err(|faults| {
-            let faults: Vec<String> = faults.into_iter().map(|(line, reason)| format!("{line}: {reason}")).collect();
-            faults.join("\n")
-        })
+        parse(content).map_err(|faults| faults.text())
     }
 
     /// The row of an address.
@@ -50,97 +46,17 @@ impl Table {
     }
 }
 
-/// Reads the text of a file. Faults come with their line.
-fn parse(bytes: &[u8]) -> Result<Table, Vec<(u64, String)>> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
-    let header = reader.headers().map_err(|error| vec![(1, error.to_string())])?.clone();
-    let mut at = [0; 6];
-    for (at, name) in at.iter_mut().zip(COLUMNS) {
-        let missing = || vec![(1, format!("the header has no column `{name}`; it must be {}", COLUMNS.join(",")))];
-        *at = header.iter().position(|column| column.trim() == name).ok_or_else(missing)?;
-    }
-    let mut faults = Vec::new();
-    let mut networks: Vec<(IpNet, u32)> = Vec::new();
-    let mut lines: HashMap<IpNet, (u64, u32), ahash::RandomState> = HashMap::default();
+/// Reads the text of a file.
+fn parse(content: &[u8]) -> Result<Table, Faults> {
+    let mut networks = Known::default();
     let mut records = Records::default();
-    let mut row = csv::StringRecord::new();
-    loop {
-        let line = reader.position().line();
-        match reader.read_record(&mut row) {
-            Ok(false) => break,
-            Ok(true) => {
-                let line = row.position().map_or(line, |at| line_of(bytes, at));
-                let field = |nth: usize| row.get(at[nth]).unwrap_or_default().trim();
-                let read = network(field(0)).and_then(|network| {
-                    let asn = number(field(1))?;
-                    let record = records.add(asn, [field(2), field(3), field(4), field(5)]);
-                    match lines.insert(network, (line, record)) {
-                        Some((other, same)) if same != record => {
-                            Err(format!("`{network}` is given otherwise in line {other}"))
-                        }
-                        _ => Ok((network, record)),
-                    }
-                });
-                match read {
-                    Ok(entry) => networks.push(entry),
-                    Err(reason) => faults.push((line, reason)),
-                }
-            }
-            Err(error) => faults.push((error.position().map_or(line, |at| line_of(bytes, at)), csv_reason(&error))),
-        }
-        if faults.len() == MAX_FAULTS {
-            break;
-        }
-    }
-    if faults.is_empty() {
-        Ok(Table { ranges: Ranges::new(&networks), columns: records.finish() })
-    } else {
-        Err(faults)
-    }
-}
-
-/// The line of a row. The reader's place is the end of the row before; empty lines in between are not rows.
-fn line_of(bytes: &[u8], at: &csv::Position) -> u64 {
-    let rest = bytes.get(at.byte() as usize..).unwrap_or_default();
-    let between = rest.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
-    at.line() + between.filter(|b| **b == b'\n').count() as u64
-}
-
-fn csv_reason(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("the row has {len} fields, the header {expected_len}")
-        }
-        csv::ErrorKind::Utf8 { .. } => "the row is not UTF-8".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-/// A network; one of IPv4-mapped IPv6 addresses is the IPv4 network.
-fn network(text: &str) -> Result<IpNet, String> {
-    let network: IpNet = text.parse().map_err(|_| {
-        let single =
-            if text.parse::<IpAddr>().is_ok() { ": an address needs a prefix length, such as /32" } else { "" };
-        format!("`{text}` is not a network{single}")
+    csv::read(content, COLUMNS, COLUMNS.len(), |line, [network, asn, texts @ ..]| {
+        let key = csv::network(network)?;
+        let record = records.add(csv::as_number(asn)?, texts);
+        networks.add(key, network, line, record)
     })?;
-    if network.trunc() != network {
-        return Err(format!("`{text}` has bits behind its prefix; the network is {}", network.trunc()));
-    }
-    let IpNet::V6(v6) = network else { return Ok(network) };
-    let mapped = v6.addr().to_ipv4_mapped().filter(|_| v6.prefix_len() >= 96);
-    let as_v4 = |address: Ipv4Addr| Ipv4Net::new(address, v6.prefix_len() - 96).ok().map(IpNet::V4);
-    Ok(mapped.and_then(as_v4).unwrap_or(network))
-}
-
-/// An AS number with or without `AS` in front; nothing is none.
-fn number(text: &str) -> Result<Option<u32>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let digits = text.get(..2).filter(|head| head.eq_ignore_ascii_case("as")).map_or(text, |_| &text[2..]);
-    let is_number = digits.bytes().all(|b| b.is_ascii_digit());
-    digits.parse().ok().filter(|_| is_number).map(Some).ok_or_else(|| format!("`{text}` is not an AS number"))
+    let networks: Vec<(IpNet, u32)> = networks.into_pairs().collect();
+    Ok(Table { ranges: Ranges::new(&networks), columns: records.finish() })
 }
 
 /// What a row says of a network: its AS, country, names and domain.
@@ -191,14 +107,14 @@ mod tests {
     fn faults(rows: &str) -> Vec<(u64, String)> {
         match parse(format!("{HEADER}{rows}").as_bytes()) {
             Ok(_) => Vec::new(),
-            Err(faults) => faults,
+            Err(faults) => faults.list().into_iter().map(|(line, reason)| (line, reason.to_owned())).collect(),
         }
     }
 
     #[test]
     fn quoted_fields_prefixed_numbers_and_empty_fields() {
         let rows = "10.0.0.0/8,AS64500,FR,EX,\"Example, \"\"Inc\"\"\",example.test\n::ffff:192.0.2.0/120,as7,,,,\n";
-        let table = parse(format!("{HEADER}{rows}").as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let table = parse(format!("{HEADER}{rows}").as_bytes()).unwrap_or_else(|faults| panic!("{}", faults.text()));
         let of = |address: &str| table.get(address.parse().expect("an address"));
         let columns =
             table.take(&UInt32Array::from(vec![of("10.1.2.3"), of("192.0.2.9"), of("11.0.0.1")])).expect("rows");
@@ -226,6 +142,6 @@ mod tests {
     #[test]
     fn the_header_is_required() {
         let found = parse(b"10.0.0.0/8,1,,,,\n").err().expect("no header");
-        assert!(found[0].0 == 1 && found[0].1.contains("no column `network`"), "{found:?}");
+        assert!(found.text().starts_with("1: the header has no column `network`"), "{}", found.text());
     }
 }

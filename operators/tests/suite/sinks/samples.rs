@@ -78,6 +78,7 @@ pub fn cells(rows: &RecordBatch, row: usize) -> BTreeMap<String, String> {
 
 fn cell(column: &ArrayRef, row: usize) -> String {
     match column.data_type() {
+        DataType::Boolean => column.as_boolean().value(row).to_string(),
         DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
         DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
         DataType::UInt64 => column.as_primitive::<UInt64Type>().value(row).to_string(),
