@@ -82,7 +82,7 @@ soak: ## kills, changes, faults of the server and fuzzing for hours, with other 
 	@$(MAKE) fuzz FUZZ_SECONDS=3600 SEED=$(or $(SOAK_SEED),$$RANDOM)
 
 .PHONY: lint
-lint: ## formatting, clippy and rustdoc, without a warning; no circle of modules, no broken link
+lint: ## formatting, clippy and rustdoc, without a warning; no circle of modules, no long function, no broken link
 	$(call say,Formatting)
 	@cargo fmt --all --check
 	$(call say,Clippy)
@@ -93,6 +93,8 @@ lint: ## formatting, clippy and rustdoc, without a warning; no circle of modules
 	@python3 scripts/links.py
 	$(call say,Modules that depend on each other)
 	@python3 scripts/circles.py engine/src operators/src operators/client_hello/src operators/capture_file/src dashboards/src migrations/src
+	$(call say,Lengths of files and functions)
+	@python3 scripts/sizes.py engine/src operators/src operators/client_hello/src operators/capture_file/src dashboards/src migrations/src src
 
 .PHONY: fmt
 fmt: ## format the Rust code
