@@ -17,6 +17,7 @@ pub mod source;
 mod timeline;
 pub mod tls;
 mod topics;
+pub mod train;
 mod value;
 
 use engine::contract::{Kind, Registry};
@@ -36,6 +37,8 @@ pub fn registry() -> Registry {
         Kind::of::<enrich::bots::Bots>(),
         Kind::of::<enrich::browser::Browser>(),
         Kind::of::<aggregate::Aggregate>(),
+        Kind::of::<train::forest::TrainForest>(),
+        Kind::of::<detect::forest::DetectForest>(),
         Kind::of::<detect::rules::Rules>(),
         Kind::of::<recurrence::Recurrence>(),
         Kind::of::<sink::jsonl::Jsonl>(),

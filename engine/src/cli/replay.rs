@@ -161,7 +161,10 @@ fn describe(args: &ReplayArgs, plan: &Plan, replay: &Replay) {
     if !replay.in_part.is_empty() {
         let names = replay.in_part.join(", ");
         let hint = if args.durable || plan.durable().next().is_none() { "" } else { "; see --durable" };
-        note(args.log_format, &format!("made from a part of the rows at first, which the logs do not reach back to: {names}{hint}"));
+        note(
+            args.log_format,
+            &format!("made from a part of the rows at first, which the logs do not reach back to: {names}{hint}"),
+        );
     }
     let word = |set: &String| set.split(['.', '=']).next().unwrap_or_default().to_owned();
     for id in args.overrides.set.iter().map(word).filter(|id| replay.recorded.contains(id)) {

@@ -1,3 +1,4 @@
 //! What rows are judged by.
 
+pub mod forest;
 pub mod rules;

@@ -6,6 +6,6 @@ pub mod bots;
 pub mod browser;
 mod csv;
 mod faults;
-mod lookup;
+pub(crate) mod lookup;
 mod ranges;
 pub mod reputation;

@@ -1,0 +1,5 @@
+//! What models are made by.
+
+pub mod forest;
+mod jobs;
+mod sample;
