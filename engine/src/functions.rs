@@ -2,6 +2,7 @@
 
 mod cidr;
 mod network;
+mod query;
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 /// All of them.
 pub fn scalar() -> Vec<Arc<ScalarUDF>> {
-    network::all().into_iter().map(Arc::new).collect()
+    network::all().into_iter().chain(query::all()).map(Arc::new).collect()
 }
 
 /// What each function gives, as Markdown: a part of the operator reference.
@@ -21,7 +22,7 @@ pub(crate) fn markdown() -> String {
          the pipeline is loaded; one of a column that is none gives null. To have a network as a client, derive it: \
          `- { name: net, expr: \"ip_prefix(src_ip, 24, 64)\" }`, and group by it.\n\n| function | what it gives |\n|---|---|\n",
     );
-    for (usage, meaning) in network::REFERENCE {
+    for (usage, meaning) in network::REFERENCE.into_iter().chain(query::REFERENCE) {
         out.push_str(&format!("| `{usage}` | {meaning} |\n"));
     }
     out
