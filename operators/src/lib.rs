@@ -36,6 +36,7 @@ pub fn registry() -> Registry {
         Kind::of::<enrich::reputation::Reputation>(),
         Kind::of::<enrich::bots::Bots>(),
         Kind::of::<enrich::browser::Browser>(),
+        Kind::of::<enrich::anubis::Anubis>(),
         Kind::of::<aggregate::Aggregate>(),
         Kind::of::<train::forest::TrainForest>(),
         Kind::of::<detect::forest::DetectForest>(),

@@ -1,6 +1,7 @@
 //! Look-ups in reference data.
 
 mod agent;
+pub mod anubis;
 pub mod asn;
 pub mod bots;
 pub mod browser;

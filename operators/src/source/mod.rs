@@ -11,7 +11,7 @@ mod lines;
 mod numbers;
 pub(crate) mod order;
 pub(crate) mod packets;
-mod paths;
+pub(crate) mod paths;
 pub mod pcap;
 mod pcap_file;
 mod pipe;

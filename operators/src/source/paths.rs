@@ -56,7 +56,7 @@ impl Paths {
 
 /// A path of which names have `*`, `?` or `[`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     /// The folder that it is relative to, whose names stand for themselves.
     base: PathBuf,
     names: PathBuf,
@@ -64,7 +64,7 @@ pub(super) struct Pattern {
 
 impl Pattern {
     /// Of a path as it was written, and the same looked up. `None` if it is a file's name, also of one that is called so.
-    pub(super) fn new(written: &Path, full: &Path) -> Option<Self> {
+    pub(crate) fn new(written: &Path, full: &Path) -> Option<Self> {
         let is_pattern = |name: &OsStr| name.as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
         if !written.iter().any(is_pattern) || full.exists() {
             return None;
@@ -84,7 +84,7 @@ impl Pattern {
     }
 
     /// The files that match, by name. Folders that cannot be listed have none.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut found = vec![self.base.clone()];
         for part in &self.names {
             let wanted = part.as_encoded_bytes();
