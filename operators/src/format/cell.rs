@@ -283,6 +283,10 @@ fn largest(kind: Kind) -> u64 {
 /// The last of several values: nginx writes one for each upstream that it tried, separated by `, `, and by ` : ` where
 /// another location took over. The last is that of the answer which the client got.
 fn last(text: &str) -> &str {
+    // Both have a space, which most values do not: this is asked of each value that is no text.
+    if !text.contains(' ') {
+        return text;
+    }
     let text = text.rsplit_once(" : ").map_or(text, |(_, last)| last);
     text.rsplit_once(", ").map_or(text, |(_, last)| last)
 }
