@@ -44,7 +44,7 @@ pub struct TrainOptions {
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     features: Option<Vec<Located<String>>>,
-    /// How often a new model is trained, in event time: at multiples of this. When all input ends, once more. Default 1h.
+    /// How often a new model is trained, in event time: at multiples of this. Of files that are read to their end there is one model, at the end. Default 1h.
     #[serde(default = "hour", deserialize_with = "humantime_duration::deserialize")]
     #[schemars(with = "String")]
     every: Duration,
@@ -264,6 +264,7 @@ impl Node for Trainer {
             done: if self.path.exists() { context.complete_from } else { 0 },
             newest: None,
             has_begun: false,
+            is_bounded: context.bounded,
         };
         let is_home = context.is_home();
         let shared = Arc::clone(&context.shared);
@@ -309,6 +310,8 @@ struct Training {
     newest: Option<Time>,
     /// Any row has come, of the baseline or not.
     has_begun: bool,
+    /// All input ends by itself: one model is made then, whatever steps time takes until there.
+    is_bounded: bool,
 }
 
 impl Training {
@@ -353,7 +356,7 @@ impl Training {
     /// Trains if a model is due before this time.
     fn look(&mut self, time: Time) {
         let due = time - time % self.every;
-        if due <= self.done || !self.has_begun || self.jobs.is_busy() {
+        if due <= self.done || !self.has_begun || self.is_bounded || self.jobs.is_busy() {
             return;
         }
         self.done = due;
@@ -365,6 +368,7 @@ impl Training {
     /// All input has ended: a last model, of all rows.
     fn finish(&mut self) {
         let Some(newest) = self.newest else { return };
+        self.jobs.wait();
         self.sample.expire(newest.saturating_sub(self.look_back));
         self.jobs.make(&self.sample.rows_before(Time::MAX));
     }

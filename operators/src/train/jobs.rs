@@ -27,6 +27,15 @@ pub(super) struct Jobs {
     pub is_busy: Arc<AtomicBool>,
 }
 
+/// A model is being made until this is dropped, also by a panic.
+struct Busy(Arc<AtomicBool>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
+}
+
 /// The share of rows by which a forest is trained; it is judged by the others, which are later.
 const TRAINING: f64 = 0.8;
 
@@ -36,16 +45,22 @@ impl Jobs {
         self.is_busy.load(SeqCst)
     }
 
+    /// Waits for the one that is being made, so that it does not come behind the next.
+    pub fn wait(&self) {
+        while self.is_busy() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
     /// Makes a model on a thread of its own: it takes seconds, and rows go on.
     pub fn start(&self, rows: Vec<Row>) {
         self.is_busy.store(true, SeqCst);
-        let jobs = self.clone();
+        let (jobs, busy) = (self.clone(), Busy(Arc::clone(&self.is_busy)));
         let thread = std::thread::Builder::new().name("train".into()).spawn(move || {
+            let _busy = busy;
             jobs.make(&rows);
-            jobs.is_busy.store(false, SeqCst);
         });
         if let Err(error) = thread {
-            self.is_busy.store(false, SeqCst);
             self.metrics.set_trouble("model", Some(format!("there is no thread to train a model: {error}")));
         }
     }
