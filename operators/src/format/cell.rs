@@ -46,6 +46,20 @@ struct Slot {
     kind: Kind,
     /// Texts that stand for no value.
     absent: Vec<String>,
+    /// The length of the longest of them: most values are longer.
+    longest_absent: usize,
+}
+
+impl Slot {
+    fn new(kind: Kind, absent: Vec<String>) -> Self {
+        let longest_absent = absent.iter().map(String::len).max().unwrap_or(0);
+        Self { kind, absent, longest_absent }
+    }
+
+    #[inline]
+    fn is_absent(&self, text: &str) -> bool {
+        text.len() <= self.longest_absent && self.absent.iter().any(|absent| absent == text)
+    }
 }
 
 /// What a value was instead of what it should be.
@@ -81,8 +95,8 @@ pub(super) struct Beside {
 impl Cells {
     /// For lines of a format.
     pub(super) fn new(format: &Format) -> Self {
-        let columns = format.columns.iter().map(|column| Slot { kind: column.kind, absent: column.absent.clone() });
-        let extras = format.extras.iter().map(|extra| Slot { kind: extra.kind, absent: extra.kind.absent() });
+        let columns = format.columns.iter().map(|column| Slot::new(column.kind, column.absent.clone()));
+        let extras = format.extras.iter().map(|extra| Slot::new(extra.kind, extra.kind.absent()));
         Self { slots: columns.chain(extras).collect(), ..Self::default() }
     }
 
@@ -116,6 +130,7 @@ pub(super) struct Target<'c> {
 }
 
 impl Target<'_> {
+    #[inline]
     pub(super) fn kind(&self) -> Kind {
         self.spec.kind
     }
@@ -149,7 +164,7 @@ impl Target<'_> {
     /// Text, which stands in the line at `at` if it does.
     #[inline]
     pub(super) fn text(self, text: &str, at: Option<usize>) -> Result<(), Refused> {
-        if self.spec.absent.iter().any(|absent| absent == text) {
+        if self.spec.is_absent(text) {
             return self.set(Cell::Missing);
         }
         match self.kind() {
@@ -171,7 +186,7 @@ impl Target<'_> {
     /// Text that is to be a number, a time, true or false.
     fn parse(self, text: &str) -> Result<(), Refused> {
         let value = last(text).trim_ascii();
-        if self.spec.absent.iter().any(|absent| absent == value) {
+        if self.spec.is_absent(value) {
             return self.set(Cell::Missing);
         }
         let cell = match self.kind() {

@@ -60,18 +60,22 @@ pub(super) fn moments(format: &Format, cells: &mut [Cell]) -> Result<Moments, Re
 
 /// The duration that a line has in its column, in ns.
 fn written(format: &Format, of: DurationColumn, cell: Cell) -> Result<Option<i64>, Reject> {
-    let (ns, found) = match cell {
-        Cell::Unsigned(number) => (of.unit.whole(number), number.to_string()),
-        Cell::Signed(number) => {
-            (u64::try_from(number).ok().and_then(|number| of.unit.whole(number)), number.to_string())
-        }
-        Cell::Float(number) => (of.unit.float(number), number.to_string()),
+    let ns = match cell {
+        Cell::Unsigned(number) => of.unit.whole(number),
+        Cell::Signed(number) => u64::try_from(number).ok().and_then(|number| of.unit.whole(number)),
+        Cell::Float(number) => of.unit.float(number),
         _ => return Ok(None),
     };
-    match ns {
-        Some(ns) => Ok(Some(ns)),
-        None => Err(Reject::Mismatch { key: duration_key(format), expected: of.unit.expected_duration(), found }),
+    if ns.is_some() {
+        return Ok(ns);
     }
+    let found = match cell {
+        Cell::Unsigned(number) => number.to_string(),
+        Cell::Signed(number) => number.to_string(),
+        Cell::Float(number) => number.to_string(),
+        _ => String::new(),
+    };
+    Err(Reject::Mismatch { key: duration_key(format), expected: of.unit.expected_duration(), found })
 }
 
 fn duration_key(format: &Format) -> String {

@@ -102,9 +102,7 @@ impl Keys {
         if keys.names.get(guess).is_some_and(|name| name == key) {
             return Some((guess, keys.targets[guess]));
         }
-        let found = keys.look_up(key, &mut self.folded)?;
-        keys.next[previous] = found;
-        Some((found, keys.targets[found]))
+        keys.find_slowly(previous, key, &mut self.folded)
     }
 
     /// What an element of the list `level` leads to.
@@ -140,6 +138,14 @@ impl Level {
         if root && let Some(folded) = fold(key, String::new()) {
             self.by_name.entry(folded).or_insert(number);
         }
+    }
+
+    /// Looks a key up that is not the expected one, and expects it the next time.
+    #[inline(never)]
+    fn find_slowly(&mut self, previous: usize, key: &str, folded: &mut String) -> Option<Found> {
+        let found = self.look_up(key, folded)?;
+        self.next[previous] = found;
+        Some((found, self.targets[found]))
     }
 
     fn look_up(&self, key: &str, folded: &mut String) -> Option<usize> {
