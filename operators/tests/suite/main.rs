@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod changes;
+mod contract;
 mod correlate;
 mod live;
 mod packets;
