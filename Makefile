@@ -19,13 +19,23 @@ CLICKHOUSE_REQUIREMENTS := tests/clickhouse/requirements.txt
 TEST_SEED ?= $(or $(SEED),1)
 
 BUILD_PACKAGES := build-essential libpcap-dev python3
-TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux apache2 nginx ethtool logrotate
+TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux apache2 nginx ethtool logrotate nftables haproxy
 OPTIONAL_PACKAGES := chromium firefox-esr libnss3-tools golang-go nodejs tcpreplay
-RECORD_PACKAGES := apache2 chromium curl ethtool iproute2 libnss3-tools mawk nodejs npm openssl python3-requests tcpdump tshark wget
+# A Node that is there has its npm; Debian's would push it aside.
+NODE_PACKAGES := $(if $(shell command -v npm),,nodejs npm)
+RECORD_PACKAGES := apache2 chromium curl ethtool iproute2 libnss3-tools mawk openssl python3-requests tcpdump tshark wget $(NODE_PACKAGES)
+TIERS_PACKAGES := firefox-esr nftables python3-venv squid-openssl
+# What some of its bots are made of; those whose tool is missing are made of another.
+TIERS_OPTIONAL := chromium-driver golang-go php-cli php-curl ruby libwww-perl $(if $(shell command -v javac),,default-jdk-headless)
+TIERS_CLIENTS := pipelines/recording/clients/tiers
+RECORD_VENV := $(TARGET)/venv-recording
+OLDER_BROWSERS := $(TARGET)/browsers
 
 # One selection of packages and features for test and lint: with another one Cargo would build DataFusion twice. The demo's binary
 # alone has the same features.
 SELECTION := --locked --workspace
+
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
@@ -111,9 +121,36 @@ audit: ## cargo-deny with the advisory database; needs the network and `cargo in
 	@cargo deny --locked --all-features check
 
 .PHONY: record
-record: ## make the demo recording anew: network namespaces, Apache, real clients (root, about 5 minutes)
+record: ## a recording (root): the demo's anew, 5 minutes; or SCENARIO=tiers SEED=7 OUT=data/recordings/7, people and bots of four tiers, 10 minutes
+	@$(MAKE) record-$(or $(SCENARIO),demo)
+
+.PHONY: record-demo
+record-demo:
 	@scripts/packages.sh $(RECORD_PACKAGES)
-	@$(if $(filter 0,$(shell id -u)),,sudo) python3 pipelines/recording/record.py
+	@$(AS_ROOT) python3 pipelines/recording/record.py
+
+.PHONY: record-tiers
+record-tiers: record-tools
+	@$(AS_ROOT) python3 pipelines/recording/record_tiers.py --seed $(SEED) --output $(or $(OUT),data/recordings/$(SEED)) \
+		--python $(RECORD_VENV)/bin/python --browsers $(OLDER_BROWSERS)
+
+.PHONY: record-tools
+record-tools:
+	@scripts/packages.sh $(RECORD_PACKAGES) $(TIERS_PACKAGES)
+	@for package in $(TIERS_OPTIONAL); do scripts/packages.sh --optional $$package; done
+	@scripts/venv.sh $(RECORD_VENV) $(TIERS_CLIENTS)/requirements.txt
+	@cmp --silent $(TIERS_CLIENTS)/package-lock.json $(TIERS_CLIENTS)/node_modules/.installed || { cd $(TIERS_CLIENTS) && \
+		npm ci --ignore-scripts --no-audit --no-fund --silent && cp package-lock.json node_modules/.installed; }
+	@pipelines/recording/older_browsers.sh $(OLDER_BROWSERS)
+
+.PHONY: recall
+recall: binary ## what a pipeline finds in recordings of SCENARIO=tiers: TEST="data/recordings/7 …", TRAIN="…", PIPELINE=pipelines/detect.yaml
+	@JA4_ENGINE=$(ENGINE) python3 scripts/recall.py --pipeline $(or $(PIPELINE),pipelines/detect.yaml) $(if $(TRAIN),--train $(TRAIN) --) --misses $(TEST)
+
+.PHONY: browsers
+browsers: binary record-tools ## make pipelines/reference/browser_ja4.csv anew: hellos of curl-cffi's profiles and of Debian's browsers (root)
+	@$(AS_ROOT) python3 scripts/browser_table.py --python $(RECORD_VENV)/bin/python --browsers $(OLDER_BROWSERS) \
+		--keep pipelines/reference/browser_ja4.csv $(ENGINE)
 
 .PHONY: bench
 bench: ## generate the benchmark's input and measure the whole job with the release profile (see benches/README.md)

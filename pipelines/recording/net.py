@@ -31,13 +31,7 @@ def run(*command: str) -> str:
 
 def create(addresses: list[str]) -> dict[str, str]:
     """Builds all namespaces; returns the client's namespace for each address."""
-    namespace(SERVER, {SERVER_V4: HOSTS, SERVER_V6: HOSTS})
-    ip = ("ip", "-n", SERVER)
-    run(*ip, "link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
-    run(*ip, "link", "set", BRIDGE, "up")
-    run(*ip, "addr", "add", f"{SERVER_V4}/32", "dev", BRIDGE)
-    run(*ip, "addr", "add", f"{SERVER_V6}/128", "dev", BRIDGE, "nodad")
-    offload(SERVER, BRIDGE)
+    serve()
     namespaces = {}
     for number, address in enumerate(addresses, 1):
         namespaces[address] = f"{PREFIX}{number}"
@@ -45,19 +39,44 @@ def create(addresses: list[str]) -> dict[str, str]:
     return namespaces
 
 
-def attach(name: str, port: str, address: str) -> None:
-    """One client namespace with `address` on eth0, the other end of it on the bridge."""
-    v6 = ipaddress.ip_address(address).version == 6
+def serve() -> None:
+    """The server's namespace, with the bridge that all clients' are on."""
+    namespace(SERVER, {SERVER_V4: HOSTS, SERVER_V6: HOSTS})
+    ip = ("ip", "-n", SERVER)
+    run(*ip, "link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
+    run(*ip, "link", "set", BRIDGE, "up")
+    run(*ip, "addr", "add", f"{SERVER_V4}/32", "dev", BRIDGE)
+    run(*ip, "addr", "add", f"{SERVER_V6}/128", "dev", BRIDGE, "nodad")
+    offload(SERVER, BRIDGE)
+
+
+def attach(name: str, port: str, *addresses: str) -> None:
+    """One client namespace with addresses of one family on eth0, the other end of it on the bridge."""
+    v6 = ipaddress.ip_address(addresses[0]).version == 6
     server = SERVER_V6 if v6 else SERVER_V4
     bits = "128" if v6 else "32"
     namespace(name, {server: HOSTS})
     run("ip", "-n", SERVER, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
     run("ip", "-n", SERVER, "link", "set", port, "master", BRIDGE, "up")
     run("ip", "-n", name, "link", "set", "eth0", "up")
-    run("ip", "-n", name, "addr", "add", f"{address}/{bits}", "dev", "eth0", *(["nodad"] if v6 else []))
+    for address in addresses:
+        run("ip", "-n", name, "addr", "add", f"{address}/{bits}", "dev", "eth0", *(["nodad"] if v6 else []))
     run("ip", "-n", name, "route", "add", f"{server}/{bits}", "dev", "eth0")
-    run("ip", "-n", SERVER, "route", "add", f"{address}/{bits}", "dev", BRIDGE)
+    for address in addresses:
+        run("ip", "-n", SERVER, "route", "add", f"{address}/{bits}", "dev", BRIDGE)
     offload(SERVER, port)
+    offload(name, "eth0")
+
+
+def behind(name: str, router: str, port: str, address: str, gateway: str) -> None:
+    """One client namespace with a private address on the inner bridge of a router's namespace."""
+    namespace(name, {SERVER_V4: HOSTS})
+    run("ip", "-n", router, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
+    run("ip", "-n", router, "link", "set", port, "master", BRIDGE, "up")
+    run("ip", "-n", name, "link", "set", "eth0", "up")
+    run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+    run("ip", "-n", name, "route", "add", "default", "via", gateway)
+    offload(router, port)
     offload(name, "eth0")
 
 
