@@ -20,6 +20,8 @@
 //! **Settled rows.** Equal rows are one row for differential-dataflow, whatever mark they came with. So whether a row is
 //! settled is asked of the row and of the time at which it leaves.
 
+pub(crate) mod windows;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -130,7 +132,7 @@ pub(crate) fn hold<'s, K: Part, V: Part>(
 }
 
 /// [`hold`] on a worker whose share is `max` rows.
-fn hold_as<'s, K: Part, V: Part>(
+pub(crate) fn hold_as<'s, K: Part, V: Part>(
     changes: Changes<'s, K, V>,
     name: &str,
     max: usize,
