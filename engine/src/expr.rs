@@ -3,6 +3,8 @@
 //! An expression is a pure function of a row: functions that ask the clock or a random source are refused, because
 //! the same input must give the same rows.
 
+mod window;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
@@ -11,13 +13,15 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{AggregateUDF, Expr, Volatility};
+use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 
 use crate::functions::{self, BadArgument};
 use crate::spec::nearest;
+
+pub use window::Windows;
 
 /// Compiles expressions.
 pub struct Session {
@@ -100,6 +104,12 @@ impl Session {
         self.context.register_udaf(function);
     }
 
+    /// Makes a further function of a row known by name and types. Who registers one that cannot be computed from the row
+    /// alone takes it out of an expression before that is compiled.
+    pub fn register_scalar(&self, function: ScalarUDF) {
+        self.context.register_udf(function);
+    }
+
     /// Compiles an expression over one row.
     ///
     /// # Errors
@@ -119,7 +129,7 @@ impl Session {
         }
         let columns = df_schema(schema)?;
         let expr = self.context.parse_sql_expr(sql, &columns).map_err(|error| fault(&error).within(sql))?;
-        pure(&expr)?;
+        pure(&expr, false)?;
         Ok(expr)
     }
 
@@ -198,14 +208,15 @@ fn aggregate_name(expr: &Expr) -> Option<String> {
     name
 }
 
-/// Refuses functions whose value is not determined by their arguments.
-fn pure(expr: &Expr) -> Result<(), ExprFault> {
+/// Refuses functions whose value is not determined by their arguments, and window functions unless they may be there.
+fn pure(expr: &Expr, windows: bool) -> Result<(), ExprFault> {
     let mut found = None;
     let _ = expr.apply(|part| {
         match part {
             Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
                 found = Some(call.func.name().to_owned());
             }
+            Expr::WindowFunction(_) if windows => {}
             Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::WindowFunction(_) => {
                 found = Some("a subquery or window function".to_owned());
             }
