@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support import OK, PIPELINES, RECORDING, REFUSED, Case, demo, run_demo
 
 # What prod.yaml needs to be valid anywhere.
-VARIABLES = {"ASN_CSV": RECORDING / "asn.csv", "INTERFACE": "lo"}
+VARIABLES = {"ASN_CSV": RECORDING / "asn.csv", "INTERFACE": "lo", "REFERENCE": PIPELINES / "reference"}
 
 
 class Set(Case):
@@ -68,16 +68,17 @@ class PlanDiff(Case):
         """The sources go on."""
         changed = self.prod(("window: 10s", "window: 30s"))
         shown = self.diff(changed)
-        for line in ("1 node changed; 4 kept, 6 rebuilt", "window: 10s -> 30s", "because of correlated",
-                     "goes on: packets, hellos, requests, recurrence\n",
-                     "rebuilt from the spool: correlated, labelled, features, detections, final_detections, store\n"):
+        for line in ("1 node changed; 5 kept, 18 rebuilt", "window: 10s -> 30s", "because of correlated",
+                     "goes on: packets, hellos, requests, model, recurrence\n",
+                     "rebuilt from the spool: correlated, labelled, systems, browsers, bots, known, features, clients, ruled, scored, "
+                     "verdicts, caught, detections, final_clients, final_ruled, final_scored, final_detections, store\n"):
             self.assertIn(line, shown)
         self.assertNotIn("because of final_detections", shown, "which is durable")
         self.assertEqual(shown, self.diff(PIPELINES / "prod.yaml", "--set", "correlated.window=30s"))
         nodes = {node["id"]: node for node in json.loads(self.diff(changed, "--format", "json"))["nodes"]}
         change = {"path": "window", "old": "10s", "new": "30s"}
         self.assertEqual(nodes["correlated"]["changes"], [change])
-        self.assertEqual(nodes["store"]["because"], ["labelled", "features", "detections"])
+        self.assertEqual(nodes["store"]["because"], ["known", "features", "verdicts", "detections"])
 
     def test_a_feature_in_a_library_is_named(self):
         """As an option of the node that reads the file."""

@@ -3,6 +3,7 @@
 mod beside;
 mod bytes;
 mod diagnostic;
+mod fault;
 mod located;
 pub mod options;
 mod overrides;

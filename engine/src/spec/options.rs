@@ -1,14 +1,14 @@
 //! From a YAML tree to an options struct: unknown and missing keys are collected, not only the first is reported.
 
 use std::cell::RefCell;
-use std::fmt::Display;
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 
 use super::beside::BESIDE;
+use super::fault::Fault;
 use super::located::LOCATED;
-use super::{Diagnostic, Located, Span, Tree, Value, nearest};
+use super::{Diagnostic, Located, Tree, Value, nearest};
 
 /// What every node may say, besides the options of its kind.
 const NODE_KEYS: [&str; 5] = ["id", "kind", "from", "process", "durable"];
@@ -27,49 +27,6 @@ pub fn read<T: DeserializeOwned>(tree: &Tree, problems: &mut Vec<Diagnostic>) ->
             problems.extend(fault.into_diagnostic(tree.span));
             None
         }
-    }
-}
-
-/// A fault that ends the reading of one node.
-#[derive(Debug)]
-enum Fault {
-    Plain(String),
-    Placed(Diagnostic),
-    /// Already among the problems.
-    Reported,
-}
-
-impl Fault {
-    fn at(self, span: Span) -> Self {
-        match self {
-            Self::Plain(message) => Self::Placed(Diagnostic::new(span, message)),
-            placed => placed,
-        }
-    }
-
-    fn into_diagnostic(self, span: Span) -> Option<Diagnostic> {
-        match self.at(span) {
-            Self::Placed(diagnostic) => Some(diagnostic),
-            Self::Plain(_) | Self::Reported => None,
-        }
-    }
-}
-
-impl Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Plain(message) => f.write_str(message),
-            Self::Placed(diagnostic) => f.write_str(&diagnostic.message),
-            Self::Reported => f.write_str("already reported"),
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl de::Error for Fault {
-    fn custom<T: Display>(message: T) -> Self {
-        Self::Plain(message.to_string())
     }
 }
 

@@ -1,11 +1,10 @@
 //! Rules in SQL with a level and a reason.
 
-mod reason;
 mod spec;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, StringBuilder, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringBuilder, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -15,9 +14,10 @@ use engine::contract::PlanContext;
 use engine::contract::{Inputs, Node, Operator, Port};
 use engine::spec::Located;
 
-use crate::linear::{Parts, linear, reason, rejected, rejected_schema};
+use crate::entries::{Given, mask, rejects};
+use crate::linear::{Parts, linear, rejected_schema};
 use crate::value::{Format, Values};
-use spec::{Given, Level, Rule, RuleOptions};
+use spec::{Level, Rule, RuleOptions};
 
 /// See [`Operator::SUMMARY`].
 pub struct Rules;
@@ -25,9 +25,22 @@ pub struct Rules;
 /// What can be set.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct RulesOptions {
-    /// The rules, or the path of a YAML file with a list of them, relative to the pipeline's file.
-    #[schemars(with = "Given")]
-    rules: Located<Given>,
+    /// The rules, or the path of a YAML file with a list of them, relative to the pipeline's file. Items of the list in the
+    /// pipeline may be such paths too: `[rules/standard.yaml, rules/consistency.yaml]`.
+    rules: Located<Given<RuleOptions>>,
+    /// Which rows leave: those that match a rule, or all; then `threat_level`, `rules` and `reason` are null for a row that
+    /// matches none. Default `matches`.
+    #[serde(default)]
+    keep: Keep,
+}
+
+/// Which rows leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Keep {
+    #[default]
+    Matches,
+    All,
 }
 
 /// What a rule is, for `list`.
@@ -47,10 +60,10 @@ impl Operator for Rules {
     type Options = RulesOptions;
     const KIND: &'static str = "detect.rules";
     const SUMMARY: &'static str =
-        "Keeps the rows that match a rule, with the highest level, the rules' names and the reasons.";
+        "Keeps the rows that match a rule, or all, with the highest level, the rules' names and the reasons.";
     const INPUTS: Inputs = Inputs::One;
     const OUTPUTS: &'static [Port] = &[
-        Port { name: "out", summary: "rows that match, with `threat_level`, `rules` and `reason`" },
+        Port { name: "out", summary: "rows that match, or all, with `threat_level`, `rules` and `reason`" },
         Port {
             name: "rejected",
             summary: "rows for which a rule could not be computed; the other rules are applied to them",
@@ -71,11 +84,12 @@ impl Operator for Rules {
             }
         }
         let rules = rules.filter(|_| complete)?;
-        let added = ADDED.map(|name| Arc::new(Field::new(name, DataType::Utf8, false)));
+        let keep_all = options.keep == Keep::All;
+        let added = ADDED.map(|name| Arc::new(Field::new(name, DataType::Utf8, keep_all)));
         let fields = input.schema.fields().iter().cloned().chain(added);
         let output: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let rejected = rejected_schema(&input.schema);
-        let judge = Judge { rules: rules.into(), output, rejected };
+        let judge = Judge { rules: rules.into(), keep_all, output, rejected };
         Some(Box::new(RulesNode { judge, input }))
     }
 }
@@ -100,35 +114,37 @@ impl Node for RulesNode {
 #[derive(Clone)]
 struct Judge {
     rules: Arc<[Rule]>,
+    /// Whether rows that match no rule leave too.
+    keep_all: bool,
     output: SchemaRef,
     rejected: SchemaRef,
 }
 
 impl Judge {
-    /// The rows that match a rule, and those for which a rule could not be computed.
+    /// The rows that leave, and those for which a rule could not be computed.
     fn apply(&self, rows: &RecordBatch) -> Result<Parts, ArrowError> {
         let mut failed: Vec<(usize, String)> = Vec::new();
-        let masks: Vec<BooleanArray> = self.rules.iter().map(|rule| mask(rule, rows, &mut failed)).collect();
-        let hit: UInt32Array = (0..rows.num_rows())
-            .filter(|row| masks.iter().any(|mask| mask.value(*row)))
+        let ask = |rule: &Rule| mask(&rule.when, format_args!("rule `{}`", rule.name), rows, &mut failed);
+        let masks: Vec<BooleanArray> = self.rules.iter().map(ask).collect();
+        let kept: UInt32Array = (0..rows.num_rows())
+            .filter(|row| self.keep_all || masks.iter().any(|mask| mask.value(*row)))
             .map(|row| row as u32)
             .collect();
-        let matching = if hit.is_empty() { None } else { Some(self.explain(rows, &masks, &hit)?) };
-        Ok([matching, self.reject(rows, failed)?])
+        let kept = if kept.is_empty() { None } else { Some(self.explain(rows, &masks, &kept)?) };
+        Ok([kept, rejects(rows, failed, &self.rejected)?])
     }
 
     fn explain(
         &self,
         rows: &RecordBatch,
         masks: &[BooleanArray],
-        hit: &UInt32Array,
+        kept: &UInt32Array,
     ) -> Result<RecordBatch, ArrowError> {
         let columns: Vec<_> = rows.columns().iter().map(Values::new).collect();
         let mut format = Format::default();
-        let (mut levels, mut names) = (StringBuilder::new(), StringBuilder::new());
-        let mut reasons = Vec::with_capacity(hit.len());
+        let [mut levels, mut names, mut reasons] = ADDED.map(|_| StringBuilder::new());
         let (mut joined, mut text) = (String::new(), Vec::new());
-        for row in hit.values().iter().map(|row| *row as usize) {
+        for row in kept.values().iter().map(|row| *row as usize) {
             joined.clear();
             text.clear();
             let mut level = None;
@@ -142,51 +158,12 @@ impl Judge {
                 rule.reason.write(&mut text, &mut format, &columns, row);
             }
             levels.append_option(level.map(Level::name));
-            names.append_value(&joined);
+            names.append_option(level.map(|_| &joined));
             // Made of whole strings only, so that nothing is ever replaced here.
-            reasons.push(String::from_utf8_lossy(&text).into_owned());
+            reasons.append_option(level.map(|_| String::from_utf8_lossy(&text)));
         }
-        let added: [ArrayRef; 3] =
-            [Arc::new(levels.finish()), Arc::new(names.finish()), Arc::new(StringArray::from_iter_values(reasons))];
-        let kept = if hit.len() == rows.num_rows() { rows.clone() } else { take_record_batch(rows, hit)? };
+        let added = [levels, names, reasons].map(|mut texts| Arc::new(texts.finish()) as ArrayRef);
+        let kept = if kept.len() == rows.num_rows() { rows.clone() } else { take_record_batch(rows, kept)? };
         RecordBatch::try_new(Arc::clone(&self.output), kept.columns().iter().cloned().chain(added).collect())
     }
-
-    /// Each failed row once, with what every failed rule said.
-    fn reject(&self, rows: &RecordBatch, mut failed: Vec<(usize, String)>) -> Result<Option<RecordBatch>, ArrowError> {
-        if failed.is_empty() {
-            return Ok(None);
-        }
-        failed.sort_by_key(|(row, _)| *row);
-        let (mut indices, mut reasons): (Vec<u32>, Vec<String>) = (Vec::new(), Vec::new());
-        for (row, reason) in failed {
-            match reasons.last_mut().filter(|_| indices.last() == Some(&(row as u32))) {
-                Some(said) => said.extend(["; ", reason.as_str()]),
-                None => {
-                    indices.push(row as u32);
-                    reasons.push(reason);
-                }
-            }
-        }
-        let rows = take_record_batch(rows, &UInt32Array::from(indices))?;
-        rejected(&rows, &reasons, &self.rejected).map(Some)
-    }
-}
-
-/// Which rows a rule matches. Where it cannot be computed for all rows at once, it is computed for ever smaller parts,
-/// so that one row does not hide the matches of its neighbours.
-fn mask(rule: &Rule, rows: &RecordBatch, failed: &mut Vec<(usize, String)>) -> BooleanArray {
-    if let Ok(mask) = rule.when.mask(rows) {
-        return mask;
-    }
-    let mut matches = vec![false; rows.num_rows()];
-    let mut parts = vec![(0, rows.num_rows())];
-    while let Some((from, len)) = parts.pop() {
-        match rule.when.mask(&rows.slice(from, len)) {
-            Ok(mask) => mask.iter().enumerate().for_each(|(row, is)| matches[from + row] = is == Some(true)),
-            Err(error) if len <= 1 => failed.push((from, format!("rule `{}`: {}", rule.name, reason(&error)))),
-            Err(_) => parts.extend([(from + len / 2, len - len / 2), (from, len / 2)]),
-        }
-    }
-    matches.into()
 }

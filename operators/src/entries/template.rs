@@ -8,7 +8,7 @@ use crate::value::{Format, Value, Values, has_text};
 
 /// A text that is filled in for each row.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Template(Vec<Part>);
+pub(crate) struct Template(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Part {
@@ -28,7 +28,7 @@ enum Shown {
 
 /// What is wrong with a template.
 #[derive(Debug, PartialEq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// No such column.
     Unknown(String),
     /// Anything else, with the part of the text that is wrong.
@@ -154,7 +154,8 @@ fn show(out: &mut Vec<u8>, format: &mut Format, value: &Value<'_>, shown: Shown)
 }
 
 /// Appends text from the network. What does not show as itself, or changes how the text around it shows, is escaped.
-fn visible(out: &mut Vec<u8>, text: &str) {
+/// Text that has been through it stays as it is.
+pub(crate) fn visible(out: &mut Vec<u8>, text: &str) {
     for c in text.chars() {
         if is_hidden(c) {
             out.extend(c.escape_unicode().map(|c| c as u8));
