@@ -91,7 +91,7 @@ def run(source: Path, target: Path, threads: int) -> None:
 
 def expression(sql: str) -> str:
     """A feature's expression in DuckDB's dialect: a timestamp is no number there."""
-    return re.sub(r"cast\((min|max)\(time\) as bigint\)", r"\1(a_timestamp)", sql)
+    return re.sub(r"cast\((first_seen|last_seen) as bigint\)", r"epoch_ns(\1)", sql)
 
 
 def read(database: duckdb.DuckDBPyConnection, table: str, file: Path, keys: dict[str, str]) -> None:

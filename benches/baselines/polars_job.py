@@ -129,7 +129,9 @@ def by_group() -> dict[str, pl.Expr]:
     mean, variance = gap.mean(), gap.var(ddof=0)
     seconds = (c("a_timestamp").max() - c("a_timestamp").min()) / 1e9
     connections = c("connection").n_unique()
-    known = c("connection").filter(c("correlated") == 1).n_unique()
+    seen = (c("correlated") == 1) & c("header_x_forwarded_for").is_null()
+    first = first & seen
+    known = c("connection").filter(seen).n_unique()
     queries = c("query").filter(c("query") != "").n_unique()
     missing = c("path").filter(c("status_code") == 404).n_unique()
     agents = c("header_user_agent").drop_nulls().n_unique()
@@ -137,6 +139,9 @@ def by_group() -> dict[str, pl.Expr]:
 
     def share(condition: pl.Expr) -> pl.Expr:
         return condition.sum() / n
+
+    def of_seen(condition: pl.Expr) -> pl.Expr:
+        return ratio((condition & seen).sum(), seen.sum())
 
     def ratio(top: pl.Expr, bottom: pl.Expr) -> pl.Expr:
         return pl.when(bottom != 0).then(top / bottom)
@@ -179,11 +184,12 @@ def by_group() -> dict[str, pl.Expr]:
         "ua_ch_mismatch": share(c("other_hints")), "uas_distinct": agents,
         "http_library_ratio": share(c("library")), "automation_ua_ratio": share(c("automation")),
         "has_xff": c("header_x_forwarded_for").is_not_null().any(), "orphan_ratio": share(c("correlated") == 0),
-        "alpn_http_mismatch": share(c("plain_h1")), "sni_host_mismatch": share(c("other_host")),
-        "sni_missing": ratio(c("connection").filter(c("no_sni")).n_unique(), known),
-        "tls12_or_lower": ratio(c("connection").filter(c("old_tls")).n_unique(), known),
-        "chromium_tls_mismatch": share(c("other_tls")), "ttl_os_mismatch": share(c("other_ttl")),
-        "ip_id_zero_ratio": share((c("ip_meta_id") == 0) & ~c("src_ip").str.contains(":", literal=True)),
+        "transport_seen": share(seen),
+        "alpn_http_mismatch": of_seen(c("plain_h1")), "sni_host_mismatch": of_seen(c("other_host")),
+        "sni_missing": ratio(c("connection").filter(c("no_sni") & seen).n_unique(), known),
+        "tls12_or_lower": ratio(c("connection").filter(c("old_tls") & seen).n_unique(), known),
+        "chromium_tls_mismatch": of_seen(c("other_tls")), "ttl_os_mismatch": of_seen(c("other_ttl")),
+        "ip_id_zero_ratio": of_seen((c("ip_meta_id") == 0) & ~c("src_ip").str.contains(":", literal=True)),
         "window_mss_ratio": (c("tcp_meta_window_size") / c("tcp_meta_mss")).filter(first).mean(),
         "syn_to_ch_cv": ratio(syn.std(ddof=0), syn.mean()),
     }

@@ -64,6 +64,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     (15, "ambiguous", "15_ambiguous.sql"),
     (16, "repaired", "16_repaired.sql"),
     (17, "event_time", "17_event_time.sql"),
+    (18, "features", "18_features.sql"),
 ];
 
 impl Migration {

@@ -9,7 +9,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 
+use super::digits::Digits;
 use super::distinct::{Distinct, Tally};
+use super::transitions::Transitions;
 
 mod rows;
 
@@ -38,6 +40,10 @@ pub(super) enum Shape {
     Distinct,
     /// Number of rows by hash.
     Tally,
+    /// Number of rows by hash, and by the hash of the row before.
+    Transitions,
+    /// Number of rows by a number's first digit.
+    Digits,
 }
 
 /// In what form an argument reaches a state.
@@ -61,6 +67,8 @@ pub(super) enum Finish {
     Plain,
     /// Sum of squared deviations over n, or n - 1 for a sample; the root of it for a standard deviation.
     Spread { sample: bool, root: bool },
+    /// Of a tally, the share of the most frequent value instead of the entropy.
+    Share,
 }
 
 /// The state of one aggregate over all groups.
@@ -79,6 +87,8 @@ pub(super) enum State {
     Truth { all: bool, values: Vec<Option<bool>> },
     Distinct { limit: usize, values: Vec<Distinct> },
     Tally { limit: usize, values: Vec<Tally> },
+    Transitions { limit: usize, values: Vec<Transitions> },
+    Digits(Vec<Digits>),
 }
 
 /// Welford's running moments.
@@ -139,6 +149,8 @@ macro_rules! each_column {
             State::Truth { values: $column, .. } => $body,
             State::Distinct { values: $column, .. } => $body,
             State::Tally { values: $column, .. } => $body,
+            State::Transitions { values: $column, .. } => $body,
+            State::Digits($column) => $body,
         }
     };
 }
@@ -163,7 +175,19 @@ impl State {
             (Shape::Or, _) => Self::Truth { all: false, values: Vec::new() },
             (Shape::Distinct, _) => Self::Distinct { limit, values: Vec::new() },
             (Shape::Tally, _) => Self::Tally { limit, values: Vec::new() },
+            (Shape::Transitions, _) => Self::Transitions { limit, values: Vec::new() },
+            (Shape::Digits, _) => Self::Digits(Vec::new()),
         }
+    }
+
+    /// Bytes for each group, without what its values hold besides.
+    pub(super) fn bytes(&self) -> usize {
+        fn of<T>(_: &[T]) -> usize {
+            size_of::<T>()
+        }
+        let mut bytes = 0;
+        each_column!(self, column => bytes += of(column));
+        bytes
     }
 
     /// Makes room for `groups` groups; new ones are empty.
@@ -219,6 +243,13 @@ impl State {
                 let insert = |g: usize, hash| estimated += usize::from(values[g].insert(hash, limit));
                 rows.each_number::<UInt64Type>(column, insert);
             }
+            (Self::Transitions { limit, values }, Some(column)) => {
+                let limit = *limit;
+                rows.each_number::<UInt64Type>(column, |g, hash| estimated += values[g].insert(hash, limit));
+            }
+            (Self::Digits(digits), Some(column)) => {
+                rows.each_number::<Float64Type>(column, |g, value| digits[g].add(value));
+            }
         }
         estimated
     }
@@ -248,7 +279,12 @@ impl State {
             Self::Text { values, .. } => Arc::new(at.map(|g| values[g].as_deref()).collect::<StringArray>()),
             Self::Truth { values, .. } => Arc::new(at.map(|g| values[g]).collect::<BooleanArray>()),
             Self::Distinct { values, .. } => Arc::new(at.map(|g| values[g].len() as i64).collect::<Int64Array>()),
+            Self::Tally { values, .. } if how == Finish::Share => {
+                Arc::new(at.map(|g| values[g].mode_share()).collect::<Float64Array>())
+            }
             Self::Tally { values, .. } => Arc::new(at.map(|g| values[g].entropy()).collect::<Float64Array>()),
+            Self::Transitions { values, .. } => Arc::new(at.map(|g| values[g].entropy()).collect::<Float64Array>()),
+            Self::Digits(digits) => Arc::new(at.map(|g| digits[g].chi2()).collect::<Float64Array>()),
         };
         if values.data_type() == data_type { Ok(values) } else { cast(&values, data_type) }
     }

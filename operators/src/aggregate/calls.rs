@@ -1,37 +1,12 @@
 //! From an aggregate function call, as SQL has it, to the state that computes it.
 
-use std::sync::Arc;
-
 use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{AggregateUDF, Expr, Volatility, create_udaf, expr::AggregateFunction};
+use datafusion::logical_expr::{Expr, expr::AggregateFunction};
 
-use engine::contract::{ExprFault, Session};
+use engine::contract::ExprFault;
 
 use super::accumulate::{Finish, Form, Shape};
-
-/// The functions that a feature can use.
-const SUPPORTED: &str = "avg, bool_and, bool_or, count, entropy, max, mean, min, stddev, stddev_pop, sum, var, var_pop";
-
-/// A session that knows `entropy`.
-pub(super) fn session() -> Session {
-    let session = Session::new();
-    session.register_aggregate(entropy());
-    session
-}
-
-/// `entropy(x)` by name and result; the operator computes it itself. An argument of any type is declared as text,
-/// which matters to nobody: the call is taken out of the expression before DataFusion checks types.
-fn entropy() -> AggregateUDF {
-    create_udaf(
-        "entropy",
-        vec![DataType::Utf8],
-        Arc::new(DataType::Float64),
-        Volatility::Immutable,
-        Arc::new(|_| Err(DataFusionError::NotImplemented("entropy is computed by the aggregate node".to_owned()))),
-        Arc::new(vec![DataType::Float64]),
-    )
-}
+use super::functions::SUPPORTED;
 
 /// What a call needs.
 #[derive(Debug, PartialEq)]
@@ -69,7 +44,7 @@ pub(super) fn resolve(
 }
 
 /// What is wrong with a call of this function.
-fn refuse(name: &str, message: String) -> ExprFault {
+pub(super) fn refuse(name: &str, message: String) -> ExprFault {
     ExprFault { part: Some(name.to_owned()), ..ExprFault::new(message) }
 }
 
@@ -104,20 +79,23 @@ fn state_of(name: &str, distinct: bool) -> Option<(Shape, Finish)> {
         "bool_and" => (Shape::And, Finish::Plain),
         "bool_or" => (Shape::Or, Finish::Plain),
         "entropy" => (Shape::Tally, Finish::Plain),
+        "mode_share" => (Shape::Tally, Finish::Share),
+        "transition_entropy" => (Shape::Transitions, Finish::Plain),
+        "benford_chi2" => (Shape::Digits, Finish::Plain),
         _ => return None,
     })
 }
 
 /// The form in which a state takes an argument of this type, and the type of the result; `None` if it cannot take it.
-fn form_of(shape: Shape, ty: &DataType) -> Option<(Form, DataType)> {
+pub(super) fn form_of(shape: Shape, ty: &DataType) -> Option<(Form, DataType)> {
     Some(match shape {
         Shape::Count => (Form::Raw, DataType::Int64),
         Shape::Distinct => (Form::Hash, DataType::Int64),
-        Shape::Tally => (Form::Hash, DataType::Float64),
+        Shape::Tally | Shape::Transitions => (Form::Hash, DataType::Float64),
         Shape::And | Shape::Or if *ty == DataType::Boolean => (Form::Truth, DataType::Boolean),
         Shape::And | Shape::Or => return None,
-        Shape::Mean | Shape::Moments if ty.is_numeric() => (Form::Real, DataType::Float64),
-        Shape::Mean | Shape::Moments => return None,
+        Shape::Mean | Shape::Moments | Shape::Digits if ty.is_numeric() => (Form::Real, DataType::Float64),
+        Shape::Mean | Shape::Moments | Shape::Digits => return None,
         Shape::Sum => match ty {
             ty if ty.is_signed_integer() => (Form::Int, DataType::Int64),
             ty if ty.is_unsigned_integer() => (Form::UInt, DataType::UInt64),

@@ -9,12 +9,17 @@ use datafusion::logical_expr::Expr;
 use engine::batch::{SEQ, TIME, time_type};
 use engine::contract::{ExprFault, Session};
 
-use super::accumulate::Form;
+use super::accumulate::{Form, Shape};
 use super::calls;
-use super::program::{FINAL, Kept, Place, Slot, WINDOW_START, ordered_fields};
+use super::latest::Latest;
+use super::program::{
+    Before, FINAL, Kept, Operand, Place, Slot, WINDOW_START, is_of_order, latest_number, ordered_fields,
+};
+use super::shipped::Cost;
 
 mod analysis;
 mod finish;
+mod latest;
 
 use analysis::{can_fail, columns, depends_on_order, is_costly};
 
@@ -28,8 +33,9 @@ pub(super) struct Compiler<'a> {
     /// Expressions over one text column, by the name of the column of their results.
     lookups: Vec<(Expr, String, Field)>,
     early: Vec<(Expr, Form)>,
+    latest: Vec<Before>,
     ordered: Vec<(Expr, Form)>,
-    operands: Vec<usize>,
+    operands: Vec<Operand>,
     operand_fields: Vec<Field>,
     states: Vec<Kept>,
     calls: Vec<(Expr, Slot)>,
@@ -59,6 +65,7 @@ impl<'a> Compiler<'a> {
             row_schema,
             lookups: Vec::new(),
             early: Vec::new(),
+            latest: Vec::new(),
             ordered: Vec::new(),
             operands: Vec::new(),
             operand_fields: ordered_fields().to_vec(),
@@ -100,6 +107,14 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
+    /// What each group keeps for the features so far.
+    pub(super) fn cost(&self) -> Cost {
+        let states = self.states.iter().map(|kept| kept.state(1).bytes());
+        let latest = self.latest.iter().map(|before| Latest::new(before.form).bytes());
+        let is_set = |kept: &&Kept| matches!(kept.shape, Shape::Distinct | Shape::Tally | Shape::Transitions);
+        Cost { bytes: states.chain(latest).sum(), sets: self.states.iter().filter(is_set).count() }
+    }
+
     /// Replaces each aggregate by the column that holds its value.
     fn extract(&mut self, expr: Expr) -> Result<Expr, ExprFault> {
         let mut fault = None;
@@ -130,12 +145,13 @@ impl<'a> Compiler<'a> {
             return Ok(found);
         }
         let Expr::AggregateFunction(function) = part else { return Err(ExprFault::new("not an aggregate")) };
-        let call = calls::resolve(function, |argument| {
-            Ok(self.session.compile(self.inside(argument)?, &self.row_schema)?.data_type)
+        let function = self.with_latest(function)?;
+        let call = calls::resolve(&function, |argument| {
+            Ok(self.session.compile(argument.clone(), &self.row_schema)?.data_type)
         })?;
         let mut filter = match &function.params.filter {
             Some(filter) => {
-                let filter = self.inside(filter)?;
+                let filter = *filter.clone();
                 self.session.compile(filter.clone(), &self.row_schema)?.truth()?;
                 Some(filter)
             }
@@ -166,7 +182,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Refuses what an aggregate's argument or filter cannot refer to.
-    fn inside(&self, expr: &Expr) -> Result<Expr, ExprFault> {
+    fn inside(&self, expr: &Expr) -> Result<(), ExprFault> {
         for name in columns(expr) {
             if self.row_schema.index_of(&name).is_err() {
                 let message = format!(
@@ -175,7 +191,7 @@ impl<'a> Compiler<'a> {
                 return Err(ExprFault { part: Some(name), ..ExprFault::new(message) });
             }
         }
-        Ok(expr.clone())
+        Ok(())
     }
 
     /// The column of the rows that holds `expr`.
@@ -231,9 +247,14 @@ impl<'a> Compiler<'a> {
         let mut fault = None;
         let hoisted = expr.transform_down(|part| {
             let whole = matches!(part, Expr::BinaryExpr(_) | Expr::Not(_) | Expr::IsNull(_) | Expr::IsNotNull(_))
-                || matches!(part, Expr::Like(_) | Expr::InList(_));
-            let is_own = matches!(&part, Expr::Column(c) if ordered_fields().iter().any(|f| *f.name() == c.name));
-            if is_own || fault.is_some() {
+                || matches!(part, Expr::Like(_) | Expr::InList(_) | Expr::ScalarFunction(_) | Expr::TryCast(_));
+            if let Expr::Column(column) = &part
+                && is_of_order(&column.name)
+            {
+                latest_number(&column.name).into_iter().for_each(|number| self.latest_operand(number));
+                return Ok(Transformed::no(part));
+            }
+            if fault.is_some() {
                 return Ok(Transformed::no(part));
             }
             let safe = whole && !depends_on_order(&part) && !columns(&part).is_empty() && !can_fail(&part);
@@ -258,9 +279,9 @@ impl<'a> Compiler<'a> {
     fn operand(&mut self, part: &Expr) -> Result<String, ExprFault> {
         let early = self.early(part, Form::Raw)?;
         let name = format!("__r{early}");
-        if !self.operands.contains(&early) {
+        if !self.operands.contains(&Operand::Early(early)) {
             let ty = self.session.compile(part.clone(), &self.row_schema)?;
-            self.operands.push(early);
+            self.operands.push(Operand::Early(early));
             self.operand_fields.push(Field::new(&name, ty.data_type, true));
         }
         Ok(name)
@@ -268,6 +289,10 @@ impl<'a> Compiler<'a> {
 
     /// Refuses a column of the rows outside an aggregate. The level of the expression is one above those it uses.
     fn check_outside(&self, expr: &Expr) -> Result<usize, ExprFault> {
+        if let Some(name) = latest::first_call(expr) {
+            let message = format!("`{name}` is a value of a row: put it into an aggregate, such as avg({name}(…))");
+            return Err(calls::refuse(&name, message));
+        }
         let mut level = 0;
         for name in columns(expr) {
             if let Some(feature) = self.features.iter().find(|f| *f.field.name() == name) {

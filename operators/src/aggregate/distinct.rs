@@ -170,6 +170,8 @@ pub(super) struct Tally {
     n: u64,
     /// Σ c log2 c over the values' counts c, kept up to date so that the entropy is known without a pass.
     weighted: f64,
+    /// The greatest count of a value; the bucket of the rest is none.
+    most: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -194,10 +196,18 @@ impl Default for Counts {
 impl Tally {
     /// Counts a value. True if it is the first that shares the bucket of all values beyond `limit`.
     pub(super) fn insert(&mut self, hash: u64, limit: usize) -> bool {
-        let (before, overflow) = self.counts.increment(hash, limit);
+        let counted = self.counts.increment(hash, limit);
         self.n += 1;
-        self.weighted += step(before);
-        overflow
+        self.weighted += step(counted.before);
+        if !counted.is_rest {
+            self.most = self.most.max(counted.before + 1);
+        }
+        counted.is_rest && counted.before == 0
+    }
+
+    /// The share of the most frequent value; `None` without values.
+    pub(super) fn mode_share(&self) -> Option<f64> {
+        (self.n > 0).then(|| self.most as f64 / self.n as f64)
     }
 
     /// H = log2 n - (Σ c log2 c) / n bits; `None` without values.
@@ -220,17 +230,25 @@ fn step(c: u64) -> f64 {
     (c + 1.0) * (c + 1.0).log2() - before
 }
 
+/// What an occurrence was counted for.
+struct Counted {
+    /// The count before.
+    before: u64,
+    /// Whether it is that of all values beyond the limit.
+    is_rest: bool,
+}
+
 impl Counts {
-    /// The count before, and whether the bucket of the rest has just been opened.
-    fn increment(&mut self, hash: u64, limit: usize) -> (u64, bool) {
+    fn increment(&mut self, hash: u64, limit: usize) -> Counted {
+        let of_value = |before| Counted { before, is_rest: false };
         if let Self::List(list) = self {
             if let Some((_, count)) = list.iter_mut().find(|(value, _)| *value == hash) {
                 *count += 1;
-                return (*count - 1, false);
+                return of_value(*count - 1);
             }
             if list.len() < LIST.min(limit) {
                 list.push((hash, 1));
-                return (0, false);
+                return of_value(0);
             }
             let mut table = Table::default();
             for entry in list.drain(..) {
@@ -238,17 +256,17 @@ impl Counts {
             }
             *self = Self::Table(Box::new(table));
         }
-        let Self::Table(table) = self else { return (0, false) };
+        let Self::Table(table) = self else { return of_value(0) };
         if let Some((_, count)) = table.counts.find_mut(hash, |e| e.0 == hash) {
             *count += 1;
-            return (*count - 1, false);
+            return of_value(*count - 1);
         }
         if table.counts.len() < limit {
             table.counts.insert_unique(hash, (hash, 1), |e| e.0);
-            return (0, false);
+            return of_value(0);
         }
         table.rest += 1;
-        (table.rest - 1, table.rest == 1)
+        Counted { before: table.rest - 1, is_rest: true }
     }
 
     fn len(&self) -> usize {
@@ -286,6 +304,7 @@ mod tests {
         assert_eq!(opened, 1);
         let expected = -(50.0 * 0.01 * 0.01_f64.log2() + 0.5 * 0.5_f64.log2());
         assert!((tally.entropy().expect("not empty") - expected).abs() < 1e-12);
+        assert_eq!(tally.mode_share(), Some(0.01), "the bucket is no value");
     }
 
     proptest! {
@@ -303,6 +322,8 @@ mod tests {
                 *counts.entry(*value).or_default() += 1.0;
             }
             let n = values.len() as f64;
+            let most = counts.values().copied().fold(0.0, f64::max);
+            prop_assert!((tally.mode_share().expect("not empty") - most / n).abs() < 1e-12);
             let expected: f64 = counts.values().map(|c| -c / n * (c / n).log2()).sum();
             prop_assert!((tally.entropy().expect("not empty") - expected).abs() < 1e-9);
         }

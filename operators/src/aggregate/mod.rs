@@ -8,17 +8,20 @@ mod accumulate;
 mod arrivals;
 mod calls;
 mod compile;
+mod digits;
 mod distinct;
+mod functions;
 mod groups;
 mod hash;
+mod latest;
 mod lookup;
 mod pending;
 mod program;
 mod run;
+mod shipped;
+mod transitions;
 mod window;
 
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +29,10 @@ use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_typ
 use engine::contract::BuildContext;
 use engine::contract::PlanContext;
 use engine::contract::{Facts, Inputs, Node, Operator, Port};
-use engine::spec::options::read;
 use engine::spec::{Located, humantime_duration};
-use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor, value::SeqAccessDeserializer};
 
+use crate::entries::{Given, read};
+pub(crate) use functions::markdown;
 use program::Program;
 
 /// Features of groups in windows.
@@ -54,32 +57,23 @@ pub struct Options {
     #[serde(default = "hour", deserialize_with = "humantime_duration::deserialize")]
     #[schemars(with = "String")]
     window: Duration,
-    /// The features: a list, or a YAML file that is such a list, relative to the pipeline's file. An expression is SQL
-    /// over aggregates (avg, bool_and, bool_or, count, entropy, max, min, stddev, stddev_pop, sum, var, var_pop, each
-    /// also with FILTER; count also with DISTINCT) of the input's columns and of `gap_ms` (time since the group's
-    /// previous row in ms, null for the first), `prev_gap_ms` (the gap before that) and `nth` (number of the row in its
-    /// group, from 1). Outside of aggregates it can use the group's columns, `window_start`, and the features above it.
-    features: Located<Source>,
+    /// The features: a list, or a YAML file that is such a list, relative to the pipeline's file; items of the list in the
+    /// pipeline may be such files too: `[features/standard.yaml, features/sequence.yaml]`. An expression is SQL over aggregates
+    /// of the input's columns, of `gap_ms` (time since the group's previous row in ms, null for the first), `prev_gap_ms` (the
+    /// gap before that), `nth` (number of the row in its group, from 1), and of what `prev` and `since_ms` tell of earlier rows.
+    /// Outside of aggregates it can use the group's columns, `window_start`, and the features above it. The section
+    /// [features](#features) says which functions there are, and what they cost.
+    features: Located<Given<Feature>>,
     /// The most groups of a window, all workers together; each worker has its share. When a worker has no room left,
     /// the groups that started first are ended early, 1/64 of the bound at once: they leave as final rows, and the
     /// counter `evicted` counts them. A row of such a group that comes later starts it anew. Default 1000000.
     #[serde(default = "million")]
     max_groups: usize,
-    /// Up to how many values of a group `count(distinct …)` and `entropy` are exact. Beyond it a count is estimated
-    /// (HyperLogLog, standard error 1.6 %), and for an entropy all further values count as one. The counter
+    /// Up to how many values of a group `count(distinct …)`, `entropy`, `mode_share` and `transition_entropy` are exact. Beyond it
+    /// a count is estimated (HyperLogLog, standard error 1.6 %), and for the others all further values count as one. The counter
     /// `distinct_estimated` says how often this happened. Default 4096.
     #[serde(default = "exact")]
     distinct_limit: usize,
-}
-
-/// Where features stand.
-#[derive(schemars::JsonSchema)]
-#[schemars(untagged)]
-enum Source {
-    /// In a file.
-    File(PathBuf),
-    /// In the pipeline.
-    Inline(Vec<Feature>),
 }
 
 /// A feature.
@@ -91,8 +85,8 @@ struct Feature {
     /// SQL over aggregates.
     expr: Located<String>,
     /// What it says, for people.
-    #[serde(default, rename = "about")]
-    _about: Option<String>,
+    #[serde(default)]
+    about: Option<String>,
 }
 
 /// What a feature is, for `list`.
@@ -112,25 +106,6 @@ fn exact() -> usize {
     4096
 }
 
-impl<'de> Deserialize<'de> for Source {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FileOrList;
-        impl<'de> Visitor<'de> for FileOrList {
-            type Value = Source;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a file's path or a list of features")
-            }
-            fn visit_str<E: serde::de::Error>(self, path: &str) -> Result<Source, E> {
-                Ok(Source::File(path.into()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Source, A::Error> {
-                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(Source::Inline)
-            }
-        }
-        deserializer.deserialize_any(FileOrList)
-    }
-}
-
 impl Operator for Aggregate {
     type Options = Options;
     const KIND: &'static str = "aggregate";
@@ -148,7 +123,10 @@ impl Operator for Aggregate {
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let input = context.stream_input(0)?;
-        let features = features(options.features, context)?;
+        let (features, complete) = read(options.features, "features", context)?;
+        if !complete {
+            return None;
+        }
         let mut by = Vec::new();
         for name in &options.by {
             let index = context.column(&input.schema, &name.value, name.span)?;
@@ -176,7 +154,7 @@ impl Operator for Aggregate {
         }
         let written: Vec<(&str, &str)> =
             features.iter().map(|f| (f.name.value.as_str(), f.expr.value.as_str())).collect();
-        match Program::compile(&calls::session(), &input.schema, &by, &written) {
+        match Program::compile(&functions::session(), &input.schema, &by, &written) {
             Ok(program) => Some(Box::new(Self {
                 program: Arc::new(program),
                 by: options.by.into_iter().map(|name| name.value).collect(),
@@ -202,25 +180,6 @@ impl Operator for Aggregate {
             }
         }
     }
-}
-
-fn features(source: Located<Source>, context: &mut PlanContext<'_>) -> Option<Vec<Feature>> {
-    let span = source.span;
-    let features = match source.value {
-        Source::Inline(features) => features,
-        Source::File(path) => {
-            let tree = context.yaml(&Located::new(path, span))?;
-            let mut problems = Vec::new();
-            let features = read::<Vec<Feature>>(&tree, &mut problems);
-            problems.into_iter().for_each(|problem| context.report(problem));
-            features?
-        }
-    };
-    if features.is_empty() {
-        context.error(span, "there is no feature");
-        return None;
-    }
-    Some(features)
 }
 
 impl Node for Aggregate {

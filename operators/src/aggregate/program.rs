@@ -18,6 +18,7 @@ use engine::contract::{ExprFault, Scalar, Session};
 use super::accumulate::{Finish, Form, Shape, State};
 use super::compile::Compiler;
 use super::hash::hashes;
+use super::latest::Latest;
 use super::lookup::Lookups;
 
 /// The time since the group's previous row, in ms; null for the first.
@@ -26,6 +27,8 @@ pub(super) const GAP: &str = "gap_ms";
 pub(super) const PREV_GAP: &str = "prev_gap_ms";
 /// The row's number in its group, from 1.
 pub(super) const NTH: &str = "nth";
+/// What columns with the latest values of expressions are called; their number follows.
+const LATEST: &str = "__p";
 /// Start of the window.
 pub(super) const WINDOW_START: &str = "window_start";
 /// Whether the row is the group's last.
@@ -48,10 +51,12 @@ pub(super) struct Program {
     pub(super) early_schema: SchemaRef,
     /// Computed for each row as it comes, over `early_schema`.
     pub(super) early: Vec<Column>,
-    /// Computed over [`ordered_fields`] and the early columns `operands`.
+    /// Of which expressions the group's latest value is held.
+    pub(super) latest: Vec<Before>,
+    /// Computed over [`ordered_fields`] and `operands`.
     pub(super) ordered: Vec<Column>,
-    /// The early columns that the ordered ones are computed from.
-    pub(super) operands: Vec<usize>,
+    /// What else the ordered columns are computed from.
+    pub(super) operands: Vec<Operand>,
     pub(super) operand_schema: SchemaRef,
     /// What is kept for each group.
     pub(super) states: Vec<Kept>,
@@ -72,6 +77,24 @@ pub(super) struct Program {
 pub(super) struct Column {
     pub(super) scalar: Scalar,
     pub(super) form: Form,
+}
+
+/// A column that has, for each row, what an early column said in the latest row of the group before it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Before {
+    pub(super) early: usize,
+    /// That of the early column.
+    pub(super) form: Form,
+    /// That of the expression.
+    pub(super) data_type: DataType,
+}
+
+/// A column that ordered ones are computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operand {
+    Early(usize),
+    /// One of the program's `latest`.
+    Latest(usize),
 }
 
 /// Where a column of the rows is computed.
@@ -156,10 +179,32 @@ impl Program {
         self.early.iter().map(|column| column.evaluate(&rows)).collect()
     }
 
-    /// The ordered columns, from the three columns of the order and the early columns of the same rows.
-    pub(super) fn ordered(&self, order: [ArrayRef; 3], early: &[ArrayRef]) -> Result<Vec<ArrayRef>, DataFusionError> {
-        let columns: Vec<ArrayRef> =
-            order.into_iter().chain(self.operands.iter().map(|index| early[*index].clone())).collect();
+    /// The latest values before each row, from the early columns of the rows in their order; then `held` has those after them.
+    pub(super) fn latest(
+        &self,
+        held: &mut [Latest],
+        groups: &[u32],
+        early: &[ArrayRef],
+    ) -> Result<Vec<ArrayRef>, DataFusionError> {
+        let step = |(before, held): (&Before, &mut Latest)| {
+            let values = held.step(groups, &early[before.early]);
+            if *values.data_type() == before.data_type { Ok(values) } else { Ok(cast(&values, &before.data_type)?) }
+        };
+        self.latest.iter().zip(held).map(step).collect()
+    }
+
+    /// The ordered columns, from the three columns of the order, the latest values and the early columns of the same rows.
+    pub(super) fn ordered(
+        &self,
+        order: [ArrayRef; 3],
+        latest: &[ArrayRef],
+        early: &[ArrayRef],
+    ) -> Result<Vec<ArrayRef>, DataFusionError> {
+        let operand = |operand: &Operand| match operand {
+            Operand::Early(index) => early[*index].clone(),
+            Operand::Latest(index) => latest[*index].clone(),
+        };
+        let columns: Vec<ArrayRef> = order.into_iter().chain(self.operands.iter().map(operand)).collect();
         let rows = RecordBatch::try_new(self.operand_schema.clone(), columns)?;
         self.ordered.iter().map(|column| column.evaluate(&rows)).collect()
     }
@@ -202,6 +247,21 @@ fn evaluate_or_null(scalar: &Scalar, groups: &RecordBatch) -> Result<ArrayRef, D
     Ok(concat(&values.iter().map(|value| value.as_ref()).collect::<Vec<_>>())?)
 }
 
+/// The name of the column with the latest values of `Program::latest[number]`.
+pub(super) fn latest_name(number: usize) -> String {
+    format!("{LATEST}{number}")
+}
+
+/// Which of `Program::latest` a column is of.
+pub(super) fn latest_number(name: &str) -> Option<usize> {
+    name.strip_prefix(LATEST)?.parse().ok()
+}
+
+/// Whether a column is known only when the order of the rows is.
+pub(super) fn is_of_order(name: &str) -> bool {
+    [GAP, PREV_GAP, NTH].contains(&name) || latest_number(name).is_some()
+}
+
 /// The fields of the order within a group.
 pub(super) fn ordered_fields() -> [Field; 3] {
     [
@@ -214,7 +274,7 @@ pub(super) fn ordered_fields() -> [Field; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::calls::session;
+    use crate::aggregate::functions::session;
     use engine::batch::stream_schema;
 
     fn compile(features: &[(&str, &str)]) -> Result<Program, Vec<(usize, ExprFault)>> {
@@ -251,5 +311,37 @@ mod tests {
         let faults = compile(&[("a", "path"), ("b", "count(*)"), ("c", "sum(count(*))"), ("d", "max(b)")]);
         let places: Vec<usize> = faults.expect_err("faults").iter().map(|(index, _)| *index).collect();
         assert_eq!(places, [0, 2, 3]);
+    }
+
+    #[test]
+    fn what_was_said_before_is_held_once_for_each_expression() {
+        let program = compile(&[
+            ("steps", "count(*) filter (where abs(n - prev(n)) = 1)"),
+            ("same", "count(*) filter (where n = prev(n) and regexp_like(path, 'x'))"),
+            ("wait", "avg(since_ms(regexp_like(path, 'x'))) filter (where path = '/')"),
+            ("spread", "stddev_pop(since_ms(regexp_like(path, 'x'))) filter (where prev(path = '/'))"),
+        ])
+        .expect("valid");
+        let types: Vec<&DataType> = program.latest.iter().map(|before| &before.data_type).collect();
+        assert_eq!(types, [&DataType::Int64, &DataType::Int64, &DataType::Boolean]);
+        assert_eq!(program.lookups.iter().map(|l| l.scalars.len()).sum::<usize>(), 1, "one regular expression");
+        let early = program.operands.iter().filter(|operand| matches!(operand, Operand::Early(_))).count();
+        assert_eq!(early, 3, "n, whether the path matches, and the time");
+    }
+
+    #[test]
+    fn what_was_said_before_has_its_place() {
+        for (sql, part) in [
+            ("prev(n)", "is a value of a row"),
+            ("prev(hits)", "is a value of a row"),
+            ("sum(prev(gap_ms))", "depends on the order"),
+            ("sum(prev(prev(n)))", "depends on the order"),
+            ("avg(since_ms(n))", "true or false"),
+            ("max(prev(nn))", "no column"),
+            ("max(since_ms(hits > 1))", "value of the group"),
+        ] {
+            let faults = compile(&[("hits", "count(*)"), ("a", sql)]).expect_err("a fault");
+            assert!(faults[0].1.message.contains(part), "{sql}: {:?}", faults[0].1);
+        }
     }
 }

@@ -16,6 +16,7 @@ use engine::contract::NodeMetrics;
 use super::accumulate::State;
 use super::groups::Groups;
 use super::hash::mix;
+use super::latest::Latest;
 use super::pending::{Ordered, Pending};
 use super::program::Program;
 
@@ -70,6 +71,8 @@ pub(super) struct Window {
     start: Option<i64>,
     groups: Groups,
     states: Vec<State>,
+    /// By `Program::latest`.
+    latest: Vec<Latest>,
     /// Groups that changed in the step.
     changed: Vec<u32>,
     metrics: Arc<NodeMetrics>,
@@ -87,6 +90,7 @@ impl Window {
         let key = program.relation.fields().iter().skip(1).take(program.by);
         let converter = RowConverter::new(key.map(|f| SortField::new(f.data_type().clone())).collect())?;
         let states = program.states.iter().map(|kept| kept.state(settings.distinct_limit)).collect();
+        let latest = program.latest.iter().map(|before| Latest::new(before.form)).collect();
         let estimated = metrics.counter("distinct_estimated");
         let last = |tick: Time| settings.complete_from.saturating_sub(1) / tick * tick;
         let silent = settings.tick.map(last).filter(|last| *last > 0);
@@ -100,6 +104,7 @@ impl Window {
             start: None,
             groups: Groups::default(),
             states,
+            latest,
             changed: Vec::new(),
             metrics,
             estimated,
@@ -207,6 +212,7 @@ impl Window {
         self.groups.clear();
         self.changed = Vec::new();
         self.states.iter_mut().for_each(State::clear);
+        self.latest.iter_mut().for_each(Latest::clear);
     }
 
     /// Shows the new rows of some of the changed groups in the live relation.
@@ -245,6 +251,9 @@ impl Window {
         }
         for state in &mut self.states {
             ended.iter().for_each(|number| state.reset(*number));
+        }
+        for latest in &mut self.latest {
+            ended.iter().for_each(|number| latest.reset(*number));
         }
         self.groups.release(&ended);
         Ok(ended.len())

@@ -5,6 +5,7 @@ there once, with every feature within 1e-9 (relative above 1, absolute below). P
 difference, 2 if a file cannot be read.
 
 Usage: compare.py --pcap CAPTURE --log REQUESTS [--asn TABLE] [--hellos ROWS] --correlated ROWS --features ROWS
+       compare.py --correlated ROWS --features ROWS     features only, recomputed from the engine's own rows
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 from asn import COLUMNS as ASN_COLUMNS
 from asn import Networks
 from correlate import Joined, iso_nanoseconds, join, requests
-from features import HEADERS, features
+from features import HEADERS, features, of_rows, written
 from hellos import Hello, hellos
 
 TOLERANCE = 1e-9
@@ -28,7 +29,7 @@ NO_FEATURE = {*KEY, "window_end", "final", "revision", "time", "seq"}
 COPIED = ("src_port", "dst_ip", "dst_port", "method", "scheme", "host", "path", "query", "http_version", "status_code",
           "response_size", "duration_ms", "has_cookie")
 FROM_HELLO = ("ja4", "tls_sni", "tls_alpn", "ip_meta_ttl", "ip_meta_id", "tcp_meta_window_size", "tcp_meta_mss",
-              "syn_to_clienthello_ms")
+              "syn_to_clienthello_ms", "post_quantum")
 EXAMPLES = 5
 
 
@@ -173,14 +174,19 @@ def lines(path: Path) -> Iterable[dict]:
 def main() -> int:
     """Compares; the exit code says how it went."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--pcap", type=Path, required=True, help="the capture that the engine read")
-    options.add_argument("--log", type=Path, required=True, help="the request log that the engine read")
+    options.add_argument("--pcap", type=Path, help="the capture that the engine read; without it, only features are compared")
+    options.add_argument("--log", type=Path, help="the request log that the engine read; with --pcap")
     options.add_argument("--asn", type=Path, help="the ASN table; without it, its columns are not compared")
     options.add_argument("--hellos", type=Path, help="the engine's hellos, JSON lines; without it, only its join is compared")
     options.add_argument("--correlated", type=Path, required=True, help="the engine's correlated rows, JSON lines")
     options.add_argument("--features", type=Path, required=True, help="the engine's settled feature rows, JSON lines")
     given = options.parse_args()
+    if (given.pcap is None) != (given.log is None):
+        options.error("--pcap and --log go together")
     try:
+        if given.pcap is None:
+            expected = of_rows([written(line) for line in lines(given.correlated)])
+            return 0 if compare_features(lines(given.features), expected).print("features") else 1
         found = hellos(given.pcap)
         joined = join(requests(given.log), found)
         networks = Networks(given.asn) if given.asn else None

@@ -1,4 +1,4 @@
-"""The standard features, recomputed in DuckDB from the log's lines and the recomputed join.
+"""The features, recomputed from the log's lines and the recomputed join: the standard ones in DuckDB, the others in Python.
 
 The formulas are written from their definitions, by other means than pipelines/features/standard.yaml where there is
 a choice: window functions for gaps, lists instead of regular expressions, centred products instead of raw ones.
@@ -14,7 +14,8 @@ from pathlib import Path
 
 import duckdb
 
-from correlate import Joined, join, requests
+from correlate import Joined, iso_nanoseconds, join, requests
+from further import further
 from hellos import hellos
 
 HEADERS = (
@@ -31,6 +32,20 @@ COLUMNS = {
     "headers": "INTEGER", "correlated": "INTEGER", "keepalives": "INTEGER", "hello_t": "BIGINT", "ja4": "VARCHAR",
     "sni": "VARCHAR", "alpn": "VARCHAR", "ttl": "INTEGER", "ip_id": "INTEGER", "win": "INTEGER", "mss": "INTEGER", "syn_ms": "DOUBLE",
 }
+# Of a correlated row as the engine writes it: the column that has each column of `requests`.
+WRITTEN = {
+    "seq": "seq", "src_ip": "src_ip", "src_port": "src_port", "dst_port": "dst_port", "method": "method",
+    "scheme": "scheme", "host": "host", "path": "path", "query": "query", "version": "http_version",
+    "status": "status_code", "cookie": "has_cookie", "ua": "header_user_agent", "accept": "header_accept",
+    "language": "header_accept_language", "referer": "header_referer", "xff": "header_x_forwarded_for",
+    "ch_ua": "header_sec_ch_ua", "ch_mobile": "header_sec_ch_ua_mobile", "ch_platform": "header_sec_ch_ua_platform",
+    "fetch_dest": "header_sec_fetch_dest", "fetch_mode": "header_sec_fetch_mode",
+    "fetch_site": "header_sec_fetch_site", "correlated": "correlated", "keepalives": "keepalives",
+    "hello_t": "b_timestamp", "ja4": "ja4", "sni": "tls_sni", "alpn": "tls_alpn", "ttl": "ip_meta_ttl",
+    "ip_id": "ip_meta_id", "win": "tcp_meta_window_size", "mss": "tcp_meta_mss", "syn_ms": "syn_to_clienthello_ms",
+    "content_type": "header_content_type", "order": "header_order_signature",
+    "duration": "duration_ms",
+}
 
 # One row a request with everything that is a property of the row. `conn` names the connection.
 ROWS = r"""
@@ -44,6 +59,7 @@ with gaps as (
   select *, lag(gap) over (partition by window_start, host, src_ip, ja4 order by t, seq) as prev from gaps
 )
 select *,
+  correlated = 1 and xff is null as is_seen,
   t // 60000000000 % 60 as minute,
   src_port::varchar || '@' || coalesce(hello_t::varchar, '') as conn,
   length(path) + length(coalesce(query, '')) as target_length,
@@ -154,20 +170,22 @@ select window_start, host, src_ip, ja4,
   avg(is_automation::int) as automation_ua_ratio,
   count(xff) > 0 as has_xff,
   1 - avg(correlated) as orphan_ratio,
-  sum((coalesce(alpn, '') = 'h2' and starts_with(version, 'HTTP/1.'))::int) / count(*) as alpn_http_mismatch,
-  sum(coalesce(sni <> '' and host <> '' and lower(sni) <> regexp_replace(lower(host), ':.*', ''), false)::int)
-    / count(*) as sni_host_mismatch,
-  count(distinct case when correlated = 1 and coalesce(sni, '') = '' then conn end)
-    / nullif(count(distinct case when correlated = 1 then conn end), 0) as sni_missing,
-  count(distinct case when correlated = 1 and ja4[2:3] <> '13' then conn end)
-    / nullif(count(distinct case when correlated = 1 then conn end), 0) as tls12_or_lower,
-  sum((correlated = 1 and is_chromium and status is distinct from 101
-    and not (ja4[2:3] = '13' and ja4[9:10] in ('h2', 'h3')))::int) / count(*) as chromium_tls_mismatch,
-  sum(coalesce(initial_ttl <> ua_ttl, false)::int) / count(*) as ttl_os_mismatch,
-  count(*) filter (ip_id = 0 and not contains(src_ip, ':')) / count(*) as ip_id_zero_ratio,
-  avg(win / nullif(mss, 0)) filter (keepalives = 1) as window_mss_ratio,
-  case when avg(syn_ms) filter (keepalives = 1) > 0
-    then stddev_pop(syn_ms) filter (keepalives = 1) / avg(syn_ms) filter (keepalives = 1) end as syn_to_ch_cv
+  sum(is_seen::int) / count(*) as transport_seen,
+  avg((coalesce(alpn, '') = 'h2' and starts_with(version, 'HTTP/1.'))::int) filter (is_seen) as alpn_http_mismatch,
+  avg(coalesce(sni <> '' and host <> '' and lower(sni) <> regexp_replace(lower(host), ':.*', ''), false)::int)
+    filter (is_seen) as sni_host_mismatch,
+  count(distinct case when is_seen and coalesce(sni, '') = '' then conn end)
+    / nullif(count(distinct case when is_seen then conn end), 0) as sni_missing,
+  count(distinct case when is_seen and ja4[2:3] <> '13' then conn end)
+    / nullif(count(distinct case when is_seen then conn end), 0) as tls12_or_lower,
+  avg((is_chromium and status is distinct from 101
+    and not (ja4[2:3] = '13' and ja4[9:10] in ('h2', 'h3')))::int) filter (is_seen) as chromium_tls_mismatch,
+  avg(coalesce(initial_ttl <> ua_ttl, false)::int) filter (is_seen) as ttl_os_mismatch,
+  avg(coalesce(ip_id = 0 and not contains(src_ip, ':'), false)::int) filter (is_seen) as ip_id_zero_ratio,
+  avg(win / nullif(mss, 0)) filter (is_seen and keepalives = 1) as window_mss_ratio,
+  case when avg(syn_ms) filter (is_seen and keepalives = 1) > 0
+    then stddev_pop(syn_ms) filter (is_seen and keepalives = 1)
+      / avg(syn_ms) filter (is_seen and keepalives = 1) end as syn_to_ch_cv
 from centred
 group by window_start, host, src_ip, ja4
 order by window_start, host, src_ip, ja4
@@ -176,10 +194,22 @@ order by window_start, host, src_ip, ja4
 
 def features(joined: Iterable[Joined]) -> list[dict]:
     """One row a group and window: its key, `window_start` in nanoseconds, and the features; None for null."""
+    return of_rows([flat(row) for row in joined])
+
+
+def of_rows(rows: list[dict]) -> list[dict]:
+    """The same of rows as `flat` gives them."""
+    others = further(rows)
+    return [group | others[group["window_start"], group["host"], group["src_ip"], group["ja4"]]
+            for group in standard(rows)]
+
+
+def standard(rows: list[dict]) -> list[dict]:
+    """The standard features."""
     database = duckdb.connect()
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as raw:
-        for row in joined:
-            raw.write(json.dumps(flat(row)) + "\n")
+        for row in rows:
+            raw.write(json.dumps({name: row[name] for name in COLUMNS}) + "\n")
         raw.flush()
         columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
         database.execute(
@@ -190,6 +220,13 @@ def features(joined: Iterable[Joined]) -> list[dict]:
     result = database.execute(GROUPS)
     names = [column[0] for column in result.description]
     return [dict(zip(names, values)) for values in result.fetchall()]
+
+
+def written(line: dict) -> dict:
+    """As `flat`, of a correlated row that the engine has written."""
+    row = {name: line.get(column) for name, column in WRITTEN.items()}
+    headers = sum(line.get(f"header_{name.lower().replace('-', '_')}") is not None for name in HEADERS)
+    return row | {"t": iso_nanoseconds(line["time"]), "headers": headers, "ja4": row["ja4"] or None}
 
 
 def flat(row: Joined) -> dict:
@@ -212,6 +249,8 @@ def flat(row: Joined) -> dict:
         "ttl": hello and hello.ip_meta_ttl, "ip_id": hello and hello.ip_meta_id,
         "win": hello and hello.tcp_meta_window_size, "mss": hello and hello.tcp_meta_mss,
         "syn_ms": hello and hello.syn_to_clienthello_ms,
+        "content_type": line.get("header_Content-Type"),
+        "order": line.get("header_order_signature"), "duration": line.get("duration_ms"),
     }
 
 

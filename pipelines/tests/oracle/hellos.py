@@ -20,7 +20,9 @@ from pathlib import Path
 # The 16 reserved values of RFC 8701: 0a0a, 1a1a … fafa.
 GREASE = {f"{digit}a{digit}a" for digit in "0123456789abcdef"}
 VERSIONS = {"0304": "13", "0303": "12", "0302": "11", "0301": "10", "0300": "s3", "0002": "s2"}
-SERVER_NAME, SIGNATURE_ALGORITHMS, ALPN, SUPPORTED_VERSIONS = "0000", "000d", "0010", "002b"
+SERVER_NAME, SIGNATURE_ALGORITHMS, ALPN, SUPPORTED_VERSIONS, KEY_SHARE = "0000", "000d", "0010", "002b", "0033"
+# ML-KEM alone and with a curve, as registered by IANA; 6399 and 639a were Kyber's.
+POST_QUANTUM = {"0200", "0201", "0202", "11eb", "11ec", "11ed", "6399", "639a"}
 NOTHING = "0" * 12
 
 
@@ -35,6 +37,7 @@ class Fields:
     signature_algorithms: list[str] = field(default_factory=list)
     alpn: list[bytes] = field(default_factory=list)
     server_name: str | None = None
+    key_shares: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Hello:
     tcp_meta_window_size: int | None
     tcp_meta_mss: int | None
     syn_to_clienthello_ms: float | None
+    post_quantum: bool = False
 
 
 @dataclass
@@ -105,6 +109,7 @@ def hellos(capture: Path, ports: tuple[int, ...] = (443, 8443)) -> list[Hello]:
                 tcp_meta_window_size=syn.window if syn else None,
                 tcp_meta_mss=syn.mss if syn else None,
                 syn_to_clienthello_ms=(time - syn.time) / 1e6 if syn else None,
+                post_quantum=not POST_QUANTUM.isdisjoint(read.key_shares),
             ))
             seen[stream] += 1
     return found
@@ -162,6 +167,8 @@ def fields(handshake: ElementTree.Element) -> Fields:
             hello.supported_versions += values(extension, "tls.handshake.extensions.supported_version")
         elif kind == ALPN:
             hello.alpn += [bytes.fromhex(v) for v in values(extension, "tls.handshake.extensions_alpn_str")]
+        elif kind == KEY_SHARE:
+            hello.key_shares += values(extension, "tls.handshake.extensions_key_share_group")
         elif kind == SERVER_NAME:
             names = values(extension, "tls.handshake.extensions_server_name")
             hello.server_name = bytes.fromhex(names[0]).decode("utf-8", "replace") if names else None

@@ -8,7 +8,8 @@ from pathlib import Path
 from asn import Networks
 from compare import Tally, compare_rows, row_columns
 from correlate import SECOND, Request, iso_nanoseconds, join
-from features import features
+from features import features, of_rows, written
+from further import conditional_entropy, is_asset, is_attack, is_page
 from hellos import NOTHING, Fields, Hello, alpn_characters, ja4
 
 HOUR = 1_795_446_000 * SECOND
@@ -123,6 +124,44 @@ class Groups(unittest.TestCase):
         self.assertEqual(group["orphan_ratio"], 1)
         for name in ("ja4", "iat_mean_log", "iat_entropy", "iat_burst_ratio", "sni_missing", "window_mss_ratio"):
             self.assertIsNone(group[name], name)
+
+
+    def test_pages_and_their_files(self):
+        """Two pages, of which one names files; ids one after the other; a proxy hides the transport."""
+        named = ["/", "/a.css", "/b.js", "/item/7", "/favicon.ico", "/item/8?", "/item/10"]
+        rows = [request(seq, 0.5 + seq, path=path.rstrip("?"), lasts=0) for seq, path in enumerate(named)]
+        (group,) = features(join(rows, [hello(0)]))
+        self.assertEqual((group["cascade_ratio"], group["asset_after_page_ms"]), (0.5, 1000))
+        self.assertEqual((group["root_to_first_asset_delay"], group["favicon_requested"]), (1000, True))
+        self.assertAlmostEqual(group["asset_load_stddev"], math.sqrt(2 / 9) * 1000)
+        self.assertAlmostEqual(group["seq_id_ratio"], 1 / 7)
+        self.assertAlmostEqual(group["peak_1m_share"], 1)
+        self.assertIsNone(group["iat_benford_chi2"])
+        self.assertEqual((group["transport_seen"], group["alpn_http_mismatch"]), (1, 0))
+        for row in rows:
+            row.line["header_X-Forwarded-For"] = "192.0.2.1"
+        (group,) = features(join(rows, [hello(0)]))
+        self.assertEqual(group["transport_seen"], 0)
+        for name in ("alpn_http_mismatch", "sni_missing", "ttl_os_mismatch", "true_window_size", "mss_mobile_mismatch"):
+            self.assertIsNone(group[name], name)
+
+    def test_rows_that_the_engine_wrote(self):
+        """They have other names, and give the same."""
+        rows = [request(0, 0.5), request(1, 1.5, path="/a.css", duration_ms=20_000)]
+        line = {"time": "2026-11-23T15:00:00.500000000Z", "seq": 0, "src_ip": "198.51.100.1", "src_port": 40_000,
+                "method": "GET", "scheme": "https", "host": "www.example.test", "path": "/", "status_code": 200,
+                "http_version": "HTTP/2.0", "dst_port": 443, "correlated": 0, "keepalives": 0}
+        second = line | {"time": "2026-11-23T15:00:01.500000000Z", "seq": 1, "path": "/a.css", "duration_ms": 20_000}
+        self.assertEqual(of_rows([written(line), written(second)]), features(join(rows, [])))
+
+    def test_small_parts(self):
+        """What a path is, what an attack is, and how much a value says of the next."""
+        self.assertTrue(is_page("/") and is_page("/a/b") and is_page("/a.php") and not is_page("/a.txt"))
+        self.assertTrue(is_asset("/a/b.woff2") and not is_asset("/css") and not is_asset("/a.css/"))
+        self.assertTrue(is_attack("id=1 UNION ALL SELECT 2") and not is_attack("unionselect") and is_attack("/../x"))
+        self.assertEqual(conditional_entropy(["a", "b", "a", "b"]), 0)
+        self.assertEqual(conditional_entropy([0, 0, 1, 1, 0]), 1)
+        self.assertIsNone(conditional_entropy(["a"]))
 
 
 class Comparison(unittest.TestCase):

@@ -3,7 +3,7 @@
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::Expr;
 
-use crate::aggregate::program::ordered_fields;
+use crate::aggregate::program::is_of_order;
 
 /// The names of the columns that an expression uses, in order.
 pub(super) fn columns(expr: &Expr) -> Vec<String> {
@@ -14,7 +14,7 @@ pub(super) fn columns(expr: &Expr) -> Vec<String> {
 
 /// Whether an expression uses a column that is known only when the order of the rows is.
 pub(super) fn depends_on_order(expr: &Expr) -> bool {
-    columns(expr).iter().any(|name| ordered_fields().iter().any(|f| f.name() == name))
+    columns(expr).iter().any(|name| is_of_order(name))
 }
 
 /// Whether it pays to compute an expression for distinct values only.
@@ -24,7 +24,7 @@ pub(super) fn is_costly(expr: &Expr) -> bool {
 }
 
 /// Functions of text that have a value for any text.
-const TOTAL: [&str; 16] = [
+const TOTAL: [&str; 17] = [
     "btrim",
     "character_length",
     "coalesce",
@@ -34,6 +34,7 @@ const TOTAL: [&str; 16] = [
     "lower",
     "ltrim",
     "regexp_like",
+    "regexp_replace",
     "replace",
     "reverse",
     "rtrim",

@@ -41,6 +41,7 @@ impl Compiler<'_> {
             early_schema: early_schema.into(),
             early,
             ordered,
+            latest: self.latest,
             operands: self.operands,
             operand_schema: operand_schema.into(),
             states: self.states,

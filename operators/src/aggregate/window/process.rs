@@ -95,6 +95,9 @@ impl Window {
         let program = &self.settings.program;
         let Chunk { groups, gaps, prev_gaps, nths, .. } = chunk;
         let early = rows.columns(groups.len())?;
+        let width = self.groups.width();
+        self.latest.iter_mut().for_each(|latest| latest.grow(width));
+        let latest = program.latest(&mut self.latest, &groups, &early)?;
         let ordered = if program.ordered.is_empty() {
             Vec::new()
         } else {
@@ -103,13 +106,12 @@ impl Window {
                 Arc::new(Float64Array::from(prev_gaps)),
                 Arc::new(UInt64Array::from(nths)),
             ];
-            program.ordered(order, &early)?
+            program.ordered(order, &latest, &early)?
         };
         let column = |place: Place| match place {
             Place::Early(index) => &early[index],
             Place::Ordered(index) => &ordered[index],
         };
-        let width = self.groups.width();
         for (kept, state) in program.states.iter().zip(&mut self.states) {
             state.grow(width);
             let estimated = state.update(&groups, kept.argument.map(column), kept.filter.map(column));

@@ -1,0 +1,1 @@
+"""Features of generated traffic, against their recomputation."""
