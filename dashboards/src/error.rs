@@ -55,6 +55,9 @@ pub enum Error {
     /// A file of a table was removed while the query read it.
     #[error("files of the table are being removed; ask again")]
     Gone,
+    /// A document for the run is not taken.
+    #[error("{1}")]
+    NotTaken(StatusCode, String),
     /// There is nothing under this address.
     #[error("there is nothing here")]
     NotFound,
@@ -88,6 +91,7 @@ impl Error {
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::NotTaken(status, _) => *status,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::History(_) | Self::Gone => StatusCode::SERVICE_UNAVAILABLE,
@@ -95,7 +99,7 @@ impl Error {
         }
     }
 
-    fn help(&self) -> Option<String> {
+    pub(crate) fn help(&self) -> Option<String> {
         let text = match self {
             Self::Query { help, .. } => return help.clone(),
             Self::Forbidden(_) => "served are SELECT, WITH, VALUES, EXPLAIN, DESCRIBE and SHOW TABLES",

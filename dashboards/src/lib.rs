@@ -7,6 +7,7 @@
 //! | `POST /sql` | the body is one read-only statement; the answer's format follows `Accept`, `?integers=string` and `?csv=spreadsheet` |
 //! | `GET /tables` | the served tables: columns, key, rows in memory and on disk |
 //! | `GET /status` | the pipeline: state, graph, counters of every node |
+//! | `POST /api/NAME`, `GET /api/NAME` | hands a JSON document to the source that takes it; what is in effect of those |
 //! | `GET /health`, `GET /ready` | alive; ready to answer |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /`, `GET /assets/*` | the page; every file of it is part of the binary |
@@ -17,9 +18,11 @@ mod error;
 mod functions;
 mod guard;
 mod http_metrics;
+mod intake;
 mod interrupt;
 mod output;
 mod query;
+mod reader;
 mod routes;
 mod status;
 mod table;
@@ -32,11 +35,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use engine::catalog::Catalog;
+use engine::contract::Intakes;
 use engine::metrics::Metrics;
 use engine::reload::Reloads;
 use tokio::net::TcpListener;
 
 pub use error::Error;
+pub use reader::{Reader, Rows};
 pub use status::{State, Status};
 
 /// What the service shows.
@@ -54,6 +59,8 @@ pub struct Service {
     pub name: String,
     /// What became of changes of the pipeline while it ran.
     pub reloads: Arc<Reloads>,
+    /// Where documents come in.
+    pub intakes: Arc<Intakes>,
     /// Names by which the service is asked for, besides addresses and `localhost`.
     pub hosts: Vec<String>,
 }
@@ -102,6 +109,7 @@ pub fn app(service: Service) -> io::Result<Router> {
         .route("/health", get(routes::health))
         .route("/ready", get(routes::ready))
         .route("/metrics", get(routes::metrics))
+        .route("/api/{name}", get(intake::show).post(intake::take))
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
         .fallback(routes::not_found)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use std::{io, str};
 
 use axum::Json;
@@ -16,20 +16,25 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use engine::catalog::Table;
+use engine::contract::Intakes;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
-use crate::Service;
 use crate::assets::SECURITY_HEADERS;
 use crate::error::Error;
 use crate::http_metrics::HttpMetrics;
 use crate::output::Output;
 use crate::query::Queries;
 use crate::status::State as RunState;
+use crate::{Limits, Service};
 use engine::reload::Done;
 
 const X_ROW_COUNT: HeaderName = HeaderName::from_static("x-row-count");
 const X_TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Documents for intakes that are taken at the same time: each waits for the disk on a thread.
+const AT_ONCE: usize = 8;
 
 /// What the routes share.
 #[derive(Clone, Debug)]
@@ -40,12 +45,27 @@ struct Inner {
     service: Service,
     queries: Queries,
     http: HttpMetrics,
+    /// Of documents that are being taken.
+    places: Arc<Semaphore>,
 }
 
 impl Shared {
     pub(crate) fn new(service: Service) -> io::Result<Self> {
         let queries = Queries::new(Arc::clone(&service.catalog), service.limits.clone())?;
-        Ok(Self(Arc::new(Inner { service, queries, http: HttpMetrics::default() })))
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        Ok(Self(Arc::new(Inner { service, queries, http: HttpMetrics::default(), places })))
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.service.limits
+    }
+
+    pub(crate) fn intakes(&self) -> &Intakes {
+        &self.0.service.intakes
+    }
+
+    pub(crate) fn places(&self) -> &Arc<Semaphore> {
+        &self.0.places
     }
 }
 
@@ -223,7 +243,27 @@ struct NodeInfo {
     watermark_ms: u64,
     events: serde_json::Map<String, serde_json::Value>,
     values: serde_json::Map<String, serde_json::Value>,
+    references: Vec<ReferenceInfo>,
     troubles: BTreeMap<String, String>,
+}
+
+/// A file that a node looks things up in.
+#[derive(Serialize)]
+struct ReferenceInfo {
+    file: String,
+    as_of_ms: u64,
+    age_seconds: u64,
+}
+
+impl ReferenceInfo {
+    fn new((file, as_of): (String, SystemTime)) -> Self {
+        let as_of_ms = as_of.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Self {
+            file,
+            as_of_ms: u64::try_from(as_of_ms).unwrap_or_default(),
+            age_seconds: as_of.elapsed().unwrap_or_default().as_secs(),
+        }
+    }
 }
 
 /// `GET /status`
@@ -240,6 +280,7 @@ pub(crate) async fn status(State(shared): State<Shared>) -> impl IntoResponse {
     };
     let nodes = service.metrics.nodes().into_iter().map(|(id, kind, m)| NodeInfo {
         troubles: troubles(&id, m.troubles()),
+        references: m.references().into_iter().map(ReferenceInfo::new).collect(),
         id,
         kind,
         rows_in: m.rows_in.load(Relaxed),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::catalog::Catalog;
+use crate::intake::Intakes;
 use crate::metrics::Metrics;
 use crate::outputs::Outputs;
 use crate::privileges::Privileges;
@@ -28,6 +29,8 @@ pub struct Shared {
     pub reloads: Arc<Reloads>,
     /// What SIGHUP opens again.
     pub outputs: Outputs,
+    /// Where documents come in.
+    pub intakes: Arc<Intakes>,
     /// Files whose content may change.
     pub references: References,
     /// Rights that were kept when the run started.

@@ -67,6 +67,7 @@ pub fn service(tables: Vec<Arc<Table>>, limits: Limits) -> Service {
         limits,
         name: "test".to_owned(),
         reloads: Arc::default(),
+        intakes: Arc::default(),
     }
 }
 

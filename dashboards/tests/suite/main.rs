@@ -3,6 +3,7 @@
 mod common;
 mod history;
 mod http;
+mod intakes;
 mod limits;
 mod refusals;
 mod tables;

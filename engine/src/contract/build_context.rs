@@ -15,7 +15,7 @@ use super::source::Resume;
 use crate::batch::Time;
 use crate::catalog::Table;
 use crate::metrics::NodeMetrics;
-use crate::reference::{Parse, Place, Reference};
+use crate::reference::{Place, Reading, Reference};
 use crate::shared::{FailureClass, Shared};
 
 /// What a node sees while it is built.
@@ -118,35 +118,15 @@ impl BuildContext<'_> {
         self.dataflow.held().allow(rows);
     }
 
-    /// A file that the node reads, whose content may change while the run goes on. Its versions are kept with the logs.
+    /// A file that the node reads, whose content may change while the run goes on. Its versions are kept with the logs. The
+    /// node's counters show from when its data is.
     ///
     /// # Errors
-    /// If it cannot be read; the message says where and why.
+    /// If it cannot be read, unless it may be absent and is; the message says where and why.
     pub fn reference<V: Send + Sync + 'static>(
         &self,
         path: &Path,
-        parse: Parse<V>,
-    ) -> Result<Arc<Reference<V>>, String> {
-        self.reference_if_there(path, parse, false)
-    }
-
-    /// The same of a file that need not be there yet.
-    ///
-    /// # Errors
-    /// As [`BuildContext::reference`]; one that is not there is none.
-    pub fn optional_reference<V: Send + Sync + 'static>(
-        &self,
-        path: &Path,
-        parse: Parse<V>,
-    ) -> Result<Arc<Reference<V>>, String> {
-        self.reference_if_there(path, parse, true)
-    }
-
-    fn reference_if_there<V: Send + Sync + 'static>(
-        &self,
-        path: &Path,
-        parse: Parse<V>,
-        may_be_absent: bool,
+        reading: Reading<V>,
     ) -> Result<Arc<Reference<V>>, String> {
         let name = format!("{} {}", self.id, path.display());
         // Another path is another file, with versions of its own.
@@ -159,8 +139,8 @@ impl BuildContext<'_> {
             labelled_before: self.dataflow.received_before(),
             tick: self.tick,
         };
-        let open = || Reference::open(path.to_owned(), place(), (parse, may_be_absent), &self.metrics);
-        self.shared.references.get(&name, &self.metrics, open)
+        let open = || Reference::open(path.to_owned(), place(), reading, &self.metrics);
+        self.shared.references.get(&name, (&self.metrics, reading.max_age), open)
     }
 
     /// How a source keeps in step with the others.

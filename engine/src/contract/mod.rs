@@ -17,6 +17,7 @@ mod sink_state;
 mod source;
 mod standing;
 
+pub use crate::intake::{Intake, Intakes, NotTaken};
 pub use build_context::{BuildContext, InStep};
 pub use operator::{Facts, Inputs, Kind, Node, Operator, Port, Recorded, Registry, ServerFault, ServerTable, Topic};
 pub use plan_context::PlanContext;
@@ -33,11 +34,11 @@ pub use source::{Cursor, Output, Poll, Reader, Resume, output_ports, source};
 pub use standing::Standing;
 
 pub use crate::catalog::{History, HistoryError, Segment, Table, Wanted};
-pub use crate::expr::{ExprFault, Scalar, Session};
+pub use crate::expr::{ExprFault, Scalar, Session, Windows};
 pub use crate::metrics::{NodeMetrics, Rejected};
 pub use crate::outputs::Reopen;
 pub use crate::privileges::{Need, Privileges};
-pub use crate::reference::{Parse, Reference, read_content};
+pub use crate::reference::{Parse, Reading, Reference, file_time, read_content};
 pub use crate::shared::{Failure, FailureClass, Shared};
-pub use crate::text::printable;
+pub use crate::text::{age, day, printable};
 pub use crate::time::{Arrival, Backlog, MAX_FUTURE, MAX_IN_FLIGHT, Watermark, nanos, wall_clock_ns};

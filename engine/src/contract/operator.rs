@@ -123,6 +123,9 @@ pub struct Facts {
     /// Whether the node's rows are what a log keeps: small, and facts already. Those of a live source that are not, such as
     /// packets, are kept as what the nodes behind it make of them.
     pub yields_facts: bool,
+    /// Whether the node changes rows long after they came. A log, which has rows that stay, would keep the changes from those
+    /// behind it for as long: where they look back far, the log stands before this node.
+    pub corrects: bool,
     /// What the node needs rights for that the process otherwise gives up.
     pub needs: Option<Need>,
 }
@@ -138,6 +141,7 @@ impl Default for Facts {
             has_windows: false,
             is_live: false,
             yields_facts: true,
+            corrects: false,
             needs: None,
         }
     }

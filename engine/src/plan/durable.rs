@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Plan, PlannedNode};
-use crate::batch::Time;
+use crate::batch::{EdgeType, Time};
 use crate::spec::{Diagnostic, NodeSpec, SpoolSpec};
 
 /// Any time that is far from both ends.
@@ -53,10 +53,18 @@ pub(super) fn mark(
         };
         problems.push(Diagnostic::new(asked.span, why_not));
     }
-    for at in 0..nodes.len() {
+    let corrected = corrected(nodes);
+    // How much further than itself a node looks back for those that read its corrections.
+    let mut further: Vec<Time> = vec![0; nodes.len()];
+    for at in (0..nodes.len()).rev() {
         for nth in 0..nodes[at].inputs.len() {
-            let looks_far = nodes[at].looks_back(nodes[at].inputs[nth].slot) > max_replay;
+            let far = nodes[at].looks_back(nodes[at].inputs[nth].slot).saturating_add(further[at]);
             let from = nodes[at].inputs[nth].node;
+            if corrected[from] && nodes[from].durable.is_none() {
+                further[from] = further[from].max(far);
+                continue;
+            }
+            let looks_far = far > max_replay;
             let is_source = ingest[from] && nodes[from].node.facts().yields_facts && !ingest[at];
             let is_computed = ingest.contains(&true) && !ingest[from];
             if is_computed && looks_far && nodes[from].durable.is_none() {
@@ -67,6 +75,19 @@ pub(super) fn mark(
             nodes[at].inputs[nth].logged = spool.is_some() && (is_source || is_computed && is_durable);
         }
     }
+}
+
+/// Which nodes' rows may be changed long after they came.
+fn corrected(nodes: &[PlannedNode]) -> Vec<bool> {
+    let mut corrected: Vec<bool> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        // A durable node gives its readers rows that stay.
+        let is_read = |from: usize| corrected[from] && nodes[from].durable.is_none();
+        let of_input =
+            node.inputs.iter().any(|input| is_read(input.node) && node.outputs.iter().any(EdgeType::is_relation));
+        corrected.push(of_input || node.node.facts().corrects);
+    }
+    corrected
 }
 
 fn ms(duration: Duration) -> Time {

@@ -1,6 +1,6 @@
 //! Bytes to lines, with a bound on what a line may be.
 
-use std::io::BufRead;
+use memchr::memchr;
 
 /// How many bytes are asked for at once.
 const CHUNK: usize = 256 << 10;
@@ -97,11 +97,9 @@ impl Lines {
     pub(super) fn next(&mut self) -> Option<Line<'_>> {
         loop {
             self.pass_zeros();
-            let mut rest = &self.buffer[self.scanned..self.end];
-            // Reading from memory cannot fail; the standard library searches it word by word.
-            let read = rest.skip_until(b'\n').unwrap_or_default();
-            let found = read > 0 && self.buffer[self.scanned + read - 1] == b'\n';
-            self.scanned += read;
+            let line_end = memchr(b'\n', &self.buffer[self.scanned..self.end]);
+            let found = line_end.is_some();
+            self.scanned = line_end.map_or(self.end, |at| self.scanned + at + 1);
             let first = self.start;
             if !found {
                 let long = self.end - first > self.max_line;

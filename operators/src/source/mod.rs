@@ -3,6 +3,7 @@
 pub(crate) mod bpf;
 pub(crate) mod capture;
 mod chunks;
+pub mod feedback;
 pub mod file;
 pub(crate) mod file_filter;
 mod intake;

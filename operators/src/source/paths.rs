@@ -14,7 +14,7 @@ const MAX_NAMES: usize = 100_000;
 /// Paths as an option has them.
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
-pub(super) enum Paths {
+pub(crate) enum Paths {
     /// One.
     One(PathBuf),
     /// Several.
@@ -46,7 +46,7 @@ impl<'de> Deserialize<'de> for Paths {
 
 impl Paths {
     /// Each with its place.
-    pub(super) fn list(paths: Located<Self>) -> Vec<Located<PathBuf>> {
+    pub(crate) fn list(paths: Located<Self>) -> Vec<Located<PathBuf>> {
         match paths.value {
             Self::One(path) => vec![Located::new(path, paths.span)],
             Self::Several(paths) => paths,

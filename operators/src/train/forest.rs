@@ -80,6 +80,10 @@ pub struct TrainOptions {
     /// How many earlier models stay. Default 10.
     #[serde(default = "ten")]
     keep: usize,
+    /// Whether rows of a relation count that may be taken back later, until they are: those of `feedback`, within its
+    /// `look_back`. Rows of open windows are such rows too, unless `baseline` says `final`. Default false.
+    #[serde(default)]
+    corrections: bool,
 }
 
 fn hour() -> Duration {
@@ -116,8 +120,7 @@ impl Operator for TrainForest {
     const SUMMARY: &'static str = "Trains an isolation forest on rows of the last days and writes it to a file.";
     const INPUTS: Inputs = Inputs::One;
     const OUTPUTS: &'static [Port] = &[];
-    const NEEDS: &'static str =
-        "`window_start` or `time`, and at least one column of numbers; of a relation only rows that stay count";
+    const NEEDS: &'static str = "`window_start` or `time`, and at least one column of numbers; of a relation only rows that stay count, but for `corrections`";
     const GIVES: &'static str = "a file. Counters: `trained` (models), `refused_models` (of which more than 20 % of held-back rows were \
          unusual), `sampled_out`, `not_computed` (rows without a value for `baseline`). Value: `baseline_rows`";
 
@@ -172,6 +175,7 @@ impl Operator for TrainForest {
             max_rows: options.max_rows,
             growing,
             keep: options.keep,
+            corrections: options.corrections,
         }))
     }
 }
@@ -227,6 +231,7 @@ struct Trainer {
     max_rows: usize,
     growing: Growing,
     keep: usize,
+    corrections: bool,
 }
 
 impl Node for Trainer {
@@ -240,7 +245,8 @@ impl Node for Trainer {
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let Some(input) = inputs.into_iter().next() else { return Vec::new() };
-        let stays = |batch: &Batch| batch.settled && batch.diff > 0;
+        let corrections = self.corrections;
+        let stays = move |batch: &Batch| corrections || batch.settled && batch.diff > 0;
         let (home, note) = (context.home(), arrivals(context));
         let stream = kept(input.stream, context, stays);
         let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
@@ -275,7 +281,7 @@ impl Node for Trainer {
                 input.for_each_stamp(|_, data| {
                     for batches in data {
                         note(batches);
-                        batches.drain(..).for_each(|batch| training.take(&batch.rows));
+                        batches.drain(..).for_each(|batch| training.take(&batch.rows, batch.diff < 0));
                     }
                 });
                 let frontier = frontiers[0].frontier().first().copied();
@@ -315,8 +321,8 @@ struct Training {
 }
 
 impl Training {
-    /// Takes rows of the baseline in.
-    fn take(&mut self, rows: &RecordBatch) {
+    /// Takes rows of the baseline in, or takes them back.
+    fn take(&mut self, rows: &RecordBatch, back: bool) {
         self.has_begun |= rows.num_rows() > 0;
         let mask = self.columns.baseline.as_ref().map(|baseline| baseline.mask(rows));
         let mask = match mask.transpose() {
@@ -324,8 +330,8 @@ impl Training {
             // One row without a value must not cost its neighbours.
             Err(_) if rows.num_rows() > 1 => {
                 let half = rows.num_rows() / 2;
-                self.take(&rows.slice(0, half));
-                return self.take(&rows.slice(half, rows.num_rows() - half));
+                self.take(&rows.slice(0, half), back);
+                return self.take(&rows.slice(half, rows.num_rows() - half), back);
             }
             Err(_) => {
                 self.jobs.metrics.counter("not_computed").fetch_add(1, Relaxed);
@@ -345,6 +351,10 @@ impl Training {
             let client = self.columns.client.and_then(|at| array_value_to_string(rows.column(at), row).ok());
             let client = XxHash64::oneshot(0, client.unwrap_or_default().as_bytes());
             let hash = hash(self.jobs.growing.seed, client, time, &values);
+            if back {
+                self.sample.remove(hash, time);
+                continue;
+            }
             self.newest = self.newest.max(Some(time));
             if self.sample.add(hash, Row { time, client, values }) {
                 self.jobs.metrics.counter("sampled_out").fetch_add(1, Relaxed);

@@ -39,6 +39,11 @@ impl Sample {
         is_full
     }
 
+    /// A row goes, if it is there.
+    pub fn remove(&mut self, hash: u64, time: Time) {
+        self.rows.remove(&(hash, time));
+    }
+
     /// Rows before a time go.
     pub fn expire(&mut self, before: Time) {
         self.rows.retain(|_, row| row.time >= before);
@@ -86,5 +91,8 @@ mod tests {
         (0..6).for_each(|time| _ = sample.add(time, row(time)));
         sample.expire(3);
         assert_eq!((sample.len(), sample.rows_before(5).len()), (3, 2));
+        sample.remove(4, 4);
+        sample.remove(4, 5);
+        assert_eq!(sample.rows_before(9), [row(3), row(5)]);
     }
 }
