@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
@@ -32,6 +33,7 @@ pub struct NodeMetrics {
     named: Mutex<BTreeMap<&'static str, Arc<AtomicU64>>>,
     gauges: Mutex<BTreeMap<&'static str, Arc<AtomicI64>>>,
     troubles: Mutex<BTreeMap<String, String>>,
+    references: Mutex<BTreeMap<String, SystemTime>>,
     inputs: Mutex<Vec<Arc<AtomicU64>>>,
     first_rejected: Mutex<Option<Rejected>>,
 }
@@ -80,6 +82,20 @@ impl NodeMetrics {
     /// What keeps the node from going on now, by part.
     pub fn troubles(&self) -> BTreeMap<String, String> {
         self.troubles.lock().clone()
+    }
+
+    /// From when the data of a file is that the node looks things up in; `None` if that is not known.
+    pub fn set_reference(&self, file: &str, as_of: Option<SystemTime>) {
+        let mut references = self.references.lock();
+        match as_of {
+            Some(as_of) => references.insert(file.to_owned(), as_of),
+            None => references.remove(file),
+        };
+    }
+
+    /// From when the data is of each file that the node looks things up in.
+    pub fn references(&self) -> BTreeMap<String, SystemTime> {
+        self.references.lock().clone()
     }
 
     /// Rows that arrived by one of the node's inputs. Made at the first call.
@@ -218,6 +234,7 @@ impl Metrics {
                 );
             }
         }
+        render_references(&nodes, &mut out);
         self.render_troubles(&nodes, &mut out);
         self.render_spools(&mut out);
         out
@@ -287,6 +304,23 @@ impl Metrics {
     }
 }
 
+/// How old the data is of files that nodes look things up in.
+fn render_references(nodes: &[(String, String, Arc<NodeMetrics>)], out: &mut String) {
+    out.push_str(
+        "# HELP ja4_engine_reference_age_seconds Age of the data of a file that the node looks things up in.\n\
+         # TYPE ja4_engine_reference_age_seconds gauge\n",
+    );
+    for (id, kind, m) in nodes {
+        for (file, as_of) in m.references() {
+            let (file, age) = (label(&file), as_of.elapsed().unwrap_or_default().as_secs());
+            let _ = writeln!(
+                out,
+                "ja4_engine_reference_age_seconds{{node=\"{id}\",kind=\"{kind}\",file=\"{file}\"}} {age}"
+            );
+        }
+    }
+}
+
 /// Text as the value of a label.
 fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
@@ -309,6 +343,9 @@ mod tests {
         ] {
             assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
         }
+        metrics.node("a", "k").set_reference("/x.csv", Some(SystemTime::now() + std::time::Duration::from_secs(90)));
+        let shown = metrics.render();
+        assert!(shown.contains("reference_age_seconds{node=\"a\",kind=\"k\",file=\"/x.csv\"} 0\n"), "{shown}");
         metrics.node("b", "k").set_trouble("x\"\n\\", None);
         assert!(!metrics.render().contains("ja4_engine_node_trouble{"));
     }

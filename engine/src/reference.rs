@@ -5,8 +5,8 @@ use std::any::Any;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -14,10 +14,12 @@ use parking_lot::Mutex;
 use crate::batch::Time;
 use crate::metrics::NodeMetrics;
 
+mod said;
 mod versions;
 
+use said::Said;
 pub(crate) use versions::Place;
-pub use versions::{Parse, read_content};
+pub use versions::{Parse, file_time, read_content};
 use versions::{Refused, Versions};
 
 /// How often files are looked at.
@@ -45,39 +47,38 @@ struct Seen {
     gone: Option<Instant>,
 }
 
-/// What is said of a file, by the counters of each node that reads it: during a change there are two.
-#[derive(Debug, Default)]
-struct Said {
-    versions: AtomicU64,
-    refused: AtomicU64,
-    trouble: Mutex<Option<String>>,
-    readers: Mutex<Vec<Weak<NodeMetrics>>>,
+/// How a file is read.
+pub struct Reading<V> {
+    /// What makes a value of its content.
+    pub parse: Parse<V>,
+    /// From when the content says that its data is; a file that does not say has its own time.
+    pub made: fn(&V) -> Option<SystemTime>,
+    /// The same of the content that the plan was made with.
+    pub planned: Option<SystemTime>,
+    /// Older data is a trouble of the node, except in a replay.
+    pub max_age: Option<Duration>,
+    /// It is made while the run goes on, such as a model.
+    pub may_be_absent: bool,
 }
 
-impl Said {
-    fn add_reader(&self, metrics: &Arc<NodeMetrics>) {
-        let mut readers = self.readers.lock();
-        readers.retain(|reader| reader.strong_count() > 0);
-        if !readers.iter().any(|reader| reader.as_ptr() == Arc::as_ptr(metrics)) {
-            readers.push(Arc::downgrade(metrics));
-        }
-        drop(readers);
-        self.publish();
+impl<V> Clone for Reading<V> {
+    fn clone(&self) -> Self {
+        *self
     }
+}
 
-    fn set_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock() = trouble;
-        self.publish();
+impl<V> Copy for Reading<V> {}
+
+impl<V> Reading<V> {
+    /// A file that must be there and does not say from when its data is.
+    pub fn new(parse: Parse<V>) -> Self {
+        Self { parse, made: |_| None, planned: None, max_age: None, may_be_absent: false }
     }
+}
 
-    fn publish(&self) {
-        for metrics in self.readers.lock().iter().filter_map(Weak::upgrade) {
-            let counters = [("reference_versions", &self.versions), ("reference_refused", &self.refused)];
-            for (name, counter) in counters.into_iter().filter(|(_, counter)| counter.load(Relaxed) > 0) {
-                metrics.counter(name).store(counter.load(Relaxed), Relaxed);
-            }
-            metrics.set_trouble("file", self.trouble.lock().clone());
-        }
+impl<V> std::fmt::Debug for Reading<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading").field("max_age", &self.max_age).finish_non_exhaustive()
     }
 }
 
@@ -87,8 +88,7 @@ pub struct Reference<V> {
     versions: Versions<V>,
     said: Said,
     seen: Mutex<Seen>,
-    /// It is made while the run goes on, such as a model.
-    may_be_absent: bool,
+    reading: Reading<V>,
     is_loading: AtomicBool,
 }
 
@@ -98,16 +98,17 @@ impl<V: Send + Sync + 'static> Reference<V> {
     pub(crate) fn open(
         path: PathBuf,
         place: Place,
-        (parse, may_be_absent): (Parse<V>, bool),
+        reading: Reading<V>,
         metrics: &Arc<NodeMetrics>,
     ) -> Result<Self, String> {
-        let versions = Versions::open(path.display().to_string(), place, parse)?;
-        let (said, seen) = (Said::default(), Mutex::default());
-        let reference = Self { path, versions, said, seen, may_be_absent, is_loading: AtomicBool::new(false) };
-        reference.said.add_reader(metrics);
+        let versions = Versions::open(path.display().to_string(), place, reading.parse)?;
+        let (said, seen) = (Said::new(path.display().to_string(), reading.planned), Mutex::default());
+        let reference = Self { path, versions, said, seen, reading, is_loading: AtomicBool::new(false) };
+        reference.said.add_reader(metrics, reading.max_age.filter(|_| reference.versions.takes_new()));
         let has_versions = !reference.versions.is_empty();
         let stamp = reference.stamp();
-        let is_absent = may_be_absent && matches!(&stamp, Err(error) if error.kind() == io::ErrorKind::NotFound);
+        let is_absent =
+            reading.may_be_absent && matches!(&stamp, Err(error) if error.kind() == io::ErrorKind::NotFound);
         if has_versions && !reference.versions.takes_new() || is_absent {
             return Ok(reference);
         }
@@ -142,11 +143,14 @@ impl<V: Send + Sync + 'static> Reference<V> {
     fn load(&self) -> Result<(), Refused> {
         let content = read_content(&self.path)
             .map_err(|error| Refused::Passing(format!("{} cannot be read: {error}", self.path.display())))?;
-        if let Some(from) = self.versions.add(&content)? {
+        let added = self.versions.add(&content)?;
+        if let Some((from, value)) = &added {
             self.said.versions.fetch_add(1, Relaxed);
-            self.said.publish();
+            self.said.set_made((self.reading.made)(value));
             tracing::info!(file = %self.path.display(), bytes = content.len(), "in effect from tick {from} on");
         }
+        self.said.set_changed(fs::metadata(&self.path).ok().and_then(|metadata| file_time(&metadata)));
+        self.said.publish();
         Ok(())
     }
 
@@ -187,7 +191,7 @@ impl<V: Send + Sync + 'static> Reference<V> {
     /// Says that the file is gone, or is there again.
     fn note_presence(&self, seen: &mut Seen, error: Option<&io::Error>) {
         match (error, seen.gone) {
-            _ if self.may_be_absent && self.versions.is_empty() => {}
+            _ if self.reading.may_be_absent && self.versions.is_empty() => {}
             (Some(_), None) => seen.gone = Some(Instant::now()),
             (Some(error), Some(since)) if since.elapsed() >= GONE => {
                 let path = self.path.display();
@@ -212,6 +216,8 @@ trait Watched: Any + Send + Sync {
     /// There was nobody to load it.
     fn cannot_load(&self, why: String);
     fn drop_unused(&self);
+    /// Says so if it has become too old.
+    fn check_age(&self);
     fn forget_before(&self, kept: Time);
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
@@ -236,6 +242,10 @@ impl<V: Send + Sync + 'static> Watched for Reference<V> {
 
     fn drop_unused(&self) {
         self.versions.drop_unused();
+    }
+
+    fn check_age(&self) {
+        self.said.check_age();
     }
 
     fn forget_before(&self, kept: Time) {
@@ -279,17 +289,17 @@ impl References {
     pub(crate) fn get<V: Send + Sync + 'static>(
         &self,
         name: &str,
-        metrics: &Arc<NodeMetrics>,
+        (metrics, max_age): (&Arc<NodeMetrics>, Option<Duration>),
         open: impl FnOnce() -> Result<Reference<V>, String>,
     ) -> Result<Arc<Reference<V>>, String> {
         let mut all = self.all.lock();
         let known = all.iter().find(|(other, _)| other == name).map(|(_, known)| Arc::clone(known));
         if let Some(known) = known.and_then(|known| known.as_any().downcast::<Reference<V>>().ok()) {
-            known.said.add_reader(metrics);
+            known.said.add_reader(metrics, max_age.filter(|_| known.versions.takes_new()));
             return Ok(known);
         }
         let opened = Arc::new(open()?);
-        opened.said.add_reader(metrics);
+        opened.said.add_reader(metrics, max_age.filter(|_| opened.versions.takes_new()));
         all.push((name.to_owned(), Arc::clone(&opened) as Arc<dyn Watched>));
         Ok(opened)
     }
@@ -297,10 +307,11 @@ impl References {
     /// Reads files again that have changed, each on a thread of its own: a large one takes seconds. `asked`: somebody says that
     /// they have.
     pub(crate) fn look(&self, asked: bool) {
+        let all: Vec<Arc<dyn Watched>> = self.all.lock().iter().map(|(_, one)| Arc::clone(one)).collect();
+        all.iter().for_each(|one| one.check_age());
         if self.are_fixed() {
             return;
         }
-        let all: Vec<Arc<dyn Watched>> = self.all.lock().iter().map(|(_, one)| Arc::clone(one)).collect();
         all.iter().for_each(|one| one.drop_unused());
         for one in all.into_iter().filter(|one| one.wants_to_load(asked)) {
             let thread = std::thread::Builder::new().name("reference".into());

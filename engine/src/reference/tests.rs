@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::path::Path;
 
 use super::*;
@@ -13,7 +14,7 @@ fn place(dir: &Path, labelled_before: Time) -> Place {
 
 fn open_in(dir: &Path, place: Place) -> (Result<Reference<u32>, String>, Arc<NodeMetrics>) {
     let metrics = Arc::default();
-    (Reference::open(dir.join("file"), place, (number, false), &metrics), metrics)
+    (Reference::open(dir.join("file"), place, Reading::new(number), &metrics), metrics)
 }
 
 fn open(dir: &Path, labelled_before: Time) -> Reference<u32> {
@@ -49,7 +50,7 @@ fn bad_content_is_not_taken_and_said() {
     fs::write(dir.path().join("file"), "x").expect("written");
     reference.load_again();
     assert_eq!(value(&reference, 9_000), 1);
-    let trouble = metrics.troubles().remove("file").expect("said");
+    let trouble = metrics.troubles().into_values().next().expect("said");
     assert!(trouble.contains("file:1: `x` is no number"), "{trouble}");
     fs::write(dir.path().join("file"), "1").expect("written");
     reference.load_again();
@@ -147,7 +148,8 @@ fn a_file_that_is_gone_is_said_until_it_is_back() {
     };
     fs::remove_file(dir.path().join("file")).expect("there");
     assert!(!looks() && metrics.troubles().is_empty(), "it may be on its way");
-    assert!(!looks() && metrics.troubles()["file"].contains("No such file"));
+    let trouble = || metrics.troubles().into_values().next().unwrap_or_default();
+    assert!(!looks() && trouble().contains("No such file"));
     assert_eq!(value(&reference, 9_000), 1);
     fs::write(dir.path().join("file"), "1").expect("written");
     assert!(!looks() && looks(), "read again, though it may be the same");
@@ -162,7 +164,7 @@ fn each_reader_of_a_file_shows_what_became_of_it() {
     let references = References::default();
     let get = |metrics: &Arc<NodeMetrics>| {
         let open = || open_in(dir.path(), place(dir.path(), 0)).0;
-        references.get("asn file", metrics, open).expect("opens")
+        references.get("asn file", (metrics, None), open).expect("opens")
     };
     let (old, new) = (Arc::default(), Arc::default());
     let reference = get(&old);
@@ -183,7 +185,8 @@ fn a_file_that_need_not_be_there_takes_effect_when_it_comes() {
     let metrics = Arc::default();
     let open = |labelled_before| {
         let place = place(dir.path(), labelled_before);
-        Reference::open(dir.path().join("file"), place, (number, true), &metrics).expect("opens")
+        let reading = Reading { may_be_absent: true, ..Reading::new(number) };
+        Reference::open(dir.path().join("file"), place, reading, &metrics).expect("opens")
     };
     let reference = open(0);
     let found = |reference: &Reference<u32>, time| reference.find(time).expect("no fault").map(|value| *value);
@@ -194,4 +197,59 @@ fn a_file_that_need_not_be_there_takes_effect_when_it_comes() {
     assert_eq!([950, 999, 1_000].map(|time| found(&reference, time)), [None, None, Some(7)]);
     let again = open(1_001);
     assert_eq!([999, 1_000].map(|time| found(&again, time)), [None, Some(7)], "as the run before");
+}
+
+#[test]
+fn the_troubles_of_two_files_do_not_hide_each_other() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let metrics = Arc::default();
+    let open = |name: &str| {
+        fs::write(dir.path().join(name), "1").expect("written");
+        Reference::open(dir.path().join(name), place(dir.path(), 0), Reading::new(number), &metrics).expect("opens")
+    };
+    let (one, other) = (open("one"), open("other"));
+    fs::write(dir.path().join("one"), "x").expect("written");
+    one.load_again();
+    other.load_again();
+    assert_eq!(metrics.troubles().len(), 1);
+    assert_eq!(metrics.references().len(), 2);
+}
+
+#[test]
+fn data_that_is_too_old_is_a_trouble_until_it_is_newer() {
+    const DAY: u64 = 86_400;
+    let dir = tempfile::tempdir().expect("a folder");
+    let ago = |days: u64| SystemTime::now() - Duration::from_secs(days * DAY);
+    let write = |days: u64| {
+        // The content says how old it is: the file's own time is now.
+        fs::write(dir.path().join("file"), days.to_string()).expect("written");
+    };
+    let metrics: Arc<NodeMetrics> = Arc::default();
+    let made: fn(&u32) -> Option<SystemTime> =
+        |days| (*days > 0).then(|| SystemTime::now() - Duration::from_secs(u64::from(*days) * DAY));
+    let max_age = Some(Duration::from_secs(30 * DAY));
+    let reading = Reading { made, max_age, ..Reading::new(number) };
+    write(40);
+    let open = |place| Reference::open(dir.path().join("file"), place, reading, &metrics).expect("opens");
+    let reference = open(place(dir.path(), 0));
+    let trouble = || metrics.troubles().into_values().next();
+    assert!(trouble().is_some_and(|trouble| trouble.ends_with("40 days old; `max_age` is 30 days")), "{:?}", trouble());
+    write(1);
+    reference.load_again();
+    assert_eq!(trouble(), None);
+    // A content that does not say is as old as its file.
+    write(0);
+    File::open(dir.path().join("file")).and_then(|file| file.set_modified(ago(31))).expect("set");
+    assert!(reference.is_new(true));
+    reference.load_again();
+    assert!(trouble().is_some_and(|trouble| trouble.contains("31 days old")), "{:?}", trouble());
+    // One that is refused changes nothing.
+    fs::write(dir.path().join("file"), "x").expect("written");
+    assert!(reference.is_new(true));
+    reference.load_again();
+    assert_eq!(metrics.troubles().len(), 2);
+    // A replay is of another time.
+    metrics.set_trouble(&format!("age {}", dir.path().join("file").display()), None);
+    open(Place { takes_new: false, ..place(dir.path(), 0) });
+    assert!(!metrics.troubles().keys().any(|part| part.starts_with("age")));
 }

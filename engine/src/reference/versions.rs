@@ -3,11 +3,11 @@
 //! A new content takes effect at the next tick of which no row was labelled. It is kept, and noted with that tick, before the
 //! first row gets it: so all workers, a start, a change and a replay label a row alike.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,8 @@ const NOTE: &str = "versions.json";
 const ADVICE: &str = "it says which content was in effect when: put back a copy, or remove it with its folder, and what is read again \
     gets the content of today";
 
-/// Reads a value from its content. The error says what is wrong, as `line: reason`; several have a line each.
+/// Reads a value from its content. The error says what is wrong, as `line: reason`, or `byte N: reason` if it is no text;
+/// several have a line each.
 pub type Parse<V> = fn(&[u8]) -> Result<V, String>;
 
 /// When a version takes effect, and what it is.
@@ -160,14 +161,15 @@ impl<V> Versions<V> {
         Some((version.noted.clone(), version.value.clone()))
     }
 
-    /// Takes a content, if it is another than the last: from which tick on it is in effect.
-    pub fn add(&self, content: &[u8]) -> Result<Option<Time>, Refused> {
+    /// Takes a content, if it is another than the last: from which tick on it is in effect, and its value.
+    pub fn add(&self, content: &[u8]) -> Result<Option<(Time, Arc<V>)>, Refused> {
         let digest: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
         let is_current = |state: &State<V>| state.versions.last().is_some_and(|last| last.noted.digest == digest);
         if is_current(&self.state.lock()) {
             return Ok(None);
         }
         let value = (self.parse)(content).map_err(|why| Refused::Content(format!("{}:{}", self.name, first(&why))))?;
+        let value = Arc::new(value);
         if let Some(dir) = self.place.dir.as_ref().filter(|_| self.place.takes_new) {
             keep(&dir.join(&digest), content)
                 .map_err(|error| Refused::Passing(format!("{} cannot be written: {error}", dir.display())))?;
@@ -176,13 +178,13 @@ impl<V> Versions<V> {
         let mut state = self.state.lock();
         let next = (state.decided / self.place.tick).saturating_add(1).saturating_mul(self.place.tick);
         let from = if state.decided == 0 && state.versions.is_empty() { 0 } else { next };
-        let (noted, value) = (Noted { from, digest }, Some(Arc::new(value)));
-        state.versions.push(Version { noted, value, used: Instant::now() });
+        let noted = Noted { from, digest };
+        state.versions.push(Version { noted, value: Some(Arc::clone(&value)), used: Instant::now() });
         if let Err(message) = self.note(&state.versions) {
             state.versions.pop();
             return Err(Refused::Passing(message));
         }
-        Ok(Some(from))
+        Ok(Some((from, value)))
     }
 
     fn note(&self, versions: &[Version<V>]) -> Result<(), String> {
@@ -237,6 +239,12 @@ pub fn read_content(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
     file.take(MOST_BYTES).read_to_end(&mut content)?;
     Ok(content)
+}
+
+/// The time of a file. One before 2000 is none: archives, such as those of npm, have such in place of times.
+pub fn file_time(metadata: &Metadata) -> Option<SystemTime> {
+    let first = SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_800);
+    metadata.modified().ok().filter(|time| *time >= first)
 }
 
 /// The first of several faults.

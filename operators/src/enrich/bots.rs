@@ -10,6 +10,7 @@ mod verdict;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field};
@@ -19,7 +20,9 @@ use engine::spec::Located;
 
 use super::agent::cut;
 use super::faults::Faults;
+use super::inspect::About;
 use super::lookup::{self, Distinct, Lookup};
+use crate::source::optional_duration;
 use agents::Agents;
 use crawlers::Crawlers;
 use named::{Fingerprints, Networks};
@@ -49,13 +52,18 @@ pub struct BotsOptions {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     agents: Option<Located<PathBuf>>,
-    /// CSV with `prefix,crawler` and perhaps `agent`: networks that crawlers publish. It gives `bot_crawler` and, with the
+    /// CSV with `prefix,crawler` and perhaps `agent` and `date`: networks that crawlers publish. It gives `bot_crawler` and, with the
     /// User-Agent, `bot_verified`. `agent` is a text that the User-Agent contains if it names this crawler, in upper or lower
     /// case. A crawler may have several, each in some row; one without any is named by `crawler`. A network may be of several
-    /// crawlers. At most 1,000 crawlers, and texts of 3 to 64 bytes. Default: none.
+    /// crawlers. `date` is the day of the crawler's list, such as `2026-12-01`; the earliest is the date of the file. At most
+    /// 1,000 crawlers, and texts of 3 to 64 bytes. `ja4-engine data fetch crawlers` makes the file. Default: none.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     crawlers: Option<Located<PathBuf>>,
+    /// Lists that are older are a trouble of the node, which `status` shows: see this option of `enrich.asn`. Default: none.
+    #[serde(default, deserialize_with = "optional_duration")]
+    #[schemars(with = "Option<String>")]
+    max_age: Option<Duration>,
     /// The column with the address, for `networks` and `crawlers`. Default: `src_ip`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -96,7 +104,7 @@ impl Operator for Bots {
         first that there is: `bot_crawler` if verified, `bot_ip`, `bot_ja4`, `bot_crawler`, and `bot_agent` unless of an impostor";
 
     fn plan(options: BotsOptions, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
-        let BotsOptions { networks, ja4, agents, crawlers, address, ja4_column, user_agent } = options;
+        let BotsOptions { networks, ja4, agents, crawlers, max_age, address, ja4_column, user_agent } = options;
         let mut column = |is_needed: bool, named: Option<Located<String>>, default: &str, what: &str| {
             // The outer option says whether nothing is wrong, the inner one whether there is a column.
             if !is_needed && named.is_none() {
@@ -129,7 +137,7 @@ impl Operator for Bots {
         let added = ADDED.map(|(name, data_type)| Field::new(name, data_type, true));
         let columns =
             address.zip(fingerprint).zip(agent).map(|((address, ja4), agent)| Columns { address, ja4, agent });
-        let node = lookup::plan(columns.unwrap_or_default(), &added, sources, context);
+        let node = lookup::plan(columns.unwrap_or_default(), &added, (sources, max_age), context);
         node.filter(|_| complete && columns.is_some())
     }
 }
@@ -222,6 +230,30 @@ impl Lookup for Columns {
             column(|verdict| verdict.name),
         ])
     }
+
+    fn made(list: &List) -> Option<SystemTime> {
+        match list {
+            List::Crawlers(crawlers) => crawlers.made(),
+            _ => None,
+        }
+    }
+}
+
+/// What lists the content of a file is read as.
+pub(super) fn inspect(content: &[u8], column: &str) -> Result<About, String> {
+    let (list, what) = match column {
+        "networks" => (list(Networks::read(content), List::Networks)?, "networks of bots"),
+        "ja4" => (list(Fingerprints::read(content), List::Fingerprints)?, "JA4 of bots"),
+        "agents" => (list(Agents::read(content), List::Agents)?, "User-Agent patterns"),
+        _ => (list(Crawlers::read(content), List::Crawlers)?, "networks of crawlers"),
+    };
+    let entries = match &list {
+        List::Networks(list) => list.len(),
+        List::Fingerprints(list) => list.len(),
+        List::Agents(list) => list.len(),
+        List::Crawlers(list) => list.len(),
+    };
+    Ok(About { what: what.to_owned(), entries, made: Columns::made(&list), note: None })
 }
 
 #[cfg(test)]

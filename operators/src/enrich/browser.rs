@@ -5,6 +5,7 @@ mod family;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field};
@@ -15,7 +16,9 @@ use engine::spec::Located;
 use super::agent::cut;
 use super::csv;
 use super::faults::Faults;
+use super::inspect::About;
 use super::lookup::{self, Distinct, Lookup};
+use crate::source::optional_duration;
 use family::Claim;
 
 /// The most families, libraries or contexts of one JA4.
@@ -32,6 +35,10 @@ pub struct BrowserOptions {
     /// the first five of them are named. A live run reads it again when it changes, as `enrich.asn` does: see its option `file`.
     #[schemars(with = "String")]
     file: Located<PathBuf>,
+    /// A table that is older is a trouble of the node, which `status` shows: see this option of `enrich.asn`. Default: none.
+    #[serde(default, deserialize_with = "optional_duration")]
+    #[schemars(with = "Option<String>")]
+    max_age: Option<Duration>,
     /// The column with the JA4. Default: `ja4`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -75,7 +82,7 @@ impl Operator for Browser {
         let added = ADDED.map(|(name, data_type)| Field::new(name, data_type, true));
         let columns = ja4.zip(agent).map(|(ja4, agent)| Columns { ja4, agent });
         let sources = vec![(options.file, Browsers::parse as _)];
-        let node = lookup::plan(columns.unwrap_or_default(), &added, sources, context);
+        let node = lookup::plan(columns.unwrap_or_default(), &added, (sources, options.max_age), context);
         node.filter(|_| columns.is_some())
     }
 }
@@ -134,6 +141,12 @@ fn add(known: &mut String, value: &str) -> Result<(), String> {
 }
 
 /// Indices of the columns that are looked at.
+/// What the content of a file is read as.
+pub(super) fn inspect(content: &[u8]) -> Result<About, String> {
+    let entries = Browsers::parse(content)?.0.len();
+    Ok(About { what: "JA4 of browsers".to_owned(), entries, made: None, note: None })
+}
+
 #[derive(Clone, Copy, Default)]
 struct Columns {
     ja4: usize,

@@ -28,7 +28,7 @@ pub(super) fn read<const N: usize>(
     needed: usize,
     mut row: impl FnMut(u64, [&str; N]) -> Result<(), String>,
 ) -> Result<(), Faults> {
-    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+    let content = without_mark(content);
     let mut reader = csv::ReaderBuilder::new().from_reader(content);
     let header = reader.headers().map_err(|error| Faults::one(1, error_reason(&error)))?.clone();
     let mut at = [None; N];
@@ -39,6 +39,37 @@ pub(super) fn read<const N: usize>(
             return Err(Faults::one(1, format!("the header has no column `{name}`; it must be {must}")));
         }
     }
+    each(content, reader, at, |line, fields, _| row(line, fields))
+}
+
+/// Gives the rows of a file without a header to `row`: the line and all fields, without blanks at their ends.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn rows<const N: usize>(
+    content: &[u8],
+    mut row: impl FnMut(u64, [&str; N]) -> Result<(), String>,
+) -> Result<(), Faults> {
+    let content = without_mark(content);
+    let reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(content);
+    each(content, reader, array::from_fn(Some), |line, fields, count| match count == N {
+        true => row(line, fields),
+        false => Err(format!("the row has {count} fields; it must have {N}")),
+    })
+}
+
+/// Without the mark that some programs put before UTF-8.
+fn without_mark(content: &[u8]) -> &[u8] {
+    content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content)
+}
+
+/// Gives each row to `row`, with its line, the fields that stand at these places, and how many fields it has.
+fn each<const N: usize>(
+    content: &[u8],
+    mut reader: csv::Reader<&[u8]>,
+    at: [Option<usize>; N],
+    mut row: impl FnMut(u64, [&str; N], usize) -> Result<(), String>,
+) -> Result<(), Faults> {
     let mut faults = Faults::default();
     let mut record = csv::StringRecord::new();
     for rows in 0.. {
@@ -52,7 +83,7 @@ pub(super) fn read<const N: usize>(
             Ok(true) => {
                 let fields = array::from_fn(|nth| at[nth].and_then(|at| record.get(at)).unwrap_or_default().trim());
                 let line = record.position().map_or(line, |at| line_of(content, at));
-                (line, row(line, fields))
+                (line, row(line, fields, record.len()))
             }
             Err(error) => (error.position().map_or(line, |at| line_of(content, at)), Err(error_reason(&error))),
         };

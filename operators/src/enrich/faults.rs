@@ -36,10 +36,9 @@ impl Faults {
     pub fn text(&self) -> String {
         let mut text = String::new();
         for (line, reason) in &self.0 {
-            let reason = reason.chars().take(MOST_CHARACTERS).map(|c| if c.is_control() { ' ' } else { c });
             let separator = if text.is_empty() { "" } else { "\n" };
             // Writing to a string does not fail.
-            let _ = write!(text, "{separator}{line}: {}", reason.collect::<String>());
+            let _ = write!(text, "{separator}{line}: {}", one_line(reason));
         }
         text
     }
@@ -49,6 +48,11 @@ impl Faults {
     pub fn list(&self) -> Vec<(u64, &str)> {
         self.0.iter().map(|(line, reason)| (*line, reason.as_str())).collect()
     }
+}
+
+/// A reason that fits into a line, whatever it quotes.
+pub(super) fn one_line(reason: &str) -> String {
+    reason.chars().take(MOST_CHARACTERS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

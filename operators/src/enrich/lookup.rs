@@ -6,13 +6,14 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use engine::batch::{Edge, EdgeType, Stream, Time, WINDOW_START};
-use engine::contract::{BuildContext, Node, Parse, PlanContext, read_content};
+use engine::contract::{BuildContext, Node, Parse, PlanContext, Reading, read_content};
 use engine::spec::Located;
 
 use crate::linear::timed;
@@ -27,22 +28,38 @@ pub(crate) trait Lookup: Clone + Send + Sync + 'static {
     /// # Errors
     /// If columns cannot be made: a defect.
     fn label(&self, rows: &RecordBatch, parts: &[Arc<Self::Part>]) -> Result<Vec<ArrayRef>, ArrowError>;
+
+    /// From when a file's data is, if its content says so.
+    fn made(_part: &Self::Part) -> Option<SystemTime> {
+        None
+    }
 }
 
 /// A file and what reads its content.
-pub(crate) struct Source<P> {
-    pub path: PathBuf,
-    pub parse: Parse<P>,
+struct Source<P> {
+    path: PathBuf,
+    reading: Reading<P>,
 }
 
-/// The node of a look-up. What is wrong, also with what the files have now, goes to the context.
+/// Files as they are written, and what reads each.
+type Sources<P> = Vec<(Located<PathBuf>, Parse<P>)>;
+
+/// The files of a node.
+struct Files<P> {
+    sources: Sources<P>,
+    max_age: Option<Duration>,
+    may_be_absent: bool,
+}
+
+/// The node of a look-up. What is wrong, also with what the files have now, goes to the context. Data older than the maximum is
+/// a trouble of the running node.
 pub(crate) fn plan<L: Lookup>(
     lookup: L,
     added: &[Field],
-    sources: Vec<(Located<PathBuf>, Parse<L::Part>)>,
+    (sources, max_age): (Sources<L::Part>, Option<Duration>),
     context: &mut PlanContext<'_>,
 ) -> Option<Box<dyn Node>> {
-    plan_with(lookup, added, (sources, false), context)
+    plan_with(lookup, added, Files { sources, max_age, may_be_absent: false }, context)
 }
 
 /// The same with one file that need not be there yet: until it is, what is added is null.
@@ -52,15 +69,13 @@ pub(crate) fn plan_optional<L: Lookup>(
     source: (Located<PathBuf>, Parse<L::Part>),
     context: &mut PlanContext<'_>,
 ) -> Option<Box<dyn Node>> {
-    plan_with(lookup, added, (vec![source], true), context)
+    plan_with(lookup, added, Files { sources: vec![source], max_age: None, may_be_absent: true }, context)
 }
-
-type Sources<P> = Vec<(Located<PathBuf>, Parse<P>)>;
 
 fn plan_with<L: Lookup>(
     lookup: L,
     added: &[Field],
-    (sources, may_be_absent): (Sources<L::Part>, bool),
+    Files { sources, max_age, may_be_absent }: Files<L::Part>,
     context: &mut PlanContext<'_>,
 ) -> Option<Box<dyn Node>> {
     let input = context.input(0);
@@ -72,8 +87,13 @@ fn plan_with<L: Lookup>(
     let mut files = Vec::with_capacity(sources.len());
     for (written, parse) in sources {
         let path = context.path(&written.value);
-        let faults = match read_content(&path) {
-            Ok(content) => parse(&content).err().map(|why| why.lines().map(|why| format!(":{why}")).collect()),
+        let mut reading = Reading { made: L::made, max_age, may_be_absent, ..Reading::new(parse) };
+        let faults = match read_content(&path).map(|content| parse(&content)) {
+            Ok(Ok(value)) => {
+                reading.planned = L::made(&value);
+                None
+            }
+            Ok(Err(why)) => Some(why.lines().map(|why| format!(":{why}")).collect()),
             Err(error) if may_be_absent && error.kind() == ErrorKind::NotFound => None,
             Err(error) => Some(vec![format!(" cannot be read: {error}")]),
         };
@@ -81,7 +101,7 @@ fn plan_with<L: Lookup>(
             context.error(written.span, format!("{}{fault}", path.display()));
             complete = false;
         }
-        files.push(Source { path, parse });
+        files.push(Source { path, reading });
     }
     let fields = input.schema.fields().iter().cloned().chain(added.iter().cloned().map(Arc::new));
     let output: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
@@ -172,10 +192,7 @@ impl<L: Lookup> Node for LookupNode<L> {
         let (lookup, added, schema) = (self.lookup.clone(), self.added.clone(), self.output.schema.clone());
         let fail = context.failure();
         let may_be_absent = self.may_be_absent;
-        let references = self.files.iter().map(|source| match may_be_absent {
-            true => context.optional_reference(&source.path, source.parse),
-            false => context.reference(&source.path, source.parse),
-        });
+        let references = self.files.iter().map(|source| context.reference(&source.path, source.reading));
         let references = references.collect::<Result<Vec<_>, _>>().map_err(&fail).ok();
         // None before there is a file.
         let at = move |time: Time| -> Result<Option<Vec<Arc<L::Part>>>, String> {

@@ -7,6 +7,7 @@ pub mod bots;
 pub mod browser;
 mod csv;
 mod faults;
+pub(crate) mod inspect;
 pub(crate) mod lookup;
 mod ranges;
 pub mod reputation;

@@ -1,7 +1,7 @@
-//! Longest-prefix match over a fixed set of networks.
+//! Longest-prefix match over a fixed set of networks, and the same over ranges of addresses.
 //!
-//! Nested networks are flattened into ranges that do not overlap, each with the most specific network's value. A
-//! look-up is then one binary search in a sorted array, narrowed by a table over the leading 16 bits of the address.
+//! Nested networks are flattened into ranges that do not overlap, each with the most specific network's value. Ranges that
+//! overlap otherwise are cut where the later one begins. A look-up is then one binary search in a sorted array, narrowed by a table over the leading 16 bits of the address.
 //! Compared with a trie this costs one cache miss or two instead of one for each level.
 
 use std::net::IpAddr;
@@ -30,6 +30,12 @@ impl Ranges {
         Self { v4: Flat::new(v4), v6: Flat::new(v6) }
     }
 
+    /// From ranges, each as first address, last address and value. Of those that hold an address the one counts that begins
+    /// last, and of these the shortest; of equal ranges the first.
+    pub fn of_spans(v4: Vec<Span<u32>>, v6: Vec<Span<u128>>) -> Self {
+        Self { v4: Flat::new(v4), v6: Flat::new(v6) }
+    }
+
     /// The value of the most specific network that holds the address. An IPv4-mapped IPv6 address is its IPv4 address.
     pub fn get(&self, address: IpAddr) -> Option<u32> {
         match address.to_canonical() {
@@ -38,6 +44,9 @@ impl Ranges {
         }
     }
 }
+
+/// First address, last address and value of a range.
+pub(crate) type Span<A> = (A, A, u32);
 
 /// An address as a number.
 trait Address: Copy + Ord {
@@ -75,7 +84,7 @@ struct Flat<A> {
 }
 
 impl<A: Address> Flat<A> {
-    fn new(mut networks: Vec<(A, A, u32)>) -> Self {
+    fn new(mut networks: Vec<Span<A>>) -> Self {
         // A network stands before those inside it; the sort is stable, so that the first of equal ones comes first.
         networks.sort_by(|(first, last, _), (other, other_last, _)| first.cmp(other).then(other_last.cmp(last)));
         networks.dedup_by_key(|(first, last, _)| (*first, *last));
@@ -107,6 +116,10 @@ impl<A: Address> Flat<A> {
             }
             open.pop();
             if let Some(next) = last.next() {
+                // Ranges that overlap may have ended while another one was on top of them.
+                while open.last().is_some_and(|(ended, _)| *ended < next) {
+                    open.pop();
+                }
                 self.begin(next, open.last().map_or(NONE, |(_, value)| *value));
             }
         }
@@ -208,6 +221,21 @@ mod tests {
             for address in given.chain(edges).filter(|a| *a == a.to_canonical()) {
                 prop_assert_eq!(ranges.get(address), scan(&networks, address), "{}", address);
                 prop_assert_eq!(ranges.get(address), trie(&networks, address), "{}", address);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, rng_seed: proptest::test_runner::RngSeed::Fixed(7), ..ProptestConfig::default() })]
+
+        #[test]
+        fn of_ranges_that_overlap_the_one_that_begins_last_counts(given in prop::collection::vec((0u32..60, 0u32..30, 0u32..9), 0..25)) {
+            let spans: Vec<Span<u32>> = given.iter().map(|(first, more, value)| (*first, first + more, *value)).collect();
+            let ranges = Ranges::of_spans(spans.clone(), Vec::new());
+            for address in 0..100u32 {
+                let holding = spans.iter().enumerate().filter(|(_, (first, last, _))| (*first..=*last).contains(&address));
+                let best = holding.min_by_key(|(at, (first, last, _))| (std::cmp::Reverse(*first), *last, *at));
+                prop_assert_eq!(ranges.get(IpAddr::V4(address.into())), best.map(|(_, (_, _, value))| *value), "{}", address);
             }
         }
     }

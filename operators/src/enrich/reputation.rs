@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, UInt32Type};
@@ -12,7 +13,9 @@ use engine::spec::Located;
 
 use super::csv::{self, Known};
 use super::faults::Faults;
+use super::inspect::About;
 use super::lookup::{self, Lookup};
+use crate::source::optional_duration;
 
 /// See [`Operator::SUMMARY`].
 pub struct Reputation;
@@ -25,6 +28,10 @@ pub struct ReputationOptions {
     /// changes, as `enrich.asn` does: see its option `file`.
     #[schemars(with = "String")]
     file: Located<PathBuf>,
+    /// A list that is older is a trouble of the node, which `status` shows: see this option of `enrich.asn`. Default: none.
+    #[serde(default, deserialize_with = "optional_duration")]
+    #[schemars(with = "Option<String>")]
+    max_age: Option<Duration>,
     /// The column with the number of the autonomous system. Default: `src_asn`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -44,7 +51,7 @@ impl Operator for Reputation {
         let at = number_column(options.asn, context);
         let added = [Field::new("asn_label", DataType::Utf8, true)];
         let sources = vec![(options.file, Labels::parse as _)];
-        let node = lookup::plan(Systems { at: at.unwrap_or(0) }, &added, sources, context);
+        let node = lookup::plan(Systems { at: at.unwrap_or(0) }, &added, (sources, options.max_age), context);
         node.filter(|_| at.is_some())
     }
 }
@@ -102,6 +109,12 @@ impl Labels {
         })?;
         Ok(Self(known.into_pairs().collect()))
     }
+}
+
+/// What the content of a file is read as.
+pub(super) fn inspect(content: &[u8]) -> Result<About, String> {
+    let entries = Labels::parse(content)?.0.len();
+    Ok(About { what: "labels of systems".to_owned(), entries, made: None, note: None })
 }
 
 #[derive(Clone)]

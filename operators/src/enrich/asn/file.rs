@@ -1,35 +1,45 @@
-//! The file of networks: CSV with a header, read once and as a whole.
+//! A file of networks, read once and as a whole. What it is shows its content, not its name.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::time::SystemTime;
 
-use arrow::array::{ArrayRef, StringBuilder, UInt32Array, UInt32Builder};
+use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::error::ArrowError;
 use ipnet::IpNet;
 
+use super::records::Records;
+use super::{mmdb, spans};
 use crate::enrich::csv::{self, Known};
 use crate::enrich::faults::Faults;
+use crate::enrich::inspect::About;
 use crate::enrich::ranges::Ranges;
 
-/// The columns that a file must have.
+/// The columns that a file of networks must have.
 const COLUMNS: [&str; 6] = ["network", "asn", "country_code", "name", "org", "domain"];
 
-/// Networks and what is known of each.
-pub(super) struct Table {
-    ranges: Ranges,
+/// Networks and what is known of each: system, country, name, organisation, domain.
+pub struct Table {
+    pub(super) ranges: Ranges,
     /// asn, country code, name, organisation, domain; a network's value is the row.
-    columns: [ArrayRef; 5],
+    pub(super) columns: [ArrayRef; 5],
+    pub(super) about: About,
 }
 
 impl Table {
-    /// Reads the content of a file.
+    /// Reads the content of a file: CSV of networks, CSV of ranges, or a MaxMind DB.
     ///
     /// # Errors
-    /// The first faults, each as `line: reason` in a line of its own.
+    /// The first faults, each as `line: reason`, or `byte N: reason` of a database, in a line of its own.
     pub fn parse(content: &[u8]) -> Result<Self, String> {
-        parse(content).map_err(|faults| faults.text())
+        if mmdb::is_one(content) {
+            return mmdb::parse(content);
+        }
+        if let Some(at) = not_text(content) {
+            return Err(format!("byte {at}: this is no text, and no whole MaxMind DB either"));
+        }
+        let table = if spans::is_one(content) { spans::parse(content) } else { networks(content) };
+        table.map_err(|faults| faults.text())
     }
 
     /// The row of an address.
@@ -41,58 +51,42 @@ impl Table {
     ///
     /// # Errors
     /// If a row is not of this table.
-    pub fn take(&self, rows: &UInt32Array) -> Result<Vec<ArrayRef>, ArrowError> {
+    pub(super) fn take(&self, rows: &UInt32Array) -> Result<Vec<ArrayRef>, ArrowError> {
         self.columns.iter().map(|column| take(column, rows, None)).collect()
+    }
+
+    /// From when the data is, if the file says so.
+    pub fn made(&self) -> Option<SystemTime> {
+        self.about.made
+    }
+
+    /// How many networks or ranges it has.
+    pub fn networks(&self) -> usize {
+        self.about.entries
+    }
+
+    pub(crate) fn about(&self) -> &About {
+        &self.about
     }
 }
 
-/// Reads the text of a file.
-fn parse(content: &[u8]) -> Result<Table, Faults> {
+/// The first byte of a content that shows that it is no text, in its first 512.
+fn not_text(content: &[u8]) -> Option<usize> {
+    content.iter().take(512).position(|byte| *byte < b' ' && !byte.is_ascii_whitespace())
+}
+
+/// Reads CSV of networks, with a header.
+fn networks(content: &[u8]) -> Result<Table, Faults> {
     let mut networks = Known::default();
     let mut records = Records::default();
     csv::read(content, COLUMNS, COLUMNS.len(), |line, [network, asn, texts @ ..]| {
         let key = csv::network(network)?;
-        let record = records.add(csv::as_number(asn)?, texts);
+        let record = records.add(csv::as_number(asn)?, texts)?;
         networks.add(key, network, line, record)
     })?;
     let networks: Vec<(IpNet, u32)> = networks.into_pairs().collect();
-    Ok(Table { ranges: Ranges::new(&networks), columns: records.finish() })
-}
-
-/// What a row says of a network: its AS, country, names and domain.
-type Facts = (Option<u32>, [Box<str>; 4]);
-
-/// What is known of networks, each combination once: an AS has many networks.
-#[derive(Default)]
-struct Records {
-    known: HashMap<Facts, u32, ahash::RandomState>,
-    asn: UInt32Builder,
-    texts: [StringBuilder; 4],
-}
-
-impl Records {
-    fn add(&mut self, asn: Option<u32>, texts: [&str; 4]) -> u32 {
-        let next = self.known.len() as u32;
-        let record = *self.known.entry((asn, texts.map(Into::into))).or_insert(next);
-        if record == next {
-            self.asn.append_option(asn);
-            for (column, text) in self.texts.iter_mut().zip(texts) {
-                column.append_option((!text.is_empty()).then_some(text));
-            }
-        }
-        record
-    }
-
-    fn finish(mut self) -> [ArrayRef; 5] {
-        let [country, name, org, domain] = &mut self.texts;
-        [
-            Arc::new(self.asn.finish()),
-            Arc::new(country.finish()),
-            Arc::new(name.finish()),
-            Arc::new(org.finish()),
-            Arc::new(domain.finish()),
-        ]
-    }
+    let about = About { what: "CSV of networks".to_owned(), entries: networks.len(), ..About::default() };
+    Ok(Table { ranges: Ranges::new(&networks), columns: records.finish(), about })
 }
 
 #[cfg(test)]
@@ -105,7 +99,7 @@ mod tests {
     const HEADER: &str = "network,asn,country_code,name,org,domain\n";
 
     fn faults(rows: &str) -> Vec<(u64, String)> {
-        match parse(format!("{HEADER}{rows}").as_bytes()) {
+        match networks(format!("{HEADER}{rows}").as_bytes()) {
             Ok(_) => Vec::new(),
             Err(faults) => faults.list().into_iter().map(|(line, reason)| (line, reason.to_owned())).collect(),
         }
@@ -114,7 +108,7 @@ mod tests {
     #[test]
     fn quoted_fields_prefixed_numbers_and_empty_fields() {
         let rows = "10.0.0.0/8,AS64500,FR,EX,\"Example, \"\"Inc\"\"\",example.test\n::ffff:192.0.2.0/120,as7,,,,\n";
-        let table = parse(format!("{HEADER}{rows}").as_bytes()).unwrap_or_else(|faults| panic!("{}", faults.text()));
+        let table = networks(format!("{HEADER}{rows}").as_bytes()).unwrap_or_else(|faults| panic!("{}", faults.text()));
         let of = |address: &str| table.get(address.parse().expect("an address"));
         let columns =
             table.take(&UInt32Array::from(vec![of("10.1.2.3"), of("192.0.2.9"), of("11.0.0.1")])).expect("rows");
@@ -140,8 +134,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_file_is_shows_its_content() {
+        let form = |content: &[u8]| Table::parse(content).map(|table| table.about.what);
+        assert_eq!(form(format!("{HEADER}10.0.0.0/8,1,,,,\n").as_bytes()).as_deref(), Ok("CSV of networks"));
+        assert_eq!(form(b"10.0.0.0,10.0.0.9,1,x\n").as_deref(), Ok("CSV of ranges"));
+        let shown = |content: &[u8]| form(content).expect_err("refused");
+        assert_eq!(shown(b"\x1f\x8b\x08"), "byte 0: this is no text, and no whole MaxMind DB either");
+        assert_eq!(shown(b"a\0b"), "byte 1: this is no text, and no whole MaxMind DB either");
+        assert!(shown(b"").starts_with("1: the header has no column"), "{}", shown(b""));
+        assert!(shown(b"{\"prefixes\": []}").starts_with("1: the header has no column"));
+    }
+
+    #[test]
     fn the_header_is_required() {
-        let found = parse(b"10.0.0.0/8,1,,,,\n").err().expect("no header");
-        assert!(found.text().starts_with("1: the header has no column `network`"), "{}", found.text());
+        let found = Table::parse(b"10.0.0.0/8,1,,,,\n").err().expect("no header");
+        assert!(found.starts_with("1: the header has no column `network`"), "{found}");
     }
 }

@@ -78,6 +78,11 @@ impl Agents {
         Ok(Self { patterns, texts, text_of, expressions, expression_of })
     }
 
+    /// How many patterns there are.
+    pub fn len(&self) -> usize {
+        self.patterns.len()
+    }
+
     /// The first pattern of the list that a User-Agent matches.
     pub fn find(&self, agent: &str) -> Option<&Pattern> {
         let texts =

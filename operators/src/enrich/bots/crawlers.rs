@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
 use aho_corasick::AhoCorasick;
+use chrono::NaiveDate;
 use ipnet::IpNet;
 
 use crate::enrich::csv;
@@ -36,22 +38,37 @@ pub(super) struct Crawlers {
     texts: AhoCorasick,
     /// The crawler of each text.
     text_of: Vec<Crawler>,
+    count: usize,
+    /// The earliest day that a row has.
+    day: Option<NaiveDate>,
 }
 
 impl Crawlers {
-    /// Reads CSV with `prefix`, `crawler` and, if it is there, `agent`.
+    /// Reads CSV with `prefix`, `crawler` and, if they are there, `agent` and `date`.
     ///
     /// # Errors
     /// The first bad rows.
     pub fn read(content: &[u8]) -> Result<Self, Faults> {
         let mut given = Given::default();
-        csv::read(content, ["prefix", "crawler", "agent"], 2, |line, row| given.add(line, row))?;
+        csv::read(content, ["prefix", "crawler", "agent", "date"], 2, |line, row| given.add(line, row))?;
         let (ranges, sets) = given.sets()?;
         let (texts, text_of) = given.texts()?;
         let texts = AhoCorasick::builder().ascii_case_insensitive(true).build(texts);
         let texts = texts.map_err(|error| Faults::one(1, error.to_string()))?;
+        let (count, day) = (given.networks.len(), given.day);
         let names = given.crawlers.into_iter().map(|crawler| crawler.name).collect();
-        Ok(Self { names, ranges, sets, texts, text_of })
+        Ok(Self { names, ranges, sets, texts, text_of, count, day })
+    }
+
+    /// How many networks there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The begin of the earliest day of a crawler's list, if rows have one.
+    pub fn made(&self) -> Option<SystemTime> {
+        let seconds = self.day?.and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.try_into().ok()?))
     }
 
     /// The name of a crawler.
@@ -91,10 +108,11 @@ struct Given {
     networks: HashMap<IpNet, (u64, Vec<Crawler>), ahash::RandomState>,
     /// How many texts there are.
     texts: usize,
+    day: Option<NaiveDate>,
 }
 
 impl Given {
-    fn add(&mut self, line: u64, [prefix, crawler, agent]: [&str; 3]) -> Result<(), String> {
+    fn add(&mut self, line: u64, [prefix, crawler, agent, date]: [&str; 4]) -> Result<(), String> {
         let network = csv::prefix(prefix)?;
         let fewest = if network.addr().is_ipv4() { FEWEST_BITS.0 } else { FEWEST_BITS.1 };
         if network.prefix_len() < fewest {
@@ -108,6 +126,11 @@ impl Given {
         }
         if self.texts > MOST {
             return Err(format!("the file has more than {MOST} different values of `agent`"));
+        }
+        if !date.is_empty() {
+            let day = NaiveDate::parse_from_str(date, "%Y-%m-%d");
+            let day = day.map_err(|_| format!("`{date}` is no day, such as 2026-12-01"))?;
+            self.day = Some(self.day.map_or(day, |earliest| earliest.min(day)));
         }
         let (_, crawlers) = self.networks.entry(network).or_insert_with(|| (line, Vec::new()));
         if !crawlers.contains(&at) {
@@ -226,6 +249,16 @@ mod tests {
         let list = Crawlers::read(b"crawler,prefix\nExampleBot,192.0.2.0/24\n").expect("agent may be missing");
         assert_eq!(list.named("ExampleBot").len(), 1);
         assert!(Crawlers::read(b"crawler,prefix\n").is_ok_and(|list| list.named("x").is_empty()));
+    }
+
+    #[test]
+    fn the_earliest_list_is_the_date_of_the_file() {
+        let list = |rows: &str| Crawlers::read(format!("prefix,crawler,agent,date\n{rows}").as_bytes());
+        let made = |rows: &str| list(rows).ok().and_then(|list| list.made());
+        let day = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let rows = "192.0.2.0/24,bot,,2026-12-01\n192.0.3.0/24,other,,2026-11-30\n192.0.4.0/24,third,,\n";
+        assert_eq!((made(rows), made("192.0.2.0/24,bot,,\n")), (day(1_795_996_800), None));
+        assert!(list("192.0.2.0/24,bot,,yesterday\n").err().is_some_and(|faults| faults.text().contains("is no day")));
     }
 
     #[test]

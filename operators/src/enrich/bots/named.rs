@@ -32,6 +32,7 @@ impl Names {
 pub(super) struct Networks {
     ranges: Ranges,
     names: Vec<Box<str>>,
+    count: usize,
 }
 
 impl Networks {
@@ -45,7 +46,12 @@ impl Networks {
             networks.add(csv::prefix(prefix)?, prefix, line, names.add(csv::name(name, "the bot's name")?))
         })?;
         let networks: Vec<(IpNet, u32)> = networks.into_pairs().collect();
-        Ok(Self { ranges: Ranges::new(&networks), names: names.names })
+        Ok(Self { ranges: Ranges::new(&networks), names: names.names, count: networks.len() })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
     }
 
     /// The name of the most specific network that holds an address.
@@ -72,6 +78,11 @@ impl Fingerprints {
             fingerprints.add(key, ja4, line, names.add(csv::name(name, "the bot's name")?))
         })?;
         Ok(Self { name_of: fingerprints.into_pairs().collect(), names: names.names })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.name_of.len()
     }
 
     /// The name of a JA4.
