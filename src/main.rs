@@ -1,5 +1,8 @@
 //! The program: the engine's command line with this project's operators and web service.
 
+mod explain;
+mod history;
+mod rules_export;
 mod web;
 
 use std::process::ExitCode;
@@ -12,7 +15,14 @@ fn main() -> ExitCode {
     // Followed files, sockets and clients of the web service each take a descriptor. What is allowed beyond the soft limit is
     // there for programs that ask.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let extras = vec![operators::fingerprint::command(), migrations::cli::extra()];
+    let extras = vec![
+        operators::fingerprint::command(),
+        operators::data::command(),
+        operators::feedback::command::command(),
+        migrations::cli::extra(),
+        explain::command(),
+        rules_export::command(),
+    ];
     engine::cli::main(operators::registry(), web::start, extras)
 }
 

@@ -27,6 +27,7 @@ pub fn start(context: WebContext) -> io::Result<Box<dyn WebService>> {
         name: context.name,
         reloads: context.reloads,
         hosts: context.hosts,
+        intakes: context.intakes,
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let listener = runtime.block_on(tokio::net::TcpListener::bind(context.listen))?;

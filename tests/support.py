@@ -24,7 +24,7 @@ RECORDING = PIPELINES / "recording/demo"
 ENGINE = Path(os.environ.get("JA4_ENGINE", ROOT / "target/debug/ja4-engine"))
 
 # Exit codes of the engine, as documented in README.md.
-OK, FAILED, REFUSED, NO_ADDRESS, NO_PERMISSION = 0, 1, 2, 3, 4
+OK, FAILED, REFUSED, NO_ADDRESS, NO_PERMISSION, NOT_FOUND = 0, 1, 2, 3, 4, 6
 
 # The longest that one run may take; a debug build on a busy machine needs a fraction of it.
 LIMIT_S = 180

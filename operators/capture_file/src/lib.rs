@@ -26,6 +26,7 @@ mod input;
 mod interface;
 mod pcap;
 mod pcapng;
+mod writer;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -39,6 +40,7 @@ use self::pcapng::Pcapng;
 
 pub use self::compression::{Compression, Decompressed, MAX_WINDOW};
 pub use self::error::{Error, Kind};
+pub use self::writer::PcapWriter;
 
 /// The largest block of a pcapng file in bytes, as libpcap and Wireshark have it.
 pub const MAX_BLOCK: usize = 16 << 20;

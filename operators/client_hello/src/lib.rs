@@ -85,5 +85,5 @@ pub use layer::Layer;
 pub use limits::Limits;
 pub use link::is_supported;
 pub use message::{Fault, Fingerprint, fingerprint};
-pub use packet::{Datagram, Packet, Skip, Transport, Tunnels};
+pub use packet::{Datagram, Endpoints, Packet, Skip, Transport, Tunnels, endpoints};
 pub use tcp::{Segment, TcpMeta};

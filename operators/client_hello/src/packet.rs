@@ -1,5 +1,7 @@
 //! One captured frame to one TCP segment or UDP datagram, without copying.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use super::bytes::u16_at;
 use super::ip::{self, Ip, IpMeta, protocol};
 use super::layer::Layer;
@@ -103,6 +105,28 @@ pub(crate) enum Decoded<'a> {
     Fragment(Ip<'a>),
 }
 
+/// Between whom a frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The sender; IPv4-mapped IPv6 as IPv4.
+    pub src: IpAddr,
+    /// The receiver.
+    pub dst: IpAddr,
+    /// Their ports; `None` for a part of an IP packet, which need not have them.
+    pub ports: Option<(u16, u16)>,
+}
+
+/// Between whom a frame of `linktype` goes, by its innermost IP header; `None` if it carries neither TCP nor UDP that can be
+/// decoded.
+pub fn endpoints(linktype: i32, frame: &[u8], tunnels: Tunnels) -> Option<Endpoints> {
+    let (src, dst, ports) = match decode(linktype, frame, tunnels).ok()? {
+        Decoded::Packet(packet) => (packet.src, packet.dst, Some((packet.src_port, packet.dst_port))),
+        Decoded::Fragment(ip) => (ip.src, ip.dst, None),
+    };
+    let address = |number| Ipv6Addr::from(number).to_canonical();
+    Some(Endpoints { src: address(src), dst: address(dst), ports })
+}
+
 /// Decodes a frame of `linktype`. Checksums are not verified: a capture on the sending or receiving host sees them
 /// before or after the network card handled them.
 pub(crate) fn decode(linktype: i32, frame: &[u8], tunnels: Tunnels) -> Result<Decoded<'_>, Skip> {
@@ -183,6 +207,19 @@ mod tests {
         }
         packet = sample::ipv4(protocol::IPV4, 64, [9, 9, 9, 9], [8, 8, 8, 8], &packet);
         assert_eq!(decode(RAW, &packet), Err(Skip::Malformed));
+    }
+
+    #[test]
+    fn a_frame_goes_between_two() {
+        let packet = sample::ipv4(protocol::UDP, 64, [1, 1, 1, 1], [2, 2, 2, 2], &[1, 2, 3, 4, 0, 9, 0, 0, 7]);
+        let found = endpoints(RAW, &packet, Tunnels::ALL).expect("a datagram");
+        let address = |last: [u8; 4]| IpAddr::from(last);
+        let expected = Endpoints { src: address([1; 4]), dst: address([2; 4]), ports: Some((0x0102, 0x0304)) };
+        assert_eq!(found, expected);
+        assert_eq!(endpoints(RAW, &packet[..10], Tunnels::ALL), None);
+        let mut fragment = packet;
+        fragment[6] = 0x20; // more fragments
+        assert_eq!(endpoints(RAW, &fragment, Tunnels::ALL), Some(Endpoints { ports: None, ..expected }));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod columns;
 mod retention;
 mod store;
+mod stored;
 mod table;
 
 use std::collections::HashSet;
@@ -23,6 +24,7 @@ use super::cuts::Cuts;
 use engine::contract::sink;
 use retention::Retention;
 use store::Store;
+pub use stored::{Stored, stored};
 use table::Owner;
 
 /// See [`Operator::SUMMARY`].

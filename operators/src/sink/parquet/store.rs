@@ -126,7 +126,10 @@ impl Store {
     }
 
     /// A file that is a part of the table, and why columns of it are not read.
-    fn check(&self, path: &Path) -> Result<(Segment, Vec<String>), String> {
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn check(&self, path: &Path) -> Result<(Segment, Vec<String>), String> {
         let file = File::open(path).map_err(|error| error.to_string())?;
         let bytes = file.metadata().map_err(|error| error.to_string())?.len();
         let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| error.to_string())?;
