@@ -4,3 +4,4 @@ pub mod events;
 pub mod join;
 pub mod memory;
 pub mod process;
+pub mod ticks;

@@ -52,7 +52,8 @@ pub fn run(inputs: Vec<Input>, nodes: &str, workers: usize) -> Result<(Arc<Share
     Ok((shared, start.elapsed()))
 }
 
-fn written(text: &str) -> std::io::Result<PathBuf> {
+/// Writes a pipeline to a file of its own.
+pub(crate) fn written(text: &str) -> std::io::Result<PathBuf> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let name = format!("ja4-engine-bench-{}-{}.yaml", std::process::id(), NEXT.fetch_add(1, Relaxed));
     let path = std::env::temp_dir().join(name);

@@ -12,6 +12,7 @@ pub mod dir_lock;
 pub mod expr;
 pub mod functions;
 pub mod graph;
+mod intake;
 mod merge;
 pub mod metrics;
 pub mod outputs;

@@ -1,15 +1,20 @@
 //! The operators, one file each; [`registry`] lists them in the order in which data flows.
 
 pub mod aggregate;
+pub mod campaigns;
 pub mod correlate;
+pub mod data;
 pub mod derive;
 pub mod detect;
 pub mod enrich;
+mod entries;
+pub mod feedback;
 pub mod filter;
 pub mod fingerprint;
 pub mod forest;
 pub mod format;
 mod linear;
+pub mod peers;
 pub mod recurrence;
 mod relation;
 pub mod sink;
@@ -19,6 +24,7 @@ pub mod tls;
 mod topics;
 pub mod train;
 mod value;
+pub mod verdict;
 
 use engine::contract::{Kind, Registry};
 
@@ -28,6 +34,7 @@ pub fn registry() -> Registry {
         Kind::of::<source::pcap::PcapSource>(),
         Kind::of::<source::file::FileSource>(),
         Kind::of::<source::unix_socket::UnixSocket>(),
+        Kind::of::<source::feedback::FeedbackSource>(),
         Kind::of::<tls::client_hello::ClientHello>(),
         Kind::of::<correlate::Correlate>(),
         Kind::of::<filter::Filter>(),
@@ -38,10 +45,14 @@ pub fn registry() -> Registry {
         Kind::of::<enrich::browser::Browser>(),
         Kind::of::<enrich::anubis::Anubis>(),
         Kind::of::<aggregate::Aggregate>(),
+        Kind::of::<peers::Peers>(),
         Kind::of::<train::forest::TrainForest>(),
         Kind::of::<detect::forest::DetectForest>(),
         Kind::of::<detect::rules::Rules>(),
+        Kind::of::<verdict::Verdict>(),
+        Kind::of::<feedback::Feedback>(),
         Kind::of::<recurrence::Recurrence>(),
+        Kind::of::<campaigns::Campaigns>(),
         Kind::of::<sink::jsonl::Jsonl>(),
         Kind::of::<sink::unix_socket::UnixSocket>(),
         Kind::of::<sink::parquet::Parquet>(),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use engine::contract::Topic;
 
 use crate::format::{BEGIN_TIME, BuiltIn, Format, FormatName, Kind, REPAIRED, Role, Unit};
-use crate::{aggregate, detect};
+use crate::{aggregate, detect, peers, verdict};
 
 /// The topics, in the order in which a reader meets them.
 pub(crate) fn topics() -> Vec<Topic> {
@@ -21,12 +21,21 @@ pub(crate) fn topics() -> Vec<Topic> {
             name: "features",
             also: &["feature"],
             summary: "A feature of `aggregate`, as an item of the list `features` or of a YAML file that is such a list",
+            text: aggregate::markdown,
+            schema: Some(aggregate::feature_schema),
+        },
+        Topic {
+            name: "peer_columns",
+            also: &["peer_column", "window functions"],
+            summary: "A column of `peers`, as an item of the list `columns` or of a YAML file that is such a list",
             text: || {
-                "A feature can use those above it. `aggregate` says which functions and columns there are.\n\n    \
-                 - { name: post_ratio, expr: \"count(*) filter (where method = 'POST') * 1.0 / count(*)\" }\n"
+                "A column can use those above it. Window functions see the rows of the partition; none may stand inside of \
+                 another.\n\n    \
+                 - { name: ja4_ips, expr: \"count(distinct src_ip) over (partition by ja4)\" }\n    \
+                 - { name: hits_quantile, expr: \"cume_dist() over (order by hits)\" }\n"
                     .to_owned()
             },
-            schema: Some(aggregate::feature_schema),
+            schema: Some(peers::column_schema),
         },
         Topic {
             name: "rules",
@@ -43,13 +52,31 @@ pub(crate) fn topics() -> Vec<Topic> {
             name: "levels",
             also: &["level", "threat_level"],
             summary: "How grave a match of a rule is; of several rules that match a row the greatest counts",
-            text: || {
-                let levels: Vec<String> = detect::rules::levels().iter().map(|level| format!("`{level}`")).collect();
-                format!("From the least to the greatest: {}.\n", levels.join(", "))
-            },
+            text: levels,
             schema: None,
         },
+        Topic {
+            name: "scheme",
+            also: &["schemes", "verdicts"],
+            summary: "An entry of a scheme of `verdict`, as an item of the list `scheme` or of a YAML file that is such a list",
+            text: scheme,
+            schema: Some(verdict::entry_schema),
+        },
     ]
+}
+
+fn levels() -> String {
+    let levels: Vec<String> = detect::rules::levels().iter().map(|level| format!("`{level}`")).collect();
+    format!("From the least to the greatest: {}.\n", levels.join(", "))
+}
+
+fn scheme() -> String {
+    let verdicts: Vec<String> = verdict::verdicts().iter().map(|name| format!("`{name}`")).collect();
+    format!(
+        "The first entry counts whose condition holds. The verdicts of the project's own schemes are {}; a scheme may have \
+         others.\n\n    - {{ verdict: HIGH, when: \"threat_level = 'HIGH' or anomaly_score < -0.2\", reason: \"{{hits}} requests\" }}\n",
+        verdicts.join(", ")
+    )
 }
 
 /// The columns of each format, and the keys of a line that they come from.

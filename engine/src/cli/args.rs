@@ -14,6 +14,7 @@ Exit codes:
   3    the web service could not start, such as when its address is in use
   4    no permission, such as to capture from an interface
   5    all input was read, but of a source nothing was understood: every line was rejected
+  6    a command that looks for something, such as `explain`, has found nothing
   130  ended at once by a second SIGINT or SIGTERM";
 
 /// TLS and HTTP bot detection: runs a YAML pipeline as one dataflow.

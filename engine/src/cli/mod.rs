@@ -33,6 +33,7 @@ use args::{
     Cli, Command, CompareArgs, GraphFormat, ListFormat, LogFormat, Overrides, ReplayArgs, ReportFormat, RunArgs,
 };
 
+pub use status::ask;
 pub use web::{RunState, Web, WebContext, WebService};
 
 /// A command of another crate.
@@ -59,6 +60,8 @@ pub enum Exit {
     Permission = 4,
     /// The run has ended well, but of a source nothing was understood.
     NotUnderstood = 5,
+    /// A command that looks for something, such as `explain`, has found nothing.
+    NotFound = 6,
     /// A second signal ended the run at once: 128 + SIGINT.
     Aborted = 130,
 }

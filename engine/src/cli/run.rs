@@ -227,6 +227,7 @@ fn start_web(
         catalog: Arc::clone(&shared.catalog),
         metrics: Arc::clone(&shared.metrics),
         reloads: Arc::clone(&shared.reloads),
+        intakes: Arc::clone(&shared.intakes),
     };
     web(context).map(Some).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => format!("the address {listen} is in use: choose another with --listen"),

@@ -8,14 +8,16 @@ use serde_json::Value;
 
 use super::summary::number;
 use super::{Exit, ReportFormat, complain, print};
-use crate::text::printable;
+use crate::text::{age, printable};
 
 /// How long the service may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn status(url: &str, format: ReportFormat) -> Exit {
-    let answer = ask(url).and_then(|body| {
-        serde_json::from_str::<Value>(&body).map_err(|error| format!("the answer of {url} is not understood: {error}"))
+    let answer = ask(url, "GET /status", None).and_then(|(code, body)| match code {
+        200 => serde_json::from_str::<Value>(&body)
+            .map_err(|error| format!("the answer of {url} is not understood: {error}")),
+        code => Err(format!("{url} answers {code}")),
     });
     match (answer, format) {
         (Err(message), _) => {
@@ -27,8 +29,12 @@ pub(super) fn status(url: &str, format: ReportFormat) -> Exit {
     }
 }
 
-/// The body of `GET /status`.
-fn ask(url: &str) -> Result<String, String> {
+/// Asks the web service at `url`, such as `GET /status`, or with a JSON document to `POST`. Status code and body of the
+/// answer.
+///
+/// # Errors
+/// If there is no answer.
+pub fn ask(url: &str, request: &str, document: Option<&str>) -> Result<(u16, String), String> {
     let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
     let fault = |error: std::io::Error| {
         format!("{address} does not answer: {error}; only a pipeline with a section `serve` does, at its `listen`")
@@ -38,17 +44,19 @@ fn ask(url: &str) -> Result<String, String> {
     let attempt = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&found, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET /status HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "{request} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n")?;
+        if let Some(document) = document {
+            write!(stream, "Content-Type: application/json\r\nContent-Length: {}\r\n", document.len())?;
+        }
+        write!(stream, "\r\n{}", document.unwrap_or_default())?;
         let mut answer = String::new();
         stream.take(16 << 20).read_to_string(&mut answer)?;
         Ok(answer)
     };
     let answer = attempt().map_err(fault)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{address} does not speak HTTP"))?;
-    match head.split(' ').nth(1) {
-        Some("200") => Ok(body.to_owned()),
-        code => Err(format!("{address} answers {}", code.unwrap_or("nothing"))),
-    }
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((code.ok_or_else(|| format!("{address} does not speak HTTP"))?, body.to_owned()))
 }
 
 fn text(status: &Value) -> String {
@@ -84,6 +92,10 @@ fn text(status: &Value) -> String {
             count(&node["evicted"]),
             node["state_rows"].as_i64().unwrap_or(0)
         ));
+        for reference in node["references"].as_array().into_iter().flatten() {
+            let of_age = age(Duration::from_secs(reference["age_seconds"].as_u64().unwrap_or(0)));
+            out.push_str(&format!("  {}: {of_age} old\n", word(&reference["file"])));
+        }
         for (part, trouble) in node["troubles"].as_object().into_iter().flatten() {
             out.push_str(&format!("  {}: {}\n", printable(part), word(trouble)));
         }

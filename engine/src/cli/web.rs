@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
+use crate::contract::Intakes;
 use crate::metrics::Metrics;
 use crate::reload::Reloads;
 
@@ -28,6 +29,8 @@ pub struct WebContext {
     pub metrics: Arc<Metrics>,
     /// What became of changes while the run went on.
     pub reloads: Arc<Reloads>,
+    /// Where documents come in.
+    pub intakes: Arc<Intakes>,
 }
 
 /// A web service that runs. Dropping it stops it: requests under way are answered first, for a bounded time.

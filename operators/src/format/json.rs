@@ -94,8 +94,8 @@ struct Object<'p, 'l> {
 
 impl Object<'_, '_> {
     /// The seed of a value in this object or list.
-    #[inline]
-    fn cell(&mut self, slot: usize, after: Option<usize>) -> CellSeed<'_, '_> {
+    #[inline(always)]
+    fn cell(&mut self, slot: usize, after: usize) -> CellSeed<'_, '_> {
         CellSeed { target: self.cells.at(slot), line: self.line, after }
     }
 
@@ -116,13 +116,11 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let mut previous = self.keys.start(self.level);
         loop {
-            let mut after = None;
-            let seed = KeySeed { keys: self.keys, level: self.level, previous, after: &mut after };
+            let seed = KeySeed { keys: self.keys, level: self.level, previous };
             let Some(found) = map.next_key_seed(seed)? else { return Ok(()) };
             match found {
                 Some((number, Target::Cell(slot))) => {
-                    // Where the key ends in memory; in the line, if it stands there.
-                    let after = after.and_then(|after: usize| after.checked_sub(self.line.as_ptr() as usize));
+                    let after = self.keys.after;
                     map.next_value_seed(self.cell(slot, after))?;
                     previous = number;
                 }
@@ -140,7 +138,7 @@ impl<'de> Walk<'de> for Object<'_, '_> {
     fn list<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
         for index in 0.. {
             let more = match self.keys.element(self.level, index) {
-                Some(Target::Cell(slot)) => list.next_element_seed(self.cell(slot, None))?,
+                Some(Target::Cell(slot)) => list.next_element_seed(self.cell(slot, 0))?,
                 Some(Target::Level(level)) => list.next_element_seed(self.inner(level))?,
                 None => list.next_element_seed(Skip::value())?,
             };
@@ -160,8 +158,6 @@ struct KeySeed<'k> {
     keys: &'k mut Keys,
     level: usize,
     previous: usize,
-    /// The address behind the key's last byte, if it stands in the line.
-    after: &'k mut Option<usize>,
 }
 
 impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
@@ -179,14 +175,14 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
         f.write_str("a key")
     }
 
-    #[inline]
+    #[inline(always)]
     fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Option<Found>, E> {
-        *self.after = Some(key.as_ptr() as usize + key.len());
+        self.keys.after = key.as_ptr() as usize + key.len();
         Ok(self.keys.find(self.level, self.previous, key))
     }
 
-    #[inline]
     fn visit_str<E>(self, key: &str) -> Result<Option<Found>, E> {
+        self.keys.after = 0;
         Ok(self.keys.find(self.level, self.previous, key))
     }
 }

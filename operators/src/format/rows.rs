@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, RecordBatch, StringBuilder, UInt8Builder, UInt16Builder,
-    UInt64Array, UInt64Builder,
+    ArrayBuilder, ArrayRef, ArrowPrimitiveType, BooleanBuilder, Float64Builder, Int64Builder, PrimitiveBuilder,
+    RecordBatch, StringBuilder, UInt8Builder, UInt16Builder, UInt64Array, UInt64Builder,
 };
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use engine::batch::{stream_schema, time_array};
 
@@ -83,10 +83,11 @@ impl Rows {
     /// # Errors
     /// If a required column has nulls, which the parser has ruled out.
     pub fn take(&mut self) -> Result<RecordBatch, ArrowError> {
-        let times = time_array(std::mem::take(&mut self.times));
-        let seqs: ArrayRef = Arc::new(UInt64Array::from(std::mem::take(&mut self.seqs)));
+        let rows = self.times.len();
+        let times = time_array(std::mem::replace(&mut self.times, Vec::with_capacity(rows)));
+        let seqs: ArrayRef = Arc::new(UInt64Array::from(std::mem::replace(&mut self.seqs, Vec::with_capacity(rows))));
         let repaired = self.repaired.as_mut().map(|repaired| Arc::new(repaired.finish()) as ArrayRef);
-        let begins = self.begins.as_mut().map(|begins| time_array(std::mem::take(begins)));
+        let begins = self.begins.as_mut().map(|begins| time_array(std::mem::replace(begins, Vec::with_capacity(rows))));
         let columns = [times, seqs].into_iter().chain(self.values.iter_mut().map(Values::finish));
         let columns = columns.chain(begins).chain(repaired);
         RecordBatch::try_new(Arc::clone(&self.schema), columns.collect())
@@ -147,21 +148,35 @@ impl Values {
         }
     }
 
+    /// The values so far. The next ones get as much room: usually they are as many, and need not be moved as they grow.
     fn finish(&mut self) -> ArrayRef {
         match self {
-            Self::Text(values) => Arc::new(values.finish()),
-            Self::U8(values) => Arc::new(values.finish()),
-            Self::U16(values) => Arc::new(values.finish()),
-            Self::U64(values) => Arc::new(values.finish()),
-            Self::I64(values) => Arc::new(values.finish()),
-            Self::F64(values) => Arc::new(values.finish()),
-            Self::Bool(values) => Arc::new(values.finish()),
+            Self::Text(values) => {
+                let room = StringBuilder::with_capacity(values.len(), values.values_slice().len());
+                Arc::new(std::mem::replace(values, room).finish())
+            }
+            Self::U8(values) => finish(values),
+            Self::U16(values) => finish(values),
+            Self::U64(values) => finish(values),
+            Self::I64(values) => finish(values),
+            Self::F64(values) => finish(values),
+            Self::Bool(values) => {
+                let room = BooleanBuilder::with_capacity(values.len());
+                Arc::new(std::mem::replace(values, room).finish())
+            }
             Self::Time(values) => {
-                let ns = values.finish();
-                Arc::new(ns.reinterpret_cast::<arrow::datatypes::TimestampNanosecondType>().with_timezone("UTC"))
+                let room = Int64Builder::with_capacity(values.len());
+                let ns = std::mem::replace(values, room).finish();
+                Arc::new(ns.reinterpret_cast::<TimestampNanosecondType>().with_timezone("UTC"))
             }
         }
     }
+}
+
+/// [`Values::finish`] for numbers.
+fn finish<T: ArrowPrimitiveType>(values: &mut PrimitiveBuilder<T>) -> ArrayRef {
+    let room = PrimitiveBuilder::with_capacity(values.len());
+    Arc::new(std::mem::replace(values, room).finish())
 }
 
 fn unsigned<N: TryFrom<u64>>(cell: Cell) -> Option<N> {

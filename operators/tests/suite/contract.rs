@@ -98,6 +98,17 @@ const CASES: &[Case] = &[
     case("detect.forest", Groups, "model: model.json"),
     case("detect.rules", Requests, "rules: [FLAGGED, { name: cast, level: HIGH, TEXT_IS_BIG, reason: '{size}' }]"),
     case("detect.rules", Groups, "rules: [FEW, { name: cast, level: HIGH, LEAST_IS_BIG, reason: '{texts}' }]"),
+    case("detect.rules", Groups, "rules: [FEW], keep: all"),
+    case(
+        "verdict",
+        Requests,
+        "scheme: [{ verdict: ODD, TEXT_IS_BIG }, { verdict: HIGH, when: flag, reason: '{real:.2}' }], reasons: [text]",
+    ),
+    case(
+        "verdict",
+        Groups,
+        "scheme: [{ verdict: ODD, LEAST_IS_BIG }, { verdict: REST }], keep: hits > 2 or verdict = 'ODD'",
+    ),
     case("recurrence", InTime, "look_back: 1h, level: text, score: real"),
     case("recurrence", Groups, "look_back: 15s, granularity: 5s, score: mean"),
     case("sink.jsonl", Requests, "path: new/out.jsonl"),

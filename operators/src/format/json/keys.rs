@@ -32,6 +32,8 @@ struct Conflict;
 pub(in crate::format) struct Keys {
     levels: Vec<Level>,
     folded: String,
+    /// The address behind the last key that was read; 0 if it does not stand in the line as it is.
+    pub after: usize,
 }
 
 /// The keys of one object, or the numbers of one list's elements.
@@ -39,21 +41,29 @@ pub(in crate::format) struct Keys {
 /// Keys usually come in the order of the line before, so the next one is guessed and then checked.
 #[derive(Debug, Default)]
 struct Level {
-    names: Vec<String>,
-    targets: Vec<Target>,
+    /// The last one is no key: its next one is the first.
+    keys: Vec<Key>,
     by_name: HashMap<String, usize>,
-    /// By number of a key, the number that came next the last time; the last element is for the first key.
-    next: Vec<usize>,
     elements: Vec<(usize, Target)>,
     /// All cells in it.
     cells: Vec<usize>,
+}
+
+/// A key of an object.
+#[derive(Debug, Default)]
+struct Key {
+    name: String,
+    /// `None` is no key.
+    target: Option<Target>,
+    /// The number of the key that came next the last time.
+    next: usize,
 }
 
 impl Keys {
     /// Keys that lead to the cells 0, 1, 2…, and the number of a path that another one before it excludes: nothing leads
     /// to its cell.
     pub(in crate::format) fn new<'p>(paths: impl Iterator<Item = &'p Path>) -> (Self, Option<usize>) {
-        let mut keys = Self { levels: vec![Level::default()], folded: String::new() };
+        let mut keys = Self { levels: vec![Level::default()], folded: String::new(), after: 0 };
         let mut excluded = None;
         for (cell, path) in paths.enumerate() {
             if keys.insert(path, cell).is_err() {
@@ -61,7 +71,13 @@ impl Keys {
             }
         }
         for level in &mut keys.levels {
-            level.next = (1..=level.names.len()).chain([0]).collect();
+            level.keys.push(Key::default());
+            let last = level.keys.len() - 1;
+            level
+                .keys
+                .iter_mut()
+                .enumerate()
+                .for_each(|(number, key)| key.next = if number < last { number + 1 } else { 0 });
         }
         (keys, excluded)
     }
@@ -91,16 +107,19 @@ impl Keys {
 
     /// The number before that of an object's first key.
     pub(in crate::format) fn start(&self, level: usize) -> usize {
-        self.levels[level].names.len()
+        self.levels[level].keys.len() - 1
     }
 
     /// Looks up a key of the object `level`, which came after the one with the number `previous`.
-    #[inline]
+    #[inline(always)]
     pub(in crate::format) fn find(&mut self, level: usize, previous: usize, key: &str) -> Option<Found> {
         let keys = &mut self.levels[level];
-        let guess = keys.next[previous];
-        if keys.names.get(guess).is_some_and(|name| name == key) {
-            return Some((guess, keys.targets[guess]));
+        let number = keys.keys[previous].next;
+        let guess = &keys.keys[number];
+        if guess.name == key
+            && let Some(target) = guess.target
+        {
+            return Some((number, target));
         }
         keys.find_slowly(previous, key, &mut self.folded)
     }
@@ -121,7 +140,7 @@ impl Keys {
 impl Level {
     fn step(&self, step: &Step) -> Option<Target> {
         match step {
-            Step::Key(key) => self.names.iter().position(|name| name == key).map(|at| self.targets[at]),
+            Step::Key(key) => self.keys.iter().find(|at| at.name == *key).and_then(|at| at.target),
             Step::Index(index) => self.elements.iter().find(|(at, _)| at == index).map(|(_, target)| *target),
         }
     }
@@ -131,9 +150,8 @@ impl Level {
             Step::Key(key) => key,
             Step::Index(index) => return self.elements.push((*index, target)),
         };
-        let number = self.names.len();
-        self.names.push(key.clone());
-        self.targets.push(target);
+        let number = self.keys.len();
+        self.keys.push(Key { name: key.clone(), target: Some(target), next: 0 });
         self.by_name.insert(key.clone(), number);
         if root && let Some(folded) = fold(key, String::new()) {
             self.by_name.entry(folded).or_insert(number);
@@ -144,8 +162,8 @@ impl Level {
     #[inline(never)]
     fn find_slowly(&mut self, previous: usize, key: &str, folded: &mut String) -> Option<Found> {
         let found = self.look_up(key, folded)?;
-        self.next[previous] = found;
-        Some((found, self.targets[found]))
+        self.keys[previous].next = found;
+        self.keys[found].target.map(|target| (found, target))
     }
 
     fn look_up(&self, key: &str, folded: &mut String) -> Option<usize> {

@@ -12,8 +12,8 @@ pub(super) const MAX_DEPTH: usize = 64;
 pub(super) struct CellSeed<'c, 'l> {
     pub target: Target<'c>,
     pub line: &'l str,
-    /// Where the value's key ends in the line, if it has one and stands there as it is.
-    pub after: Option<usize>,
+    /// The address behind the value's key; 0 if it has none, or if the key does not stand in the line as it is.
+    pub after: usize,
 }
 
 impl<'l> CellSeed<'_, 'l> {
@@ -27,7 +27,7 @@ impl<'l> CellSeed<'_, 'l> {
     /// The digits of the number that is being read, and where they stand.
     #[cold]
     fn digits(&self) -> Option<(&'l str, usize)> {
-        let after = self.after?;
+        let after = self.after.checked_sub(self.line.as_ptr() as usize)?;
         let is_digit = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
         let rest = self.line.get(after..)?.trim_start_matches(['"', ':', ' ', '\t', '\n', '\r']);
         let digits = &rest[..rest.find(|c| !is_digit(c)).unwrap_or(rest.len())];
@@ -42,7 +42,7 @@ fn aside<E: de::Error>(_: Refused) -> E {
 
 impl<'de> DeserializeSeed<'de> for CellSeed<'_, '_> {
     type Value = ();
-    #[inline]
+    #[inline(always)]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }

@@ -1,0 +1,1 @@
+"""What is made of detections: rows of the binary against recomputations."""
