@@ -119,7 +119,7 @@ fn ticks(load: Load) -> impl Iterator<Item = Parts> + Send {
 }
 
 fn batch(rows: &[(u64, u64)], schema: &SchemaRef, diff: i8) -> Option<Batch> {
-    let address = |member: u64| std::net::Ipv4Addr::from_bits(0x0a00_0000 | member as u32 * 7).to_string();
+    let address = |member: u64| std::net::Ipv4Addr::from_bits(0x0a00_0000 | (member as u32 * 7)).to_string();
     let columns: Vec<ArrayRef> = vec![
         time_array(rows.iter().map(|_| (START * 1_000_000) as i64).collect()),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|(member, _)| address(*member)))),

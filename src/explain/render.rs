@@ -80,8 +80,9 @@ fn of_group(out: &mut String, group: &Group, most: usize) -> std::fmt::Result {
     if group.judgements.is_empty() {
         writeln!(out, "  not flagged")?;
     }
-    let parts: [(&str, fn(&super::report::Judgement) -> &Row); 3] =
-        [("verdict", |j| &j.verdict), ("score", |j| &j.score), ("rules", |j| &j.rules)];
+    /// A part of a judgement, and its title.
+    type Part = (&'static str, fn(&super::report::Judgement) -> &Row);
+    let parts: [Part; 3] = [("verdict", |j| &j.verdict), ("score", |j| &j.score), ("rules", |j| &j.rules)];
     let [verdict, score, rules] = parts;
     for (title, part) in [verdict, score] {
         judgements(out, group, title, part)?;

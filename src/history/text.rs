@@ -43,7 +43,7 @@ pub fn figures(number: f64) -> String {
     if number == 0.0 || !number.is_finite() {
         return format!("{number}");
     }
-    if size >= 1e15 || size < 1e-4 {
+    if !(1e-4..1e15).contains(&size) {
         return format!("{number:.3e}");
     }
     let decimals = (3 - size.log10().floor() as i32).clamp(0, 8);

@@ -83,7 +83,8 @@ async fn other_sites_and_bodies_that_are_no_document_are_refused_before_anything
     let (app, desk) = with_desk();
     let long = format!("{{\"note\": \"{}\"}}", "x".repeat(20_000));
     let deep = "[".repeat(5_000);
-    let cases: [(&[(&str, &str)], &str, StatusCode); 8] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, StatusCode);
+    let cases: [Case<'_>; 8] = [
         (&[JSON, ("sec-fetch-site", "cross-site")], "{}", StatusCode::FORBIDDEN),
         (&[JSON, ("origin", "http://evil.example")], "{}", StatusCode::FORBIDDEN),
         (&[JSON, ("origin", "null")], "{}", StatusCode::FORBIDDEN),

@@ -68,7 +68,7 @@ struct Function {
 #[derive(Clone, Debug)]
 enum How {
     /// An aggregate that is the same for all rows of a group: one pass over the rows, whatever the number of groups.
-    Groups(AggregateFunctionExpr, Option<Arc<dyn PhysicalExpr>>),
+    Groups(Box<AggregateFunctionExpr>, Option<Arc<dyn PhysicalExpr>>),
     /// Group by group.
     Each(Arc<dyn WindowExpr>),
 }
@@ -232,7 +232,7 @@ impl<'a> Compiler<'a> {
             return Ok(How::Each(compiled));
         };
         let filter = params.filter.as_deref().map(|filter| self.physical(filter, schema)).transpose()?;
-        Ok(How::Groups(aggregate.clone(), filter))
+        Ok(How::Groups(Box::new(aggregate.clone()), filter))
     }
 
     /// The number of an order, which is added unless it is there.

@@ -193,13 +193,13 @@ fn run(lives: &[Life], joins: &Joins, stops: &[Time]) -> Vec<(Time, Batch)> {
     out
 }
 
+/// When a row comes, how old its window is, its member, whether it is HIGH, how long it stays, and how it ends.
+type Drawn = (Time, Option<Time>, u8, bool, Time, u8);
+
 fn lives() -> impl Strategy<Value = Vec<Life>> {
     let one = (0..20_u64, prop::option::weighted(0.9, 0..5_u64), 0..5_u8, any::<bool>(), 1..12_u64, 0..3_u8);
     prop::collection::vec(one, 1..30).prop_map(|all| {
-        let life = |(number, (comes, age, member, is_high, stays, ends)): (
-            usize,
-            (Time, Option<Time>, u8, bool, Time, u8),
-        )| {
+        let life = |(number, (comes, age, member, is_high, stays, ends)): (usize, Drawn)| {
             let row = (age.map(|age| comes.saturating_sub(age)), member, is_high, number as u64);
             let end = Some(comes + stays);
             Life { row, comes, settles: end.filter(|_| ends == 0), goes: end.filter(|_| ends == 1) }

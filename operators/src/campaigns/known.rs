@@ -8,10 +8,13 @@ use engine::batch::Time;
 use super::flow::{Campaign, NONE};
 use super::id::Id;
 
+/// A member's campaign, and whether it comes or goes.
+type Update = ((Id, Campaign), isize);
+
 /// What is known of members.
 #[derive(Default)]
 pub(super) struct Known {
-    waiting: BTreeMap<Time, Vec<((Id, Campaign), isize)>>,
+    waiting: BTreeMap<Time, Vec<Update>>,
     campaigns: HashMap<Id, Campaign>,
 }
 

@@ -241,7 +241,7 @@ impl Held {
         let who = || clients.get(client).cloned().unwrap_or_default();
         let is_known = self.clients.get(client).is_some_and(|known| known.rows.contains_key(row));
         let has_room = self.look_back > 0 || until.is_none();
-        if !is_known && !(has_room && self.make_room(leaving)) {
+        if !(is_known || has_room && self.make_room(leaving)) {
             match until {
                 Some(_) => {
                     let word = self.said.of(&who());

@@ -202,7 +202,7 @@ impl State {
         let Some(first) = changes.first() else { return };
         touch(touched, &first.row);
         let net: i64 = changes.iter().map(|change| i64::from(change.diff)).sum();
-        let comes = changes.iter().filter(|change| change.diff > 0);
+        let mut comes = changes.iter().filter(|change| change.diff > 0);
         if net > 0 {
             // Those that settle are the last ones.
             for change in changes[changes.len() - (net as usize).min(changes.len())..].iter() {
@@ -210,7 +210,7 @@ impl State {
             }
         } else if net < 0 {
             (net..0).for_each(|_| self.take_back(&first.row, first.mark, given));
-        } else if let Some(change) = comes.filter(|change| change.settled).last() {
+        } else if let Some(change) = comes.rfind(|change| change.settled) {
             // It was there, and now it stays.
             self.take_back(&first.row, first.mark, given);
             self.insert(change, tick, given, touched);
