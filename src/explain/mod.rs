@@ -66,7 +66,7 @@ struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=MAX_REQUESTS))]
     requests: Option<u64>,
     /// Which table is which, if their columns do not tell: ROLE=NAME; a role is requests, features, detections or hellos
-    /// [repeatable]
+    /// (repeatable)
     #[arg(long, value_name = "ROLE=NAME")]
     table: Vec<String>,
     /// Format of the report
@@ -75,7 +75,7 @@ struct Options {
     /// Write an evidence folder: the report, requests, hellos, features, rules, and a manifest with the hash of each
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// Capture files out of which the packets of the hellos are copied into the folder [repeatable]
+    /// Capture files out of which the packets of the hellos are copied into the folder (repeatable)
     #[arg(long, value_name = "FILE", requires = "bundle")]
     pcap: Vec<PathBuf>,
     /// Check an evidence folder: the hash of each file, and the JA4 of each hello of which it has the packets

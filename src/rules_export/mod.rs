@@ -64,14 +64,14 @@ struct Options {
     #[arg(long)]
     allow_private: bool,
     /// Addresses or networks that never become a rule, besides those of this machine and the servers in the request log
-    /// [repeatable]
+    /// (repeatable)
     #[arg(long, value_name = "NETWORK", value_parser = entity::network)]
     own: Vec<IpNet>,
     /// The most entries; more are refused
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     max_entries: usize,
     /// Which table is which, if their columns do not tell: ROLE=NAME; a role is requests, features, detections or hellos
-    /// [repeatable]
+    /// (repeatable)
     #[arg(long, value_name = "ROLE=NAME")]
     table: Vec<String>,
     /// What Anubis does

@@ -111,6 +111,10 @@ const CASES: &[Case] = &[
     ),
     case("recurrence", InTime, "look_back: 1h, level: text, score: real"),
     case("recurrence", Groups, "look_back: 15s, granularity: 5s, score: mean"),
+    case("peers", InTime, "by: [window_start, src_ip], columns: PEER_COLUMNS"),
+    case("peers", Groups, "by: [window_start], columns: [{ name: place, expr: rank() over (order by hits) }]"),
+    case("campaigns", InTime, "link: [[ja4], [agent, asn]], look_back: 1h, min_members: 2, level: text, score: real"),
+    case("campaigns", Groups, "link: [[hits]], where: hits > 1, look_back: 15s, granularity: 5s, min_members: 2"),
     case("sink.jsonl", Requests, "path: new/out.jsonl"),
     case("sink.jsonl", Groups, "path: new/out.jsonl"),
     case("sink.jsonl", Groups, "path: new/out.jsonl, mode: changes"),
@@ -125,6 +129,8 @@ const CASES: &[Case] = &[
 const WITHOUT: &[(&str, &str)] = &[
     ("sink.clickhouse", "needs a server: tests/clickhouse"),
     ("train.forest", "writes a model and no rows: tests/cli/test_forest.py"),
+    ("source.feedback", "rows come by HTTP: tests/detect/test_feedback.py"),
+    ("feedback", "its second input is what analysts say: tests/detect/test_feedback.py"),
 ];
 
 /// Ports at which no case has rows, and why.
@@ -142,6 +148,11 @@ const LONG: &[(&str, &str)] = &[
     ),
     ("LISTS", concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/reference")),
     ("RECORDED", RECORDED),
+    ("PEER_COLUMNS_OF_GROUPS", "[{ name: place, expr: rank() over (order by hits) }]"),
+    (
+        "PEER_COLUMNS",
+        "[{ name: place, expr: rank() over (order by number) }, { name: share, expr: 1.0 * place / count(*) over () }]",
+    ),
     ("ORPHANS", "orphans: { emit_after: 1s, hello: true }"),
     ("COLUMNS", "{ name: third, expr: real / 3 }, { name: net, expr: 'ip_prefix(src_ip, 24, 64)' }"),
     ("FEW", "{ name: few, level: LOW, when: hits < 4, reason: '{hits} {mean:.2}' }"),
@@ -452,9 +463,9 @@ impl Run {
         let (out, late, rejected) = (node.rows_out.load(Relaxed), node.late.load(Relaxed), node.rejected.load(Relaxed));
         match self.case.kind {
             "derive" | "enrich.asn" | "enrich.reputation" | "enrich.bots" | "enrich.browser" | "enrich.anubis"
-            | "detect.forest" => Some(out + rejected),
+            | "detect.forest" | "peers" => Some(out + rejected),
             "aggregate" => Some(self.port("final").numbers("hits").iter().sum::<i64>() as u64 + late + rejected),
-            "recurrence" => Some(self.port("joined").rows(true)),
+            "recurrence" | "campaigns" => Some(self.port("joined").rows(true)),
             "tls.client_hello" => {
                 assert_eq!(out, self.counter("hellos"));
                 Some(self.counter("packets_received"))
@@ -865,6 +876,8 @@ nodes:
   - { id: found, kind: detect.rules, from: groups, rules: [{ name: some, level: LOW, when: hits > 5, reason: '{hits}' }] }
   - { id: last, kind: detect.rules, from: groups.final, rules: [{ name: some, level: LOW, when: hits > 5, reason: '{hits}' }] }
   - { id: again, kind: recurrence, from: last, granularity: 1m }
+  - { id: ranked, kind: peers, from: groups.final, by: [window_start], columns: PEER_COLUMNS_OF_GROUPS }
+  - { id: fleets, kind: campaigns, from: last, link: [[rules]], min_members: 2 }
 ";
 
 /// The ports of [`REQUESTS`] that are written; a relation that never settles by its changes.
@@ -891,10 +904,13 @@ const FILES: &[&str] = &[
     "last",
     "again",
     "again.joined",
+    "ranked",
+    "fleets",
+    "fleets.joined",
 ];
 
 /// Kinds that do not work on requests.
-const NOT_ON_REQUESTS: &[&str] = &["tls.client_hello"];
+const NOT_ON_REQUESTS: &[&str] = &["tls.client_hello", "feedback"];
 
 /// The client of the last request, whose window nothing closes.
 const MARK: &str = "198.51.100.99";
@@ -913,7 +929,7 @@ fn a_replay_writes_what_the_live_run_has_written() {
     }
     let mut yaml = LONG.iter().fold(REQUESTS.to_owned(), |yaml, (short, long)| yaml.replace(short, long));
     for port in FILES {
-        let mode = if *port == "again" { ", mode: changes" } else { "" };
+        let mode = if ["again", "fleets"].contains(port) { ", mode: changes" } else { "" };
         let id = port.replace('.', "_");
         yaml += &format!("  - {{ id: {id}_file, kind: sink.jsonl, from: {port}, path: data/{port}.jsonl{mode} }}\n");
     }
