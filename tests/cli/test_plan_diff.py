@@ -68,10 +68,10 @@ class PlanDiff(Case):
         """The sources go on."""
         changed = self.prod(("window: 10s", "window: 30s"))
         shown = self.diff(changed)
-        for line in ("1 node changed; 5 kept, 18 rebuilt", "window: 10s -> 30s", "because of correlated",
-                     "goes on: packets, hellos, requests, model, recurrence\n",
+        for line in ("1 node changed; 9 kept, 17 rebuilt", "window: 10s -> 30s", "because of correlated",
+                     "goes on: packets, hellos, requests, model, said, fleets, final_scored, final_detections, recurrence\n",
                      "rebuilt from the spool: correlated, labelled, systems, browsers, bots, known, features, clients, ruled, scored, "
-                     "verdicts, caught, detections, final_clients, final_ruled, final_scored, final_detections, store\n"):
+                     "corrected, verdicts, caught, detections, final_clients, final_ruled, store\n"):
             self.assertIn(line, shown)
         self.assertNotIn("because of final_detections", shown, "which is durable")
         self.assertEqual(shown, self.diff(PIPELINES / "prod.yaml", "--set", "correlated.window=30s"))
