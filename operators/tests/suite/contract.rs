@@ -50,12 +50,14 @@ enum Input {
     InTime,
     /// A relation: groups of requests, corrected while their windows are open.
     Groups,
+    /// The same of rows in time.
+    GroupsInTime,
     /// A stream of hellos and one of requests.
     Both,
     /// Packets, in the order of a capture but for some that come late.
     Packets,
 }
-use Input::{Both, Groups, InTime, Nothing, Packets, Requests};
+use Input::{Both, Groups, GroupsInTime, InTime, Nothing, Packets, Requests};
 
 /// A node of a kind. Words in capitals in the options stand for what is too long for the table: see [`LONG`].
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +116,7 @@ const CASES: &[Case] = &[
     case("peers", InTime, "by: [window_start, src_ip], columns: PEER_COLUMNS"),
     case("peers", Groups, "by: [window_start], columns: [{ name: place, expr: rank() over (order by hits) }]"),
     case("campaigns", InTime, "link: [[ja4], [agent, asn]], look_back: 1h, min_members: 2, level: text, score: real"),
-    case("campaigns", Groups, "link: [[hits]], where: hits > 1, look_back: 15s, granularity: 5s, min_members: 2"),
+    case("campaigns", GroupsInTime, "link: [[hits]], where: hits > 1, look_back: 15s, granularity: 5s, min_members: 2"),
     case("sink.jsonl", Requests, "path: new/out.jsonl"),
     case("sink.jsonl", Groups, "path: new/out.jsonl"),
     case("sink.jsonl", Groups, "path: new/out.jsonl, mode: changes"),
@@ -383,9 +385,11 @@ impl Run {
             InTime => (recorded("r", &in_time(&table(1, "nr")), None), vec!["r"]),
             Packets => (recorded("r", packets(), Some(workers)), vec!["r"]),
             Both => (recorded("h", &table(3, "hello"), None) + &recorded("r", &table(4, "nr"), None), vec!["h", "r"]),
-            Groups => {
+            Groups | GroupsInTime => {
+                let rows = table(5, "nr");
+                let rows = if case.input == GroupsInTime { in_time(&rows) } else { rows };
                 let groups = "  - { id: g, kind: aggregate, from: r, by: [src_ip], window: 10s, FEATURES }\n";
-                (recorded("r", &table(5, "nr"), None) + groups, vec!["g"])
+                (recorded("r", &rows, None) + groups, vec!["g"])
             }
         };
         let from = match feeds[..] {
@@ -546,7 +550,7 @@ fn what_leaves_a_node_depends_neither_on_workers_nor_on_batches() {
         first.check();
         let late = |port: &Port| port.batches.iter().any(|batch| batch.late);
         assert!(
-            [Groups, InTime].contains(&case.input) || first.input.as_ref().is_none_or(late),
+            [Groups, InTime, GroupsInTime].contains(&case.input) || first.input.as_ref().is_none_or(late),
             "{case:?}: no row is late"
         );
         let expected = first.what_left();
@@ -871,6 +875,7 @@ nodes:
   - { id: browsers, kind: enrich.browser, from: bots, file: LISTS/browser_ja4.csv }
   - { id: policy, kind: enrich.anubis, from: browsers, policy: policy.yaml }
   - { id: scored, kind: detect.forest, from: policy, model: model.json }
+  - { id: verdicts, kind: verdict, from: scored, scheme: [{ verdict: ODD, when: cast(path as bigint) > 0 }] }
   - { id: groups, kind: aggregate, from: known, by: [src_ip], window: 10s, features: [
       { name: hits, expr: count(*) }, { name: paths, expr: count(distinct path) }, { name: gap, expr: avg(gap_ms) } ] }
   - { id: found, kind: detect.rules, from: groups, rules: [{ name: some, level: LOW, when: hits > 5, reason: '{hits}' }] }
@@ -898,6 +903,8 @@ const FILES: &[&str] = &[
     "browsers",
     "policy",
     "scored",
+    "verdicts",
+    "verdicts.rejected",
     "groups",
     "groups.final",
     "found",
