@@ -17,7 +17,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use differential_dataflow::Hashable;
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time, WINDOW_START, time_type};
 use engine::contract::exchange::{arrivals, partition};
-use engine::contract::{BuildContext, Inputs, Node, Operator, PlanContext, Port, Windows};
+use engine::contract::{BuildContext, Facts, Inputs, Node, Operator, PlanContext, Port, Windows};
 use engine::spec::{Located, humantime_duration};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
@@ -193,6 +193,11 @@ fn settings(options: &Options, input: &EdgeType, context: &mut PlanContext<'_>) 
 impl Node for Planned {
     fn outputs(&self) -> Vec<EdgeType> {
         vec![self.input.with_schema(self.out.clone())]
+    }
+
+    /// Rows settle with what was so at a tick.
+    fn facts(&self) -> Facts {
+        Facts { records_changes: self.settings.is_relation, ..Facts::default() }
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {

@@ -16,7 +16,7 @@ use arrow::error::ArrowError;
 use engine::batch::{Batch, Edge, EdgeClass, EdgeType, Stream, TIME, Time, WINDOW_START, time_type};
 use engine::contract::BuildContext;
 use engine::contract::PlanContext;
-use engine::contract::{Inputs, Node, Operator, Port};
+use engine::contract::{Facts, Inputs, Node, Operator, Port};
 use engine::spec::{Located, Span, humantime_duration};
 use timely::dataflow::operators::vec::Filter;
 
@@ -283,6 +283,11 @@ impl Node for Planned {
     fn outputs(&self) -> Vec<EdgeType> {
         let class = EdgeClass::Relation { key: self.by.clone() };
         vec![EdgeType { schema: self.out.clone(), class }, self.input.with_schema(self.joined.clone())]
+    }
+
+    /// Rows settle with what was so at a tick.
+    fn facts(&self) -> Facts {
+        Facts { records_changes: self.ages.is_relation, ..Facts::default() }
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {

@@ -114,7 +114,8 @@ pub struct Facts {
     pub stores: Vec<String>,
     /// Whether the node tells the served tables of its inputs what it has stored, so that they need not keep it.
     pub keeps_tables: bool,
-    /// Whether a sink writes each change of a relation, and not only rows that stay.
+    /// Whether what the node gives depends on each change of a relation, tick by tick, and not only on the rows that stay: a
+    /// sink that writes each change, a node whose rows settle with what was so at a tick.
     pub records_changes: bool,
     /// Whether the node shows groups of windows that are still open.
     pub has_windows: bool,

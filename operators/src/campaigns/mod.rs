@@ -20,7 +20,7 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use engine::batch::{Batch, Edge, EdgeClass, EdgeType, Stream, TIME, Time, WINDOW_START, time_type};
-use engine::contract::{BuildContext, Inputs, Node, Operator, PlanContext, Port, Scalar};
+use engine::contract::{BuildContext, Facts, Inputs, Node, Operator, PlanContext, Port, Scalar};
 use engine::spec::{Located, Span, humantime_duration};
 use timely::dataflow::operators::vec::Filter;
 
@@ -281,6 +281,11 @@ impl Node for Planned {
     fn outputs(&self) -> Vec<EdgeType> {
         let class = EdgeClass::Relation { key: vec!["campaign_id".to_owned()] };
         vec![EdgeType { schema: self.out.clone(), class }, self.input.with_schema(self.joined.clone())]
+    }
+
+    /// Rows settle with what was so at a tick.
+    fn facts(&self) -> Facts {
+        Facts { records_changes: self.ages.is_relation, ..Facts::default() }
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
