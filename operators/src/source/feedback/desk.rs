@@ -65,8 +65,9 @@ impl Desk {
         (new, table.entries.values().cloned().collect())
     }
 
-    /// Takes nothing any more.
+    /// Takes nothing any more. Waits for what is being taken: it is on disk before another desk reads the file.
     pub fn close(&self) {
+        let _journal = self.journal.lock();
         self.table.lock().is_closed = true;
     }
 
