@@ -10,6 +10,9 @@ use super::entry::{About, Entry};
 /// What is in effect, and what takes something back that would be.
 pub(super) type Entries = BTreeMap<About, Entry>;
 
+/// No line is longer, in bytes.
+const MOST_BYTES: usize = 64 << 10;
+
 /// Lines beyond those of what is in effect, after which the file is written anew.
 const SPARE: usize = 1000;
 
@@ -35,23 +38,29 @@ impl Journal {
         let fault = |what: &str, error: &dyn std::fmt::Display| format!("{} cannot be {what}: {error}", path.display());
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(|error| fault("made", &error))?;
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            text => text.map_err(|error| fault("read", &error))?,
-        };
-        let whole = text.rfind('\n').map_or(0, |last| last + 1);
+        let mut bytes = read(path).map_err(|error| fault("read", &error))?;
+        let read = bytes.len();
+        mend_the_end(&mut bytes).map_err(|error| fault("used", &error))?;
+        let whole = bytes.len();
+        if whole < read {
+            let bytes = read - whole;
+            tracing::warn!(path = %path.display(), bytes, "a line of feedback that was not written to its end is left out");
+        }
         let mut entries = Entries::new();
         let mut lines = 0;
-        for line in text[..whole].lines() {
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             lines += 1;
             let entry: Entry =
-                serde_json::from_str(line).map_err(|error| fault("used", &format!("line {lines}: {error}")))?;
+                serde_json::from_slice(line).map_err(|error| fault("used", &format!("line {lines}: {error}")))?;
             entries.insert(entry.about.clone(), entry);
         }
         entries.retain(|_, entry| entry.until > now);
         let open = || -> io::Result<File> {
-            let file = OpenOptions::new().append(true).create(true).open(path)?;
-            file.set_len(whole as u64)?;
+            let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+            file.set_len(whole.min(read) as u64)?;
+            if whole > read {
+                file.write_all(b"\n")?;
+            }
             file.sync_all()?;
             // The name is to last too.
             File::open(folder)?.sync_all()?;
@@ -114,6 +123,33 @@ impl Journal {
     }
 }
 
+/// The file's bytes; none if there is no file.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+        // Reading a pipe would wait for somebody who writes to it.
+        Ok(metadata) if !metadata.is_file() => Err(io::Error::other("it is not a regular file")),
+        Ok(_) => fs::read(path),
+    }
+}
+
+/// Cuts off a last line that was not written to its end. One that lacks nothing but its line feed, as an editor leaves it, gets
+/// that.
+fn mend_the_end(bytes: &mut Vec<u8>) -> Result<(), String> {
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let rest = bytes.len() - whole;
+    if rest > MOST_BYTES {
+        return Err(format!("its last {rest} bytes are no line"));
+    }
+    if rest > 0 && serde_json::from_slice::<Entry>(&bytes[whole..]).is_ok() {
+        bytes.push(b'\n');
+    } else {
+        bytes.truncate(whole);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -146,6 +182,26 @@ mod tests {
         fs::write(&path, "{}\n").expect("written");
         let fault = Journal::open(&path, 0).expect_err("refused");
         assert!(fault.contains("line 1: missing field"), "{fault}");
+    }
+
+    #[test]
+    fn any_end_of_the_file_is_mended_or_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("feedback.jsonl");
+        let line = serde_json::to_vec(&entry("\u{fc}", 1, 10)).expect("JSON");
+        let first = [&line[..], b"\n"].concat();
+        for cut in 0..=line.len() {
+            fs::write(&path, [&first[..], &line[..cut]].concat()).expect("written");
+            let (_, entries) = Journal::open(&path, 0).expect("opened");
+            assert_eq!(entries.len(), 1, "cut behind {cut} bytes");
+            let lines = if cut == line.len() { 2 } else { 1 };
+            assert_eq!(fs::read(&path).expect("there"), first.repeat(lines), "cut behind {cut} bytes");
+        }
+        fs::write(&path, vec![0; MOST_BYTES + 1]).expect("written");
+        let fault = Journal::open(&path, 0).expect_err("refused");
+        assert!(fault.contains("are no line"), "{fault}");
+        let fault = Journal::open(folder.path(), 0).expect_err("refused");
+        assert!(fault.contains("not a regular file"), "{fault}");
     }
 
     #[test]
