@@ -136,16 +136,17 @@ class Verdict(Case):
     def test_own_entries_before_those_of_files(self) -> None:
         """And what analysts have said before all."""
         self.rows([rules("HIGH"), rules("HIGH") | {"feedback": "false_positive"}, {"feedback": "true_positive"},
-                   rules("CRITICAL") | {"feedback": "true_positive"}, rules("LOW") | {"ua_family": "Lynx"}])
+                   rules("CRITICAL") | {"feedback": "true_positive"}, rules("LOW") | {"ua_family": "Lynx"},
+                   CRAWLER | {"bot_verified_ratio": 1.0, "feedback": "true_positive"} | model("CRITICAL", -0.5)])
         own = "{ verdict: OUR_READER, when: \"ua_family = 'Lynx'\", reason: \"{ua_family}, {hits:.1} {{hits}}\" }"
         found = self.judged(self.node(f"[{PIPELINES}/verdicts/feedback.yaml, {own}, {PIPELINES}/verdicts/standard.yaml]"))
         self.assertEqual(found, [
             (0, "HIGH", "r-HIGH"), (1, "NORMAL", "an analyst says: a false positive; r-HIGH"),
-            (2, "HIGH", "an analyst says: a true positive"), (3, "CRITICAL", "r-CRITICAL"),
-            (4, "OUR_READER", "Lynx, 100.0 {hits}; r-LOW"),
+            (2, "HIGH", "an analyst says: a true positive"), (3, "CRITICAL", "an analyst says: a true positive; r-CRITICAL"),
+            (4, "OUR_READER", "Lynx, 100.0 {hits}; r-LOW"), (5, "CRITICAL", "an analyst says: a true positive; m-CRITICAL"),
         ])
         found = self.judged(self.node("[{ verdict: ODD, when: \"id % 2 = 1\" }]", ", reasons: [ua_family, threat_level]"))
-        self.assertEqual(found[3:], [(3, "ODD", "other; CRITICAL"), (4, "NORMAL", "Lynx; LOW")])
+        self.assertEqual(found[3:5], [(3, "ODD", "other; CRITICAL"), (4, "NORMAL", "Lynx; LOW")])
 
     def test_what_cannot_be_computed(self) -> None:
         """Leaves through `rejected`, and is judged by the other entries."""
