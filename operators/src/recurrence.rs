@@ -20,6 +20,7 @@ use engine::contract::{Facts, Inputs, Node, Operator, Port};
 use engine::spec::{Located, Span, humantime_duration};
 use timely::dataflow::operators::vec::Filter;
 
+use crate::relation::windows::{Ages, optional};
 use crate::relation::{batches, changes, hold};
 use marks::{Keys, Reader, Summary, Writer};
 
@@ -106,39 +107,6 @@ pub(crate) struct Columns {
     score: Option<usize>,
 }
 
-/// When a row counts; all in ms.
-#[derive(Clone, Copy)]
-pub(crate) struct Ages {
-    tick: Time,
-    look_back: Time,
-    granularity: Time,
-    /// The input is a relation, whose messages' times are when its rows change.
-    is_relation: bool,
-}
-
-impl Ages {
-    /// When a row takes effect: at the close of the tick in which it comes. What a relation gives at a tick takes effect
-    /// then.
-    fn at(self, stamp: Time, event: Option<i64>) -> Time {
-        if self.is_relation {
-            return stamp.checked_next_multiple_of(self.tick).unwrap_or(stamp);
-        }
-        let time = event.map_or(stamp, |ns| stamp.max(millis(ns)));
-        time.checked_add(1).and_then(|time| time.checked_next_multiple_of(self.tick)).unwrap_or(time)
-    }
-
-    /// When a row of a window that starts at `window`, in ns, has become too old.
-    fn until(self, window: i64) -> Time {
-        let end = millis(window).saturating_add(self.look_back);
-        end.checked_next_multiple_of(self.granularity).unwrap_or(end)
-    }
-}
-
-/// ns since the epoch as a time of the dataflow: rounded down.
-fn millis(ns: i64) -> Time {
-    Time::try_from(ns.div_euclid(1_000_000)).unwrap_or(0)
-}
-
 impl Operator for Recurrence {
     type Options = Options;
     const KIND: &'static str = "recurrence";
@@ -164,7 +132,7 @@ impl Operator for Recurrence {
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let input = context.input(0);
         let columns = columns(&options, &input.schema, context)?;
-        let ages = ages(&options, input.is_relation(), context)?;
+        let ages = Ages::plan(options.look_back, options.granularity, input.is_relation(), context)?;
         if options.max_rows == 0 {
             context.error(context.span, "`max_rows` is at least 1");
             return None;
@@ -230,43 +198,6 @@ fn columns(options: &Options, schema: &Schema, context: &mut PlanContext<'_>) ->
     Some(Columns { by, window, level, score })
 }
 
-/// A column that need not be there unless it is named.
-fn optional(
-    named: Option<&Located<String>>,
-    default: &str,
-    schema: &Schema,
-    context: &mut PlanContext<'_>,
-    fits: impl Fn(&DataType) -> bool,
-) -> Option<Option<usize>> {
-    let Some(name) = named else {
-        return Some(schema.index_of(default).ok().filter(|index| fits(schema.field(*index).data_type())));
-    };
-    let index = context.column(schema, &name.value, name.span)?;
-    let ty = schema.field(index).data_type();
-    if !fits(ty) {
-        context.error(name.span, format!("`{}` is {ty}, which cannot be used here", name.value));
-        return None;
-    }
-    Some(Some(index))
-}
-
-fn ages(options: &Options, is_relation: bool, context: &mut PlanContext<'_>) -> Option<Ages> {
-    let whole = |duration: Duration| {
-        let ms = Time::try_from(duration.as_millis()).ok();
-        ms.filter(|ms| *ms > 0 && duration.subsec_nanos().is_multiple_of(1_000_000))
-    };
-    let tick = Time::try_from(context.tick.as_millis()).unwrap_or(1).max(1);
-    let (Some(look_back), Some(granularity)) = (whole(options.look_back), whole(options.granularity)) else {
-        context.error(context.span, "`look_back` and `granularity` are whole milliseconds, at least one");
-        return None;
-    };
-    if granularity > look_back {
-        context.error(context.span, "`granularity` is at most `look_back`");
-        return None;
-    }
-    Some(Ages { tick, look_back, granularity, is_relation })
-}
-
 /// What `out` has behind the key.
 fn added(options: &Options, columns: &Columns) -> Vec<Field> {
     let mut fields = vec![
@@ -303,7 +234,7 @@ impl Node for Planned {
 
     /// What leaves counts the windows of `look_back` before.
     fn needs_from(&self, time: Time) -> Time {
-        time.saturating_sub(self.ages.look_back).saturating_sub(self.ages.granularity)
+        self.ages.needs_from(time)
     }
 }
 

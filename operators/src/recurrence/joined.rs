@@ -23,7 +23,8 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::marks::{Key, Keys, windows};
-use super::{Ages, Columns, Planned, millis};
+use super::{Columns, Planned};
+use crate::relation::windows::{Ages, millis};
 use crate::relation::{hold_until, keep_least};
 use engine::contract::exchange::{arrivals, partition};
 

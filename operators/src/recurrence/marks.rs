@@ -16,9 +16,10 @@ use engine::batch::{Batch, Time, time_array};
 use engine::contract::NodeMetrics;
 use serde::{Deserialize, Serialize};
 
-use super::{Ages, Columns};
+use super::Columns;
 use crate::detect::rules::levels;
 use crate::relation::Row;
+use crate::relation::windows::{Ages, number, ordered};
 
 /// The columns of `by`, row-encoded.
 pub(crate) type Key = Box<[u8]>;
@@ -56,18 +57,6 @@ pub(crate) struct Mark {
     pub level: Option<u8>,
     /// A score as an integer of the same order; see [`ordered`].
     pub score: Option<i64>,
-}
-
-/// An integer that orders as the number does. NaN has none.
-fn ordered(score: f64) -> Option<i64> {
-    // Adding zero makes one number of zero and minus zero.
-    let bits = (score + 0.0).to_bits().cast_signed();
-    (!score.is_nan()).then_some(bits ^ ((bits >> 63) & i64::MAX))
-}
-
-/// The number that [`ordered`] was given.
-fn number(ordered: i64) -> f64 {
-    f64::from_bits((ordered ^ ((ordered >> 63) & i64::MAX)).cast_unsigned())
 }
 
 /// Reads detections as rows of a collection.
@@ -184,15 +173,6 @@ pub(crate) fn windows<'a>(rows: &'a RecordBatch, columns: &Columns) -> &'a Times
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scores_keep_their_order_and_come_back() {
-        let scores = [f64::NEG_INFINITY, -2.5, -0.15, -1e-300, 0.0, 1e-300, 0.7, f64::INFINITY];
-        let encoded: Vec<i64> = scores.iter().filter_map(|score| ordered(*score)).collect();
-        assert!(encoded.is_sorted());
-        assert_eq!(encoded.iter().map(|score| number(*score)).collect::<Vec<_>>(), scores);
-        assert_eq!((ordered(f64::NAN), ordered(-0.0)), (None, ordered(0.0)));
-    }
 
     #[test]
     fn a_summary_counts_windows_once_and_rows_as_often_as_they_are_there() {
