@@ -29,6 +29,7 @@ pub mod shared;
 pub mod signs;
 pub mod source_log;
 pub mod spec;
-pub mod spool;
 pub mod text;
 pub mod time;
+
+pub use spool;

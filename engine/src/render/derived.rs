@@ -14,7 +14,7 @@ use crate::batch::{Batch, Origin, Stream, Time};
 use crate::contract::sink::{self, CLOSED, Sink, Then, Written};
 use crate::contract::{BuildContext, Standing};
 use crate::source_log::SourceLog;
-use crate::spool::{Entry, Log, Next, SpoolError};
+use crate::spool::{Entry, Log, Next, SpoolError, Subscription};
 use crate::time::Backlog;
 
 /// Keeps the settled rows of a node's ports. The stream's frontier is how far they are durable.
@@ -118,7 +118,7 @@ struct Derived {
     came_along: Box<dyn Fn(Origin) -> bool>,
     /// Rows of such a log that are older than what this one has.
     not_kept: Arc<AtomicU64>,
-    _woken: crate::spool::Subscription,
+    _woken: Subscription,
 }
 
 impl Sink for Derived {

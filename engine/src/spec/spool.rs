@@ -59,7 +59,7 @@ pub enum WhenFull {
     DropOldest,
 }
 
-impl From<WhenFull> for crate::spool::WhenFull {
+impl From<WhenFull> for spool::WhenFull {
     fn from(policy: WhenFull) -> Self {
         match policy {
             WhenFull::Block => Self::Block,

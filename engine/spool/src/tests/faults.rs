@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use tempfile::tempdir;
 
-use super::super::files::{Disk, Files, Output};
 use super::*;
+use crate::files::{Disk, Files, Output};
 
 /// A disk with faults.
 #[derive(Clone, Debug, Default)]

@@ -1,10 +1,7 @@
-//! A log: what its users call, and what they share with the thread that writes.
+//! A log: what its users call.
 
-use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::path::Path;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::fs::{self, File};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -12,26 +9,26 @@ use std::thread::JoinHandle;
 use arrow::datatypes::SchemaRef;
 use parking_lot::{Condvar, Mutex};
 
-use super::adapt::bytes_of;
-use super::counters::add;
-use super::files::{Disk, Files};
-use super::format::{Frame, Ports, ms_to_ns};
-use super::index::Index;
-use super::merge::Queued;
-use super::segment::{Segment, Step};
-use super::tail::{Ranges, Tail};
-use super::writer::{GROUP, Writer};
-use super::{Counters, Entry, LogReader, Settings, SpoolError, Time, WhenFull};
+use crate::adapt::bytes_of;
+use crate::counters::add;
+use crate::files::{Disk, Files};
+use crate::format::{Ports, ms_to_ns};
+use crate::index::Index;
+use crate::lock::lock_dir;
+use crate::merge::GROUP;
+use crate::segment::{Segment, Step};
+use crate::state::LogState;
+use crate::tail::{Ranges, Tail};
+use crate::writer::Writer;
+use crate::{Counters, Entry, LogReader, Settings, SpoolError, Time, WhenFull};
 
 /// Bytes that may be queued before sources must wait.
 const MAX_QUEUED: u64 = 32 << 20;
-/// The file that is locked by the process that writes.
-pub(super) const LOCK: &str = "lock";
 
 /// A log that this process writes to. Dropping it closes it and waits for what is queued, unless the disk refuses it.
 #[derive(Debug)]
 pub struct Log {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     thread: Option<JoinHandle<()>>,
     /// Locked for as long as the log is written to.
     _lock: File,
@@ -46,7 +43,7 @@ impl Log {
         Self::open_with(settings, ports, Arc::new(Disk))
     }
 
-    pub(super) fn open_with(
+    pub(crate) fn open_with(
         settings: Settings,
         ports: &[(String, SchemaRef)],
         files: Arc<dyn Files>,
@@ -65,7 +62,7 @@ impl Log {
         for (from, to) in found.skipped.iter().copied().chain([(found.skipped_from, found.next)]) {
             lost.add(from, to);
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LogState {
             ports,
             files,
             counters,
@@ -121,7 +118,7 @@ impl Log {
         counters.queued_bytes.load(Relaxed) > MAX_QUEUED || counters.full.load(Relaxed) > 0
     }
 
-    /// Ends the log: nothing more is appended. What is queued is committed, then readers find [`Next::End`](super::Next).
+    /// Ends the log: nothing more is appended. What is queued is committed, then readers find [`Next::End`](crate::Next).
     pub fn close(&self) {
         self.shared.queue.lock().closed = true;
         self.shared.wake.notify_one();
@@ -240,7 +237,7 @@ impl Drop for Log {
 #[derive(Debug)]
 #[must_use = "dropping it unsubscribes"]
 pub struct Subscription {
-    shared: Weak<Shared>,
+    shared: Weak<LogState>,
     id: u64,
 }
 
@@ -249,125 +246,5 @@ impl Drop for Subscription {
         if let Some(shared) = self.shared.upgrade() {
             shared.subscribers.lock().list.remove(&self.id);
         }
-    }
-}
-
-/// Locks a log's directory against other processes that write.
-pub(super) fn lock_dir(dir: &Path) -> Result<File, SpoolError> {
-    let path = dir.join(LOCK);
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(SpoolError::io(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(error)) => Err(SpoolError::io(&path)(error)),
-    }
-}
-
-/// What waits to be written.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    pub entries: VecDeque<Queued>,
-    /// Bytes of their rows.
-    pub bytes: u64,
-    pub closed: bool,
-    /// Nobody waits for what the disk refuses.
-    pub abandoned: bool,
-    /// There may be room now.
-    pub nudged: bool,
-}
-
-#[derive(Default)]
-pub(super) struct Subscribers {
-    list: HashMap<u64, Arc<dyn Fn() + Send + Sync>>,
-    next: u64,
-}
-
-impl fmt::Debug for Subscribers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} subscribers", self.list.len())
-    }
-}
-
-/// What a log, its readers and the thread that writes share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub settings: Settings,
-    pub ports: Arc<Ports>,
-    pub files: Arc<dyn Files>,
-    pub counters: Counters,
-    pub queue: Mutex<Queue>,
-    pub wake: Condvar,
-    pub index: Mutex<Index>,
-    pub tail: Mutex<Tail>,
-    /// Positions that hold nothing and are counted.
-    lost: Mutex<Ranges>,
-    /// Bytes that are damaged and are counted, by segment.
-    damaged: Mutex<HashMap<u64, Ranges>>,
-    /// Position after the last durable record; index and tail have everything before it.
-    pub committed: AtomicU64,
-    pub watermark: AtomicU64,
-    pub ended: AtomicBool,
-    /// The disk refuses writes.
-    pub blocked: AtomicBool,
-    subscribers: Mutex<Subscribers>,
-}
-
-impl Shared {
-    /// Sets the gauges.
-    pub fn measure(&self) {
-        let (disk, segments) = {
-            let index = self.index.lock();
-            (index.disk(), index.segments.len())
-        };
-        self.counters.disk_bytes.store(disk, Relaxed);
-        self.counters.segments.store(segments as u64, Relaxed);
-        let over = self.settings.when_full == WhenFull::Block && disk >= self.settings.max_bytes;
-        self.counters.full.store(u64::from(over || self.blocked.load(Acquire)), Relaxed);
-    }
-
-    /// Has the thread that writes try again.
-    pub fn nudge(&self) {
-        self.queue.lock().nudged = true;
-        self.wake.notify_one();
-    }
-
-    /// Tells subscribers that there is something to read.
-    pub fn notify(&self) {
-        let list: Vec<_> = self.subscribers.lock().list.values().cloned().collect();
-        list.iter().for_each(|wake| wake());
-    }
-
-    /// A reader found nothing at these positions. Those before the first segment were counted when it was deleted.
-    pub fn lost(&self, from: u64, to: u64) {
-        let first = self.index.lock().first().unwrap_or(0);
-        let new = self.lost.lock().add(from.max(first), to);
-        add(&self.counters.damaged_records, new);
-    }
-
-    /// A repair has counted what is missing here.
-    pub fn known_gap(&self, from: u64, to: u64) {
-        self.lost.lock().add(from, to);
-    }
-
-    /// A reader found a damaged range in a segment.
-    pub fn damage(&self, segment: u64, from: u64, to: u64, frame: Option<Frame>) {
-        let new = self.damaged.lock().entry(segment).or_default().add(from, to);
-        add(&self.counters.damaged_bytes, new);
-        if let Some(frame) = frame.filter(|_| new > 0) {
-            add(&self.counters.damaged_rows, u64::from(frame.rows));
-        }
-    }
-
-    /// Nothing more is written.
-    pub fn end(&self) {
-        self.ended.store(true, Release);
-        self.notify();
-    }
-
-    /// Records up to `end` are durable; index and tail have them.
-    pub fn commit(&self, end: u64, watermark: u64) {
-        self.watermark.fetch_max(watermark, AcqRel);
-        self.committed.store(end, Release);
     }
 }

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::SpoolError;
-use super::format::{Frame, Header, Kind, Ports};
-use super::inspect::{Report, Segments, Whole};
-use super::log::lock_dir;
-use super::segment::Summary;
+use crate::SpoolError;
+use crate::format::{Frame, Header, Kind, Ports};
+use crate::inspect::{Report, Segments, Whole};
+use crate::lock::lock_dir;
+use crate::segment::Summary;
 
 /// Writes damaged segments again without what is damaged. Each is replaced at once; the positions of what is lost stay
 /// unused. Returns what was wrong.

@@ -17,13 +17,13 @@ use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, S
 use arrow::ipc::{MetadataVersion, root_as_message};
 
 /// The longest body of a record in bytes. A longer length in a file is damage.
-pub(super) const MAX_BODY: usize = 256 << 20;
+pub(crate) const MAX_BODY: usize = 256 << 20;
 /// The most rows of a record. More in a file is damage: columns that are added to them are allocated.
-pub(super) const MAX_ROWS: u32 = 1 << 24;
+pub(crate) const MAX_ROWS: u32 = 1 << 24;
 /// Length of a frame's header in bytes.
-pub(super) const FRAME: u64 = 64;
+pub(crate) const FRAME: u64 = 64;
 /// The header's two copies begin at multiples of this, so that one bad sector does not hit both.
-pub(super) const SECTOR: u64 = 4096;
+pub(crate) const SECTOR: u64 = 4096;
 
 const MAGIC: [u8; 8] = *b"JA4SPOOL";
 const VERSION: u32 = 1;
@@ -34,11 +34,11 @@ const MAX_HEADER: usize = 16 << 20;
 const MAX_POSITION: u64 = 1 << 62;
 
 /// The random bytes that every frame of a log begins with.
-pub(super) type Mark = [u8; 8];
+pub(crate) type Mark = [u8; 8];
 
 /// A log's output ports: their names and schemas.
 #[derive(Clone, Debug)]
-pub(super) struct Ports {
+pub(crate) struct Ports {
     pub list: Vec<(String, SchemaRef)>,
     /// Checksum of names and schemas: each frame says by it what it was written with.
     pub id: u32,
@@ -101,7 +101,7 @@ fn is_stored(ty: &DataType) -> bool {
 
 /// What stands at the start of a segment.
 #[derive(Clone, Debug)]
-pub(super) struct Header {
+pub(crate) struct Header {
     pub mark: Mark,
     /// Position of the first record.
     pub first: u64,
@@ -164,7 +164,7 @@ impl Header {
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Rows of a port.
     Batch = 1,
     /// Time has advanced to the frame's time.
@@ -179,7 +179,7 @@ pub(super) enum Kind {
 
 /// The header of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     pub kind: Kind,
     pub late: bool,
     pub port: u16,
@@ -295,12 +295,12 @@ impl Frame {
 }
 
 /// Milliseconds as nanoseconds, at most `i64::MAX`.
-pub(super) fn ms_to_ns(ms: u64) -> i64 {
+pub(crate) fn ms_to_ns(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000)
 }
 
 /// Encodes the bodies of one port: Arrow IPC messages without the schema.
-pub(super) struct Encoder(StreamEncoder);
+pub(crate) struct Encoder(StreamEncoder);
 
 impl Encoder {
     pub fn new(schema: &Schema) -> Result<Self, ArrowError> {
@@ -322,7 +322,7 @@ impl Encoder {
 }
 
 /// The rows in a body. A checksum says only that the bytes are those that were written: nothing else is relied on.
-pub(super) fn decode_rows(body: &Buffer, frame: &Frame, schema: &SchemaRef) -> Result<RecordBatch, String> {
+pub(crate) fn decode_rows(body: &Buffer, frame: &Frame, schema: &SchemaRef) -> Result<RecordBatch, String> {
     let bad = || "not an Arrow message".to_owned();
     let mut rest = body.as_slice();
     if take(&mut rest) != Some([0xff; 4]) {

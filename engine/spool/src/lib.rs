@@ -1,24 +1,31 @@
-//! The spool: what a live source receives, on disk before it enters the dataflow.
+//! The spool: the log that stands on durable edges, behind a live source or wherever rows are kept. Rows are on disk
+//! before the dataflow computes with them.
 //!
 //! A log is a sequence of records, each with a position: consecutive from 0, never used twice. It is a directory of
 //! segments, `<first position>.seg`. One thread writes: it takes what is queued, appends it, and makes it durable with
 //! one fdatasync (group commit). A record is visible to readers once it is durable, so nothing that the dataflow has
 //! seen can be missing after a crash. No file is trusted: after damage, reading goes on at the next whole record, and what
 //! is missing is counted.
+//!
+//! This crate knows no dataflow, no operator and no pipeline. It knows rows: [`batch`] has the form that they have in
+//! memory, in a log and between processes. Whoever opens a log says where it is and what its columns are.
 
 mod adapt;
 mod archive;
+pub mod batch;
 mod counters;
 mod files;
 mod format;
 mod index;
 pub mod inspect;
 mod intake;
+mod lock;
 mod log;
 mod merge;
 mod reader;
 mod repair;
 mod segment;
+mod state;
 mod tail;
 mod writer;
 

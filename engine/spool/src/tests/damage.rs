@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use tempfile::{TempDir, tempdir};
 
-use super::super::format::{FRAME, Frame, Header, Kind, SECTOR, decode_rows};
-use super::super::segment::{Segment, Step, list};
 use super::*;
+use crate::format::{FRAME, Frame, Header, Kind, SECTOR, decode_rows};
+use crate::segment::{Segment, Step, list};
 
 /// A closed log of records 0 to 5 in one segment, its path and its bytes.
 fn small() -> (TempDir, PathBuf, Vec<u8>) {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::Entry;
+use crate::Entry;
 
 /// Records by position, bounded in bytes.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     records: VecDeque<(u64, u64, Arc<Entry>)>,
     bytes: u64,
     bound: u64,
@@ -43,7 +43,7 @@ impl Tail {
 
 /// A set of positions, as ranges.
 #[derive(Debug, Default)]
-pub(super) struct Ranges(BTreeMap<u64, u64>);
+pub(crate) struct Ranges(BTreeMap<u64, u64>);
 
 impl Ranges {
     /// Adds `from..to`; returns how many of them are new.

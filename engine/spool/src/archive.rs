@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 
-use super::adapt::adapt;
-use super::format::{Frame, Kind, decode_rows};
-use super::index::Unread;
-use super::inspect::Segments;
-use super::segment::{Segment, Step};
-use super::{Entry, Next, SpoolError};
+use crate::adapt::adapt;
 use crate::batch::Batch;
+use crate::format::{Frame, Kind, decode_rows};
+use crate::index::Unread;
+use crate::inspect::Segments;
+use crate::segment::{Segment, Step};
+use crate::{Entry, Next, SpoolError};
 
 /// The files of a log, and which of their rows are wanted. Nothing is locked or written.
 #[derive(Debug)]

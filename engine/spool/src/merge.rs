@@ -9,16 +9,18 @@ use std::collections::VecDeque;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
-use super::writer::GROUP;
-use super::{Entry, Time};
 use crate::batch::MAX_ROWS;
+use crate::{Entry, Time};
+
+/// Records are written together up to this many bytes; so many bytes of rows do not wait for the next commit.
+pub(crate) const GROUP: u64 = 4 << 20;
 
 /// Entries with what each counts for in the queue.
-pub(super) type Queued = (Entry, u64);
+pub(crate) type Queued = (Entry, u64);
 
 /// The same rows, the last note and the last watermark. A note stays behind all that came before it: a write may be
 /// cut off at any record, and a note says that what it counts is there.
-pub(super) fn merge(entries: VecDeque<Queued>) -> Vec<Queued> {
+pub(crate) fn merge(entries: VecDeque<Queued>) -> Vec<Queued> {
     let mut merged = Vec::new();
     let mut notes = entries.iter().filter(|(entry, _)| matches!(entry, Entry::Note(_))).count();
     let mut group = Group::default();

@@ -7,15 +7,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::Files;
-use super::format::{FRAME, Frame, Mark, Ports, SECTOR};
-use super::segment::{Segment, Step, Summary, list};
+use crate::files::Files;
+use crate::format::{FRAME, Frame, Mark, Ports, SECTOR};
+use crate::segment::{Segment, Step, Summary, list};
 
 const NS_PER_MS: i64 = 1_000_000;
 
 /// One segment.
 #[derive(Clone, Debug)]
-pub(super) struct Meta {
+pub(crate) struct Meta {
     pub first: u64,
     pub path: PathBuf,
     /// What is durable: readers go no further.
@@ -28,7 +28,7 @@ pub(super) struct Meta {
 
 /// Where to read on.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub first: u64,
     /// Records from here on are in a later segment, or not durable.
     pub until: u64,
@@ -38,7 +38,7 @@ pub(super) struct Place {
 
 /// The segments of a log in order, at least one once something was written.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(crate) struct Index {
     pub segments: VecDeque<Meta>,
     pub mark: Mark,
     /// Ports of earlier runs and of this one, by [`Ports::id`].
@@ -53,7 +53,7 @@ pub(super) struct Index {
 
 /// What opening found out.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub index: Index,
     /// Position of the next record.
     pub next: u64,
@@ -242,7 +242,7 @@ impl Last {
 
 /// What cannot be read at the end of a log.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
+pub(crate) struct Unread {
     end: u64,
     longest: u64,
 }

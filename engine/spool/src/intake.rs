@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
-use super::Entry;
-use super::adapt::{adapt, event_times};
-use super::format::{Encoder, FRAME, Frame, Kind, MAX_BODY, MAX_ROWS, Mark};
-use super::log::Shared;
+use crate::Entry;
+use crate::adapt::{adapt, event_times};
+use crate::format::{Encoder, FRAME, Frame, Kind, MAX_BODY, MAX_ROWS, Mark};
+use crate::state::LogState;
 
 /// A record that is not durable yet.
-pub(super) struct Item {
+pub(crate) struct Item {
     pub frame: Frame,
     pub bytes: Vec<u8>,
     pub entry: Arc<Entry>,
@@ -22,8 +22,8 @@ pub(super) struct Item {
 }
 
 /// Gives entries their positions.
-pub(super) struct Intake {
-    shared: Arc<Shared>,
+pub(crate) struct Intake {
+    shared: Arc<LogState>,
     encoders: Vec<Encoder>,
     mark: Mark,
     /// Position of the next record.
@@ -31,7 +31,7 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub fn new(shared: Arc<Shared>, next: u64) -> Result<Self, ArrowError> {
+    pub fn new(shared: Arc<LogState>, next: u64) -> Result<Self, ArrowError> {
         let encoders = shared.ports.list.iter().map(|(_, schema)| Encoder::new(schema)).collect::<Result<_, _>>()?;
         let mark = shared.index.lock().mark;
         Ok(Self { shared, encoders, mark, next })

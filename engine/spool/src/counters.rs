@@ -57,6 +57,6 @@ pub struct Counters {
 }
 
 /// Adds to a counter.
-pub(super) fn add(count: &Count, n: u64) {
+pub(crate) fn add(count: &Count, n: u64) {
     count.fetch_add(n, Relaxed);
 }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::adapt::adapt;
-use super::log::LOCK;
-use super::segment::{Summary, list};
-use super::{SpoolError, Time};
+use crate::adapt::adapt;
+use crate::lock::LOCK;
+use crate::segment::{Summary, list};
+use crate::{SpoolError, Time};
 
 mod walk;
 
-pub(super) use walk::{Segments, Whole};
+pub(crate) use walk::{Segments, Whole};
 
 /// The logs in a directory, by name: the directory itself if it is a log, else those in it.
 ///

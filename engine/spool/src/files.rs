@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Changes to a directory of segments.
-pub(super) trait Files: Debug + Send + Sync {
+pub(crate) trait Files: Debug + Send + Sync {
     /// Makes a new file, which must not exist.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>>;
     /// Deletes a file.
@@ -17,7 +17,7 @@ pub(super) trait Files: Debug + Send + Sync {
 }
 
 /// A segment that is being written.
-pub(super) trait Output: Debug + Send {
+pub(crate) trait Output: Debug + Send {
     /// Writes all of `bytes` at an offset.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Cuts the file off.
@@ -28,7 +28,7 @@ pub(super) trait Output: Debug + Send {
 
 /// The real file system.
 #[derive(Debug)]
-pub(super) struct Disk;
+pub(crate) struct Disk;
 
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {

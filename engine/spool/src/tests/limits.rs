@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tempfile::tempdir;
 
-use super::super::inspect;
 use super::*;
+use crate::inspect;
 
 /// Segments of a few records, eight of them.
 fn narrow(dir: &std::path::Path, when_full: WhenFull) -> Settings {

@@ -7,7 +7,7 @@ use crate::batch::TIME;
 
 /// `rows` with the columns of `schema`, by name: what is missing is null. `None` if a type differs, or if a column that
 /// is never null is missing or has nulls.
-pub(super) fn adapt(rows: RecordBatch, schema: &SchemaRef) -> Option<RecordBatch> {
+pub(crate) fn adapt(rows: RecordBatch, schema: &SchemaRef) -> Option<RecordBatch> {
     if rows.schema_ref() == schema {
         return Some(rows);
     }
@@ -20,7 +20,7 @@ pub(super) fn adapt(rows: RecordBatch, schema: &SchemaRef) -> Option<RecordBatch
 }
 
 /// Least and greatest event time in ns: `i64::MAX` and `i64::MIN` if there is none.
-pub(super) fn event_times(rows: &RecordBatch) -> (i64, i64) {
+pub(crate) fn event_times(rows: &RecordBatch) -> (i64, i64) {
     let times = rows.column_by_name(TIME).and_then(|column| column.as_any().downcast_ref::<TimestampNanosecondArray>());
     match times {
         Some(times) if times.null_count() == 0 => fold(times.values().iter().copied()),
@@ -34,7 +34,7 @@ fn fold(times: impl Iterator<Item = i64>) -> (i64, i64) {
 }
 
 /// Bytes of memory that the rows of a batch take, without what its buffers hold beside them.
-pub(super) fn bytes_of(rows: &RecordBatch) -> u64 {
+pub(crate) fn bytes_of(rows: &RecordBatch) -> u64 {
     let bytes = |column: &dyn Array| {
         column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
     };

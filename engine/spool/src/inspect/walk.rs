@@ -9,14 +9,14 @@ use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 
 use super::{Fault, Report};
-use crate::spool::SpoolError;
-use crate::spool::format::{FRAME, Frame, Header, Kind, Mark, Ports, SECTOR, decode_rows};
-use crate::spool::index::Unread;
-use crate::spool::segment::{Segment, Step, list};
+use crate::SpoolError;
+use crate::format::{FRAME, Frame, Header, Kind, Mark, Ports, SECTOR, decode_rows};
+use crate::index::Unread;
+use crate::segment::{Segment, Step, list};
 
 /// The files of a log, and what their headers say.
 #[derive(Debug)]
-pub(in crate::spool) struct Segments {
+pub(crate) struct Segments {
     pub list: Vec<(u64, PathBuf)>,
     pub mark: Option<Mark>,
     pub latest: Option<Arc<Ports>>,
@@ -24,7 +24,7 @@ pub(in crate::spool) struct Segments {
 }
 
 /// A part of a segment that can be used.
-pub(in crate::spool) enum Whole<'a> {
+pub(crate) enum Whole<'a> {
     /// A batch, its port's name and its rows.
     Rows(&'a Frame, &'a str, &'a RecordBatch),
     /// Each record, seals left out, with its body.

@@ -4,7 +4,7 @@
 //! columns' buffers are handed to serde as they are in memory, cut to the rows of the batch, which costs nothing for the
 //! length and one copy for the bytes. Columns of a type that this file does not know travel as an Arrow IPC stream.
 //!
-//! Both sides run the same version of this program ([`crate::cluster`] sees to it), so the form is free to change.
+//! Both sides run the same version of this program (the engine sees to it), so the form is free to change.
 
 use std::fmt;
 use std::sync::Arc;

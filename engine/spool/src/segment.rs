@@ -7,24 +7,24 @@ use std::path::{Path, PathBuf};
 
 use arrow::buffer::Buffer;
 
-use super::format::{FRAME, Frame, Header, Kind, Mark, SECTOR};
+use crate::format::{FRAME, Frame, Header, Kind, Mark, SECTOR};
 
 /// How much of a file is searched at a time for the next frame.
 const SEARCH: usize = 256 << 10;
 
 /// A segment's file name: the position of its first record.
-pub(super) fn file_name(first: u64) -> String {
+pub(crate) fn file_name(first: u64) -> String {
     format!("{first:020}.seg")
 }
 
 /// The first position that a file name states; `None` if it is no segment's name.
-pub(super) fn first_of(path: &Path) -> Option<u64> {
+pub(crate) fn first_of(path: &Path) -> Option<u64> {
     let digits = path.file_name()?.to_str()?.strip_suffix(".seg")?;
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
 /// The segments of a log in order of position.
-pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -36,7 +36,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 
 /// What reading on found.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// A whole record.
     Record(Frame, Buffer),
     /// Bytes that are no whole record; the frame's header if that much is known.
@@ -47,7 +47,7 @@ pub(super) enum Step {
 
 /// A segment that is being read.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     file: File,
     /// `None` if both copies are damaged.
     pub header: Option<Header>,
@@ -229,7 +229,7 @@ fn header_at(file: &File, limit: u64, at: u64) -> io::Result<Option<(Header, u64
 
 /// What a range of records holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     /// Position after the last record.
     pub end: u64,
     pub records: u64,

@@ -9,23 +9,21 @@ use std::time::{Duration, Instant};
 
 use arrow::error::ArrowError;
 
-use super::counters::add;
-use super::files::Output;
-use super::format::Header;
-use super::index::Meta;
-use super::intake::{Intake, Item};
-use super::log::Shared;
-use super::merge::merge;
-use super::segment::{Summary, file_name};
-use super::{Entry, Time, WhenFull};
+use crate::counters::add;
+use crate::files::Output;
+use crate::format::Header;
+use crate::index::Meta;
+use crate::intake::{Intake, Item};
+use crate::merge::{GROUP, merge};
+use crate::segment::{Summary, file_name};
+use crate::state::LogState;
+use crate::{Entry, Time, WhenFull};
 
-/// Records are written together up to this many bytes; so many bytes of rows do not wait for the next commit.
-pub(super) const GROUP: u64 = 4 << 20;
 /// How long the disk is left alone after it refused, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
 
-pub(super) struct Writer {
-    shared: Arc<Shared>,
+pub(crate) struct Writer {
+    shared: Arc<LogState>,
     intake: Intake,
     skipped_from: u64,
     active: Option<Active>,
@@ -52,7 +50,7 @@ enum Trouble {
 }
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, next: u64, skipped_from: u64) -> Result<Self, ArrowError> {
+    pub fn new(shared: Arc<LogState>, next: u64, skipped_from: u64) -> Result<Self, ArrowError> {
         let intake = Intake::new(shared.clone(), next)?;
         Ok(Self {
             shared,
@@ -70,7 +68,7 @@ impl Writer {
     /// Writes until the log is closed and everything is durable.
     pub fn run(mut self) {
         // Readers see the end even if this thread panics.
-        struct End(Arc<Shared>);
+        struct End(Arc<LogState>);
         impl Drop for End {
             fn drop(&mut self) {
                 self.0.end();

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering::Acquire;
 
 use arrow::buffer::Buffer;
 
-use super::adapt::adapt;
-use super::counters::add;
-use super::format::{Frame, Kind, decode_rows};
-use super::index::Place;
-use super::log::Shared;
-use super::segment::{Segment, Step};
-use super::{Entry, SpoolError};
+use crate::adapt::adapt;
+use crate::counters::add;
+use crate::format::{Frame, Kind, decode_rows};
+use crate::index::Place;
+use crate::segment::{Segment, Step};
+use crate::state::LogState;
+use crate::{Entry, SpoolError};
 
 /// What [`LogReader::next`] found.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ pub enum Next {
 /// Reads a log in order. Positions that were deleted or damaged are passed over.
 #[derive(Debug)]
 pub struct LogReader {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     next: u64,
     missed: u64,
     open: Option<Open>,
@@ -41,7 +41,7 @@ struct Open {
 }
 
 impl LogReader {
-    pub(super) fn new(shared: Arc<Shared>, from: u64) -> Self {
+    pub(crate) fn new(shared: Arc<LogState>, from: u64) -> Self {
         Self { shared, next: from, missed: 0, open: None }
     }
 
