@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         explain::command(),
         rules_export::command(),
     ];
-    engine::cli::main(operators::registry(), web::start, extras)
+    command_line::main(operators::registry(), web::start, extras)
 }
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn the_operator_reference_says_what_the_operators_say() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/operators/REFERENCE.md");
-        let current = engine::cli::list::markdown(&operators::registry());
+        let current = command_line::list::markdown(&operators::registry());
         if std::env::var_os("UPDATE_REFERENCE").is_some() {
             std::fs::write(path, &current).expect("written");
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use command_line::{RunState, WebContext, WebService};
 use dashboards::{Limits, Service, State, Status};
-use engine::cli::{RunState, WebContext, WebService};
 use tokio::sync::oneshot;
 
 /// How long requests under way may go on when the service is stopped.

@@ -14,7 +14,7 @@ pub fn scalar() -> Vec<Arc<ScalarUDF>> {
 }
 
 /// What each function gives, as Markdown: a part of the operator reference.
-pub(crate) fn markdown() -> String {
+pub fn markdown() -> String {
     let mut out = String::from(
         "\n## SQL functions\n\nExpressions are SQL with DataFusion's functions and these, in filters, derived columns, features, rules and `POST /sql`. \
          An address is text; an IPv4-mapped IPv6 address, such as `::ffff:192.0.2.1`, is the IPv4 address, in networks too, and no network of IPv6 \

@@ -2,7 +2,6 @@
 
 pub mod batch;
 pub mod catalog;
-pub mod cli;
 pub mod cluster;
 pub mod compare;
 pub mod contract;

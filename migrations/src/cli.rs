@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
-use engine::cli::{Exit, Extra};
+use command_line::{Exit, Extra};
 use engine::contract::Registry;
 
 use crate::ddl::ddl;
@@ -11,7 +11,7 @@ use crate::run::{self, Answer};
 use crate::server::Address;
 use crate::sql::Parameters;
 
-/// The command, for [`engine::cli::main`].
+/// The command, for [`command_line::main`].
 pub fn extra() -> Extra {
     Extra { command: definition(), run: main }
 }
@@ -121,11 +121,11 @@ fn main(matches: &ArgMatches, registry: &Registry) -> Exit {
     match answer {
         Ok(()) => Exit::Ok,
         Err(Answer::Refused(message)) => {
-            engine::cli::complain(&message);
+            command_line::complain(&message);
             Exit::Refused
         }
         Err(Answer::Failed(message)) => {
-            engine::cli::complain(&message);
+            command_line::complain(&message);
             Exit::Failed
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use engine::cli::{Exit, print};
+use command_line::{Exit, print};
 use engine::contract::{Registry, ServerTable};
 
 use crate::MIGRATIONS;
@@ -12,10 +12,10 @@ use crate::tables::{Table, tables};
 
 /// Prints the SQL; no server is asked.
 pub(crate) fn ddl(pipeline: &Path, registry: &Registry) -> Exit {
-    let Ok(plan) = engine::cli::load(pipeline, registry) else { return Exit::Refused };
+    let Ok(plan) = command_line::load(pipeline, registry) else { return Exit::Refused };
     let wanted: Vec<ServerTable> = plan.nodes.iter().flat_map(|node| node.node.server_tables()).collect();
     if wanted.is_empty() {
-        engine::cli::complain("the pipeline writes to no table of a server");
+        command_line::complain("the pipeline writes to no table of a server");
         return Exit::Refused;
     }
     let parameters = ["database", "dictionary_user", "dictionary_password"];
@@ -23,7 +23,7 @@ pub(crate) fn ddl(pipeline: &Path, registry: &Registry) -> Exit {
     let known = match tables(MIGRATIONS, &parameters) {
         Ok(known) => known,
         Err(fault) => {
-            engine::cli::complain(&fault);
+            command_line::complain(&fault);
             return Exit::Failed;
         }
     };

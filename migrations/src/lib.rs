@@ -4,7 +4,7 @@
 /// Prints a line; a reader that has gone away, such as `head`, has what it wanted.
 macro_rules! say {
     ($($text:tt)*) => {{
-        engine::cli::print(&format!("{}\n", format_args!($($text)*)));
+        command_line::print(&format!("{}\n", format_args!($($text)*)));
     }};
 }
 

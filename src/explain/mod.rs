@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
-use engine::cli::{Exit, Extra, complain, print};
+use command_line::{Exit, Extra, complain, print};
 
 use client::Client;
 use gather::{Evidence, Wanted, When, gather, nanoseconds};
@@ -83,7 +83,7 @@ struct Options {
     verify: Option<PathBuf>,
 }
 
-/// The command, for [`engine::cli::main`].
+/// The command, for [`command_line::main`].
 pub fn command() -> Extra {
     let command = Options::augment_args(clap::Command::new("explain"));
     Extra {

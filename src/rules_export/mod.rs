@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
-use engine::cli::{Exit, Extra, complain, print};
+use command_line::{Exit, Extra, complain, print};
 use ipnet::IpNet;
 
 use entity::Guard;
@@ -92,7 +92,7 @@ fn since(text: &str) -> Result<String, String> {
     Ok(humantime::format_rfc3339_nanos(time).to_string())
 }
 
-/// The command, for [`engine::cli::main`].
+/// The command, for [`command_line::main`].
 pub fn command() -> Extra {
     let command = Rules::augment_subcommands(clap::Command::new("rules"))
         .about("From detections to action: rules for nftables, HAProxy, nginx, Anubis and CrowdSec")

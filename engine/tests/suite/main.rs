@@ -3,13 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cluster;
-mod commands;
 mod faults;
 mod identity;
 mod kinds;
 mod runs;
-mod schemas;
-mod spool;
 
 use engine::plan::Plan;
 

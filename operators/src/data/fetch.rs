@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, NaiveDate};
-use engine::cli::{Exit, complain, print};
+use command_line::{Exit, complain, print};
 use engine::contract::{age, day, file_time, printable, read_content};
 use engine::spec::nearest;
 

@@ -14,7 +14,7 @@ mod write;
 use std::path::PathBuf;
 
 use clap::{FromArgMatches, Subcommand, ValueEnum};
-use engine::cli::{Exit, Extra};
+use command_line::{Exit, Extra};
 
 /// Reference data: list files with their age, licence and source; fetch newer ones
 #[derive(Debug, Subcommand)]
@@ -52,7 +52,7 @@ enum Format {
     Json,
 }
 
-/// The command, for [`engine::cli::main`].
+/// The command, for [`command_line::main`].
 pub fn command() -> Extra {
     let command = clap::Command::new("data").subcommand_required(true).arg_required_else_help(true);
     Extra {

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use engine::cli::{Exit, complain, print};
+use command_line::{Exit, complain, print};
 use engine::contract::{age, day, file_time, printable, read_content};
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! `ja4-engine feedback`: says to a running pipeline what it has found rightly or wrongly, or shows what was said.
 
 use clap::{Args, FromArgMatches, ValueEnum};
-use engine::cli::{Exit, Extra, ask, complain, print};
+use command_line::{Exit, Extra, ask, complain, print};
 use engine::contract::printable;
 use serde_json::{Map, Value};
 
@@ -56,7 +56,7 @@ impl Said {
     }
 }
 
-/// The command, for [`engine::cli::main`].
+/// The command, for [`command_line::main`].
 pub fn command() -> Extra {
     let command = clap::Command::new("feedback");
     Extra {

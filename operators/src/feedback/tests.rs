@@ -310,7 +310,7 @@ fn a_log_stands_before_what_corrects_rows_and_not_between_it_and_those_that_look
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("p.yaml");
         std::fs::write(&path, yaml).expect("written");
-        let plan = engine::cli::load(&path, &crate::registry()).expect("valid");
+        let plan = command_line::load(&path, &crate::registry()).expect("valid");
         plan.durable().map(str::to_owned).collect()
     };
     assert_eq!(durable(&nodes("", "")), ["found"], "`recurrence` looks back further than a start replays");

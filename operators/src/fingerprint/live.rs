@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use client_hello::{Counters, Frame, HelloExtractor};
-use engine::cli::Exit;
+use command_line::Exit;
 use engine::contract::wall_clock_ns;
 use pcap::{Active, Capture};
 use tokio::signal::unix::{SignalKind, signal};

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use capture_file::{CaptureFile, Error, Kind};
 use clap::{Args, FromArgMatches, ValueEnum};
 use client_hello::{Frame, Hello, HelloExtractor, Limits, Tunnels};
-use engine::cli::{Exit, Extra};
+use command_line::{Exit, Extra};
 use engine::contract::{Failure, FailureClass};
 
 use self::fields::{Field, Line};
@@ -96,7 +96,7 @@ enum Tunnel {
     None,
 }
 
-/// The command, for [`engine::cli::main`].
+/// The command, for [`command_line::main`].
 pub fn command() -> Extra {
     let command = clap::Command::new("fingerprint");
     Extra {
@@ -155,7 +155,7 @@ fn run(options: &Options) -> Exit {
 }
 
 fn complain(message: &str, exit: Exit) -> Exit {
-    engine::cli::complain(message);
+    command_line::complain(message);
     exit
 }
 

@@ -5,13 +5,13 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::{CompareArgs, Exit, ReportFormat, complain, print};
-use crate::compare::stored::{StoredError, StoredTable, compare_stored, tables};
-use crate::compare::{Alone, Changed, Columns, Comparison};
-use crate::spec::Diagnostic;
-use crate::text::printable;
+use crate::{CompareArgs, Exit, ReportFormat, complain, print};
+use engine::compare::stored::{StoredError, StoredTable, compare_stored, tables};
+use engine::compare::{Alone, Changed, Columns, Comparison};
+use engine::spec::Diagnostic;
+use engine::text::printable;
 
-pub(super) fn compare(args: &CompareArgs) -> Exit {
+pub(crate) fn compare(args: &CompareArgs) -> Exit {
     let (before, after) = match (tables(&args.before), tables(&args.after)) {
         (Ok(before), Ok(after)) => (before, after),
         (Err(error), _) | (_, Err(error)) => {
@@ -50,7 +50,7 @@ pub(super) fn compare(args: &CompareArgs) -> Exit {
 }
 
 /// Compares one table and prints what differs.
-pub(super) fn table(
+pub(crate) fn table(
     name: &str,
     (before, after): (&StoredTable, &StoredTable),
     key: Option<&[String]>,

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{Exit, GraphFormat, load, print};
-use crate::contract::Registry;
-use crate::graph::{dot, mermaid};
+use crate::{Exit, GraphFormat, load, print};
+use engine::contract::Registry;
+use engine::graph::{dot, mermaid};
 
-pub(super) fn graph(file: &Path, format: GraphFormat, registry: &Registry) -> Exit {
+pub(crate) fn graph(file: &Path, format: GraphFormat, registry: &Registry) -> Exit {
     match load(file, registry) {
         Err(_) => Exit::Refused,
         Ok(plan) => print(&match format {

@@ -4,10 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::catalog::Catalog;
-use crate::contract::Intakes;
-use crate::metrics::Metrics;
-use crate::reload::Reloads;
+use engine::catalog::Catalog;
+use engine::contract::Intakes;
+use engine::metrics::Metrics;
+use engine::reload::Reloads;
 
 /// Starts a web service: binds the address, then answers on threads of its own.
 ///

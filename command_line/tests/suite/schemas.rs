@@ -1,6 +1,6 @@
 //! What is generated from the options structs: the schema for editors and the operator reference.
 
-use engine::cli::{list, schema};
+use command_line::{list, schema};
 use serde_json::Value;
 
 use crate::kinds;

@@ -4,22 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::progress::Progress;
-use super::run::{default_workers, exit_of, report};
-use super::spool::rfc3339;
-use super::summary::number;
-use super::{
+use crate::progress::Progress;
+use crate::run::{default_workers, exit_of, report};
+use crate::spool::rfc3339;
+use crate::summary::number;
+use crate::{
     Exit, LogFormat, ReplayArgs, ReportFormat, compare, complain, load_as, logging, progress, say, signals, variable,
 };
-use crate::compare::stored::{StoredTable, tables};
-use crate::contract::Registry;
-use crate::contract::are_apart;
-use crate::dir_lock::DirLock;
-use crate::plan::{LoadOptions, Plan};
-use crate::replay::{Of, Replay};
-use crate::run::{Summary, execute_with};
-use crate::shared::Shared;
-use crate::spec::Diagnostic;
+use engine::compare::stored::{StoredTable, tables};
+use engine::contract::Registry;
+use engine::contract::are_apart;
+use engine::dir_lock::DirLock;
+use engine::plan::{LoadOptions, Plan};
+use engine::replay::{Of, Replay};
+use engine::run::{Summary, execute_with};
+use engine::shared::Shared;
+use engine::spec::Diagnostic;
 
 /// The table that is compared unless others are named.
 const DETECTIONS: &str = "detections";
@@ -33,7 +33,7 @@ struct Ready {
     replay: Replay,
 }
 
-pub(super) fn replay(args: &ReplayArgs, registry: &Registry) -> Exit {
+pub(crate) fn replay(args: &ReplayArgs, registry: &Registry) -> Exit {
     let bar = progress::bar(args.quiet, args.log_format);
     logging::start(args.log_format, bar.clone());
     // Everything that can be refused is, before anything is started.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::summary::number;
-use super::{Exit, ReportFormat, complain, print};
-use crate::text::{age, printable};
+use crate::summary::number;
+use crate::{Exit, ReportFormat, complain, print};
+use engine::text::{age, printable};
 
 /// How long the service may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) fn status(url: &str, format: ReportFormat) -> Exit {
+pub(crate) fn status(url: &str, format: ReportFormat) -> Exit {
     let answer = ask(url, "GET /status", None).and_then(|(code, body)| match code {
         200 => serde_json::from_str::<Value>(&body)
             .map_err(|error| format!("the answer of {url} is not understood: {error}")),

@@ -20,13 +20,13 @@ Exit codes:
 /// TLS and HTTP bot detection: runs a YAML pipeline as one dataflow.
 #[derive(Debug, Parser)]
 #[command(name = "ja4-engine", version, after_help = EXIT_CODES)]
-pub(super) struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(crate) enum Command {
     /// Run a pipeline until its files are read, or until SIGINT or SIGTERM
     #[command(after_help = EXIT_CODES)]
     Run(RunArgs),
@@ -90,11 +90,11 @@ pub(super) enum Command {
     },
     /// Look at the logs of what live sources received
     #[command(subcommand)]
-    Spool(super::spool::Spool),
+    Spool(crate::spool::Spool),
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct RunArgs {
+pub(crate) struct RunArgs {
     /// Pipeline
     pub file: PathBuf,
     /// Number of workers of a process. The result depends on it only where a bound is met that workers share, such as
@@ -109,7 +109,7 @@ pub(super) struct RunArgs {
     pub listen: Option<SocketAddr>,
     #[command(flatten)]
     pub overrides: Overrides,
-    /// Format of log lines on stderr; RUST_LOG selects them [default: warn; json: warn,engine=info]
+    /// Format of log lines on stderr; RUST_LOG selects them [default: warn; json: what the run says too]
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
     /// Do not load the pipeline again when one of its files has changed; SIGHUP still does
@@ -123,7 +123,7 @@ pub(super) struct RunArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct TogetherArgs {
+pub(crate) struct TogetherArgs {
     /// This process's number if several run the pipeline: the line of its own address in the hosts file, from 0
     #[arg(long, value_name = "K", requires = "hosts")]
     pub process: Option<usize>,
@@ -132,12 +132,12 @@ pub(super) struct TogetherArgs {
     #[arg(long, value_name = "FILE", requires = "process")]
     pub hosts: Option<PathBuf>,
     /// How long the other processes are waited for
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::spec::humantime_duration::parse)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = engine::spec::humantime_duration::parse)]
     pub connect_timeout: Duration,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ReplayArgs {
+pub(crate) struct ReplayArgs {
     /// Pipeline
     pub file: PathBuf,
     /// Where the results go: the files of `data_dir` to their places beneath it, all others under their names
@@ -148,10 +148,10 @@ pub(super) struct ReplayArgs {
     pub spool: Option<PathBuf>,
     /// Only results from this event time on, such as 2026-05-01T12:00:00Z, or in ms since 1970; what they need from before
     /// is read as well [default: all that the spool has]
-    #[arg(long, value_name = "TIME", value_parser = super::spool::event_time)]
+    #[arg(long, value_name = "TIME", value_parser = crate::spool::event_time)]
     pub from: Option<i64>,
     /// Only results before this event time
-    #[arg(long, value_name = "TIME", value_parser = super::spool::event_time)]
+    #[arg(long, value_name = "TIME", value_parser = crate::spool::event_time)]
     pub to: Option<i64>,
     /// Read what durable edges have kept, in place of computing it again: what looks back further than the logs of sources
     /// reach finds it there. A changed option before such an edge changes nothing behind it
@@ -175,7 +175,7 @@ pub(super) struct ReplayArgs {
     /// `max_hellos`; then a node counts what it evicts [default: the number of cores, at most 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
-    /// Format of log lines on stderr; RUST_LOG selects them [default: warn; json: warn,engine=info]
+    /// Format of log lines on stderr; RUST_LOG selects them [default: warn; json: what the run says too]
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
     /// No progress and no summary
@@ -184,7 +184,7 @@ pub(super) struct ReplayArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct CompareArgs {
+pub(crate) struct CompareArgs {
     /// The `data_dir` of one run
     #[arg(value_name = "BEFORE")]
     pub before: PathBuf,
@@ -206,14 +206,14 @@ pub(super) struct CompareArgs {
 }
 
 #[derive(Debug, Default, clap::Args)]
-pub(super) struct Overrides {
+pub(crate) struct Overrides {
     /// An option in place of the pipeline's, such as `correlated.window=30s` or `tick=1s`; VALUE is YAML [repeatable]
     #[arg(long = "set", value_name = "NODE.OPTION=VALUE")]
     pub set: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum ReportFormat {
+pub(crate) enum ReportFormat {
     /// For a terminal
     #[default]
     Text,
@@ -222,7 +222,7 @@ pub(super) enum ReportFormat {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(super) enum GraphFormat {
+pub(crate) enum GraphFormat {
     /// Mermaid, for Markdown and web pages
     #[default]
     Mermaid,
@@ -231,7 +231,7 @@ pub(super) enum GraphFormat {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(super) enum ListFormat {
+pub(crate) enum ListFormat {
     /// For a terminal
     #[default]
     Text,
@@ -242,7 +242,7 @@ pub(super) enum ListFormat {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogFormat {
+pub(crate) enum LogFormat {
     /// One line each, for people
     #[default]
     Text,

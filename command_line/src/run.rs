@@ -9,26 +9,26 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 
-use super::args::TogetherArgs;
-use super::progress::Progress;
-use super::watch::Watch;
-use super::{Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
-use super::{complain, load_with, logging, progress, say, signals, summary};
-use crate::cluster::{Cluster, Hosts};
-use crate::contract::Registry;
-use crate::dir_lock::DirLock;
-use crate::graph::mermaid;
-use crate::plan::{LoadOptions, Plan};
-use crate::privileges::Privileges;
-use crate::reload::Outcome;
-use crate::run::Loader;
-use crate::run::{Options, RunError, Summary, Together, execute_with};
-use crate::shared::{FailureClass, Shared};
+use crate::args::TogetherArgs;
+use crate::progress::Progress;
+use crate::watch::Watch;
+use crate::{Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
+use crate::{complain, load_with, logging, progress, say, signals, summary};
+use engine::cluster::{Cluster, Hosts};
+use engine::contract::Registry;
+use engine::dir_lock::DirLock;
+use engine::graph::mermaid;
+use engine::plan::{LoadOptions, Plan};
+use engine::privileges::Privileges;
+use engine::reload::Outcome;
+use engine::run::Loader;
+use engine::run::{Options, RunError, Summary, Together, execute_with};
+use engine::shared::{FailureClass, Shared};
 
 /// More workers than this are only used if asked for: a pipeline's sources are often what limits it.
 const DEFAULT_WORKERS: usize = 2;
 
-pub(super) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
+pub(crate) fn run(args: &RunArgs, registry: &Registry, web: Web) -> Exit {
     // Before anything is said.
     let bar = progress::bar(args.quiet, args.log_format);
     logging::start(args.log_format, bar.clone());
@@ -191,11 +191,11 @@ fn tell(outcome: &Outcome) {
     }
 }
 
-pub(super) fn default_workers() -> usize {
+pub(crate) fn default_workers() -> usize {
     available_parallelism().map_or(1, |cores| cores.get().min(DEFAULT_WORKERS))
 }
 
-pub(super) fn exit_of(error: &RunError) -> Exit {
+pub(crate) fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Failed(failure) if failure.class == FailureClass::Permission => Exit::Permission,
         RunError::Failed(_)
@@ -239,7 +239,7 @@ fn start_web(
     })
 }
 
-pub(super) fn report(summary: &Summary, format: LogFormat) {
+pub(crate) fn report(summary: &Summary, format: LogFormat) {
     if format == LogFormat::Text {
         let _ = io::stderr().write_all(summary::text(summary).as_bytes());
         return;

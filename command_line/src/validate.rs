@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{Exit, Overrides, load_with, print};
-use crate::contract::{Registry, ServerFault};
-use crate::plan::Plan;
-use crate::text::printable;
+use crate::{Exit, Overrides, load_with, print};
+use engine::contract::{Registry, ServerFault};
+use engine::plan::Plan;
+use engine::text::printable;
 
-/// What [`crate::plan::Plan::load`] covers; said once at the end, so that "ok" is not taken for more.
+/// What [`engine::plan::Plan::load`] covers; said once at the end, so that "ok" is not taken for more.
 const CHECKED: &str = "checked: YAML, variables, kinds, options, ports and cycles, columns and types in expressions, \
     served tables, files that the plan reads";
 
@@ -17,7 +17,7 @@ const NOT_CHECKED: &str = "not checked: whether inputs can be opened and outputs
 /// What `--connect` covers besides.
 const SERVERS: &str = ", tables of servers";
 
-pub(super) fn validate(files: &[PathBuf], overrides: &Overrides, connect: bool, registry: &Registry) -> Exit {
+pub(crate) fn validate(files: &[PathBuf], overrides: &Overrides, connect: bool, registry: &Registry) -> Exit {
     let mut exit = Exit::Ok;
     let mut lines = String::new();
     for file in files {

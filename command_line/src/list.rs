@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::schema::written_default;
-use super::{Exit, ListFormat, complain, print};
-use crate::contract::{Inputs, Kind, Registry, Topic};
-use crate::spec::{Pipeline, nearest};
+use crate::schema::written_default;
+use crate::{Exit, ListFormat, complain, print};
+use engine::contract::{Inputs, Kind, Registry, Topic};
+use engine::spec::{Pipeline, nearest};
 
-pub(super) fn list(name: Option<&str>, format: ListFormat, registry: &Registry) -> Exit {
+pub(crate) fn list(name: Option<&str>, format: ListFormat, registry: &Registry) -> Exit {
     let topics = topics(registry);
     let Some(name) = name else {
         return print(&match format {
@@ -133,7 +133,7 @@ pub fn markdown(registry: &Registry) -> String {
     for topic in &topics {
         let _ = write!(out, "\n{}", topic_section(topic));
     }
-    out.push_str(&crate::functions::markdown());
+    out.push_str(&engine::functions::markdown());
     out
 }
 

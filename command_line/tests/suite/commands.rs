@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-use engine::cli::{RunState, WebContext, WebService, command};
+use command_line::{RunState, WebContext, WebService, command};
 
 use crate::{kinds, shows};
 

@@ -15,15 +15,15 @@ use clap::{Subcommand, ValueEnum};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use super::summary::number;
-use super::{Exit, complain, print};
-use crate::batch::{Batch, Time};
-use crate::spool::inspect::{Contents, Report, check, contents, export, is_in_use, logs, ports};
-use crate::spool::{SpoolError, repair};
-use crate::text::printable;
+use crate::summary::number;
+use crate::{Exit, complain, print};
+use engine::batch::{Batch, Time};
+use engine::spool::inspect::{Contents, Report, check, contents, export, is_in_use, logs, ports};
+use engine::spool::{SpoolError, repair};
+use engine::text::printable;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Spool {
+pub(crate) enum Spool {
     /// List the logs with what they hold; their engine may be running
     Ls {
         /// Directory of the spool, or of one log
@@ -60,7 +60,7 @@ pub(super) enum Spool {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(super) enum RowFormat {
+pub(crate) enum RowFormat {
     /// One JSON object a row
     #[default]
     Jsonl,
@@ -69,7 +69,7 @@ pub(super) enum RowFormat {
 }
 
 /// Nanoseconds since the epoch, from RFC 3339 or milliseconds since the epoch.
-pub(super) fn event_time(text: &str) -> Result<i64, String> {
+pub(crate) fn event_time(text: &str) -> Result<i64, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let ns = text.parse::<i64>().ok().and_then(|ms| ms.checked_mul(1_000_000));
         return ns.ok_or_else(|| "after 2262".to_owned());
@@ -103,7 +103,7 @@ fn said(error: &SpoolError) -> Exit {
     }
 }
 
-pub(super) fn spool(command: Spool) -> Exit {
+pub(crate) fn spool(command: Spool) -> Exit {
     let (Spool::Ls { dir, .. } | Spool::Check { dir, .. } | Spool::Export { dir, .. }) = &command;
     let logs = match found(dir) {
         Ok(logs) => logs,
@@ -168,7 +168,7 @@ fn millis(ms: Time) -> i64 {
 }
 
 /// A time as text; before 1970 as the number of ns.
-pub(super) fn rfc3339(ns: i64) -> String {
+pub(crate) fn rfc3339(ns: i64) -> String {
     match u64::try_from(ns) {
         Ok(ns) => humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(ns)).to_string(),
         Err(_) => format!("{ns} ns"),

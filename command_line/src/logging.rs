@@ -7,23 +7,23 @@ use indicatif::ProgressBar;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{LogFormat, colour};
+use crate::{LogFormat, colour};
 
 /// Whether log lines are JSON, and so is all else that goes to stderr.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Whether all that goes to stderr is to be JSON.
-pub(super) fn is_json() -> bool {
+pub(crate) fn is_json() -> bool {
     IS_JSON.load(Relaxed)
 }
 
 /// Sends log lines to stderr, in turn with `bar`. Control characters in events are escaped by the formatters.
-pub(super) fn start(format: LogFormat, bar: ProgressBar) {
+pub(crate) fn start(format: LogFormat, bar: ProgressBar) {
     IS_JSON.store(format == LogFormat::Json, Relaxed);
     let default = match format {
         LogFormat::Text => "warn,follow=info",
         // Whoever collects log lines sees progress and summary in them too.
-        LogFormat::Json => "warn,engine=info,follow=info",
+        LogFormat::Json => "warn,engine=info,spool=info,command_line=info,follow=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBar(bar));

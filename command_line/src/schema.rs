@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::contract::{Inputs, Kind, Registry};
-use crate::spec::Pipeline;
+use engine::contract::{Inputs, Kind, Registry};
+use engine::spec::Pipeline;
 
 /// What an id looks like; as the reader of pipelines has it.
 const ID: &str = "^[A-Za-z0-9_-]+$";
@@ -190,7 +190,7 @@ fn tidy(owner: &str, schema: &mut Value) {
 }
 
 /// A default as a user would write it: a duration with its unit; nothing if the default is that there is no value.
-pub(super) fn written_default(default: &Value) -> Option<Value> {
+pub(crate) fn written_default(default: &Value) -> Option<Value> {
     let duration = || {
         let parts = default.as_object().filter(|parts| parts.len() == 2)?;
         let (seconds, nanos) = (parts.get("secs")?.as_u64()?, parts.get("nanos")?.as_u64()?);

@@ -7,7 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use crate::shared::Shared;
+use engine::shared::Shared;
 
 /// How often the files are looked at. A change counts once it has not changed for as long, so that a file is not read
 /// while an editor writes it.
@@ -17,13 +17,13 @@ const LOOK: Duration = Duration::from_millis(500);
 type Seen = Vec<Option<(SystemTime, u64)>>;
 
 /// Watches until it is dropped.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
-    pub(super) fn start(files: Vec<PathBuf>, shared: &Arc<Shared>) -> Self {
+    pub(crate) fn start(files: Vec<PathBuf>, shared: &Arc<Shared>) -> Self {
         let (stop, stopped) = channel();
         let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("watch".into()).spawn(move || {

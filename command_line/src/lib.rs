@@ -1,4 +1,8 @@
-//! The command line: one file a command, and what all take in `args.rs`. The root binary calls [`main`] with its operators and its web service.
+//! The command line: one file a command, and what all take in `args.rs`. The root binary calls [`main`] with its
+//! operators, its web service and commands of other crates ([`Extra`]).
+//!
+//! Whoever adds a command takes from here how a process ends ([`Exit`]), and how it says things ([`print`],
+//! [`complain`]). No node does: what a run says goes through counters, tables and log lines.
 
 mod args;
 mod compare;
@@ -25,9 +29,9 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use crate::contract::Registry;
-use crate::plan::{LoadOptions, Plan};
-use crate::text::printable;
+use engine::contract::Registry;
+use engine::plan::{LoadOptions, Plan};
+use engine::text::printable;
 
 use args::{
     Cli, Command, CompareArgs, GraphFormat, ListFormat, LogFormat, Overrides, ReplayArgs, ReportFormat, RunArgs,

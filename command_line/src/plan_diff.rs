@@ -3,16 +3,16 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{Exit, Overrides, ReportFormat, load, load_with, print};
-use crate::contract::Registry;
-use crate::plan::diff::{Diff, Fate, State, rebuild};
-use crate::spec::Change;
-use crate::text::printable;
+use crate::{Exit, Overrides, ReportFormat, load, load_with, print};
+use engine::contract::Registry;
+use engine::plan::diff::{Diff, Fate, State, rebuild};
+use engine::spec::Change;
+use engine::text::printable;
 
 /// Longer values are cut in the middle of a line for people.
 const SHOWN: usize = 60;
 
-pub(super) fn plan_diff(
+pub(crate) fn plan_diff(
     old: &Path,
     new: &Path,
     format: ReportFormat,

@@ -7,14 +7,14 @@ use std::sync::mpsc::{Receiver, channel};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, say};
-use crate::shared::Shared;
+use crate::{Exit, say};
+use engine::shared::Shared;
 
 /// Handles the signals to a run, or to several that follow each other, from now on, on a thread of its own. The receiver hears of the first.
 ///
 /// # Errors
 /// If the handlers or the thread cannot be set up.
-pub(super) fn handle(runs: &[Arc<Shared>]) -> io::Result<Receiver<()>> {
+pub(crate) fn handle(runs: &[Arc<Shared>]) -> io::Result<Receiver<()>> {
     let (sender, first) = channel();
     let runs = runs.to_vec();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;

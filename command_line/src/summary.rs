@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::run::Summary;
+use engine::run::Summary;
 
 /// The summary as text: a line for each node, then totals.
-pub(super) fn text(summary: &Summary) -> String {
+pub(crate) fn text(summary: &Summary) -> String {
     let mut rows = vec![["node", "kind", "rows in", "rows out", "late", "rejected", "evicted", ""].map(str::to_owned)];
     for node in &summary.nodes {
         let own: Vec<String> =
@@ -52,7 +52,7 @@ fn counter(name: &str, value: u64, rows_out: u64) -> String {
 }
 
 /// A number with its thousands apart.
-pub(super) fn number(n: u64) -> String {
+pub(crate) fn number(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -69,7 +69,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::run::NodeSummary;
+    use engine::run::NodeSummary;
 
     #[test]
     fn columns_are_aligned_and_own_counters_shown() {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::LogFormat;
-use super::summary::number;
-use crate::plan::Plan;
-use crate::run::Summary;
-use crate::shared::Shared;
+use crate::LogFormat;
+use crate::summary::number;
+use engine::plan::Plan;
+use engine::run::Summary;
+use engine::shared::Shared;
 
 /// How often a bar is drawn.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -23,7 +23,7 @@ const LINE: Duration = Duration::from_secs(2);
 const LIVE_LINE: Duration = Duration::from_secs(60);
 
 /// The bar of a run: hidden unless stderr is a terminal and progress is wanted.
-pub(super) fn bar(quiet: bool, format: LogFormat) -> ProgressBar {
+pub(crate) fn bar(quiet: bool, format: LogFormat) -> ProgressBar {
     if quiet || format == LogFormat::Json || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -31,7 +31,7 @@ pub(super) fn bar(quiet: bool, format: LogFormat) -> ProgressBar {
 }
 
 /// Shows progress on a thread of its own until it is dropped.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     bar: ProgressBar,
@@ -39,7 +39,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Starts to show how far the run is.
-    pub(super) fn start(plan: &Arc<Plan>, shared: &Arc<Shared>, bar: &ProgressBar, format: LogFormat) -> Self {
+    pub(crate) fn start(plan: &Arc<Plan>, shared: &Arc<Shared>, bar: &ProgressBar, format: LogFormat) -> Self {
         let (stop, stopped) = channel();
         let (plan, shared, drawn) = (Arc::clone(plan), Arc::clone(shared), bar.clone());
         let thread = std::thread::Builder::new().name("progress".into()).spawn(move || {
