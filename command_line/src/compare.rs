@@ -6,8 +6,8 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use crate::{CompareArgs, Exit, ReportFormat, complain, print};
-use engine::compare::stored::{StoredError, StoredTable, compare_stored, tables};
-use engine::compare::{Alone, Changed, Columns, Comparison};
+use ::compare::stored::{StoredError, StoredTable, compare_stored, tables};
+use ::compare::{Alone, Changed, Columns, Comparison};
 use engine::spec::Diagnostic;
 use engine::text::printable;
 

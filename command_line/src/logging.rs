@@ -23,7 +23,7 @@ pub(crate) fn start(format: LogFormat, bar: ProgressBar) {
     let default = match format {
         LogFormat::Text => "warn,follow=info",
         // Whoever collects log lines sees progress and summary in them too.
-        LogFormat::Json => "warn,engine=info,spool=info,command_line=info,follow=info",
+        LogFormat::Json => "warn,cluster=info,command_line=info,engine=info,spool=info,follow=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBar(bar));

@@ -11,7 +11,7 @@ use crate::summary::number;
 use crate::{
     Exit, LogFormat, ReplayArgs, ReportFormat, compare, complain, load_as, logging, progress, say, signals, variable,
 };
-use engine::compare::stored::{StoredTable, tables};
+use ::compare::stored::{StoredTable, tables};
 use engine::contract::Registry;
 use engine::contract::are_apart;
 use engine::dir_lock::DirLock;

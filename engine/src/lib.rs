@@ -2,8 +2,6 @@
 
 pub mod batch;
 pub mod catalog;
-pub mod cluster;
-pub mod compare;
 pub mod contract;
 mod control;
 pub mod dataflow;
@@ -31,4 +29,4 @@ pub mod spec;
 pub mod text;
 pub mod time;
 
-pub use spool;
+pub use {cluster, spool};

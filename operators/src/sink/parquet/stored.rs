@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use compare::stored::KEY;
 use engine::batch::{EdgeClass, EdgeType, SEQ, TIME};
-use engine::compare::stored::KEY;
 use engine::contract::Table;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::link::Links;
-use super::{Cluster, Peer};
+use crate::link::Links;
+use crate::{Cluster, Peer};
 
 /// How often a process says that it lives.
-pub(super) const BEAT: Duration = Duration::from_secs(1);
+pub(crate) const BEAT: Duration = Duration::from_secs(1);
 
 /// For how many beats in a row a process may be silent. Counted in waits without a byte, not by the clock: a process that
 /// was itself stopped for a while finds what its peers have said meanwhile, and does not take them for lost.
@@ -91,7 +91,7 @@ impl Monitor {
     /// After which silence a process counts as lost.
     pub const SILENCE: Duration = Duration::from_secs(BEAT.as_secs() * SILENT_BEATS as u64);
 
-    pub(super) fn start(
+    pub(crate) fn start(
         cluster: &Cluster,
         links: Arc<Links>,
         on_event: Box<dyn Fn(&Event) + Send + Sync>,

@@ -5,16 +5,16 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::hello::{Hello, LENGTH, Purpose};
-use super::hosts::resolve;
-use super::monitor::BEAT;
-use super::{Cluster, ConnectError};
+use crate::hello::{Hello, LENGTH, Purpose};
+use crate::hosts::resolve;
+use crate::monitor::BEAT;
+use crate::{Cluster, ConnectError};
 
 /// How often is looked for news.
-pub(super) const LOOK: Duration = Duration::from_millis(10);
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
 /// How long a connection may take to say who it is.
-pub(super) const INTRODUCTION: Duration = Duration::from_secs(5);
+pub(crate) const INTRODUCTION: Duration = Duration::from_secs(5);
 
 /// How long a call may take to be answered by the host; all else waits meanwhile.
 const CALL: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const CALL: Duration = Duration::from_millis(500);
 const READY: u8 = b'R';
 
 /// A connection that has not said yet who it is.
-pub(super) struct Pending {
+pub(crate) struct Pending {
     pub socket: TcpStream,
     said: [u8; LENGTH],
     length: usize,
@@ -33,7 +33,7 @@ pub(super) struct Pending {
 }
 
 /// What was heard on a connection.
-pub(super) enum Heard {
+pub(crate) enum Heard {
     Nothing,
     End,
     /// `None` for something that is not a hello.
@@ -66,7 +66,7 @@ impl Pending {
 }
 
 /// Connects and says who we are. The hello fits into the buffer of a new connection, so this does not wait.
-pub(super) fn call(address: &str, hello: &Hello) -> io::Result<TcpStream> {
+pub(crate) fn call(address: &str, hello: &Hello) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in resolve(address)? {
         match dial(&address) {
@@ -91,7 +91,7 @@ fn dial(address: &SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Whether the other side has closed the connection. What it may have said is left.
-pub(super) fn is_gone(socket: &TcpStream) -> bool {
+pub(crate) fn is_gone(socket: &TcpStream) -> bool {
     match socket.peek(&mut [0]) {
         Ok(read) => read == 0,
         Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
@@ -100,7 +100,7 @@ pub(super) fn is_gone(socket: &TcpStream) -> bool {
 
 /// The two connections with a process.
 #[derive(Debug)]
-pub(super) struct Sockets {
+pub(crate) struct Sockets {
     /// For timely.
     pub data: TcpStream,
     /// For the watch.
@@ -121,7 +121,7 @@ impl Sockets {
 }
 
 /// Says to all processes that this one is connected with everyone, and waits until each of them has said so too.
-pub(super) fn wait_until_all_are_ready(
+pub(crate) fn wait_until_all_are_ready(
     cluster: &Cluster,
     sockets: &[Option<Sockets>],
     limit: Duration,

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 
 /// Two sides with one schema.
-pub(super) struct Aligned {
+pub(crate) struct Aligned {
     pub before: Vec<RecordBatch>,
     pub after: Vec<RecordBatch>,
     /// Columns of `before` that have no like after.
@@ -18,7 +18,7 @@ pub(super) struct Aligned {
 }
 
 /// Keeps the columns that both sides have, with the types that they have before; a side without batches has all.
-pub(super) fn align(before: &[RecordBatch], after: &[RecordBatch]) -> Result<Aligned, ArrowError> {
+pub(crate) fn align(before: &[RecordBatch], after: &[RecordBatch]) -> Result<Aligned, ArrowError> {
     let (mut of_before, of_after) = (columns(before), columns(after));
     if before.is_empty() {
         of_before.clone_from(&of_after);

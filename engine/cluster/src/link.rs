@@ -15,7 +15,7 @@ use timely::communication::allocator::zero_copy::stream::Stream;
 
 /// The connections with all processes, by number; none with ourselves.
 #[derive(Debug)]
-pub(super) struct Links {
+pub(crate) struct Links {
     data: Vec<Option<Arc<TcpStream>>>,
     watch: Vec<Option<TcpStream>>,
     phase: Mutex<Phase>,
@@ -90,7 +90,7 @@ impl Links {
 }
 
 /// Keeps timely's communication threads; dropped by timely when the workers have ended.
-pub(super) struct Guard {
+pub(crate) struct Guard {
     comms: Option<CommsGuard>,
     links: Arc<Links>,
 }
@@ -113,7 +113,7 @@ impl Drop for Guard {
 }
 
 /// One direction or both of the connection with a process.
-pub(super) struct DataStream {
+pub(crate) struct DataStream {
     process: usize,
     socket: Arc<TcpStream>,
     links: Arc<Links>,

@@ -17,7 +17,7 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use serde_json::Value;
 
-use crate::batch::MAX_ROWS;
+use spool::batch::MAX_ROWS;
 
 use align::{Aligned, align};
 

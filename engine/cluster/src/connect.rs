@@ -11,10 +11,10 @@ use std::net::{TcpListener, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::handshake::{Heard, INTRODUCTION, LOOK, Pending, Sockets, call, is_gone, wait_until_all_are_ready};
-use super::hello::{Answer, Hello, Purpose};
-use super::hosts::resolve;
-use super::{Cluster, Peer};
+use crate::handshake::{Heard, INTRODUCTION, LOOK, Pending, Sockets, call, is_gone, wait_until_all_are_ready};
+use crate::hello::{Answer, Hello, Purpose};
+use crate::hosts::resolve;
+use crate::{Cluster, Peer};
 
 /// How long after a call in vain the next one is made.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -64,7 +64,7 @@ fn listed(peers: &[(Peer, String)]) -> String {
 }
 
 /// Connects with all processes; the result is by process.
-pub(super) fn connect(
+pub(crate) fn connect(
     cluster: &Cluster,
     digest: [u8; 32],
     timeout: Duration,

@@ -1,16 +1,16 @@
 //! The first bytes on each connection: who speaks, and what it runs.
 
-use super::Peer;
+use crate::Peer;
 
 /// Bytes of a [`Hello`] on the wire.
-pub(super) const LENGTH: usize = 92;
+pub(crate) const LENGTH: usize = 92;
 
 const MAGIC: &[u8; 8] = b"ja4-eng\n";
 const VERSION_LENGTH: usize = 24;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// Timely's messages.
     Data = 0,
     /// The watch's.
@@ -19,7 +19,7 @@ pub(super) enum Purpose {
 
 /// What is said about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The one who connects offers it.
     Offer = 0,
     /// The other takes it.
@@ -32,7 +32,7 @@ pub(super) enum Answer {
 
 /// Sent by the one who connects, then by the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hello {
+pub(crate) struct Hello {
     /// The program's version, padded with zeros.
     pub version: [u8; VERSION_LENGTH],
     /// What is to be run.

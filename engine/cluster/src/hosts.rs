@@ -1,10 +1,15 @@
 //! The hosts file.
 
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
 /// The most processes of a cluster: each holds two connections with each other.
 const MAX_PROCESSES: usize = 64;
+
+/// The most bytes of a hosts file, with its comments.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The addresses of all processes, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +49,19 @@ pub enum HostsError {
     },
 }
 
+/// Reads a regular file of a bounded size: nothing waits for somebody to write to a pipe.
+fn read_text(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other(format!("it is larger than {MAX_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
 impl Hosts {
     /// Reads a hosts file: one `address:port` a line, where the address is a name, an IPv4 address or an IPv6 address in
     /// brackets. What follows `#` is a comment; empty lines do not count.
@@ -52,7 +70,7 @@ impl Hosts {
     /// With file and line, if the file cannot be read or a line is not such an address.
     pub fn load(path: &Path) -> Result<Self, HostsError> {
         let file = path.display().to_string();
-        match std::fs::read_to_string(path) {
+        match read_text(path) {
             Ok(text) => Self::parse(&file, &text),
             Err(cause) => Err(HostsError::Unreadable { file, cause: cause.to_string() }),
         }
@@ -95,18 +113,18 @@ impl Hosts {
     }
 
     /// The file's name, for messages.
-    pub(super) fn file(&self) -> &str {
+    pub(crate) fn file(&self) -> &str {
         &self.file
     }
 
-    pub(super) fn no_such_process(&self, process: usize) -> HostsError {
+    pub(crate) fn no_such_process(&self, process: usize) -> HostsError {
         let last = self.addresses.len() - 1;
         let fault = format!("no process {process}: the file names the processes 0 to {last}");
         HostsError::File { file: self.file.clone(), fault }
     }
 
     /// Whether a connection from this address may be one of the processes.
-    pub(super) fn holds(&self, address: IpAddr) -> bool {
+    pub(crate) fn holds(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let known = self.addresses.iter().filter_map(|a| resolve(a).ok()).flatten();
         known.into_iter().any(|known| known.ip().to_canonical() == address)
@@ -114,7 +132,7 @@ impl Hosts {
 }
 
 /// Addresses of a line; names are looked up.
-pub(super) fn resolve(address: &str) -> std::io::Result<Vec<SocketAddr>> {
+pub(crate) fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(address.to_socket_addrs()?.collect())
 }
 

@@ -1,4 +1,5 @@
-//! One pipeline run by several processes: who they are, how they connect, and how they notice that one of them is gone.
+//! Several processes that run one dataflow: who they are, how they connect, and how they notice that one of them is
+//! gone. This crate knows timely's connections, and no pipeline: that all run the same one is a digest that they compare.
 //!
 //! A hosts file names the processes, one `address:port` a line; process K listens on line K (from 0) and connects to the
 //! lines above its own. Between each two processes there are two connections: one that timely's workers exchange batches

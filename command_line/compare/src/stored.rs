@@ -17,8 +17,8 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 
-use super::{CompareError, Comparer, Comparison};
-use crate::batch::{MAX_ROWS, SEQ, TIME, time_type};
+use crate::{CompareError, Comparer, Comparison};
+use spool::batch::{MAX_ROWS, SEQ, TIME, time_type};
 
 /// The entry of a Parquet file's metadata with the columns that tell rows apart, as a JSON array of names.
 pub const KEY: &str = "ja4-engine.key";
@@ -311,7 +311,7 @@ mod tests {
     use parquet::file::properties::WriterProperties;
 
     use super::*;
-    use crate::batch::{stream_schema, time_array};
+    use spool::batch::{stream_schema, time_array};
 
     /// A file of rows (time in minutes, seq, value) in row groups of four rows.
     fn write(dir: &Path, day: &str, name: &str, key: Option<&str>, rows: &[(i64, u64, i64)]) {
