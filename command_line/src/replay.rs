@@ -4,13 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::progress::Progress;
-use crate::run::{default_workers, exit_of, report};
-use crate::spool::rfc3339;
-use crate::summary::number;
-use crate::{
-    Exit, LogFormat, ReplayArgs, ReportFormat, compare, complain, load_as, logging, progress, say, signals, variable,
-};
 use ::compare::stored::{StoredTable, tables};
 use engine::contract::Registry;
 use engine::contract::are_apart;
@@ -20,6 +13,14 @@ use engine::replay::{Of, Replay};
 use engine::run::{Summary, execute_with};
 use engine::shared::Shared;
 use engine::spec::Diagnostic;
+
+use crate::progress::Progress;
+use crate::run::{default_workers, exit_of, report};
+use crate::spool::rfc3339;
+use crate::summary::number;
+use crate::{
+    Exit, LogFormat, ReplayArgs, ReportFormat, compare, complain, load_as, logging, progress, say, signals, variable,
+};
 
 /// The table that is compared unless others are named.
 const DETECTIONS: &str = "detections";
@@ -51,6 +52,7 @@ pub(crate) fn replay(args: &ReplayArgs, registry: &Registry) -> Exit {
         complain(&format!("signals cannot be handled: {error}"));
         return Exit::Failed;
     }
+    ready.iter().for_each(|ready| ready.plan.modes.apply());
     let locks: Result<Vec<DirLock>, String> = ready.iter().map(|ready| DirLock::of(&ready.plan, 0)).collect();
     let _locks = match locks {
         Ok(locks) => locks,

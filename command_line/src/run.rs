@@ -7,13 +7,6 @@ use std::sync::mpsc::Receiver;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
-use indicatif::ProgressBar;
-
-use crate::args::TogetherArgs;
-use crate::progress::Progress;
-use crate::watch::Watch;
-use crate::{Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
-use crate::{complain, load_with, logging, progress, say, signals, summary};
 use engine::cluster::{Cluster, Hosts};
 use engine::contract::Registry;
 use engine::dir_lock::DirLock;
@@ -24,6 +17,14 @@ use engine::reload::Outcome;
 use engine::run::Loader;
 use engine::run::{Options, RunError, Summary, Together, execute_with};
 use engine::shared::{FailureClass, Shared};
+use engine::text::printable;
+use indicatif::ProgressBar;
+
+use crate::args::TogetherArgs;
+use crate::progress::Progress;
+use crate::watch::{Files, Watch};
+use crate::{Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
+use crate::{complain, load_with, logging, progress, say, signals, summary};
 
 /// More workers than this are only used if asked for: a pipeline's sources are often what limits it.
 const DEFAULT_WORKERS: usize = 2;
@@ -75,6 +76,7 @@ impl Prepared {
         // Before any thread is started, so that none has more rights than it needs.
         let own = cluster.as_ref().map_or(0, |together| together.cluster.process());
         let privileges = Privileges::restrict(&plan.needs_of_process(own)).map_err(complained(Exit::Failed))?;
+        plan.modes.apply();
         let lock = DirLock::of(&plan, own).map_err(complained(Exit::Failed))?;
         let mut shared = Shared::new(&plan);
         shared.privileges = privileges;
@@ -105,8 +107,9 @@ impl Prepared {
         let shown = (!args.quiet).then(|| Progress::start(&self.plan, &self.shared, bar, args.log_format));
         self.shared.reloads.tell(tell);
         let watches = !args.no_watch && self.plan.is_spooled();
-        let watch = watches.then(|| Watch::start(self.plan.files.clone(), &self.shared));
-        let loader = Some(loader(args, registry));
+        let files = Files::new(&self.plan.files);
+        let watch = watches.then(|| Watch::start(Arc::clone(&files), &self.shared));
+        let loader = Some(loader(args, registry, files));
         let options = Options { workers: self.workers, cluster: self.cluster.take(), loader, ..Options::default() };
         let outcome = execute_with(Arc::clone(&self.plan), &self.shared, options);
         drop(watch);
@@ -169,13 +172,15 @@ fn together(args: &RunArgs, plan: &Plan, workers: usize) -> Result<Option<Togeth
 }
 
 /// Loads the pipeline again, as it was loaded at the start.
-fn loader(args: &RunArgs, registry: &Registry) -> Loader {
+fn loader(args: &RunArgs, registry: &Registry, files: Arc<Files>) -> Loader {
     let (file, overrides, registry) = (args.file.clone(), args.overrides.set.clone(), registry.clone());
     Box::new(move || {
         let variable = |name: &str| std::env::var(name).ok();
         let options = LoadOptions { overrides: &overrides, ..LoadOptions::new(&variable) };
+        files.load();
         let plan = Plan::load_as(&file, &registry, &options);
         let plan = plan.map_err(|(problems, sources)| sources.render(&problems, false))?;
+        files.are(&plan.files);
         plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         plan.check_processes(1).map(|()| plan)
     })
@@ -222,7 +227,8 @@ fn start_web(
     };
     let context = WebContext {
         name: plan.name.clone(),
-        hosts: plan.serve.as_ref().map(|serve| serve.hosts.clone()).unwrap_or_default(),
+        hosts: serve.hosts.clone(),
+        queries: serve.queries.clone(),
         listen,
         catalog: Arc::clone(&shared.catalog),
         metrics: Arc::clone(&shared.metrics),
@@ -241,7 +247,7 @@ fn start_web(
 
 pub(crate) fn report(summary: &Summary, format: LogFormat) {
     if format == LogFormat::Text {
-        let _ = io::stderr().write_all(summary::text(summary).as_bytes());
+        let _ = io::stderr().write_all(printable(&summary::text(summary)).as_bytes());
         return;
     }
     for node in &summary.nodes {

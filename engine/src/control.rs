@@ -139,6 +139,8 @@ impl Control {
             noted: Instant::now(),
             stop: None,
         };
+        // Whoever notes something later makes no folder: it would take the place of one that is gone.
+        crate::files::make_dirs(&notes(plan)).map_err(|error| progress::cannot(&notes(plan), &error))?;
         let (receiving, computing) = plan.islands();
         for island in receiving {
             let dataflow = control.receive(plan, island, &tables).map_err(|error| error.to_string())?;
@@ -222,6 +224,12 @@ impl Control {
         let mut dataflow = dataflow.in_step(&self.sources, *group);
         (dataflow.notes, dataflow.complete_from, dataflow.keeps) = (Some(notes(plan)), self.progress.upto, keeps);
         Ok(dataflow)
+    }
+
+    /// The folders beneath the spool's that it needs.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let dir = self.plan.spool_dir();
+        self.logs.keys().map(|id| dir.join(id)).chain([notes(&self.plan)]).collect()
     }
 
     /// The pipeline that runs.

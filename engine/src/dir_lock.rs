@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crate::files;
 use crate::plan::Plan;
 
 /// The folder of a run's state, which no other run uses before this is dropped. The system lets go of it when the process
@@ -24,11 +25,23 @@ impl DirLock {
         if !plan.uses_data_dir() {
             return Ok(Self { _file: None });
         }
-        let name = match process {
+        Self::take(&plan.data_dir, &Self::name(process))
+    }
+
+    /// The lock's file, of one of several processes.
+    fn name(process: usize) -> String {
+        match process {
             0 => "lock".to_owned(),
             process => format!("lock-{process}"),
-        };
-        Self::take(&plan.data_dir, &name)
+        }
+    }
+
+    /// Takes a folder that has the place of one which was removed.
+    ///
+    /// # Errors
+    /// As [`DirLock::of`].
+    pub(crate) fn again(dir: &Path, process: usize) -> Result<Self, String> {
+        Self::take(dir, &Self::name(process))
     }
 
     fn take(dir: &Path, name: &str) -> Result<Self, String> {
@@ -38,7 +51,7 @@ impl DirLock {
             return Err(format!("{} is not a file of a run: remove it", path.display()));
         }
         let open = || {
-            fs::create_dir_all(dir)?;
+            files::make_dirs(dir)?;
             // Who can open the file can hold the lock.
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)
         };

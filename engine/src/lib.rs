@@ -7,6 +7,7 @@ mod control;
 pub mod dataflow;
 pub mod dir_lock;
 pub mod expr;
+pub mod files;
 pub mod functions;
 pub mod graph;
 mod intake;
@@ -26,6 +27,8 @@ pub mod shared;
 pub mod signs;
 pub mod source_log;
 pub mod spec;
+pub mod start;
+pub mod store;
 pub mod text;
 pub mod time;
 

@@ -20,7 +20,8 @@ use std::time::Duration;
 use crate::batch::EdgeType;
 use crate::contract::{DATA_DIR, Kind, Node, Registry};
 use crate::expr::Session;
-use crate::spec::{self, Diagnostic, Pipeline, Setting, Sources, SpoolSpec, Tree};
+use crate::files::Modes;
+use crate::spec::{self, Diagnostic, Pipeline, QueryLimits, Setting, Sources, SpoolSpec, Tree};
 
 use planner::Planner;
 
@@ -37,6 +38,8 @@ pub struct Plan {
     pub tick: Duration,
     /// Where the embedded store lives.
     pub data_dir: PathBuf,
+    /// Permissions of the files and folders that a run makes.
+    pub modes: Modes,
     /// The nodes; each stands behind those that it reads.
     pub nodes: Vec<PlannedNode>,
     /// What is served over HTTP.
@@ -135,6 +138,8 @@ pub struct Serve {
     pub hosts: Vec<String>,
     /// The most rows that a table keeps in memory.
     pub hot_rows: usize,
+    /// What queries may use.
+    pub queries: QueryLimits,
     /// Name, node and port of each table.
     pub tables: Vec<(String, usize, usize)>,
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Time;
+use crate::files;
 
 /// What a sink has confirmed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,19 +76,20 @@ impl Note {
         Floors { logs, all: upto }
     }
 
-    /// Confirms what has been made durable before the call. False if the disk is full: then it is not confirmed yet.
+    /// Confirms what has been made durable before the call. If the disk does not take the note now, it is not confirmed yet,
+    /// and this says why.
     ///
     /// # Errors
-    /// If the note cannot be written for another reason; the message names it.
-    pub fn confirm(&mut self, confirmed: Confirmed) -> Result<bool, String> {
-        if self.confirmed.as_ref() != Some(&confirmed) {
+    /// If the note cannot be written for a reason that does not pass; the message names it.
+    /// With `anew` it is written also if it says the same.
+    pub fn confirm(&mut self, confirmed: Confirmed, anew: bool) -> Result<Option<&'static str>, String> {
+        if anew || self.confirmed.as_ref() != Some(&confirmed) {
             match write(&self.path, &confirmed) {
                 Ok(()) => self.confirmed = Some(confirmed),
-                Err(error) if is_full(&error) => return Ok(false),
-                Err(error) => return Err(cannot(&self.path, &error)),
+                Err(error) => return passing(&error).map(Some).ok_or_else(|| cannot(&self.path, &error)),
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Where it is.
@@ -100,9 +102,14 @@ impl Note {
 const ADVICE: &str = "it says how far a sink was: put back a copy; or put aside what that sink has written, remove the note, and \
     the sink begins anew with what the spool still has";
 
-/// Whether an error says that there is no room on the disk.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+/// Why something cannot be written now, if that may pass.
+fn passing(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("the disk is full"),
+        ErrorKind::ReadOnlyFilesystem => Some("the disk is read-only"),
+        ErrorKind::NotFound => Some("the folder is gone"),
+        _ => None,
+    }
 }
 
 /// The message for a note that cannot be written.
@@ -121,12 +128,11 @@ pub(crate) fn read<T: for<'de> Deserialize<'de>>(path: &Path, advice: &str) -> R
     serde_json::from_slice(&text).map(Some).map_err(fault)
 }
 
-/// Writes a note: durable, old or new.
+/// Writes a note: durable, old or new. Its folder is not made: one that was there and is gone is not to come back empty.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
     let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
+    let mut file = files::create(&temporary)?;
     file.write_all(&serde_json::to_vec(value)?)?;
     file.sync_data()?;
     fs::rename(&temporary, path)?;
@@ -144,7 +150,7 @@ mod tests {
         assert_eq!((note.confirmed(), note.floors().of("requests", false)), (None, 0));
         let logs = [("requests".to_owned(), 1_700_000_000_200)].into();
         let confirmed = Confirmed { upto: 1_700_000_000_100, logs, detail: serde_json::json!({ "bytes": 4096 }) };
-        assert_eq!(note.confirm(confirmed.clone()), Ok(true));
+        assert_eq!(note.confirm(confirmed.clone(), false), Ok(None));
         let again = Note::open(dir.path(), "store.requests").expect("opens");
         assert_eq!(again.confirmed(), Some(&confirmed));
         assert_eq!((again.floors().of("requests", false), again.floors().of("new", false)), (1_700_000_000_200, 0));

@@ -4,7 +4,6 @@
 //! have ended and everything has been processed; [`Shared::stop`] or [`Shared::fail`] has made the sources end, and what
 //! they had received has been processed; or a worker has panicked, and all workers drop the dataflow where it stands.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use timely::communication::WorkerGuards;
 use crate::cluster::{Cluster, ConnectError, Event, Running};
 use crate::control::Control;
 use crate::dataflow::{Dataflow, Dataflows};
+use crate::files::Claim;
 use crate::plan::Plan;
 use crate::processes::{self, Heard, Place, Telling};
 use crate::shared::{Failure, Shared};
@@ -106,6 +106,27 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     if place.is_shared() {
         shared.references.fix();
     }
+    take_outputs(&plan, place, shared)?;
+    let outcome = execute_claimed((plan, place), shared, options);
+    shared.claims.end();
+    outcome
+}
+
+/// Takes what the nodes of this process write to, before anything is changed.
+fn take_outputs(plan: &Plan, place: Place, shared: &Shared) -> Result<(), RunError> {
+    for node in plan.nodes.iter().filter(|node| place.owns(node)) {
+        let claims = Claim::take(node).map_err(|message| {
+            shared.claims.end();
+            shared.fail(message.clone());
+            RunError::Failed(Failure::from(message))
+        })?;
+        shared.claims.keep(claims);
+    }
+    Ok(())
+}
+
+/// Runs a plan whose outputs have been taken.
+fn execute_claimed((plan, place): (Arc<Plan>, Place), shared: &Arc<Shared>, options: Options) -> Result<(), RunError> {
     let dataflows: Arc<Dataflows> = Arc::default();
     let heard = options.cluster.as_ref().map(|_| Arc::new(Heard::new(shared, &dataflows, place)));
     let (loader, fixed_loader) = match plan.is_spooled() {
@@ -123,6 +144,9 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
             RunError::Failed(Failure::from(message))
         })?,
     };
+    if plan.uses_data_dir() {
+        shared.store.watch(&plan.data_dir, control.as_ref().map(Control::folders).unwrap_or_default(), place.process);
+    }
     // The monitor is kept to the end: the others take it for a loss when it is gone.
     let (network, monitor, telling) = match options.cluster.zip(heard) {
         Some((together, heard)) => {
@@ -183,10 +207,4 @@ fn connect(
     let running = connected.start(move |event| events.event(event)).map_err(no_threads)?;
     let telling = Telling::start(&heard, &running.monitor).map_err(no_threads)?;
     Ok((running, telling))
-}
-
-/// What a panic says.
-fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a message").to_owned()
 }

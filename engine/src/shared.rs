@@ -1,17 +1,21 @@
 //! What the workers of a run share with each other, with the web service and with the terminal.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::catalog::Catalog;
+use crate::files::Claims;
 use crate::intake::Intakes;
 use crate::metrics::Metrics;
 use crate::outputs::Outputs;
 use crate::privileges::Privileges;
 use crate::reference::References;
 use crate::reload::{Outcome, Reloads};
+use crate::start::Start;
+use crate::store::Store;
 use crate::time::Backlog;
 
 /// What a run shares.
@@ -35,6 +39,12 @@ pub struct Shared {
     pub references: References,
     /// Rights that were kept when the run started.
     pub privileges: Privileges,
+    /// Whether the start is sure.
+    pub start: Start,
+    /// The folder of the run's state.
+    pub store: Store,
+    /// What is written to, until sinks open it.
+    pub(crate) claims: Claims,
     stopping: AtomicBool,
     aborted: AtomicBool,
     failure: Mutex<Option<Failure>>,
@@ -98,6 +108,16 @@ impl Shared {
     pub fn abort(&self) {
         self.aborted.store(true, Ordering::Relaxed);
         self.stop();
+    }
+
+    /// A sink has opened a file that it writes to.
+    pub fn outputs_opened(&self, path: &Path) {
+        self.claims.opened(path);
+    }
+
+    /// Whether the start has failed: the run never begins, and nothing that it writes to is changed.
+    pub fn is_called_off(&self) -> bool {
+        !self.start.has_begun() && self.failure.lock().is_some()
     }
 
     /// Whether the workers are to drop the dataflow.

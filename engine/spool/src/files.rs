@@ -1,9 +1,9 @@
 //! What the spool asks of the file system, apart from reading. Tests put faults here.
 
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 /// Changes to a directory of segments.
@@ -24,6 +24,10 @@ pub(crate) trait Output: Debug + Send {
     fn truncate(&mut self, length: u64) -> io::Result<()>;
     /// Makes what was written durable (fdatasync).
     fn sync(&mut self) -> io::Result<()>;
+    /// Whether it still has its name: what is in a file that was removed, nobody will find.
+    fn is_at(&self, _path: &Path) -> bool {
+        true
+    }
 }
 
 /// The real file system.
@@ -58,5 +62,10 @@ impl Output for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let id = |file: Metadata| (file.dev(), file.ino());
+        self.metadata().is_ok_and(|own| fs::symlink_metadata(path).is_ok_and(|there| id(own) == id(there)))
     }
 }

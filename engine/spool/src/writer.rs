@@ -234,6 +234,11 @@ impl Writer {
             self.abandon();
             return Err(Trouble::Sync(error));
         }
+        if !active.file.is_at(&self.shared.settings.dir.join(file_name(active.first))) {
+            // Nobody has seen these records yet: they are written again where they can be found.
+            self.abandon();
+            return Err(Trouble::Write(io::Error::new(io::ErrorKind::NotFound, "the segment was removed or moved")));
+        }
         let (counters, now) = (&self.shared.counters, Instant::now());
         let ns = now.duration_since(started).as_nanos() as u64;
         add(&counters.commits, 1);

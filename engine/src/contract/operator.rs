@@ -110,6 +110,10 @@ pub struct Facts {
     pub reads: Vec<PathBuf>,
     /// Files that the node makes anew. No other node may read or write them.
     pub writes: Vec<PathBuf>,
+    /// Folders that the node alone writes to.
+    pub folders: Vec<PathBuf>,
+    /// Whether these are written to where their path is a symbolic link.
+    pub follows: bool,
     /// The tables that the node stores beneath `data_dir`, in the order of its inputs.
     pub stores: Vec<String>,
     /// Whether the node tells the served tables of its inputs what it has stored, so that they need not keep it.
@@ -136,6 +140,8 @@ impl Default for Facts {
         Self {
             reads: Vec::new(),
             writes: Vec::new(),
+            folders: Vec::new(),
+            follows: false,
             stores: Vec::new(),
             keeps_tables: false,
             records_changes: false,

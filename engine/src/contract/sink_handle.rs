@@ -48,7 +48,10 @@ pub struct SinkHandle {
     shared: Arc<Shared>,
     metrics: Arc<NodeMetrics>,
     note: Option<Note>,
-    is_full: bool,
+    /// The disk did not take its note.
+    is_refused: bool,
+    /// See [`Store::renewed`](crate::store::Store::renewed); when it was noted last.
+    renewed: u64,
     takes_over: bool,
 }
 
@@ -72,7 +75,7 @@ impl SinkHandle {
         dataflow.add_sink(Arc::clone(&state));
         let note = dataflow.notes().map(|dir| Note::open(&dir, name)).transpose()?;
         let (dataflow, shared, metrics) = (Arc::clone(dataflow), Arc::clone(shared), Arc::clone(metrics));
-        Ok(Self { dataflow, state, shared, metrics, note, is_full: false, takes_over })
+        Ok(Self { dataflow, state, shared, metrics, note, is_refused: false, renewed: 0, takes_over })
     }
 
     /// Whether the run can be continued by another, so that a note is kept of how far the sink is.
@@ -92,7 +95,7 @@ impl SinkHandle {
             self.state.decide(frontier);
             return Turn::Prepare;
         }
-        if !self.state.may_open() {
+        if !self.shared.start.has_begun() || !self.state.may_open() {
             if self.is_parking() {
                 // It has written nothing yet, and the one before it may not be done before the end of the run.
                 self.state.park();
@@ -148,7 +151,7 @@ impl SinkHandle {
     /// All rows before `upto` that the sink writes are durable. False if that cannot be noted now.
     ///
     /// # Errors
-    /// If it cannot be noted for another reason than a full disk. And once the run has failed: what a node has let go of
+    /// If it cannot be noted for a reason that does not pass. And once the run has failed: what a node has let go of
     /// when it failed never reached the sink, and must not count as kept.
     pub fn confirm(&mut self, upto: Time, detail: Value) -> Result<bool, String> {
         let Some(note) = &mut self.note else { return Ok(true) };
@@ -164,18 +167,27 @@ impl SinkHandle {
             least = least.min(kept);
             logs.insert(name.to_owned(), kept);
         }
-        let noted = note.confirm(Confirmed { upto: least, logs, detail })?;
-        if noted == self.is_full {
-            self.is_full = !noted;
+        let renewed = self.shared.store.renewed();
+        let refused = note.confirm(Confirmed { upto: least, logs, detail }, self.renewed != renewed)?;
+        let noted = refused.is_none();
+        if noted {
+            self.renewed = renewed;
+        }
+        if noted == self.is_refused {
+            self.is_refused = !noted;
             let path = note.path().display();
-            let trouble =
-                self.is_full.then(|| format!("the disk is full: {path} cannot be written, and nothing is confirmed"));
+            let trouble = refused.map(|why| format!("{why}: {path} cannot be written, and nothing is confirmed"));
             if let Some(trouble) = &trouble {
                 tracing::warn!("{}: {trouble}", self.state.name);
             }
             self.metrics.set_trouble(&format!("{} note", self.state.name), trouble);
         }
         Ok(noted)
+    }
+
+    /// Whether what was noted last is gone.
+    pub fn is_note_lost(&self) -> bool {
+        self.note.is_some() && self.renewed != self.shared.store.renewed()
     }
 
     /// Whether the run ends, so that what is complete should be made durable now.
@@ -196,6 +208,23 @@ impl SinkHandle {
     /// Whether nothing that the sink does matters any more.
     pub fn is_given_up(&self) -> bool {
         self.dataflow.is_ending()
+    }
+
+    /// Whether it never writes, because the run could not be started.
+    pub fn is_called_off(&self) -> bool {
+        self.shared.is_called_off()
+    }
+
+    /// Whether the folder of the run's state cannot be written to.
+    pub fn is_store_away(&self) -> bool {
+        // What a run without notes does not write before it ends is lost: it is tried.
+        let is_the_last_chance = self.note.is_none() && self.shared.is_stopping();
+        self.shared.store.is_away() && !is_the_last_chance
+    }
+
+    /// It has opened what it writes to, and has the locks of it.
+    pub(crate) fn has_opened(&self) {
+        self.state.paths.iter().for_each(|path| self.shared.claims.opened(path));
     }
 
     /// Whether a sink that has failed lets time pass.

@@ -9,6 +9,7 @@ use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBu
 use timely::dataflow::operators::probe::Handle;
 
 use super::build_context::BuildContext;
+use super::here::Here;
 use super::running::Running;
 use crate::batch::{Batch, Stream, Time};
 use crate::metrics::NodeMetrics;
@@ -17,6 +18,9 @@ use crate::time::{Backlog, Pacer};
 
 /// How long a source that has nothing to read, or that must wait, sleeps before it looks again.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// How soon a source looks again whether the run has begun.
+const SOON: Duration = Duration::from_millis(1);
 
 /// How many batches a source sends before the rest of the dataflow gets its turn.
 const BATCHES_PER_TURN: usize = 4;
@@ -102,7 +106,7 @@ where
     let mut reader = open_at_home(context, open);
     let activator = context.scope.activator_for(info.address);
     let mut sender = Sender::new(context, outputs);
-    let resume = context.resume().watermark;
+    let (resume, here) = (context.resume().watermark, Here::new(&context.id));
     builder.build(move |capabilities| {
         // Workers that do not own the source hold no time back.
         if reader.is_some() {
@@ -110,7 +114,11 @@ where
         }
         sender.capabilities.iter_mut().for_each(|capability| capability.downgrade(&resume));
         move |_frontiers| {
+            let _here = here.enter();
             let Some(open) = reader.as_mut() else { return };
+            if !sender.shared.start.has_begun() && !sender.shared.is_called_off() {
+                return activator.activate_after(SOON);
+            }
             match sender.turn(open) {
                 Some(Poll::Ready) => activator.activate(),
                 Some(Poll::Idle) => activator.activate_after(PAUSE),
@@ -193,6 +201,14 @@ impl Sender {
         // Of a recorded source that another run reads again, what was not read is not past: nothing more is sent, not even
         // a part of a batch, and sinks confirm nothing behind what was.
         let is_read_again = self.dataflow.notes().is_some() && !self.dataflow.is_ending();
+        if self.shared.is_called_off() {
+            // Nothing was received, and nothing is passed on.
+            self.dataflow.pace().advance(&self.id, Time::MAX);
+            if !is_read_again {
+                self.capabilities.clear();
+            }
+            return Some(Poll::Done);
+        }
         if is_read_again && self.shared.is_stopping() {
             self.dataflow.pace().advance(&self.id, Time::MAX);
             return Some(Poll::Done);
@@ -241,7 +257,9 @@ impl Sender {
     /// Whether the source, whose watermark is `now`, must let the rest of the run get on first.
     fn must_wait(&mut self, now: Time) -> bool {
         // What was received before the stop is taken in all the same: it is bounded, and nobody else has it.
-        let full = !self.stopped && self.dataflow.is_log_full();
+        // Without a log its rows would go to sinks that cannot write.
+        let away = !self.is_logged && self.shared.store.is_away();
+        let full = !self.stopped && (self.dataflow.is_log_full() || away);
         let ahead =
             self.pacer.is_ahead(|time| !self.probe.less_equal(&time)) && self.dataflow.pace().any_behind(&self.id, now);
         full || ahead || self.shared.backlog.is_full() || self.held.is_full()

@@ -20,11 +20,12 @@ use crate::plan::diff::{ending_windows, needs_restart};
 use crate::plan::{Island, Plan, tables};
 use crate::reload::Outcome;
 use crate::source_log::SourceLog;
+use crate::store;
 
 mod outcome;
 mod sources;
 
-use outcome::{check_writes, unfinished, what_changed};
+use outcome::{unfinished, what_changed};
 
 /// How far new sinks may be behind the old ones when they take over, in ms of event time.
 const CLOSE: Time = 1_000;
@@ -91,14 +92,18 @@ impl Control {
         }
         self.await_the_last_change()?;
         self.check_logs(plan, &receiving)?;
-        check_writes(plan, &computing)?;
+        let claims = self.take_outputs(plan, &computing)?;
         self.probe(plan, &receiving)?;
+        let claims = self.shared.claims.keep(claims);
 
         let mut changed = Vec::new();
         let known: Vec<String> = self.logs.keys().cloned().collect();
         let sources = self.change_sources(plan, receiving, &old_sources, &tables(plan), &mut changed);
         let islands = sources.and_then(|()| self.change_islands(plan, computing, (&old_islands, &known), &mut changed));
-        self.computing = islands.inspect_err(|_| self.go_back())?;
+        self.computing = islands.inspect_err(|_| {
+            self.shared.claims.cancel(claims);
+            self.go_back();
+        })?;
         self.plan = Arc::clone(plan);
         self.forget_logs();
         self.shared.catalog.set_graph(crate::graph::mermaid(plan));
@@ -349,6 +354,7 @@ impl Control {
             if self.noted.elapsed() >= NOTE {
                 self.note();
             }
+            store::look(&self.plan, &self.shared);
             std::thread::sleep(LOOK);
         }
         Ok(())

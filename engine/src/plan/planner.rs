@@ -1,6 +1,8 @@
 //! From nodes as written to planned nodes: their order, and each operator's own check.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use super::resolve::{Member, Resolved, Wanted};
 use super::union::union;
 use super::{Input, Plan, PlannedNode};
 use crate::batch::EdgeType;
-use crate::contract::{Inputs, Kind, Node, Notes, PlanContext, Redirect, Registry};
+use crate::contract::{Facts, Inputs, Kind, Node, Notes, PlanContext, Redirect, Registry};
 use crate::expr::Session;
 use crate::spec::{Diagnostic, From, NodeSpec, Pipeline, Rows, Setting, Sources, Span, SpoolSpec, Tree};
 
@@ -75,6 +77,7 @@ impl Planned {
 impl Planner<'_> {
     /// The plan, or `None` if something is wrong with the pipeline.
     pub fn plan(&mut self, spec: Pipeline) -> Option<Plan> {
+        self.warnings.extend(spec.warnings.iter().cloned());
         let places = self.places(&spec);
         let resolved = self.resolve(&spec.nodes);
         let mut planned = Planned::default();
@@ -94,6 +97,7 @@ impl Planner<'_> {
             name: spec.name,
             tick: spec.tick,
             data_dir: places.data_dir,
+            modes: spec.modes,
             nodes,
             serve,
             spool: places.spool,
@@ -240,14 +244,24 @@ impl Planner<'_> {
 
     /// Refuses a node that writes a file which another node reads or writes.
     fn check_files(&mut self, nodes: &[PlannedNode], written: &[NodeSpec]) {
-        // The same file under another name, as far as it exists already.
-        let real = |path: PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
+        let numbers: RefCell<HashMap<(u64, u64), PathBuf>> = RefCell::default();
+        // The same file under another name: by a link, or in a folder that has two names.
+        let real = |path: PathBuf| {
+            let there = std::fs::metadata(&path).ok().filter(|there| there.is_file() && there.nlink() > 1);
+            if let Some(id) = there.as_ref().map(crate::files::id) {
+                let known = numbers.borrow_mut().entry(id).or_insert_with(|| path.clone()).clone();
+                return std::fs::canonicalize(&known).unwrap_or(known);
+            }
+            let in_folder = || Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?));
+            std::fs::canonicalize(&path).ok().or_else(in_folder).unwrap_or(path)
+        };
         let mut used: HashMap<PathBuf, &str> = HashMap::new();
         for node in nodes {
             used.extend(node.node.facts().reads.into_iter().map(|path| (real(path), node.id.as_str())));
         }
         for node in nodes {
-            for named in node.node.facts().writes {
+            let Facts { writes, folders, .. } = node.node.facts();
+            for named in writes.into_iter().chain(folders) {
                 let path = real(named.clone());
                 let reader = nodes.iter().find(|reader| reader.node.may_read(&named) || reader.node.may_read(&path));
                 let used = used.insert(path.clone(), &node.id);

@@ -4,7 +4,7 @@
 //! first row gets it: so all workers, a start, a change and a replay label a row alike.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,16 +14,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::batch::Time;
+use crate::files;
 use crate::progress;
+use crate::reference::read_content;
 
 /// How long a value that labels no row stays in memory; one that cannot be read again stays for `FORGET`.
 const UNUSED: Duration = Duration::from_secs(60);
 
 /// See [`UNUSED`].
 const FORGET: Duration = Duration::from_secs(2 * 60 * 60);
-
-/// The most bytes of a content.
-const MOST_BYTES: u64 = 1 << 30;
 
 /// The file with the versions, in the folder of their contents.
 const NOTE: &str = "versions.json";
@@ -226,21 +225,6 @@ impl<V> Versions<V> {
     }
 }
 
-/// Reads a regular file of at most 1 GiB.
-///
-/// # Errors
-/// If it is another kind of file, larger, or cannot be read.
-pub fn read_content(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.len() > MOST_BYTES {
-        return Err(io::Error::other(format!("it is no regular file of at most {MOST_BYTES} bytes")));
-    }
-    let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    file.take(MOST_BYTES).read_to_end(&mut content)?;
-    Ok(content)
-}
-
 /// The time of a file. One before 2000 is none: archives, such as those of npm, have such in place of times.
 pub fn file_time(metadata: &Metadata) -> Option<SystemTime> {
     let first = SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_800);
@@ -258,9 +242,9 @@ fn keep(path: &Path, content: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
+    files::make_dirs_within(dir, 2)?;
     let temporary = path.with_extension("tmp");
-    fs::write(&temporary, content)?;
+    files::create(&temporary)?.write_all(content)?;
     File::open(&temporary)?.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(dir)?.sync_all()

@@ -14,7 +14,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::probe::Handle;
 
 use crate::batch::{Batch, Origin, Stream, Time};
-use crate::contract::{BuildContext, Cursor, Output, Resume, Running, output_ports};
+use crate::contract::{BuildContext, Cursor, Here, Output, Resume, Running, output_ports};
 use crate::dataflow::Dataflow;
 use crate::shared::Shared;
 use crate::source_log::{LogInput, SourceLog, after, note};
@@ -97,10 +97,12 @@ pub(crate) fn append<'s>(
     let (_output, stream) = builder.new_output::<Vec<Batch>>();
     let log = log.filter(|_| context.is_home());
     let mut appender = log.map(|(log, resume)| Appender::new(log, resume, &context.shared, dataflow));
+    let here = Here::new(&context.id);
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut arrived: Vec<Arrived> = Vec::new();
         move |frontiers| {
+            let _here = here.enter();
             for (port, input) in inputs.iter_mut().enumerate() {
                 input.for_each_stamp(|stamp, data| {
                     let time = stamp.least().copied().unwrap_or_default();
@@ -220,13 +222,14 @@ pub(crate) fn replay<'s>(
     let activator = context.scope.activator_for(info.address.clone());
     let input = input.filter(|_| context.is_home());
     let mut reader = input.map(|input| Entries::open((context, dataflow), input, &info.address));
-    let mut sender = Sender::new((context, dataflow), origin, outputs);
+    let (mut sender, here) = (Sender::new((context, dataflow), origin, outputs), Here::new(&context.id));
     builder.build(move |capabilities| {
         // Workers that do not own the source hold no time back.
         if reader.is_some() {
             sender.capabilities = capabilities;
         }
         move |_frontiers| {
+            let _here = here.enter();
             let Some(open) = reader.as_mut() else { return sender.after_the_end() };
             let turn = sender.turn(open);
             open.show(&sender.shared);
@@ -296,6 +299,9 @@ impl Sender {
     fn turn(&mut self, entries: &mut Entries) -> Turn {
         if self.dataflow.is_ending() || entries.stops() && self.shared.is_stopping() {
             return Turn::End;
+        }
+        if !self.shared.start.has_begun() {
+            return Turn::Full;
         }
         for _ in 0..ENTRIES_PER_TURN {
             let Some(now) = self.capabilities.first().map(|c| *c.time()) else { break };

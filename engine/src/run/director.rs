@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 
-use super::panic_message;
 use crate::control::{Control, LOOK, Loader};
+use crate::expr::panic_message;
 use crate::plan::Plan;
 use crate::reload::Outcome;
 use crate::shared::Shared;
 use crate::signs::Signs;
+use crate::store;
 
 /// Directs a run until its workers have ended.
 pub(super) struct Director {
@@ -87,6 +88,7 @@ impl Director {
         if self.watches {
             self.shared.references.look(false);
         }
+        store::look(running(self.control.as_ref(), &self.started), &self.shared);
         match &mut self.control {
             Some(control) => control.look(),
             None if self.shared.reloads.take() => self.shared.answer(self.unchanged()),

@@ -13,10 +13,12 @@ use timely::execute::execute_from;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
-use super::{Observe, RunError, panic_message};
+use super::{Observe, RunError};
 use crate::batch::Time;
 use crate::cluster::Monitor;
+use crate::contract::panicked_in;
 use crate::dataflow::{Dataflow, Dataflows};
+use crate::expr::panic_message;
 use crate::processes::Place;
 use crate::render::render;
 use crate::shared::Shared;
@@ -90,7 +92,8 @@ impl Workers {
 
     /// Notes a panic and calls the run off.
     fn note_panic(&self, worker: usize, payload: &(dyn Any + Send)) {
-        let error = RunError::Panicked { worker, message: panic_message(payload) };
+        let node = panicked_in().map(|node| format!("{node}: ")).unwrap_or_default();
+        let error = RunError::Panicked { worker, message: format!("{node}{}", panic_message(payload)) };
         if let Some(monitor) = &self.monitor {
             monitor.fail(&error.to_string());
         }
@@ -103,6 +106,7 @@ impl Workers {
         // Dataflows from the list that were looked at.
         let mut seen = 0;
         let mut open: Vec<Installed> = Vec::new();
+        let mut has_built = false;
         loop {
             // Asked before the list is: what was installed before is in it.
             let closed = self.dataflows.is_closed();
@@ -110,6 +114,9 @@ impl Workers {
                 seen += 1;
                 let Some(dataflow) = dataflow else { continue };
                 open.push(self.install(worker, dataflow));
+            }
+            if !std::mem::replace(&mut has_built, true) {
+                self.shared.start.built(self.place.threads, || self.shared.failure().is_some());
             }
             if self.shared.is_aborted() || self.dataflows.is_parked() || closed && !worker.has_dataflows() {
                 break;

@@ -1,14 +1,15 @@
 //! The sections of a pipeline file: name, settings, nodes, what is served.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::serve::{self, Serve, ServeSpec};
 use super::spool::SpoolSpec;
 use super::{Diagnostic, Located, Span, Tree, Value, options};
+use crate::files::Modes;
 
 /// The sections of a pipeline.
-pub(super) const SECTIONS: [&str; 6] = ["name", "tick", "data_dir", "nodes", "serve", "spool"];
+pub(super) const SECTIONS: [&str; 8] = ["name", "tick", "data_dir", "dir_mode", "file_mode", "nodes", "serve", "spool"];
 
 /// A pipeline as written.
 #[derive(Clone, Debug)]
@@ -19,6 +20,10 @@ pub struct Pipeline {
     pub tick: Duration,
     /// Where the embedded store lives, relative to the pipeline's file.
     pub data_dir: PathBuf,
+    /// Permissions of the files and folders that a run makes.
+    pub modes: Modes,
+    /// What is probably not meant but can be run.
+    pub warnings: Vec<Diagnostic>,
     /// The nodes in the order as written.
     pub nodes: Vec<NodeSpec>,
     /// What is served over HTTP.
@@ -93,19 +98,6 @@ pub struct Rows {
     pub span: Span,
 }
 
-/// The `serve` section as written.
-#[derive(Clone, Debug)]
-pub struct ServeSpec {
-    /// Address and port of the web service.
-    pub listen: Located<String>,
-    /// Names by which the web service is asked for, besides addresses and `localhost`.
-    pub hosts: Vec<String>,
-    /// The most rows that a table keeps in memory.
-    pub hot_rows: usize,
-    /// Table name to node, or node and port.
-    pub tables: Vec<(Located<String>, Located<String>)>,
-}
-
 /// Settings of a pipeline.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Settings {
@@ -118,23 +110,14 @@ struct Settings {
     /// Where the embedded store lives, relative to this file. Default `data`.
     #[serde(default = "default_data_dir")]
     data_dir: PathBuf,
-}
-
-/// What is served over HTTP.
-#[derive(serde::Deserialize, schemars::JsonSchema)]
-struct Serve {
-    /// Address and port of the web service. Default 127.0.0.1:8080.
-    #[serde(default = "default_listen")]
-    listen: Option<Located<String>>,
-    /// Names by which the web service is asked for, such as behind a proxy. Addresses and `localhost` always work; any
-    /// other name is refused, because a page of another site could have it resolve to this address. Default none.
-    #[serde(default)]
-    hosts: Vec<String>,
-    /// The most rows that a table keeps in memory. Default 200000.
-    #[serde(default = "default_hot_rows")]
-    hot_rows: usize,
-    /// Table name to node, or node and port: `requests: labelled`, `late: correlated.late`.
-    tables: BTreeMap<String, Located<String>>,
+    /// Permissions in octal of the folders that a run makes, `data_dir` included, whatever the umask. Folders that are there
+    /// stay as they are. Default "0750".
+    #[schemars(with = "Option<String>")]
+    dir_mode: Option<Located<String>>,
+    /// Permissions in octal of the files that a run makes, such as those of sinks and of the spool, whatever the umask. Default
+    /// "0640".
+    #[schemars(with = "Option<String>")]
+    file_mode: Option<Located<String>>,
 }
 
 fn default_tick() -> Duration {
@@ -143,14 +126,6 @@ fn default_tick() -> Duration {
 
 fn default_data_dir() -> PathBuf {
     PathBuf::from("data")
-}
-
-fn default_listen() -> Option<Located<String>> {
-    None
-}
-
-fn default_hot_rows() -> usize {
-    200_000
 }
 
 /// Durations as `10s`, `500ms`, `1h 30m`, for `#[serde(deserialize_with)]`.
@@ -202,9 +177,9 @@ impl Pipeline {
         for (key, value) in entries {
             match key.value.as_str() {
                 "nodes" => nodes = Some(read_nodes(value, problems)),
-                "serve" => serve = read_serve(value, problems),
+                "serve" => serve = serve::read(value, problems),
                 "spool" => spool = super::spool::read(value, problems),
-                "name" | "tick" | "data_dir" => settings.push((key.clone(), value.clone())),
+                "name" | "tick" | "data_dir" | "dir_mode" | "file_mode" => settings.push((key.clone(), value.clone())),
                 other => problems
                     .push(Diagnostic::new(key.span, format!("unknown section `{other}`")).nearest(other, SECTIONS)),
             }
@@ -214,31 +189,16 @@ impl Pipeline {
         }
         let settings = Tree { value: Value::Map(settings), span: tree.span };
         let settings: Settings = options::read(&settings, problems)?;
-        let Settings { name, tick, data_dir } = settings;
-        Some(Pipeline { name, tick, data_dir, nodes: nodes?, serve, spool })
+        let Settings { name, tick, data_dir, dir_mode, file_mode } = settings;
+        let mut warnings = Vec::new();
+        let modes = super::modes::read(file_mode.as_ref(), dir_mode.as_ref(), problems, &mut warnings);
+        Some(Pipeline { name, tick, data_dir, modes, warnings, nodes: nodes?, serve, spool })
     }
 
     /// JSON Schemas of the settings, of the section `serve` and of the section `spool`.
     pub fn schemas() -> [schemars::Schema; 3] {
         [schemars::schema_for!(Settings), schemars::schema_for!(Serve), schemars::schema_for!(SpoolSpec)]
     }
-}
-
-fn read_serve(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<ServeSpec> {
-    let several = |(_, of): &&(Located<String>, Tree)| matches!(of.value, Value::List(_));
-    if let Some((name, of)) = tree.get("tables").and_then(Tree::entries).and_then(|tables| tables.iter().find(several))
-    {
-        let fault = Diagnostic::new(of.span, format!("the table `{}` shows the rows of one node", name.value));
-        problems.push(fault.help("put those of several together before: { kind: filter, from: [a, b], where: true }"));
-        return None;
-    }
-    let serve: Serve = options::read(tree, problems)?;
-    let listen = serve.listen.unwrap_or_else(|| Located::new("127.0.0.1:8080".to_owned(), tree.span));
-    // The order as written; the map behind `Serve` has sorted the names.
-    let written = tree.get("tables").and_then(Tree::entries).unwrap_or_default();
-    let tables =
-        written.iter().filter_map(|(name, _)| Some((name.clone(), serve.tables.get(&name.value)?.clone()))).collect();
-    Some(ServeSpec { listen, hosts: serve.hosts, hot_rows: serve.hot_rows, tables })
 }
 
 fn read_nodes(tree: &Tree, problems: &mut Vec<Diagnostic>) -> Vec<NodeSpec> {

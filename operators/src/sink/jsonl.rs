@@ -1,6 +1,7 @@
 //! Writes rows as JSON lines to a file or to standard output.
 
 mod continued;
+mod identity;
 mod log_file;
 mod through;
 
@@ -18,7 +19,7 @@ use engine::spec::{Bytes, Located};
 use super::written::{Format, Mode};
 use continued::{Continued, Lines};
 use engine::contract::sink;
-use log_file::Rotation;
+use log_file::{Place, Rotation};
 use through::Through;
 
 /// See [`Operator::SUMMARY`].
@@ -44,6 +45,10 @@ pub struct JsonlOptions {
     /// Whether what is in the file before the first run stays. Default false: it is emptied.
     #[serde(default)]
     append: bool,
+    /// Whether the file may be behind a symbolic link. Default false: a link at `path` is refused, so that nobody who may write
+    /// to the folder has another file emptied.
+    #[serde(default)]
+    follow_symlinks: bool,
     /// When the file is put aside and another begun. Default: never.
     #[serde(default)]
     #[schemars(with = "Option<RotateOptions>")]
@@ -98,7 +103,8 @@ impl Operator for Jsonl {
         };
         let file = OnceLock::new();
         let (format, rotation, append) = (format?, rotation?, options.append);
-        Some(Box::new(JsonlNode { path, format, rotation, append, file }))
+        let place = path.map(|path| Place { path, follow_symlinks: options.follow_symlinks });
+        Some(Box::new(JsonlNode { place, format, rotation, append, file }))
     }
 }
 
@@ -118,12 +124,12 @@ fn rotation(options: &RotateOptions) -> Result<Rotation, &'static str> {
 
 struct JsonlNode {
     /// `None` is standard output.
-    path: Option<PathBuf>,
+    place: Option<Place>,
     format: Format,
     rotation: Rotation,
     append: bool,
-    /// Opened by the first worker that builds the node, shared by all workers of the process.
-    file: OnceLock<Result<Arc<Through>, String>>,
+    /// Made by the first worker that builds the node, shared by all workers of the process.
+    file: OnceLock<Arc<Through>>,
 }
 
 impl Node for JsonlNode {
@@ -132,8 +138,9 @@ impl Node for JsonlNode {
     }
 
     fn facts(&self) -> Facts {
-        let writes = self.path.iter().cloned().collect();
-        Facts { writes, records_changes: self.format.is_of_changes(), ..Facts::default() }
+        let writes = self.place.iter().map(|place| place.path.clone()).collect();
+        let follows = self.place.as_ref().is_some_and(|place| place.follow_symlinks);
+        Facts { writes, follows, records_changes: self.format.is_of_changes(), ..Facts::default() }
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
@@ -141,17 +148,18 @@ impl Node for JsonlNode {
         if context.is_noted() {
             let lines = self.format.texts(context, input.stream);
             let make = |_, _: &_| {
-                let file = Arc::new(Continued::new(self.path.clone(), self.append, self.rotation, &context.metrics));
+                let run = (&context.shared, &context.metrics);
+                let file = Arc::new(Continued::new(self.place.clone(), self.append, self.rotation, run));
                 Ok(Lines { file: registered(context, file), format: self.format.clone() })
             };
             return vec![sink::build(context, lines, (&context.id, context.home()), |_| true, make)];
         }
         let file = context.is_here().then(|| {
-            let open = || {
-                let file = Through::open(self.path.as_deref(), self.append, self.rotation, &context.metrics)?;
-                Ok(registered(context, Arc::new(file)))
+            let make = || {
+                let run = (&context.shared, &context.metrics);
+                registered(context, Arc::new(Through::new(self.place.clone(), self.append, self.rotation, run)))
             };
-            self.file.get_or_init(open).clone()
+            Arc::clone(self.file.get_or_init(make))
         });
         vec![through::build(context, input.stream, self.format.clone(), file)]
     }

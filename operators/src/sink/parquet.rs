@@ -68,6 +68,9 @@ pub struct ParquetOptions {
     /// of the day that is being written, or later, and none while a query reads it. Each removal is logged. Default: no bound.
     #[serde(default)]
     max_bytes: Option<Bytes>,
+    /// Whether a table's folder may be a symbolic link. Default false: it is refused.
+    #[serde(default)]
+    follow_symlinks: bool,
 }
 
 fn minute() -> Duration {
@@ -123,7 +126,8 @@ impl Operator for Parquet {
         }
         let retention = Retention { retain: options.retain, max_bytes: options.max_bytes.map(|most| most.0) };
         let rotate = u64::try_from(options.rotate.as_millis()).unwrap_or(u64::MAX).max(1);
-        let node = ParquetNode { tables, rotate, max_rows: options.max_rows, retention, started: OnceLock::new() };
+        let (max_rows, follows, started) = (options.max_rows, options.follow_symlinks, OnceLock::new());
+        let node = ParquetNode { tables, rotate, max_rows, retention, follows, started };
         complete.then(|| Box::new(node) as Box<dyn Node>)
     }
 }
@@ -166,6 +170,8 @@ struct ParquetNode {
     rotate: Time,
     max_rows: usize,
     retention: Retention,
+    /// Whether a table's folder may be a link.
+    follows: bool,
     /// The lineage of a live run, in ms since the epoch; a name, which no row depends on.
     started: OnceLock<i64>,
 }
@@ -194,7 +200,8 @@ impl Node for ParquetNode {
 
     fn facts(&self) -> Facts {
         let stores = self.tables.iter().map(|table| table.name.clone()).collect();
-        Facts { stores, keeps_tables: true, ..Facts::default() }
+        let folders = self.tables.iter().map(|table| table.dir.clone()).collect();
+        Facts { stores, folders, follows: self.follows, keeps_tables: true, ..Facts::default() }
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
@@ -286,13 +293,13 @@ mod tests {
                 frontier = frontier.max((*wanted).min(coming.unwrap_or(*wanted)));
                 for cut in cuts.close(Some(frontier)) {
                     let end = cut.upto;
-                    writer.write(cut).expect("written");
+                    writer.write(&cut).expect("written");
                     expected.extend(rows.iter().enumerate().filter(|(_, row)| row.0 < end && row.2 <= step).map(|(seq, _)| seq as u64));
                 }
                 prop_assert_eq!(shown(&table), expected.iter().copied().collect::<Vec<_>>());
             }
             for cut in cuts.close(None) {
-                writer.write(cut).expect("written");
+                writer.write(&cut).expect("written");
             }
             prop_assert_eq!(shown(&table), (0..rows.len() as u64).collect::<Vec<_>>());
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 
 use engine::contract::NodeMetrics;
+use engine::files;
 
 use super::sample::Row;
 use crate::forest::split::{GATE_LIMIT, Gate, temporal_split};
@@ -119,7 +120,7 @@ impl Jobs {
     /// Replaces the model, durably; a copy stays beside it.
     fn write(&self, forest: &Forest) -> io::Result<()> {
         let content = forest.to_json()?;
-        fs::create_dir_all(folder(&self.path))?;
+        files::make_dirs(folder(&self.path))?;
         if self.keep > 0 {
             let last = forest.origin().between.map_or(0, |(_, last)| last);
             let last = chrono::DateTime::from_timestamp_millis(last).unwrap_or_default();
@@ -160,7 +161,7 @@ fn folder(path: &Path) -> &Path {
 /// Writes a file, old or new, never a part of it.
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("json.tmp");
-    let mut file = File::create(&temporary)?;
+    let mut file = files::create(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;

@@ -101,6 +101,13 @@ impl<S: Sink> Writer<S> {
         if turn != Turn::Write {
             return self.wait(turn, frontier);
         }
+        if self.handle.is_store_away() {
+            if self.handle.is_parking() {
+                // The next run writes what waits.
+                self.handle.parked();
+            }
+            return Ok(Step { hold: self.noted.upto, again: true });
+        }
         if !self.is_open && !self.open()? {
             return Ok(Step { hold: self.noted.upto, again: true });
         }
@@ -140,15 +147,23 @@ impl<S: Sink> Writer<S> {
         if turn == Turn::Prepare {
             self.sink.check()?;
             if self.handle.is_given_up() {
-                self.waiting.clear();
-                self.count(0);
-                self.is_over = true;
-                return Ok(Step { hold: CLOSED, again: false });
+                return Ok(self.give_up());
             }
+        }
+        if self.handle.is_called_off() && self.handle.lets_go() {
+            return Ok(self.give_up());
         }
         self.let_go()?;
         let first = self.waiting.first_key_value().map_or(frontier, |(tick, _)| *tick);
         Ok(Step { hold: first.min(frontier), again: true })
+    }
+
+    /// It never writes anything.
+    fn give_up(&mut self) -> Step {
+        self.waiting.clear();
+        self.count(0);
+        self.is_over = true;
+        Step { hold: CLOSED, again: false }
     }
 
     /// Forgets waiting rows that the sink before this one has written meanwhile; the others count as held.
@@ -182,6 +197,7 @@ impl<S: Sink> Writer<S> {
         let target = self.sink.target();
         let opening = self.handle.open(&target)?;
         self.sink.open(opening.from, &opening.detail)?;
+        self.handle.has_opened();
         self.is_open = true;
         self.noted.upto = opening.from;
         let written = self.sink.written()?;
@@ -241,7 +257,8 @@ impl<S: Sink> Writer<S> {
         for _ in 0..AT_ONCE {
             self.sink.flush(limit, then)?;
             let written = self.sink.written()?;
-            if (written.upto, &written.detail) != (self.noted.upto, &self.noted.detail) {
+            let is_new = (written.upto, &written.detail) != (self.noted.upto, &self.noted.detail);
+            if is_new || self.handle.is_note_lost() {
                 if !self.handle.confirm(written.upto, written.detail.clone())? {
                     return Ok(written);
                 }

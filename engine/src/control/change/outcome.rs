@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Wanted;
+use super::super::Control;
 use crate::batch::Time;
 use crate::catalog::Table;
 use crate::dataflow::Dataflow;
+use crate::files::Claim;
 use crate::plan::Plan;
 use crate::plan::diff::ending_windows;
 
@@ -54,20 +56,13 @@ pub(super) fn what_changed(plan: &Plan, new: &[Arc<Dataflow>], old: &[Arc<Datafl
     changed
 }
 
-/// Whether what new sinks write to can be written, before anything is changed.
-pub(super) fn check_writes(plan: &Plan, wanted: &Wanted) -> Result<(), String> {
-    let new = wanted.iter().filter(|(kept, _)| kept.is_none());
-    for node in new.flat_map(|(_, island)| &island.nodes) {
-        let node = &plan.nodes[*node];
-        for path in node.node.facts().writes {
-            let attempt = || -> std::io::Result<()> {
-                if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                    std::fs::create_dir_all(parent)?;
-                }
-                std::fs::OpenOptions::new().append(true).create(true).open(&path).map(drop)
-            };
-            attempt().map_err(|error| format!("{}: {} cannot be written: {error}", node.id, path.display()))?;
+impl Control {
+    /// Takes what new sinks write to, before anything is changed.
+    pub(super) fn take_outputs(&self, plan: &Plan, wanted: &Wanted) -> Result<Vec<Claim>, String> {
+        let mut claims = Vec::new();
+        for node in wanted.iter().filter(|(kept, _)| kept.is_none()).flat_map(|(_, island)| &island.nodes) {
+            claims.extend(Claim::take(&plan.nodes[*node])?);
         }
+        Ok(claims)
     }
-    Ok(())
 }

@@ -5,14 +5,20 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-use engine::contract::printable;
+use engine::files;
+use engine::text::line;
 use migrations::server::Address;
 use parking_lot::Mutex;
 
+/// Folders beneath `data_dir` that one of dead letters is in, with its own.
+const LEVELS: usize = 3;
+
 /// The folder of one table's dead letters. It holds so many bytes at most: rows beyond it are not put away.
 #[derive(Debug)]
-pub(super) struct DeadLetters {
+pub(in crate::sink) struct DeadLetters {
     dir: PathBuf,
+    /// Of the files with rows.
+    extension: &'static str,
     most: u64,
     /// Bytes in the folder; `None` until they are counted.
     used: Mutex<Option<u64>>,
@@ -21,14 +27,19 @@ pub(super) struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// The folder need not exist.
+    /// Of Arrow streams. The folder need not exist.
     pub fn new(dir: PathBuf, most: u64) -> Self {
-        Self { dir, most, used: Mutex::default(), said: AtomicI64::new(0) }
+        Self::with_extension(dir, "arrows", most)
     }
 
-    /// Where the letter of that name is, or would be: an Arrow stream.
+    /// Of files with this extension.
+    pub fn with_extension(dir: PathBuf, extension: &'static str, most: u64) -> Self {
+        Self { dir, extension, most, used: Mutex::default(), said: AtomicI64::new(0) }
+    }
+
+    /// Where the letter of that name is, or would be.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.arrows"))
+        self.dir.join(format!("{name}.{}", self.extension))
     }
 
     /// Puts rows away, durably, with the reason and how to send them again beside them. There is never one without the
@@ -58,7 +69,7 @@ impl DeadLetters {
             ));
         }
         let write = || {
-            fs::create_dir_all(&self.dir)?;
+            files::make_dirs_within(&self.dir, LEVELS)?;
             sync_folders(&self.dir, 4)?;
             replace(&path.with_extension("reason"), reason.as_bytes())?;
             replace(&path, body)
@@ -95,7 +106,7 @@ fn size(dir: &Path) -> std::io::Result<u64> {
 pub(super) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
-    let mut file = File::create(&temporary)?;
+    let mut file = files::create(Path::new(&temporary))?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
@@ -136,7 +147,7 @@ pub(super) fn reason(
     }
     command += &format!(" {}", quoted(&url));
     let password = if address.password.is_some() { ", with the password in CLICKHOUSE_PASSWORD" } else { "" };
-    format!("{}\n{statement}\n\nTo send it again (bash{password}):\n{command}\n", printable(why))
+    format!("{}\n{statement}\n\nTo send it again (bash{password}):\n{command}\n", line(why))
 }
 
 /// One word of a shell, whatever it holds.

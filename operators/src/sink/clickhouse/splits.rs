@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use engine::files::{self, Lock};
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,8 @@ pub(super) struct Splits {
 struct Open {
     /// `None` until something is split.
     file: Option<File>,
+    /// Keeps other processes away from it.
+    lock: Option<Lock>,
     known: HashMap<String, BTreeSet<(usize, usize)>>,
     /// The keys of `known`, oldest first.
     order: VecDeque<String>,
@@ -94,8 +97,9 @@ impl Splits {
             Some(file) => file,
             none => {
                 let dir = self.path.parent().unwrap_or(Path::new("."));
-                fs::create_dir_all(dir)?;
-                let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+                files::make_dirs_within(dir, 2)?;
+                let files::Opened { file, lock, .. } = files::open(&self.path, false)?;
+                open.lock = lock;
                 super::dead_letters::sync_folders(dir, 3)?;
                 none.insert(file)
             }

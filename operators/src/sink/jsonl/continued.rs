@@ -2,9 +2,8 @@
 //! length. What stands behind that length after a crash is cut off and written again.
 
 use std::collections::VecDeque;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,20 +11,29 @@ use std::time::{Duration, Instant};
 use engine::batch::{Batch, Time};
 use engine::contract::NodeMetrics;
 use engine::contract::Reopen;
+use engine::contract::Shared;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::log_file::{LogFile, Rotation};
+use super::identity::Identity;
+use super::log_file::{LogFile, Place, Rotation};
+use crate::sink::standard_output;
 use crate::sink::written::Format;
 use engine::contract::sink::{CLOSED, Sink, Then, Written};
 
 /// Lines are made durable, and confirmed, at most this often.
 const CONFIRM: Duration = Duration::from_millis(200);
 
+/// Bytes that are kept until they are confirmed, so that they can be written again if somebody removes the file.
+const RECENT: usize = 8 << 20;
+
+/// The trouble of a file that cannot be written now is shown under this name.
+const PART: &str = "file";
+
 /// The file, shared with who has it opened again.
 pub(super) struct Continued {
     /// `None` is standard output, which takes what it gets.
-    path: Option<PathBuf>,
+    place: Option<Place>,
     /// Whether what is in a file of which nothing was confirmed stays.
     append: bool,
     rotation: Rotation,
@@ -34,8 +42,14 @@ pub(super) struct Continued {
 }
 
 struct State {
+    shared: Arc<Shared>,
+    metrics: Arc<NodeMetrics>,
     /// `None` until nobody else writes to the file any more.
     file: Option<Target>,
+    /// Lines in the file that are not confirmed, as far as they are kept.
+    recent: Recent,
+    /// The file cannot be written now.
+    is_stalled: bool,
     /// Lines of complete ticks that are not in the file yet.
     waiting: VecDeque<(Time, Vec<u8>)>,
     /// Every tick before this is in the file.
@@ -52,6 +66,36 @@ struct State {
     is_over: bool,
 }
 
+/// The end of a file.
+#[derive(Default)]
+struct Recent {
+    /// The bytes before it.
+    base: u64,
+    text: Vec<u8>,
+}
+
+impl Recent {
+    /// The file begins to be written here.
+    fn begin(&mut self, base: u64) {
+        self.base = base;
+        self.text.clear();
+    }
+
+    fn add(&mut self, text: &[u8]) {
+        self.text.extend_from_slice(text);
+        if self.text.len() > RECENT {
+            self.begin(self.base + self.text.len() as u64);
+        }
+    }
+
+    /// The first so many bytes of the file are confirmed.
+    fn confirm(&mut self, bytes: u64) {
+        let confirmed = usize::try_from(bytes.saturating_sub(self.base)).unwrap_or(usize::MAX).min(self.text.len());
+        self.text.drain(..confirmed);
+        self.base += confirmed as u64;
+    }
+}
+
 /// What lines are written to.
 enum Target {
     File(LogFile),
@@ -62,7 +106,7 @@ impl Target {
     fn write(&mut self, tick: Time, text: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write(tick, text),
-            Self::StandardOutput => io::stdout().lock().write_all(text),
+            Self::StandardOutput => standard_output::write(text),
         }
     }
 
@@ -80,9 +124,18 @@ impl Target {
 }
 
 impl Continued {
-    pub(super) fn new(path: Option<PathBuf>, append: bool, rotation: Rotation, metrics: &Arc<NodeMetrics>) -> Self {
+    pub(super) fn new(
+        place: Option<Place>,
+        append: bool,
+        rotation: Rotation,
+        (shared, metrics): (&Arc<Shared>, &Arc<NodeMetrics>),
+    ) -> Self {
         let state = State {
+            shared: Arc::clone(shared),
+            metrics: Arc::clone(metrics),
             file: None,
+            recent: Recent::default(),
+            is_stalled: false,
             waiting: VecDeque::new(),
             written: 0,
             durable: (0, Value::Null),
@@ -92,11 +145,11 @@ impl Continued {
             waits: false,
             is_over: false,
         };
-        Self { path, append, rotation, metrics: Arc::clone(metrics), state: Mutex::new(state) }
+        Self { place, append, rotation, metrics: Arc::clone(metrics), state: Mutex::new(state) }
     }
 
     fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        self.place.as_ref().map(|place| place.path.as_path())
     }
 }
 
@@ -120,13 +173,17 @@ impl Sink for Lines {
         let file = &*self.file;
         let mut state = file.state.lock();
         if state.file.is_none() {
-            state.file = Some(match file.path() {
+            let opened = match &file.place {
                 None => Target::StandardOutput,
-                Some(path) => Target::File(
-                    go_on(path, detail, file.append, file.rotation, &file.metrics)
-                        .map_err(|error| format!("{} cannot be opened: {error}", path.display()))?,
+                Some(place) => Target::File(
+                    go_on(place, detail, file.append, file.rotation, &file.metrics)
+                        .map_err(|error| format!("{} cannot be opened: {error}", place.path.display()))?,
                 ),
-            });
+            };
+            if let Target::File(file) = &opened {
+                state.recent.begin(file.bytes());
+            }
+            state.file = Some(opened);
         }
         state.written = from;
         state.sync(file.path())
@@ -159,12 +216,14 @@ impl Sink for Lines {
         }
         let (upto, detail) = state.durable.clone();
         let is_idle = state.waiting.is_empty() && upto >= state.written;
-        Ok(Written { upto, detail, is_idle, is_stalled: false, goes_on: state.waits })
+        Ok(Written { upto, detail, is_idle, is_stalled: state.is_stalled, goes_on: state.waits })
     }
 
     fn noted(&mut self) -> Result<(), String> {
         let mut state = self.file.state.lock();
         state.is_noted = state.durable.0 >= state.written;
+        let bytes = state.durable.1["bytes"].as_u64().unwrap_or_default();
+        state.recent.confirm(bytes);
         Ok(())
     }
 }
@@ -186,6 +245,8 @@ impl Reopen for Continued {
         if let Some(Target::File(file)) = &mut state.file {
             // Nothing is lost if it cannot be: it goes on in the file that is open.
             file.reopen().map_err(|error| cannot(self.path(), "opened", &error))?;
+            let bytes = file.bytes();
+            state.recent.begin(bytes);
         }
         state.sync(self.path())?;
         Ok(true)
@@ -202,15 +263,22 @@ impl State {
     fn write(&mut self, upto: Time, path: Option<&Path>) -> Result<usize, String> {
         let mut bytes = 0;
         self.waits = false;
+        if !self.restore(path)? {
+            return Ok(bytes);
+        }
         while let Some((tick, text)) = self.waiting.pop_front_if(|(tick, _)| *tick < upto) {
             // A tick's lines stay together.
             if self.written <= tick && !self.make_room(tick, path)? {
                 self.waiting.push_front((tick, text));
                 return Ok(bytes);
             }
-            if let Some(file) = &mut self.file {
-                file.write(tick, &text).map_err(|error| cannot(path, "written", &error))?;
+            let written = self.file.as_mut().map_or(Ok(()), |file| file.write(tick, &text));
+            if let Err(error) = written {
+                self.waiting.push_front((tick, text));
+                self.stall(path, &error)?;
+                return Ok(bytes);
             }
+            self.recent.add(&text);
             bytes += text.len();
             (self.written, self.is_noted) = (self.written.max(tick.saturating_add(1)), false);
         }
@@ -233,22 +301,66 @@ impl State {
         }
         if let Some(Target::File(file)) = &mut self.file {
             file.rotate().map_err(|error| cannot(path, "put aside", &error))?;
+            self.recent.begin(file.bytes());
         }
         self.is_noted = false;
         self.sync(path)?;
         Ok(false)
     }
 
+    /// If somebody has removed the file, begins it anew with the lines that are not confirmed. False while that cannot be done.
+    fn restore(&mut self, path: Option<&Path>) -> Result<bool, String> {
+        let Some(Target::File(file)) = self.file.as_mut().filter(|_| path.is_some()) else { return Ok(true) };
+        if file.is_removed() {
+            if !self.shared.store.is_there_now() {
+                self.stall(path, &ErrorKind::NotFound.into())?;
+                return Ok(false);
+            }
+            let begun = file.reopen().and_then(|()| {
+                let (base, tick) = (file.bytes(), self.written.saturating_sub(1));
+                file.write(tick, &self.recent.text)?;
+                self.recent.base = base;
+                Ok(())
+            });
+            if let Err(error) = begun {
+                self.stall(path, &error)?;
+                return Ok(false);
+            }
+            self.is_noted = false;
+            tracing::warn!(path = %path.unwrap_or(Path::new("")).display(), "the file was removed, and is begun again");
+        }
+        if std::mem::take(&mut self.is_stalled) {
+            self.metrics.set_trouble(PART, None);
+        }
+        Ok(true)
+    }
+
+    /// Waits, if what is wrong with the file may pass.
+    fn stall(&mut self, path: Option<&Path>, error: &io::Error) -> Result<(), String> {
+        let why = cannot(path, "written", error);
+        if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ReadOnlyFilesystem) {
+            return Err(why);
+        }
+        if !std::mem::replace(&mut self.is_stalled, true) {
+            tracing::error!("{why}: rows wait until it can");
+            self.metrics.set_trouble(PART, Some(format!("{why}: rows wait until it can")));
+        }
+        Ok(())
+    }
+
     /// Makes the lines durable.
     fn sync(&mut self, path: Option<&Path>) -> Result<(), String> {
+        if !self.restore(path)? {
+            return Ok(());
+        }
         if let Some(file) = &mut self.file {
             file.sync().map_err(|error| format!("the lines cannot be made durable: {error}"))?;
         }
         let mut detail = json!({ "path": path.map(|path| path.display().to_string()) });
         if let Some(Target::File(file)) = &self.file {
             detail["bytes"] = file.bytes().into();
-            if let Some((device, inode)) = file.id() {
-                (detail["device"], detail["inode"]) = (device.into(), inode.into());
+            if let Some(identity) = file.identity() {
+                identity.note(&mut detail);
             }
             detail["since"] = file.since().into();
         }
@@ -257,115 +369,64 @@ impl State {
     }
 }
 
-/// Opens a file behind what was confirmed; a file that nothing was confirmed of is emptied, unless it is appended to.
-fn go_on(path: &Path, detail: &Value, append: bool, rotation: Rotation, metrics: &NodeMetrics) -> io::Result<LogFile> {
+/// Opens a file behind what was confirmed; a file that nothing was confirmed of is emptied, unless it is appended to. Nothing
+/// is cut of a file that is not the one that was written to.
+fn go_on(
+    place: &Place,
+    detail: &Value,
+    append: bool,
+    rotation: Rotation,
+    metrics: &NodeMetrics,
+) -> io::Result<LogFile> {
+    let path = &place.path;
+    let mut file = LogFile::open(place, rotation, metrics)?;
     // By its name alone: the folder may have been moved together with the spool.
     let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
     if detail["path"].as_str().is_none_or(|other| name(Path::new(other)) != name(path)) {
-        return LogFile::open(path, (!append).then_some(0), None, rotation, metrics);
+        if !append {
+            file.cut(0, None)?;
+        }
+        return Ok(file);
     }
     let (bytes, since) = (detail["bytes"].as_u64().unwrap_or(0), detail["since"].as_u64());
-    let id = detail["device"].as_u64().zip(detail["inode"].as_u64());
-    if let Some(moved) = id.and_then(|id| moved(path, id)) {
+    let known = Identity::read(detail);
+    if let Some(known) = known.as_ref().filter(|known| !file.has_number(known))
+        && let Some(moved) = moved(path, known)
+    {
         // It was put aside since, by us or by another program: what follows goes into the file that has the name now.
-        let file = OpenOptions::new().write(true).open(&moved)?;
-        if file.metadata()?.len() > bytes {
-            file.set_len(bytes)?;
+        let moved = Place { path: moved, follow_symlinks: false };
+        let mut moved = LogFile::open(&moved, Rotation::default(), &NodeMetrics::default())?;
+        if moved.is(known) {
+            moved.cut(bytes, since)?;
+            return Ok(file);
         }
-        return LogFile::open(path, None, None, rotation, metrics);
     }
-    let file = LogFile::open(path, Some(bytes), since, rotation, metrics)?;
-    if file.bytes() < bytes && fs::metadata(path)?.is_file() {
-        tracing::warn!(path = %path.display(), length = file.bytes(), expected = bytes, "the file is shorter than what was written to it");
+    if known.is_some_and(|known| file.is(&known)) {
+        file.cut(bytes, since)?;
+    } else if file.is_regular()? && (bytes > 0 || file.bytes() > 0) {
+        let said = if file.bytes() < bytes {
+            "the file is shorter than what was written to it"
+        } else {
+            "the file is not the one that was written to, or was changed: nothing is cut, and what follows is appended"
+        };
+        tracing::warn!(path = %path.display(), length = file.bytes(), expected = bytes, "{said}");
     }
     Ok(file)
 }
 
-/// The file with this device and number beside `path`, if it has another name now: one that begins as its own does up to
-/// the first dot, as rotations give it. Another file may have the number if all of them were copied.
-fn moved(path: &Path, id: (u64, u64)) -> Option<PathBuf> {
-    let same = |metadata: &fs::Metadata| metadata.is_file() && (metadata.dev(), metadata.ino()) == id;
-    if fs::metadata(path).is_ok_and(|metadata| same(&metadata)) {
-        return None;
-    }
+/// The file with this number beside `path`, if it has another name now: one that begins as its own does up to the first dot, as
+/// rotations give it.
+fn moved(path: &Path, known: &Identity) -> Option<PathBuf> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name()?.as_encoded_bytes();
     let dot = name.iter().skip(1).position(|byte| *byte == b'.');
     let own = &name[..dot.map_or(name.len(), |dot| dot + 1)];
     let is_own = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(own);
-    let same = |entry: &fs::DirEntry| is_own(entry) && entry.metadata().is_ok_and(|metadata| same(&metadata));
-    fs::read_dir(folder).ok()?.flatten().find(same).map(|entry| entry.path())
+    let same = |metadata: fs::Metadata| metadata.is_file() && known.has_number(&metadata);
+    let is_it = |entry: &fs::DirEntry| is_own(entry) && entry.metadata().is_ok_and(same);
+    fs::read_dir(folder).ok()?.flatten().find(is_it).map(|entry| entry.path())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn confirmed(path: &Path, bytes: u64, id: Option<(u64, u64)>) -> Value {
-        let (device, inode) = id.unzip();
-        json!({ "path": path.display().to_string(), "bytes": bytes, "device": device, "inode": inode })
-    }
-
-    fn id(path: &Path) -> (u64, u64) {
-        let metadata = fs::metadata(path).expect("there");
-        (metadata.dev(), metadata.ino())
-    }
-
-    fn opened(path: &Path, detail: &Value, append: bool) -> LogFile {
-        go_on(path, detail, append, Rotation::default(), &NodeMetrics::default()).expect("opens")
-    }
-
-    fn text(path: &Path) -> String {
-        fs::read_to_string(path).expect("readable")
-    }
-
-    #[test]
-    fn a_file_is_cut_to_what_was_confirmed_also_in_a_folder_that_was_moved() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("rows.jsonl");
-        fs::write(&path, "confirmed\ntorn").expect("written");
-        let before = Path::new("/elsewhere/rows.jsonl");
-        let mut file = opened(&path, &confirmed(before, 10, None), false);
-        assert_eq!(file.bytes(), 10);
-        file.write(1, b"next\n").expect("written");
-        assert_eq!(text(&path), "confirmed\nnext\n");
-    }
-
-    #[test]
-    fn a_file_that_was_moved_before_a_crash_is_cut_where_it_is_now() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("rows.jsonl");
-        for name in ["rows.jsonl.1", "rows-20261124.jsonl"] {
-            let moved = dir.path().join(name);
-            fs::write(&moved, "confirmed\ntorn").expect("written");
-            fs::write(&path, "by another\n").expect("written");
-            let mut file = opened(&path, &confirmed(&path, 10, Some(id(&moved))), false);
-            file.write(1, b"next\n").expect("written");
-            assert_eq!((text(&moved).as_str(), text(&path).as_str()), ("confirmed\n", "by another\nnext\n"));
-        }
-    }
-
-    #[test]
-    fn another_file_that_has_its_number_now_is_not_touched() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (path, other) = (dir.path().join("rows.jsonl"), dir.path().join("late.jsonl"));
-        fs::write(&path, "confirmed\ntorn").expect("written");
-        fs::write(&other, "of another sink\n").expect("written");
-        let (device, inode) = id(&other);
-        for id in [(device, inode), (device + 1, inode)] {
-            opened(&path, &confirmed(&path, 10, Some(id)), false);
-            assert_eq!((text(&path).as_str(), text(&other).as_str()), ("confirmed\n", "of another sink\n"));
-        }
-    }
-
-    #[test]
-    fn a_file_that_nothing_was_confirmed_of_is_emptied_unless_it_is_appended_to() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("new/rows.jsonl");
-        assert_eq!(opened(&path, &Value::Null, false).bytes(), 0);
-        fs::write(&path, "old").expect("written");
-        assert_eq!(opened(&path, &Value::Null, true).bytes(), 3);
-        assert_eq!(opened(&path, &confirmed(Path::new("other.jsonl"), 2, None), false).bytes(), 0);
-        assert_eq!(text(&path), "");
-    }
-}
+#[path = "continued_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 //! What is put aside is complete and durable, has the time of the last tick in its name, and is compressed by a thread
 //! of its own, which replaces it in one step. What a killed process left half compressed is done again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,11 @@ use std::thread::JoinHandle;
 use chrono::DateTime;
 use engine::batch::Time;
 use engine::contract::NodeMetrics;
+use engine::files::{self, Lock};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+
+use super::identity::Identity;
 
 /// When a file is put aside, and what becomes of it then.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,10 +40,21 @@ struct Counters {
     failed: Arc<AtomicU64>,
 }
 
+/// Where a file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub path: PathBuf,
+    /// Whether it may be behind a symbolic link.
+    pub follow_symlinks: bool,
+}
+
 /// The file.
 pub(super) struct LogFile {
     path: PathBuf,
+    follow_symlinks: bool,
     file: File,
+    /// Keeps other processes away from it.
+    lock: Option<Lock>,
     /// Its length.
     bytes: u64,
     /// The first tick in it, if that is known.
@@ -53,29 +67,18 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the file for appending, makes it and its folder if they are not there, and cuts it to `bytes`.
-    pub fn open(
-        path: &Path,
-        bytes: Option<u64>,
-        since: Option<Time>,
-        rotation: Rotation,
-        metrics: &NodeMetrics,
-    ) -> io::Result<Self> {
-        let file = append(path)?;
+    /// Opens the file for appending, and makes it and its folder if they are not there.
+    pub fn open(place: &Place, rotation: Rotation, metrics: &NodeMetrics) -> io::Result<Self> {
+        let Place { path, follow_symlinks } = place.clone();
+        let files::Opened { file, lock, .. } = files::open(&path, follow_symlinks)?;
         let metadata = file.metadata()?;
-        let mut length = metadata.len();
-        if let Some(bytes) = bytes.filter(|bytes| metadata.is_file() && *bytes < length) {
-            file.set_len(bytes)?;
-            length = bytes;
-        }
         let counters = Counters {
             rotated: metrics.counter("files_rotated"),
             removed: metrics.counter("files_removed"),
             failed: metrics.counter("files_not_compressed"),
         };
-        let (path, last, tidying) = (path.to_owned(), 0, None);
-        let since = since.filter(|_| length > 0);
-        let mut opened = Self { path, file, bytes: length, since, last, rotation, counters, tidying };
+        let (bytes, since, last, tidying) = (metadata.len(), None, 0, None);
+        let mut opened = Self { path, follow_symlinks, file, lock, bytes, since, last, rotation, counters, tidying };
         if metadata.is_file() {
             let aside = Aside { path: opened.path.clone(), keep: rotation.keep, counters: opened.counters.clone() };
             let mut left = aside.files();
@@ -83,6 +86,26 @@ impl LogFile {
             opened.tidy(left);
         }
         Ok(opened)
+    }
+
+    /// Cuts the file to so many bytes, if it is longer. What is left begins with lines of the tick `since`.
+    pub fn cut(&mut self, bytes: u64, since: Option<Time>) -> io::Result<()> {
+        if self.is_regular()? && bytes < self.bytes {
+            self.file.set_len(bytes)?;
+            self.bytes = bytes;
+        }
+        self.since = since.filter(|_| self.bytes > 0);
+        Ok(())
+    }
+
+    /// Whether it is neither a pipe nor a device.
+    pub fn is_regular(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.is_file())
+    }
+
+    /// Whether its last name was removed: what is written to it now, nobody will ever read.
+    pub fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 0)
     }
 
     /// Its length.
@@ -95,9 +118,19 @@ impl LogFile {
         self.since
     }
 
-    /// Device and inode: what tells it from another file of its name.
-    pub fn id(&self) -> Option<(u64, u64)> {
-        self.file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    /// What tells it from another file.
+    pub fn identity(&self) -> Option<Identity> {
+        if self.is_regular().ok()? { Identity::of(&self.file, self.bytes).ok() } else { None }
+    }
+
+    /// Whether it is the file that is known by this, or a copy of it.
+    pub fn is(&self, known: &Identity) -> bool {
+        known.is(&self.file)
+    }
+
+    /// Whether it has the number of the file that is known by this.
+    pub fn has_number(&self, known: &Identity) -> bool {
+        self.file.metadata().is_ok_and(|metadata| known.has_number(&metadata))
     }
 
     /// Appends lines of a tick.
@@ -111,7 +144,7 @@ impl LogFile {
 
     pub fn sync(&mut self) -> io::Result<()> {
         // A pipe or a device has nothing to sync.
-        if self.file.metadata()?.is_file() { self.file.sync_data() } else { Ok(()) }
+        if self.is_regular()? { self.file.sync_data() } else { Ok(()) }
     }
 
     /// Whether the file should be put aside before lines of `tick` are written.
@@ -128,13 +161,13 @@ impl LogFile {
 
     /// Puts the file aside, whose lines have been made durable, and begins another.
     pub fn rotate(&mut self) -> io::Result<()> {
-        if !self.file.metadata()?.is_file() {
+        if !self.is_regular()? {
             return Ok(());
         }
         let aside = self.free_name();
         fs::rename(&self.path, &aside)?;
-        self.file = match append(&self.path) {
-            Ok(file) => file,
+        (self.file, self.lock) = match files::open(&self.path, self.follow_symlinks) {
+            Ok(files::Opened { file, lock, .. }) => (file, lock),
             Err(error) => {
                 // Written on in the file that is open, under its own name.
                 let _ = fs::rename(&aside, &self.path);
@@ -152,12 +185,12 @@ impl LogFile {
 
     /// Goes on in the file that has the name now.
     pub fn reopen(&mut self) -> io::Result<()> {
-        let file = append(&self.path)?;
+        let files::Opened { file, lock, .. } = files::open(&self.path, self.follow_symlinks)?;
         let metadata = file.metadata()?;
         if metadata.ino() != self.file.metadata()?.ino() {
             self.since = None;
         }
-        (self.file, self.bytes) = (file, metadata.len());
+        (self.file, self.lock, self.bytes) = (file, lock, metadata.len());
         Ok(())
     }
 
@@ -258,13 +291,6 @@ fn folder(path: &Path) -> Option<&Path> {
     path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent)?;
-    }
-    OpenOptions::new().append(true).create(true).open(path)
-}
-
 /// Time and number of a file that was put aside, by its name; `None` for any other file.
 fn age<'n>(own: &str, name: &'n str) -> Option<(&'n str, u64)> {
     let rest = name.strip_prefix(own)?.strip_prefix('-')?;
@@ -282,7 +308,7 @@ fn gzip(path: &Path) -> io::Result<()> {
     let target = PathBuf::from(format!("{}.gz", path.display()));
     let temporary = PathBuf::from(format!("{}.tmp", target.display()));
     let mut from = File::open(path)?;
-    let mut to = GzEncoder::new(File::create(&temporary)?, Compression::default());
+    let mut to = GzEncoder::new(files::create(&temporary)?, Compression::default());
     io::copy(&mut from, &mut to)?;
     let to = to.finish()?;
     to.set_permissions(from.metadata()?.permissions())?;
@@ -302,6 +328,11 @@ mod tests {
     /// 2026-11-24T18:59:59Z in ms.
     const TICK: Time = 1_795_546_799_000;
 
+    fn opened(path: &Path, rotation: Rotation) -> LogFile {
+        let place = Place { path: path.to_owned(), follow_symlinks: false };
+        LogFile::open(&place, rotation, &NodeMetrics::default()).expect("opens")
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).expect("readable").flatten();
         let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -320,7 +351,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("rows.jsonl");
         let rotation = Rotation { size: Some(10), every: Some(3_600_000), keep: Some(2), gzip: true };
-        let mut file = LogFile::open(&path, None, None, rotation, &NodeMetrics::default()).expect("opens");
+        let mut file = opened(&path, rotation);
         let mut write = |tick, text: &str| {
             if file.is_due(tick) {
                 file.rotate().expect("put aside");
@@ -349,7 +380,7 @@ mod tests {
             fs::write(dir.path().join(name), "rows\n").expect("written");
         }
         let rotation = Rotation { gzip: true, ..Rotation::default() };
-        drop(LogFile::open(&path, None, None, rotation, &NodeMetrics::default()).expect("opens"));
+        drop(opened(&path, rotation));
         assert_eq!(names(dir.path()), ["other", "rows.jsonl", "rows.jsonl-20261124T180000Z.gz", "rows.jsonl-old"]);
         assert_eq!(unzipped(&dir.path().join("rows.jsonl-20261124T180000Z.gz")), "rows\n");
     }
@@ -358,8 +389,7 @@ mod tests {
     fn a_moved_file_is_left_as_it_is() {
         let dir = tempfile::tempdir().expect("a folder");
         let (path, moved) = (dir.path().join("rows.jsonl"), dir.path().join("rows.jsonl.1"));
-        let mut file =
-            LogFile::open(&path, Some(0), None, Rotation::default(), &NodeMetrics::default()).expect("opens");
+        let mut file = opened(&path, Rotation::default());
         file.write(1, b"before\n").expect("written");
         fs::rename(&path, &moved).expect("moved");
         file.write(2, b"between\n").expect("written");

@@ -1,20 +1,25 @@
 //! Rows written as they come: for a run of which nothing will be done again.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::batch::{Batch, Stream, Time};
-use engine::contract::BuildContext;
 use engine::contract::NodeMetrics;
 use engine::contract::Reopen;
+use engine::contract::Shared;
+use engine::contract::{BuildContext, Here};
 use parking_lot::Mutex;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
-use super::log_file::{LogFile, Rotation};
+use super::log_file::{LogFile, Place, Rotation};
+use crate::sink::standard_output;
 use crate::sink::written::Format;
+
+/// How soon it is looked again whether the run has begun.
+const SOON: Duration = Duration::from_millis(1);
 
 /// Bytes gathered before the file is written.
 const BUFFER: usize = 256 * 1024;
@@ -22,13 +27,18 @@ const BUFFER: usize = 256 * 1024;
 /// A file that several workers append to.
 pub(super) struct Through {
     /// `None` is standard output.
-    path: Option<PathBuf>,
+    place: Option<Place>,
+    append: bool,
+    rotation: Rotation,
+    shared: Arc<Shared>,
+    metrics: Arc<NodeMetrics>,
     state: Mutex<State>,
 }
 
 struct State {
     /// Why nothing is written any more: of what could not be written a part may be there.
     failure: Option<String>,
+    is_open: bool,
     file: Option<LogFile>,
     /// Lines of whole batches that have not been written, and the last tick among them.
     buffer: Vec<u8>,
@@ -36,15 +46,33 @@ struct State {
 }
 
 impl Through {
-    pub fn open(path: Option<&Path>, append: bool, rotation: Rotation, metrics: &NodeMetrics) -> Result<Self, String> {
-        let length = (!append).then_some(0);
-        let open = |path: &Path| {
-            LogFile::open(path, length, None, rotation, metrics)
-                .map_err(|error| format!("{} cannot be created: {error}", path.display()))
-        };
-        let file = path.map(open).transpose()?;
-        let state = State { failure: None, file, buffer: Vec::with_capacity(BUFFER), tick: 0 };
-        Ok(Self { path: path.map(Path::to_owned), state: Mutex::new(state) })
+    /// Nothing is opened yet.
+    pub fn new(
+        place: Option<Place>,
+        append: bool,
+        rotation: Rotation,
+        (shared, metrics): (&Arc<Shared>, &Arc<NodeMetrics>),
+    ) -> Self {
+        let state = State { failure: None, is_open: false, file: None, buffer: Vec::with_capacity(BUFFER), tick: 0 };
+        let (shared, metrics) = (Arc::clone(shared), Arc::clone(metrics));
+        Self { place, append, rotation, shared, metrics, state: Mutex::new(state) }
+    }
+
+    /// Opens the file, and empties it unless it is appended to; the first call counts.
+    fn open(&self) -> Result<(), String> {
+        self.with(|state| {
+            if std::mem::replace(&mut state.is_open, true) {
+                return Ok(());
+            }
+            let Some(place) = &self.place else { return Ok(()) };
+            let mut file = LogFile::open(place, self.rotation, &self.metrics)?;
+            if !self.append {
+                file.cut(0, None)?;
+            }
+            state.file = Some(file);
+            self.shared.outputs_opened(&place.path);
+            Ok(())
+        })
     }
 
     fn write(&self, tick: Time, text: &[u8]) -> Result<(), String> {
@@ -78,7 +106,7 @@ impl Through {
     }
 
     fn name(&self) -> String {
-        self.path.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
+        self.place.as_ref().map_or_else(|| "standard output".to_owned(), |place| place.path.display().to_string())
     }
 }
 
@@ -88,9 +116,8 @@ impl State {
             match &mut self.file {
                 Some(file) => file.write(self.tick, &self.buffer)?,
                 None => {
-                    let mut out = std::io::stdout().lock();
-                    out.write_all(&self.buffer)?;
-                    out.flush()?;
+                    standard_output::write(&self.buffer)?;
+                    std::io::stdout().lock().flush()?;
                 }
             }
             self.buffer.clear();
@@ -101,7 +128,10 @@ impl State {
 
 impl Reopen for Through {
     fn reopen(&self) -> Result<bool, String> {
-        let mut reopened = Ok(self.path.is_some());
+        if !self.shared.start.has_begun() {
+            return Ok(false);
+        }
+        let mut reopened = Ok(self.place.is_some());
         self.with(|state| {
             state.flush()?;
             if let Some(Err(error)) = state.file.as_mut().map(LogFile::reopen) {
@@ -126,19 +156,30 @@ pub(super) fn build<'s>(
     context: &BuildContext<'s>,
     input: Stream<'s>,
     format: Format,
-    output: Option<Result<Arc<Through>, String>>,
+    output: Option<Arc<Through>>,
 ) -> Stream<'s> {
     let fail = context.failure();
-    let mut output = output.and_then(|output| output.map_err(&fail).ok());
+    let mut output = output;
+    let (scope, shared, mut is_open) = (context.scope, Arc::clone(&context.shared), false);
     let metrics = Arc::clone(&context.metrics);
     let mut text = Vec::new();
     let mut unflushed: Option<Time> = None;
     input.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(
         Pipeline,
         &context.id,
-        move |_capability, _info| {
+        move |_capability, info| {
+            let here = Here::new(&context.id);
+            let activator = scope.activator_for(info.address);
             move |(input, frontier), _output| {
+                let _here = here.enter();
                 let mut result = Ok(());
+                if !is_open && shared.start.has_begun() {
+                    is_open = true;
+                    result = output.as_ref().map_or(Ok(()), |output| output.open());
+                } else if !is_open && !shared.is_called_off() {
+                    // Rows come when the run has begun; the file is made also if there are none.
+                    activator.activate_after(SOON);
+                }
                 input.for_each_stamp(|time, data| {
                     let tick = time.least().copied();
                     for batch in data.flat_map(|batches| batches.drain(..)) {

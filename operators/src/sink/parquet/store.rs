@@ -13,6 +13,7 @@ use compare::stored::KEY;
 use engine::batch::{MAX_ROWS, Time};
 use engine::contract::NodeMetrics;
 use engine::contract::Segment;
+use engine::files;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{Compression, ZstdLevel};
@@ -79,7 +80,7 @@ impl Store {
     pub fn open(&self, rebuild: bool) -> Result<Found, String> {
         let cannot =
             |what: &str, path: &Path, error: io::Error| format!("{} cannot be {what}: {error}", path.display());
-        fs::create_dir_all(&self.dir).map_err(|error| cannot("created", &self.dir, error))?;
+        files::make_dirs(&self.dir).map_err(|error| cannot("created", &self.dir, error))?;
         let own = format!("-{}.parquet", self.lineage);
         let mut found = Found::default();
         let list = |dir: &Path| there(entries(dir)).map_err(|error| cannot("read", dir, error));
@@ -204,7 +205,7 @@ impl Store {
         places: &[(usize, usize)],
     ) -> Result<u64, WriteError> {
         if !dir.is_dir() {
-            fs::create_dir_all(dir)?;
+            files::make_dirs(dir)?;
             sync_dir(&self.dir)?;
         }
         let properties = WriterProperties::builder()
@@ -212,7 +213,7 @@ impl Store {
             .set_max_row_group_row_count(Some(ROW_GROUP))
             .set_key_value_metadata(Some(vec![KeyValue::new(KEY.to_owned(), serde_json::json!(self.key).to_string())]))
             .build();
-        let mut writer = ArrowWriter::try_new(File::create(temporary)?, self.schema.clone(), Some(properties))?;
+        let mut writer = ArrowWriter::try_new(files::create(temporary)?, self.schema.clone(), Some(properties))?;
         // Gathered piece by piece: the rows are never in memory twice.
         for places in places.chunks(MAX_ROWS) {
             writer.write(&interleave_record_batch(batches, places)?)?;

@@ -1,5 +1,6 @@
 //! The sink that keeps one table as files.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,6 +8,7 @@ use arrow::array::RecordBatch;
 use engine::batch::{Batch, Time};
 use engine::contract::BuildContext;
 use engine::contract::NodeMetrics;
+use engine::contract::Shared;
 use engine::contract::Table;
 use engine::contract::wall_clock_ns;
 use serde_json::{Value, json};
@@ -25,6 +27,9 @@ const REMOVED: [&str; 3] = ["removed_segments", "removed_rows", "removed_bytes"]
 /// A table on the worker that owns it.
 pub(super) struct Owner {
     cuts: Cuts,
+    /// Cuts that could not be written, because the store's folder is away.
+    unwritten: VecDeque<Cut>,
+    shared: Arc<Shared>,
     /// `None` until nobody else writes to the table any more.
     writer: Option<Writer>,
     store: Option<Store>,
@@ -44,6 +49,8 @@ impl Owner {
     pub fn new(context: &BuildContext<'_>, store: Store, cuts: Cuts, nth: usize, name: &str) -> Self {
         Self {
             cuts,
+            unwritten: VecDeque::new(),
+            shared: Arc::clone(&context.shared),
             writer: None,
             store: Some(store),
             is_noted: context.is_noted(),
@@ -70,6 +77,29 @@ impl Owner {
             tracing::warn!(table = self.name, "{trouble}");
         }
         self.metrics.set_trouble(&format!("{} files", self.name), trouble);
+    }
+
+    /// Writes what was cut. False if the store's folder is away: then it is tried again.
+    fn write_cuts(&mut self) -> Result<bool, String> {
+        while let Some(cut) = self.unwritten.pop_front() {
+            let written = match &mut self.writer {
+                // Nothing is made where the folder was.
+                Some(_) if !cut.batches.is_empty() && !self.shared.store.is_there_now() => Err(String::new()),
+                Some(writer) => writer.write(&cut),
+                None => Ok(()),
+            };
+            if let Err(error) = written {
+                if self.shared.store.is_there_now() && !error.is_empty() {
+                    return Err(error);
+                }
+                self.unwritten.push_front(cut);
+                return Ok(false);
+            }
+            let upto = if cut.upto == CLOSED { self.upto.max(cut.last_end()) } else { cut.upto };
+            self.upto = self.upto.max(upto);
+            self.clean();
+        }
+        Ok(true)
     }
 
     /// Removes files that are not to be kept any longer.
@@ -126,21 +156,17 @@ impl Sink for Owner {
     }
 
     fn flush(&mut self, upto: Time, then: Then) -> Result<(), String> {
+        if !self.write_cuts()? {
+            return Ok(());
+        }
         let cuts = match then {
             _ if upto == CLOSED => self.cuts.close(None),
             Then::Another | Then::Stop | Then::Nothing => self.cuts.flush(upto.max(self.upto)),
             Then::More => self.cuts.close(Some(upto)),
         };
-        for cut in cuts {
-            let upto = if cut.upto == CLOSED { self.upto.max(cut.last_end()) } else { cut.upto };
-            if let Some(writer) = &mut self.writer {
-                writer.write(cut)?;
-            }
-            self.upto = self.upto.max(upto);
-            self.clean();
-        }
+        self.unwritten.extend(cuts);
         self.given = self.given.max(upto);
-        Ok(())
+        self.write_cuts().map(drop)
     }
 
     fn written(&mut self) -> Result<Written, String> {
@@ -148,9 +174,11 @@ impl Sink for Owner {
         let (upto, detail) = match self.is_noted {
             true => (self.upto, json!({ "lineage": lineage })),
             // Nothing of the run will be done again.
-            false => (self.given, Value::Null),
+            false if self.unwritten.is_empty() => (self.given, Value::Null),
+            false => (self.upto, Value::Null),
         };
-        Ok(Written { upto, detail, is_idle: true, ..Written::default() })
+        let is_idle = self.unwritten.is_empty();
+        Ok(Written { upto, detail, is_idle, is_stalled: !is_idle, ..Written::default() })
     }
 }
 
@@ -168,7 +196,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Writes a cut; the served table changes over to the files once all of them are there.
-    pub fn write(&mut self, cut: Cut) -> Result<(), String> {
+    pub fn write(&mut self, cut: &Cut) -> Result<(), String> {
         let mut segments = Vec::new();
         if !cut.batches.is_empty() {
             segments = self.store.write(cut.first, &cut.batches)?;

@@ -109,6 +109,10 @@ impl Intake for Desk {
         let until = now.saturating_add(nanos(self.keep));
         let mut entry = Entry::of(document, format!("{now:016x}"), (now, until)).map_err(NotTaken::Wrong)?;
         self.check(&mut entry)?;
+        if journal.is_removed() {
+            let entries = self.table.lock().entries.clone();
+            journal.write_anew(&entries);
+        }
         journal.add(&entry).map_err(|error| NotTaken::NotNow(format!("feedback cannot be kept: {error}")))?;
         *last = now;
         let shown = shown(&entry);
@@ -152,6 +156,9 @@ fn shown(entry: &Entry) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::SeqCst;
+
     use serde_json::json;
 
     use super::*;
@@ -217,5 +224,72 @@ mod tests {
         desk.hand_on(0, false);
         desk.close();
         assert!(matches!(say(&desk, "a", "true_positive"), Err(NotTaken::NotNow(why)) if why.contains("ending")));
+    }
+
+    #[test]
+    fn closing_waits_for_what_is_being_taken_and_nothing_is_taken_afterwards() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("f.jsonl");
+        let desk = Desk::open(&path, DAY, 10).expect("opened");
+        // Somebody's entry is on its way to the disk as long as this is locked.
+        let being_taken = desk.journal.lock();
+        let (closing, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let closer = scope.spawn(|| {
+                closing.store(true, SeqCst);
+                desk.close();
+                closed.store(true, SeqCst);
+            });
+            while !closing.load(SeqCst) {
+                std::thread::yield_now();
+            }
+            for _ in 0..100 {
+                assert!(!closed.load(SeqCst) && !desk.table.lock().is_closed, "something is still being taken");
+                std::thread::yield_now();
+            }
+            drop(being_taken);
+            closer.join().expect("no panic");
+        });
+        assert!(closed.load(SeqCst));
+        assert!(matches!(say(&desk, "a", "false_positive"), Err(NotTaken::NotNow(why)) if why.contains("ending")));
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_written_anew_with_all_that_is_in_effect() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("kept/f.jsonl");
+        let desk = Desk::open(&path, DAY, 10).expect("opened");
+        say(&desk, "a", "false_positive").expect("taken");
+        std::fs::remove_dir_all(folder.path().join("kept")).expect("removed");
+        assert!(matches!(say(&desk, "b", "false_positive"), Err(NotTaken::NotNow(why)) if why.contains("was removed")));
+        std::fs::create_dir(folder.path().join("kept")).expect("made");
+        say(&desk, "b", "false_positive").expect("taken");
+        assert_eq!(Desk::open(&path, DAY, 10).expect("opened").hand_on(0, true).1.len(), 2);
+    }
+
+    #[test]
+    fn what_was_answered_before_the_end_is_there_for_the_next_desk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("f.jsonl");
+        let desk = Desk::open(&path, DAY, MAX_WAITING).expect("opened");
+        let answered = std::thread::scope(|scope| {
+            let givers: Vec<_> = (0..4)
+                .map(|giver| {
+                    let desk = &desk;
+                    let said = move |nth| say(desk, &format!("{giver}-{nth}"), "false_positive").is_ok();
+                    scope.spawn(move || (0..).take_while(|nth| *nth < 100 && said(*nth)).count())
+                })
+                .collect();
+            while desk.table.lock().entries.len() < 20 {
+                std::thread::yield_now();
+            }
+            desk.close();
+            // A desk that is opened from now on reads a file that nobody writes any more.
+            let next = Desk::open(&path, DAY, MAX_WAITING).expect("opened").hand_on(0, true).1.len();
+            let answered: usize = givers.into_iter().map(|giver| giver.join().expect("no panic")).sum();
+            assert_eq!(next, answered);
+            answered
+        });
+        assert!(answered >= 20, "{answered}");
     }
 }

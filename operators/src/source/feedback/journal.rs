@@ -1,9 +1,13 @@
 //! The file that keeps what was said: one JSON object a line, durable before it is answered.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use engine::contract::read_content;
+use engine::files::{self, Lock};
 
 use super::entry::{About, Entry};
 
@@ -21,6 +25,8 @@ const SPARE: usize = 1000;
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
+    /// Keeps other processes away from it.
+    lock: Option<Lock>,
     /// Bytes of its whole lines.
     length: u64,
     lines: usize,
@@ -37,8 +43,9 @@ impl Journal {
     pub fn open(path: &Path, now: i64) -> Result<(Self, Entries), String> {
         let fault = |what: &str, error: &dyn std::fmt::Display| format!("{} cannot be {what}: {error}", path.display());
         let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(|error| fault("made", &error))?;
         let mut bytes = read(path).map_err(|error| fault("read", &error))?;
+        // Nobody else writes to it from here on.
+        let files::Opened { mut file, lock, .. } = files::open(path, false).map_err(|error| fault("opened", &error))?;
         let read = bytes.len();
         mend_the_end(&mut bytes).map_err(|error| fault("used", &error))?;
         let whole = bytes.len();
@@ -55,19 +62,17 @@ impl Journal {
             entries.insert(entry.about.clone(), entry);
         }
         entries.retain(|_, entry| entry.until > now);
-        let open = || -> io::Result<File> {
-            let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        let mut mend = || -> io::Result<()> {
             file.set_len(whole.min(read) as u64)?;
             if whole > read {
                 file.write_all(b"\n")?;
             }
             file.sync_all()?;
             // The name is to last too.
-            File::open(folder)?.sync_all()?;
-            Ok(file)
+            File::open(folder)?.sync_all()
         };
-        let file = open().map_err(|error| fault("written", &error))?;
-        Ok((Self { path: path.to_owned(), file, length: whole as u64, lines, is_torn: false }, entries))
+        mend().map_err(|error| fault("written", &error))?;
+        Ok((Self { path: path.to_owned(), file, lock, length: whole as u64, lines, is_torn: false }, entries))
     }
 
     /// Adds a line, durably.
@@ -77,6 +82,9 @@ impl Journal {
     pub fn add(&mut self, entry: &Entry) -> io::Result<()> {
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
+        if self.is_removed() {
+            return Err(io::Error::other(format!("{} was removed", self.path.display())));
+        }
         if self.is_torn {
             self.file.set_len(self.length)?;
         }
@@ -91,6 +99,11 @@ impl Journal {
         self.length += line.len() as u64;
         self.lines += 1;
         Ok(())
+    }
+
+    /// Whether somebody has removed the file: what is written to it now, nobody will ever read.
+    pub fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     /// Whether most of its lines are of no use any more.
@@ -112,11 +125,12 @@ impl Journal {
             serde_json::to_writer(&mut text, entry)?;
             text.push(b'\n');
         }
-        let mut file = File::create(&new)?;
+        let mut file = files::create(&new)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        let file = OpenOptions::new().append(true).open(&new)?;
+        let files::Opened { file, lock, .. } = files::open(&new, false)?;
         fs::rename(&new, &self.path)?;
+        self.lock = lock;
         // Whatever follows, this is the file now.
         (self.file, self.length, self.lines, self.is_torn) = (file, text.len() as u64, entries.len(), false);
         File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
@@ -125,12 +139,9 @@ impl Journal {
 
 /// The file's bytes; none if there is no file.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    match fs::metadata(path) {
+    match read_content(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-        // Reading a pipe would wait for somebody who writes to it.
-        Ok(metadata) if !metadata.is_file() => Err(io::Error::other("it is not a regular file")),
-        Ok(_) => fs::read(path),
+        read => read,
     }
 }
 

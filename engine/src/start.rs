@@ -1,0 +1,45 @@
+//! When a start is sure: all nodes of all workers are built, so sources are open and reference files are read, and nothing
+//! has failed. Until then sources send nothing, and no sink changes what it writes to.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+/// Whether a run has begun.
+#[derive(Debug, Default)]
+pub struct Start {
+    built: AtomicUsize,
+    begun: AtomicBool,
+}
+
+impl Start {
+    /// Whether the run is sure. It stays so.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(SeqCst)
+    }
+
+    /// One of the process's `threads` has built all that it starts with. The last one begins the run, unless it `failed`:
+    /// then it never begins.
+    pub(crate) fn built(&self, threads: usize, failed: impl Fn() -> bool) {
+        let is_last = self.built.fetch_add(1, SeqCst) + 1 == threads;
+        // What a thread could not build was noted before it came here.
+        if is_last && !failed() {
+            self.begun.store(true, SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_begins_with_the_last_thread_unless_it_has_failed() {
+        let start = Start::default();
+        start.built(2, || false);
+        assert!(!start.has_begun());
+        start.built(2, || false);
+        assert!(start.has_begun());
+        let failed = Start::default();
+        failed.built(1, || true);
+        assert!(!failed.has_begun());
+    }
+}
