@@ -11,7 +11,13 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The first argument of a query process, which this program starts itself.
+const QUERY_PROCESS: &str = "query-worker";
+
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == QUERY_PROCESS) {
+        return dashboards::query_process(operators::sink::clickhouse::open_history);
+    }
     // Followed files, sockets and clients of the web service each take a descriptor. What is allowed beyond the soft limit is
     // there for programs that ask.
     let _ = rlimit::increase_nofile_limit(u64::MAX);

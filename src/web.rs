@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use command_line::{RunState, WebContext, WebService};
-use dashboards::{Limits, Service, State, Status};
+use dashboards::{Limits, Program, Service, State, Status};
 use tokio::sync::oneshot;
 
 /// How long requests under way may go on when the service is stopped.
@@ -19,22 +19,35 @@ const GRACE: Duration = Duration::from_secs(5);
 /// If the address cannot be bound or the threads cannot be started.
 pub fn start(context: WebContext) -> io::Result<Box<dyn WebService>> {
     let status = Arc::new(Status::new());
+    let limits = Limits {
+        processes: context.queries.processes,
+        process_memory: context.queries.memory,
+        // A part is for what DataFusion does not account for.
+        memory: usize::try_from(context.queries.memory / 4).unwrap_or(usize::MAX),
+        timeout: context.queries.timeout,
+        queue: context.queries.timeout + Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let connections = limits.connections;
+    // The program that runs, also when its file was replaced meanwhile.
+    let program = Program { path: "/proc/self/exe".into(), arguments: vec![crate::QUERY_PROCESS.into()] };
     let app = dashboards::app(Service {
         catalog: context.catalog,
         metrics: context.metrics,
         status: Arc::clone(&status),
-        limits: Limits::default(),
+        limits,
         name: context.name,
         reloads: context.reloads,
         hosts: context.hosts,
         intakes: context.intakes,
+        program,
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let listener = runtime.block_on(tokio::net::TcpListener::bind(context.listen))?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("web".to_owned()).spawn(move || {
-        let serve = dashboards::listen(listener, app, async {
+        let serve = dashboards::listen(listener, app, connections, async {
             // A dropped sender stops the service as well as a message does.
             let _ = stopped.await;
         });

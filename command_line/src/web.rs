@@ -8,6 +8,7 @@ use engine::catalog::Catalog;
 use engine::contract::Intakes;
 use engine::metrics::Metrics;
 use engine::reload::Reloads;
+use engine::spec::QueryLimits;
 
 /// Starts a web service: binds the address, then answers on threads of its own.
 ///
@@ -23,6 +24,8 @@ pub struct WebContext {
     pub listen: SocketAddr,
     /// Names by which the service is asked for, besides addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// What queries may use.
+    pub queries: QueryLimits,
     /// The served tables.
     pub catalog: Arc<Catalog>,
     /// Counters of the nodes.

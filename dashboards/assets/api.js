@@ -55,6 +55,17 @@ async function post(sql, accept, signal, parameters = "") {
 /** The answer to a statement: `columns`, `rows`, `row_count`, `truncated`, `elapsed_ms`. */
 export const query = async (sql, signal) => (await post(sql, "application/json", signal)).json();
 
+const address = (name, parameters) => {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
+  return `/api/${name}?${new URLSearchParams(given)}`;
+};
+
+/** The answer to a named query of the service, `overview/totals`. */
+export const named = async (name, parameters = {}) => (await ask(address(name, parameters), { headers: { accept: "application/json" } })).json();
+
+/** The same as a CSV file that is safe to open in a spreadsheet. */
+export const namedCsv = async (name, parameters = {}) => (await ask(address(name, { ...parameters, csv: "spreadsheet" }), { headers: { accept: "text/csv" } })).blob();
+
 /** The answer as a CSV file that is safe to open in a spreadsheet: no cell is a formula. */
 export const csv = async (sql) => (await post(sql, "text/csv", undefined, "?csv=spreadsheet")).blob();
 

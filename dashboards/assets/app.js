@@ -1,11 +1,10 @@
 // The overview: reads the service, fills the panels, and does so again every five seconds.
 
-import { csv, query, Refused, status, tables } from "./api.js";
+import { named, namedCsv, Refused, status, tables } from "./api.js";
 import { agentName } from "./agent.js";
 import { bucket, StackedBars } from "./chart.js";
 import { bytes, count, download, el, moment, short, span, value, visible } from "./dom.js";
 import { List } from "./list.js";
-import * as sql from "./queries.js";
 import { startWorkbench } from "./workbench.js";
 
 const EVERY_MS = 5000;
@@ -145,11 +144,11 @@ async function refresh() {
   if (!online || !current()) return;
 
   let extent;
-  const known = await panel("panel-requests", async () => { [extent] = (await query(sql.extent)).rows; });
+  const known = await panel("panel-requests", async () => { [extent] = (await named("overview/extent")).rows; });
   if (!current()) return;
   const latest = extent?.hi ? seconds(extent.hi) : null;
   const first = latest === null ? null : range ? Math.max(latest - range, seconds(extent.lo)) : seconds(extent.lo);
-  const from = range && latest !== null ? `TIMESTAMP '${new Date((latest - range) * 1000).toISOString()}'` : null;
+  const from = range && latest !== null ? new Date((latest - range) * 1000).toISOString() : null;
   $("span").textContent = latest === null ? (known ? "No requests yet." : " ") : `${moment(first * 1000)} to ${moment(latest * 1000)} UTC, ${span(latest - first)}`;
   const step = latest === null ? 60 : bucket(latest - first, 80);
   const wide = latest === null ? 60 : bucket(latest - first, 40);
@@ -157,24 +156,24 @@ async function refresh() {
   const shown = {};
   await Promise.all([
     known && panel("panel-requests", async () => {
-      const [[totals], rows] = await Promise.all([query(sql.totals(from)).then((a) => a.rows), query(sql.requests(from, step)).then((a) => a.rows)]);
+      const [[totals], rows] = await Promise.all([named("overview/totals", { from }).then((a) => a.rows), named("overview/requests", { from, step }).then((a) => a.rows)]);
       if (!current()) return;
       shown.totals = totals;
       chart("panel-requests", requestsChart, rows, step, first, latest, "No requests yet.");
     }),
     panel("panel-levels", async () => {
-      const rows = (await query(sql.levels(from, wide))).rows;
+      const rows = (await named("overview/levels", { from, step: wide })).rows;
       if (!current()) return;
       shown.levels = Object.fromEntries(LEVELS.map((l) => [l, rows.reduce((sum, row) => sum + row[l.toLowerCase()], 0)]));
       const last = rows.length ? Math.max(latest ?? 0, seconds(rows.at(-1).t)) : null;
       chart("panel-levels", levelsChart, rows, wide, first ?? (rows.length ? seconds(rows[0].t) : 0), last, "No detections in this range.");
     }),
     panel("panel-detections", async () => {
-      const answer = await query(sql.detections(from, MOST_DETECTIONS));
+      const answer = await named("overview/detections", { from, limit: MOST_DETECTIONS });
       if (current()) detections.show(answer.rows);
     }),
     panel("panel-ja4", async () => {
-      const { rows } = await query(sql.fingerprints(from));
+      const { rows } = await named("overview/fingerprints", { from });
       if (current()) fingerprints.show(rows.map((row) => ({ ...row, most: rows[0].requests })));
     }),
   ]);
@@ -267,7 +266,7 @@ for (const button of document.querySelectorAll("[data-range]")) {
 $("detections-filter").addEventListener("input", (event) => detections.filter(event.target.value));
 $("detections-csv").addEventListener("click", async () => {
   try {
-    download("detections.csv", await csv(sql.detections(null, 100000)));
+    download("detections.csv", await namedCsv("overview/detections", { limit: 100000 }));
   } catch (error) {
     banner(error.message);
   }

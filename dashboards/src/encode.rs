@@ -1,5 +1,8 @@
 //! The formats of an answer.
 
+use std::cell::Cell;
+use std::io::{self, Write};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray};
@@ -11,30 +14,84 @@ use arrow::json::writer::{JsonArray, LineDelimited, WriterBuilder};
 use serde::Serialize;
 
 use crate::output::{Format, Output};
-use crate::query::Answer;
+use crate::query::{Answer, Encoded};
+
+/// Rows that are written before the bytes are counted.
+const ROWS: usize = 256;
 
 impl Output {
-    /// The answer as it is asked for.
-    pub(crate) fn encode(self, answer: &Answer) -> Result<Vec<u8>, ArrowError> {
-        match self.format {
-            Format::Json => json(answer, self.quoted),
+    /// The answer as it is asked for, of whole rows that take at most about this many bytes.
+    pub(crate) fn encode(self, answer: &Answer, max_bytes: usize) -> Result<Encoded, ArrowError> {
+        let out = Counted::default();
+        let mut rows = Rows { answer, written: 0, most: max_bytes, count: Rc::clone(&out.count) };
+        let body = match self.format {
+            Format::Json => json(&mut rows, out, self.quoted)?,
             Format::JsonLines => {
-                let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-                for batch in &answer.batches {
-                    writer.write(&written(batch, self.quoted)?)?;
+                let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(out);
+                while let Some(batch) = rows.next() {
+                    writer.write(&written(&batch, self.quoted)?)?;
                 }
                 writer.finish()?;
-                Ok(writer.into_inner())
+                writer.into_inner().bytes
             }
-            Format::Csv => csv(answer, self.harmless),
+            Format::Csv => csv(&mut rows, out, self.harmless)?,
             Format::Arrow => {
-                let mut writer = StreamWriter::try_new(Vec::new(), &answer.schema)?;
-                for batch in &answer.batches {
-                    writer.write(batch)?;
+                let mut writer = StreamWriter::try_new(out, &answer.schema)?;
+                while let Some(batch) = rows.next() {
+                    writer.write(&batch)?;
                 }
-                writer.into_inner()
+                writer.into_inner()?.bytes
             }
+        };
+        Ok(Encoded { body, rows: rows.written, truncated: rows.is_truncated() })
+    }
+}
+
+/// The rows of an answer, a few at a time, as long as there is room.
+struct Rows<'a> {
+    answer: &'a Answer,
+    written: usize,
+    most: usize,
+    count: Rc<Cell<usize>>,
+}
+
+impl Rows<'_> {
+    fn next(&mut self) -> Option<RecordBatch> {
+        if self.count.get() > self.most {
+            return None;
         }
+        let mut before = self.written;
+        let batch = self.answer.batches.iter().find(|batch| {
+            let is_here = before < batch.num_rows();
+            before -= if is_here { 0 } else { batch.num_rows() };
+            is_here
+        })?;
+        let taken = batch.slice(before, (batch.num_rows() - before).min(ROWS));
+        self.written += taken.num_rows();
+        Some(taken)
+    }
+
+    fn is_truncated(&self) -> bool {
+        self.answer.truncated || self.written < self.answer.rows
+    }
+}
+
+/// Bytes, and how many they are where a writer holds them.
+#[derive(Default)]
+struct Counted {
+    bytes: Vec<u8>,
+    count: Rc<Cell<usize>>,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        self.count.set(self.bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -52,21 +109,22 @@ struct Totals {
     elapsed_ms: f64,
 }
 
-fn json(answer: &Answer, quoted: bool) -> Result<Vec<u8>, ArrowError> {
+fn json(rows: &mut Rows<'_>, mut out: Counted, quoted: bool) -> Result<Vec<u8>, ArrowError> {
     let external = |error: serde_json::Error| ArrowError::ExternalError(Box::new(error));
+    let fields = rows.answer.schema.fields();
     let columns: Vec<Column<'_>> =
-        answer.schema.fields().iter().map(|f| Column { name: f.name(), ty: f.data_type().to_string() }).collect();
-    let mut out = b"{\"columns\":".to_vec();
+        fields.iter().map(|f| Column { name: f.name(), ty: f.data_type().to_string() }).collect();
+    out.bytes = b"{\"columns\":".to_vec();
     serde_json::to_writer(&mut out, &columns).map_err(external)?;
-    out.extend_from_slice(b",\"rows\":");
+    out.bytes.extend_from_slice(b",\"rows\":");
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(out);
-    for batch in &answer.batches {
-        writer.write(&written(batch, quoted)?)?;
+    while let Some(batch) = rows.next() {
+        writer.write(&written(&batch, quoted)?)?;
     }
     writer.finish()?;
-    let mut out = writer.into_inner();
-    let elapsed_ms = answer.started.elapsed().as_secs_f64() * 1000.0;
-    let totals = Totals { row_count: answer.rows, truncated: answer.truncated, elapsed_ms };
+    let mut out = writer.into_inner().bytes;
+    let elapsed_ms = rows.answer.started.elapsed().as_secs_f64() * 1000.0;
+    let totals = Totals { row_count: rows.written, truncated: rows.is_truncated(), elapsed_ms };
     let totals = serde_json::to_vec(&totals).map_err(external)?;
     out.push(b',');
     out.extend_from_slice(&totals[1..]);
@@ -109,27 +167,27 @@ fn without_integers(ty: &DataType) -> DataType {
     }
 }
 
-fn csv(answer: &Answer, harmless: bool) -> Result<Vec<u8>, ArrowError> {
-    let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(Vec::new());
+fn csv(rows: &mut Rows<'_>, out: Counted, harmless: bool) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(out);
     if !harmless {
-        writer.write(&RecordBatch::new_empty(Arc::clone(&answer.schema)))?;
-        for batch in &answer.batches {
-            writer.write(batch)?;
+        writer.write(&RecordBatch::new_empty(Arc::clone(&rows.answer.schema)))?;
+        while let Some(batch) = rows.next() {
+            writer.write(&batch)?;
         }
-        return Ok(writer.into_inner());
+        return Ok(writer.into_inner().bytes);
     }
     let field = |f: &Arc<Field>| {
         let ty = if is_text(f.data_type()) { DataType::Utf8 } else { f.data_type().clone() };
         Field::new(harmless_text(f.name()), ty, true)
     };
-    let fields: Vec<Field> = answer.schema.fields().iter().map(field).collect();
+    let fields: Vec<Field> = rows.answer.schema.fields().iter().map(field).collect();
     let schema = Arc::new(Schema::new(fields));
     writer.write(&RecordBatch::new_empty(Arc::clone(&schema)))?;
-    for batch in &answer.batches {
+    while let Some(batch) = rows.next() {
         let columns = batch.columns().iter().map(harmless_column).collect::<Result<Vec<_>, _>>()?;
         writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
     }
-    Ok(writer.into_inner())
+    Ok(writer.into_inner().bytes)
 }
 
 fn is_text(ty: &DataType) -> bool {

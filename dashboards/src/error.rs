@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
 use datafusion::object_store;
@@ -41,8 +42,21 @@ pub enum Error {
     #[error("the query needs more memory than it may have")]
     Memory,
     /// Other queries hold every place.
-    #[error("{0} queries are running; try again in a moment")]
-    Busy(usize),
+    #[error("the query waited {0:.1?} for its turn; try again in a moment")]
+    Busy(Duration),
+    /// A query process has said why there is no answer.
+    #[error("{message}")]
+    Answered {
+        /// The status of the answer.
+        status: StatusCode,
+        /// What is wrong.
+        message: String,
+        /// What may help.
+        help: Option<String>,
+    },
+    /// The request is not one that this service takes.
+    #[error("{1}")]
+    Refused(StatusCode, &'static str),
     /// None of the formats that the client accepts is served.
     #[error("none of the accepted formats is served")]
     NotAcceptable,
@@ -67,6 +81,9 @@ pub enum Error {
     /// A fault of this program or its disk; the cause is in its log.
     #[error("the query failed inside the server; its log says why")]
     Internal,
+    /// The same, with its cause, which is not for the client.
+    #[error("the query failed inside the server; its log says why")]
+    Failed(String),
 }
 
 #[derive(Serialize)]
@@ -82,7 +99,7 @@ impl Error {
         Self::Query { message: message.into(), help: None }
     }
 
-    fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Query { .. } | Self::Memory | Self::Encoding => StatusCode::BAD_REQUEST,
             Self::Forbidden(_) | Self::Unknown => StatusCode::FORBIDDEN,
@@ -91,17 +108,18 @@ impl Error {
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
-            Self::NotTaken(status, _) => *status,
+            Self::NotTaken(status, _) | Self::Answered { status, .. } => *status,
+            Self::Refused(status, _) => *status,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::History(_) | Self::Gone => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
     pub(crate) fn help(&self) -> Option<String> {
         let text = match self {
-            Self::Query { help, .. } => return help.clone(),
+            Self::Query { help, .. } | Self::Answered { help, .. } => return help.clone(),
             Self::Forbidden(_) => "served are SELECT, WITH, VALUES, EXPLAIN, DESCRIBE and SHOW TABLES",
             Self::Timeout(_) => "narrow the time range, add LIMIT or aggregate earlier",
             Self::Memory => "group by fewer columns, select fewer rows or sort with LIMIT",
@@ -135,10 +153,7 @@ impl From<DataFusionError> for Error {
             | DataFusionError::ObjectStore(_)
             | DataFusionError::ParquetError(_)
             | DataFusionError::ExecutionJoin(_)
-            | DataFusionError::External(_) => {
-                tracing::error!(%error, "a query failed");
-                Self::Internal
-            }
+            | DataFusionError::External(_) => Self::Failed(error.to_string()),
             _ => Self::query(plain(&error.strip_backtrace())),
         }
     }
@@ -184,7 +199,14 @@ fn plain(message: &str) -> String {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
+        if let Self::Failed(cause) = &self {
+            tracing::error!(cause, "a query failed");
+        }
         let body = Body { error: self.to_string(), help: self.help() };
-        (self.status(), Json(body)).into_response()
+        let mut response = (self.status(), Json(body)).into_response();
+        if matches!(self, Self::Busy(_)) {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        response
     }
 }

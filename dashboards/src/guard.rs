@@ -5,8 +5,8 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, Operator};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, ObjectName, Query, Statement as SqlStatement, TableFactor, Visit, Visitor,
@@ -14,9 +14,9 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use engine::functions::bounded::GROWING;
 
 use crate::error::Error;
-use crate::functions::GROWING;
 
 /// Mentions of tables and common table expressions in one statement.
 const MAX_RELATIONS: usize = 24;
@@ -26,6 +26,9 @@ const MAX_CTES: usize = 8;
 
 /// Calls of functions whose result grows with their arguments.
 const MAX_GROWING: usize = 32;
+
+/// Bytes of a regular expression.
+const MAX_PATTERN: usize = 1000;
 
 /// Operators, parentheses and keywords in one statement, which bound how deep anything in it nests.
 const MAX_OPERATORS: usize = 1000;
@@ -74,20 +77,51 @@ fn check_sql(statement: &SqlStatement) -> Result<(), Error> {
     }
 }
 
-/// Refuses grouping sets: every batch is repeated for each of them, which no pool accounts for.
+/// Refuses what no bound on time or memory would stop early enough: grouping sets, for which every batch is repeated, and regular
+/// expressions that are made of each row, every one of which is compiled and kept.
 pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<(), Error> {
-    let mut grouping_sets = false;
+    let mut fault = None;
     plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Aggregate(aggregate) = node {
-            grouping_sets |=
-                aggregate.group_expr.iter().any(|e| matches!(e, datafusion::logical_expr::Expr::GroupingSet(_)));
+        if let LogicalPlan::Aggregate(aggregate) = node
+            && aggregate.group_expr.iter().any(|e| matches!(e, PlanExpr::GroupingSet(_)))
+        {
+            fault = Some("GROUPING SETS, CUBE and ROLLUP are not served".to_owned());
+            return Ok(TreeNodeRecursion::Stop);
         }
-        Ok(if grouping_sets { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                fault = fault.take().or_else(|| pattern(expr).and_then(pattern_fault));
+                Ok(if fault.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
+        })
     })?;
-    if grouping_sets {
-        return Err(Error::Forbidden("GROUPING SETS, CUBE and ROLLUP are not served".to_owned()));
+    fault.map_or(Ok(()), |fault| Err(Error::Forbidden(fault)))
+}
+
+/// The pattern of a regular expression, if the expression is one.
+fn pattern(expr: &PlanExpr) -> Option<&PlanExpr> {
+    match expr {
+        PlanExpr::ScalarFunction(call) if call.name().starts_with("regexp_") => call.args.get(1),
+        PlanExpr::BinaryExpr(binary) => match binary.op {
+            Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch => {
+                Some(&binary.right)
+            }
+            _ => None,
+        },
+        PlanExpr::SimilarTo(like) => Some(&like.pattern),
+        _ => None,
     }
-    Ok(())
+}
+
+fn pattern_fault(pattern: &PlanExpr) -> Option<String> {
+    match pattern {
+        PlanExpr::Literal(value, _) => {
+            let length = value.try_as_str().flatten().map_or(0, str::len);
+            (length > MAX_PATTERN).then(|| format!("a regular expression has at most {MAX_PATTERN} bytes"))
+        }
+        PlanExpr::Cast(cast) => pattern_fault(&cast.expr),
+        _ => Some("a regular expression is a constant text, not one that each row makes".to_owned()),
+    }
 }
 
 fn refused(what: &str) -> Error {

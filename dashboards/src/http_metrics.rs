@@ -22,7 +22,7 @@ impl HttpMetrics {
     }
 
     /// The Prometheus text format, version 0.0.4.
-    pub(crate) fn render(&self, running: usize) -> String {
+    pub(crate) fn render(&self, (running, waiting): (usize, usize), (started, ended): (u64, u64)) -> String {
         let seconds = self.query_micros.load(Relaxed) as f64 / 1e6;
         let families = [
             ("http_requests_total", "counter", "HTTP requests.", self.requests.load(Relaxed).to_string()),
@@ -30,6 +30,14 @@ impl HttpMetrics {
             ("sql_errors_total", "counter", "SQL queries that failed.", self.query_errors.load(Relaxed).to_string()),
             ("sql_seconds_total", "counter", "Time spent on SQL queries.", seconds.to_string()),
             ("sql_running", "gauge", "SQL queries that run now.", running.to_string()),
+            ("sql_waiting", "gauge", "SQL queries that wait for their turn.", waiting.to_string()),
+            ("sql_processes_started_total", "counter", "Query processes that were started.", started.to_string()),
+            (
+                "sql_processes_ended_total",
+                "counter",
+                "Query processes that have ended or were killed.",
+                ended.to_string(),
+            ),
         ];
         let mut out = String::new();
         for (name, kind, help, value) in families {

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
-use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, http::HeaderName};
 use engine::contract::{Intake, NotTaken};
 use serde_json::Value;
 
@@ -19,8 +19,6 @@ use crate::routes::Shared;
 
 /// Bytes of a document.
 const MAX_BYTES: usize = 16 << 10;
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// `GET /api/NAME`: what is in effect.
 pub(crate) async fn show(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Json<Value>, Error> {
@@ -39,9 +37,6 @@ pub(crate) async fn take(
 }
 
 async fn answer(shared: &Shared, name: &str, headers: &HeaderMap, body: Body) -> Result<Value, Error> {
-    if is_of_another_site(headers) {
-        return Err(refused(StatusCode::FORBIDDEN, "documents from another site's page are refused"));
-    }
     let intake = find(shared, name)?;
     if !is_json(headers) {
         return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the document as application/json"));
@@ -82,14 +77,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         tracing::error!(%error, "a document could not be taken");
         Error::Internal
     })
-}
-
-/// Whether a browser says that a page from elsewhere sends this.
-fn is_of_another_site(headers: &HeaderMap) -> bool {
-    let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let own = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| Some(host) == text(&HOST));
-    text(&SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none")
-        || text(&ORIGIN).is_some_and(|origin| !own(origin))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

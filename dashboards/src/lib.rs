@@ -8,6 +8,7 @@
 //! | `GET /tables` | the served tables: columns, key, rows in memory and on disk |
 //! | `GET /status` | the pipeline: state, graph, counters of every node |
 //! | `POST /api/NAME`, `GET /api/NAME` | hands a JSON document to the source that takes it; what is in effect of those |
+//! | `GET /api/PAGE/NAME` | a named query, as the pages ask it; see `queries/` |
 //! | `GET /health`, `GET /ready` | alive; ready to answer |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /`, `GET /assets/*` | the page; every file of it is part of the binary |
@@ -16,18 +17,21 @@ mod assets;
 mod encode;
 mod error;
 mod functions;
+mod given;
 mod guard;
 mod http_metrics;
 mod intake;
-mod interrupt;
+mod origin;
 mod output;
+mod panels;
+mod process;
 mod query;
 mod reader;
 mod routes;
+mod serve;
 mod status;
 mod table;
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,10 +42,12 @@ use engine::catalog::Catalog;
 use engine::contract::Intakes;
 use engine::metrics::Metrics;
 use engine::reload::Reloads;
-use tokio::net::TcpListener;
+use serde::{Deserialize, Serialize};
 
 pub use error::Error;
+pub use process::{OpenHistory, Program, query_process};
 pub use reader::{Reader, Rows};
+pub use serve::listen;
 pub use status::{State, Status};
 
 /// What the service shows.
@@ -63,35 +69,49 @@ pub struct Service {
     pub intakes: Arc<Intakes>,
     /// Names by which the service is asked for, besides addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// What runs queries.
+    pub program: Program,
 }
 
 /// Bounds on what SQL over HTTP may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Rows of an answer; more are cut off and the answer says so.
     pub max_rows: usize,
+    /// Bytes of an answer; more are cut off, and the answer says so.
+    pub max_bytes: usize,
     /// How long a query may run, and how long its text may take to arrive.
     pub timeout: Duration,
-    /// Bytes that all queries together may hold in joins, sorts and groups, and bytes of one answer before it is
-    /// encoded. It bounds what DataFusion accounts for, not the process.
+    /// How long an answer may take to be read.
+    pub delivery: Duration,
+    /// Bytes that a query may hold in joins, sorts and groups, and bytes of an answer before it is encoded. It bounds what
+    /// DataFusion accounts for; `process_memory` bounds all of it.
     pub memory: usize,
+    /// Bytes that a query process may allocate (`RLIMIT_DATA`). Rows in memory, which it maps, do not count.
+    pub process_memory: u64,
     /// Bytes of a query's text.
     pub max_sql_bytes: usize,
-    /// Queries that run at the same time.
-    pub concurrent: usize,
+    /// Query processes, each with one query at a time. The page's own panels have one more.
+    pub processes: usize,
     /// How long a query waits for its turn before it is turned away.
     pub queue: Duration,
+    /// Connections, of which one client may have a quarter.
+    pub connections: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_rows: 100_000,
+            max_bytes: 64 << 20,
             timeout: Duration::from_secs(10),
+            delivery: Duration::from_secs(30),
             memory: 256 << 20,
+            process_memory: 1 << 30,
             max_sql_bytes: 64 << 10,
-            concurrent: 4,
-            queue: Duration::from_secs(2),
+            processes: 2,
+            queue: Duration::from_secs(12),
+            connections: 512,
         }
     }
 }
@@ -110,22 +130,11 @@ pub fn app(service: Service) -> io::Result<Router> {
         .route("/ready", get(routes::ready))
         .route("/metrics", get(routes::metrics))
         .route("/api/{name}", get(intake::show).post(intake::take))
+        .route("/api/{page}/{name}", get(routes::panel))
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
         .fallback(routes::not_found)
         .layer(axum::middleware::from_fn_with_state(state.clone(), routes::observe))
         .with_state(state);
     Ok(router)
-}
-
-/// Serves `app` until `shutdown` is done and the requests under way are answered.
-///
-/// # Errors
-/// If the listener fails.
-pub async fn listen(
-    listener: TcpListener,
-    app: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, app).with_graceful_shutdown(shutdown).await
 }

@@ -5,10 +5,12 @@
 //! | `integers` | `number` (the default); `string`: in JSON, whole numbers of 64 bits are texts. JavaScript's numbers are exact up to 2⁵³ only |
 //! | `csv` | `plain` (the default): the data as it is; `spreadsheet`: cells that a spreadsheet would run as formulas begin with `'` |
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
 
 /// A format of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Format {
     /// One object: columns, rows as objects, counts.
     Json,
@@ -62,7 +64,7 @@ impl Format {
 }
 
 /// How an answer is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Output {
     pub(crate) format: Format,
     /// Whether whole numbers of 64 bits are texts in JSON.

@@ -1,6 +1,6 @@
 //! One read-only query: parse, check, plan, run within the limits.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,8 +8,8 @@ use std::time::Instant;
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
-use datafusion::common::DFSchema;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
+use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::config::Dialect;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateDefaults;
@@ -19,18 +19,17 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use engine::catalog::Catalog;
+use engine::functions::bounded::BoundedConcat;
 use futures::StreamExt;
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use serde::{Deserialize, Serialize};
 
 use crate::Limits;
 use crate::error::Error;
-use crate::functions::{self, BoundedConcat};
+use crate::functions;
+use crate::given::Given;
 use crate::guard;
-use crate::interrupt::{Interruptible, Stop};
 use crate::output::Output;
 use crate::table::ServedTable;
 
@@ -38,24 +37,54 @@ use crate::table::ServedTable;
 /// not accounted for.
 const BATCH_ROWS: usize = 2048;
 
+/// Characters of a column's name in an answer.
+const MAX_NAME: usize = 256;
+
 /// The schema whose tables have the rows in memory alone, of tables that are read from another place too.
 const HOT: &str = "hot";
 
-/// How often a query is planned at most.
-const ATTEMPTS: usize = 5;
-
 /// Stack of a thread that runs queries. Most of it is never touched; planning recurses as deep as expressions nest.
-const STACK_BYTES: usize = 64 << 20;
+pub(crate) const STACK_BYTES: usize = 64 << 20;
 
-/// Runs queries on threads of its own, so that a busy query never keeps the service from answering.
+/// What is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Statement {
+    pub sql: String,
+    /// Values of `$name` in it.
+    pub parameters: BTreeMap<String, Parameter>,
+    pub output: Output,
+}
+
+/// The value of a parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Parameter {
+    /// A time in ms since the epoch.
+    Time(Option<i64>),
+    Integer(Option<i64>),
+    /// A length of time.
+    Seconds(i64),
+    Text(Option<String>),
+}
+
+impl Parameter {
+    fn value(self) -> ScalarValue {
+        match self {
+            Self::Time(ms) => {
+                ScalarValue::TimestampNanosecond(ms.map(|ms| ms.saturating_mul(1_000_000)), Some("UTC".into()))
+            }
+            Self::Integer(value) => ScalarValue::Int64(value),
+            Self::Seconds(value) => ScalarValue::new_interval_mdn(0, 0, value.saturating_mul(1_000_000_000)),
+            Self::Text(value) => ScalarValue::Utf8(value),
+        }
+    }
+}
+
+/// Runs queries in this process, within what its pool of memory accounts for.
 #[derive(Debug)]
-pub(crate) struct Queries {
-    catalog: Arc<Catalog>,
+pub(crate) struct Executor {
     limits: Limits,
     environment: Arc<RuntimeEnv>,
-    places: Arc<Semaphore>,
-    /// `None` only while it is dropped.
-    threads: Option<Runtime>,
 }
 
 /// A query's rows.
@@ -77,81 +106,33 @@ pub(crate) struct Encoded {
     pub(crate) truncated: bool,
 }
 
-impl Queries {
-    pub(crate) fn new(catalog: Arc<Catalog>, limits: Limits) -> io::Result<Self> {
+impl Executor {
+    pub(crate) fn new(limits: Limits) -> io::Result<Self> {
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc()
             .map_err(io::Error::other)?;
-        let threads = Builder::new_multi_thread()
-            .worker_threads(limits.concurrent.clamp(1, 4))
-            .thread_name("sql")
-            .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()?;
-        let places = Arc::new(Semaphore::new(limits.concurrent.max(1)));
-        Ok(Self { catalog, limits, environment, places, threads: Some(threads) })
+        Ok(Self { limits, environment })
     }
 
-    /// Queries that run now.
-    pub(crate) fn running(&self) -> usize {
-        self.limits.concurrent.max(1) - self.places.available_permits()
-    }
-
-    /// Runs `sql` and encodes its rows. Dropping the future stops the query at its next batch.
-    ///
-    /// A query is planned again if a file that it reads is removed meanwhile.
-    pub(crate) async fn run(&self, sql: String, output: Output) -> Result<Encoded, Error> {
-        let place = tokio::time::timeout(self.limits.queue, Arc::clone(&self.places).acquire_owned()).await;
-        let Ok(Ok(place)) = place else { return Err(Error::Busy(self.limits.concurrent)) };
-        let place = Arc::new(place);
-        let until = tokio::time::Instant::now() + self.limits.timeout;
-        for _ in 1..ATTEMPTS {
-            match self.attempt(sql.clone(), output, Arc::clone(&place), until).await {
-                Err(Error::Gone) => {}
-                answer => return answer,
-            }
-        }
-        self.attempt(sql, output, place, until).await
-    }
-
-    async fn attempt(
-        &self,
-        sql: String,
-        output: Output,
-        place: Arc<OwnedSemaphorePermit>,
-        until: tokio::time::Instant,
-    ) -> Result<Encoded, Error> {
-        let Some(threads) = &self.threads else { return Err(Error::Internal) };
-        let stop = Stop::default();
-        let state = self.session(stop.clone());
-        let limits = self.limits.clone();
-        let catalog = Arc::clone(&self.catalog);
-        let task = threads.spawn(async move {
-            let _place = place;
-            let answer = collect(state, &sql, &limits).await.map_err(|error| suggest(error, &catalog))?;
-            let body = output.encode(&answer).map_err(DataFusionError::from)?;
-            Ok(Encoded { body, rows: answer.rows, truncated: answer.truncated })
-        });
-        let mut task = AbortOnDrop { task, stop };
-        match tokio::time::timeout_at(until, &mut task.task).await {
-            Ok(Ok(done)) => done,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a query's task failed");
-                Err(Error::Internal)
-            }
-            Err(_) => Err(Error::Timeout(self.limits.timeout)),
-        }
+    /// Runs a statement over these tables and encodes its rows.
+    pub(crate) async fn run(&self, statement: Statement, tables: &[Arc<Given>]) -> Result<Encoded, Error> {
+        let output = statement.output;
+        let answer = collect(self.session(tables), statement, &self.limits).await;
+        let answer = answer.map_err(|error| suggest(error, tables))?;
+        Ok(output.encode(&answer, self.limits.max_bytes).map_err(DataFusionError::from)?)
     }
 
     /// A session that sees the served tables, reads, and does nothing else.
-    fn session(&self, stop: Stop) -> SessionState {
+    fn session(&self, tables: &[Arc<Given>]) -> SessionState {
         let mut config =
             SessionConfig::new().with_information_schema(true).with_batch_size(BATCH_ROWS).with_target_partitions(2);
         config.options_mut().execution.enable_recursive_ctes = false;
         config.options_mut().execution.time_zone = Some("UTC".to_owned());
-        let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(BoundedConcat)];
+        // It reserves memory for as many groups as LIMIT says, whether there are rows for them or not.
+        config.options_mut().optimizer.enable_topk_aggregation = false;
+        let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(BoundedConcat { most: usize::MAX })];
         planners.extend(SessionStateDefaults::default_expr_planners());
         let state = SessionStateBuilder::new()
             .with_config(config)
@@ -160,18 +141,17 @@ impl Queries {
             .with_scalar_functions(functions::scalar())
             .with_aggregate_functions(functions::aggregate())
             .with_window_functions(SessionStateDefaults::default_window_functions())
-            .with_physical_optimizer_rule(Arc::new(Interruptible(stop)))
             .build();
         let defaults = &state.config_options().catalog;
         let catalog = state.catalog_list().catalog(&defaults.default_catalog);
         let public = catalog.as_ref().and_then(|catalog| catalog.schema(&defaults.default_schema));
         if let Some(public) = public {
             let hot = Arc::new(MemorySchemaProvider::new());
-            for table in self.catalog.tables() {
-                let served = Arc::new(ServedTable::new(Arc::clone(&table), self.limits.timeout));
+            for table in tables {
+                let served = Arc::new(ServedTable::new(Arc::clone(table), self.limits.timeout));
                 let mut registered = public.register_table(table.name.clone(), served);
-                if table.has_history() {
-                    let rows = Arc::new(ServedTable::hot(Arc::clone(&table)));
+                if table.stored.is_some() {
+                    let rows = Arc::new(ServedTable::hot(Arc::clone(table)));
                     registered = registered.and(hot.register_table(table.name.clone(), rows));
                 }
                 if let Err(error) = registered {
@@ -188,38 +168,28 @@ impl Queries {
     }
 }
 
-impl Drop for Queries {
-    fn drop(&mut self) {
-        // Waiting for the threads is not allowed on a thread that drives other futures.
-        if let Some(threads) = self.threads.take() {
-            threads.shutdown_background();
-        }
-    }
-}
-
-/// Stops the query when nobody waits for it any more: by abortion where it yields, by failure where it does not.
-struct AbortOnDrop<T> {
-    task: JoinHandle<T>,
-    stop: Stop,
-}
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.stop.stop();
-        self.task.abort();
-    }
-}
-
-async fn collect(state: SessionState, sql: &str, limits: &Limits) -> Result<Answer, Error> {
+async fn collect(state: SessionState, statement: Statement, limits: &Limits) -> Result<Answer, Error> {
     let started = Instant::now();
-    guard::check_text(sql)?;
-    let statement = state.sql_to_statement(sql, &Dialect::Generic)?;
-    guard::check(&statement)?;
-    let plan = state.statement_to_plan(statement).await?;
+    guard::check_text(&statement.sql)?;
+    let parsed = state.sql_to_statement(&statement.sql, &Dialect::Generic)?;
+    guard::check(&parsed)?;
+    let plan = state.statement_to_plan(parsed).await?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|error| Error::Forbidden(error.strip_backtrace()))?;
+    // To put values in is to plan everything anew.
+    let plan = if statement.parameters.is_empty() {
+        plan
+    } else {
+        let values = statement.parameters.into_iter().map(|(name, value)| (name, value.value()));
+        plan.with_param_values(ParamValues::from(values.collect::<HashMap<_, _>>()))?
+    };
     guard::check_plan(&plan)?;
     let names = names(plan.schema());
+    // One more than may be answered, so that it is known whether there are more.
+    let plan = match plan {
+        plan @ (LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_)) => plan,
+        plan => LogicalPlanBuilder::from(plan).limit(0, Some(limits.max_rows.saturating_add(1)))?.build()?,
+    };
     let frame = SessionContext::new_with_state(state).execute_logical_plan(plan).await?;
     let mut stream = frame.execute_stream().await?;
     let schema = renamed(&stream.schema(), names);
@@ -247,12 +217,14 @@ async fn collect(state: SessionState, sql: &str, limits: &Limits) -> Result<Answ
 
 /// The names of an answer's columns, each another: one that was there before is named with its table, as ClickHouse does,
 /// `b.path` beside `path`. A reader of JSON would keep one of two values under the same name.
+///
+/// A long name, which every row of JSON repeats, is cut.
 fn names(schema: &DFSchema) -> Vec<String> {
     let mut names: Vec<String> = Vec::with_capacity(schema.fields().len());
     let all: HashSet<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let mut taken = HashSet::new();
     for (qualifier, field) in schema.iter() {
-        let mut name = field.name().clone();
+        let mut name: String = field.name().chars().take(MAX_NAME).collect();
         if taken.contains(&name) {
             let stem = qualifier.map_or_else(|| name.clone(), |table| format!("{}.{name}", table.table()));
             let free = |name: &String| !taken.contains(name) && !all.contains(name.as_str());
@@ -281,12 +253,11 @@ fn slice_bytes(batch: &RecordBatch) -> usize {
 }
 
 /// Names the nearest table for one that does not exist.
-fn suggest(error: Error, catalog: &Catalog) -> Error {
+fn suggest(error: Error, tables: &[Arc<Given>]) -> Error {
     let Error::Query { message, help: None } = error else { return error };
     let unknown = message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"));
     let help = unknown.map(|unknown| {
         let unknown = unknown.to_lowercase();
-        let tables = catalog.tables();
         let nearest = tables.iter().map(|t| &t.name).min_by_key(|name| levenshtein(name, &unknown));
         match nearest {
             Some(name) if levenshtein(name, &unknown) <= 1 + unknown.len() / 3 => format!("did you mean `{name}`?"),

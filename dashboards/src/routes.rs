@@ -1,37 +1,38 @@
 //! The routes that answer with data.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use std::{io, str};
 
-use axum::Json;
-use axum::body::{Body, to_bytes};
-use axum::extract::{RawQuery, Request, State};
-use axum::http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, VARY};
-use axum::http::uri::Authority;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Query, RawQuery, Request, State};
+use axum::http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use engine::catalog::Table;
 use engine::contract::Intakes;
-use serde::Serialize;
-use tokio::sync::Semaphore;
+use futures::Stream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::assets::SECURITY_HEADERS;
 use crate::error::Error;
 use crate::http_metrics::HttpMetrics;
 use crate::output::Output;
-use crate::query::Queries;
+use crate::panels::Panels;
+use crate::process::{Answer, Client, Pool};
+use crate::query::Statement;
+use crate::serve::Peer;
 use crate::status::State as RunState;
-use crate::{Limits, Service};
+use crate::{Limits, Service, origin};
 use engine::reload::Done;
 
 const X_ROW_COUNT: HeaderName = HeaderName::from_static("x-row-count");
 const X_TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Documents for intakes that are taken at the same time: each waits for the disk on a thread.
 const AT_ONCE: usize = 8;
@@ -43,7 +44,10 @@ pub(crate) struct Shared(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     service: Service,
-    queries: Queries,
+    queries: Pool,
+    panels: Panels,
+    /// The page's own queries have a process for themselves.
+    own: Pool,
     http: HttpMetrics,
     /// Of documents that are being taken.
     places: Arc<Semaphore>,
@@ -51,9 +55,19 @@ struct Inner {
 
 impl Shared {
     pub(crate) fn new(service: Service) -> io::Result<Self> {
-        let queries = Queries::new(Arc::clone(&service.catalog), service.limits.clone())?;
+        let (catalog, limits) = (Arc::clone(&service.catalog), service.limits.clone());
+        let processes = limits.processes;
+        let own = Pool::new("panels", Arc::clone(&catalog), limits.clone(), 1, service.program.clone())?;
+        let queries = Pool::new("sql", catalog, limits, processes, service.program.clone())?;
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        Ok(Self(Arc::new(Inner { service, queries, http: HttpMetrics::default(), places })))
+        Ok(Self(Arc::new(Inner {
+            service,
+            queries,
+            panels: Panels::embedded(),
+            own,
+            http: HttpMetrics::default(),
+            places,
+        })))
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -69,13 +83,12 @@ impl Shared {
     }
 }
 
-/// Counts every request and adds the headers that every answer has.
+/// Counts every request, refuses what is not meant for this service, and adds the headers that every answer has.
 pub(crate) async fn observe(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     shared.0.http.requests.fetch_add(1, Relaxed);
-    let mut response = if is_own_host(request.headers(), &shared.0.service.hosts) {
-        next.run(request).await
-    } else {
-        Error::Unknown.into_response()
+    let mut response = match origin::check(&request, &shared.0.service.hosts) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
     };
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
@@ -85,52 +98,88 @@ pub(crate) async fn observe(State(shared): State<Shared>, request: Request, next
     response
 }
 
-/// Whether the request's Host is an address, `localhost`, or a name of ours. Another site's page whose name resolves to
-/// this address (DNS rebinding) is of the same origin for a browser; only its name gives it away.
-fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
-    let Some(host) = headers.get(HOST) else { return true };
-    let Some(authority) = host.to_str().ok().and_then(|text| text.parse::<Authority>().ok()) else { return false };
-    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    name.parse::<IpAddr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
-        || hosts.iter().any(|own| name.eq_ignore_ascii_case(own))
-}
-
 /// `POST /sql`
 pub(crate) async fn sql(
     State(shared): State<Shared>,
     RawQuery(parameters): RawQuery,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let started = Instant::now();
-    let answer = answer(&shared.0, &headers, parameters.as_deref(), body).await;
+    let client = Client::of(peer.map(|Extension(Peer(address))| address.ip()));
+    let answer = answer(&shared.0, client, &headers, parameters.as_deref(), body).await;
     shared.0.http.query(started.elapsed(), answer.is_err());
     answer.unwrap_or_else(Error::into_response)
 }
 
-async fn answer(shared: &Inner, headers: &HeaderMap, parameters: Option<&str>, body: Body) -> Result<Response, Error> {
-    // Browsers say where a request comes from; another site must not make this one work.
-    if headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") {
-        return Err(Error::Forbidden("queries from another site's page are refused".to_owned()));
-    }
+async fn answer(
+    shared: &Inner,
+    client: Client,
+    headers: &HeaderMap,
+    parameters: Option<&str>,
+    body: Body,
+) -> Result<Response, Error> {
     let output = Output::asked(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()), parameters)?;
+    let is_json = origin::statement_type(headers)?;
     let limits = &shared.service.limits;
     let body = tokio::time::timeout(limits.timeout, to_bytes(body, limits.max_sql_bytes))
         .await
         .map_err(|_| Error::Slow(limits.timeout))?
         .map_err(|_| Error::TooLong(limits.max_sql_bytes))?;
-    let sql = str::from_utf8(&body).map_err(|_| Error::Encoding)?.to_owned();
-    let encoded = shared.queries.run(sql, output).await?;
-    let mut response = encoded.body.into_response();
+    let sql = if is_json {
+        let asked: Asked = serde_json::from_slice(&body)
+            .map_err(|error| Error::query(format!("the body is not {{\"query\": \"...\"}}: {error}")))?;
+        asked.query
+    } else {
+        str::from_utf8(&body).map_err(|_| Error::Encoding)?.to_owned()
+    };
+    let statement = Statement { sql, parameters: BTreeMap::new(), output };
+    Ok(response(shared.queries.run(client, statement).await?, output))
+}
+
+/// `GET /api/PAGE/NAME`
+pub(crate) async fn panel(
+    State(shared): State<Shared>,
+    Path((page, name)): Path<(String, String)>,
+    Query(mut parameters): Query<BTreeMap<String, String>>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let panel = shared.0.panels.find(&page, &name).ok_or(Error::NotFound)?;
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    // What says how the answer is written, the others are the query's.
+    let written =
+        ["csv", "integers"].into_iter().filter_map(|name| Some(format!("{name}={}", parameters.remove(name)?)));
+    let output = Output::asked(accept, Some(&written.collect::<Vec<_>>().join("&")))?;
+    let statement = Statement { sql: panel.sql().to_owned(), parameters: panel.bind(&parameters)?, output };
+    let client = Client::of(peer.map(|Extension(Peer(address))| address.ip()));
+    Ok(response(shared.0.own.run(client, statement).await?, output))
+}
+
+fn response(answer: Answer, output: Output) -> Response {
+    let mut response = Body::from_stream(pieces(answer.body)).into_response();
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static(output.format.content_type()));
+    out.insert(CONTENT_LENGTH, HeaderValue::from(answer.bytes));
     out.insert(VARY, HeaderValue::from_static("accept"));
-    out.insert(X_ROW_COUNT, HeaderValue::from(encoded.rows));
-    if encoded.truncated {
+    out.insert(X_ROW_COUNT, HeaderValue::from(answer.rows));
+    if answer.truncated {
         out.insert(X_TRUNCATED, HeaderValue::from_static("true"));
     }
-    Ok(response)
+    response
+}
+
+/// A statement in JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    query: String,
+}
+
+/// The pieces of an answer, as they come.
+fn pieces(body: mpsc::Receiver<io::Result<Bytes>>) -> impl Stream<Item = io::Result<Bytes>> {
+    futures::stream::unfold(body, |mut body| async { body.recv().await.map(|piece| (piece, body)) })
 }
 
 /// `/sql` with another method: a query is a body, which `GET` does not have.
@@ -325,7 +374,7 @@ pub(crate) async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 pub(crate) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     let mut text = shared.0.service.metrics.render();
     text.push_str(&shared.0.service.reloads.render());
-    text.push_str(&shared.0.http.render(shared.0.queries.running()));
+    text.push_str(&shared.0.http.render(shared.0.queries.counts(), shared.0.queries.processes()));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

@@ -1,18 +1,17 @@
 //! A served table as DataFusion sees it: the rows in memory and the stored ones, in Parquet segments or in another place,
 //! read as one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::{Future, ready};
-use std::io::ErrorKind;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{DFSchema, ScalarValue, internal_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -31,65 +30,40 @@ use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
-use engine::catalog::{History, HistoryError, Segment, Snapshot, Stored, Table, Wanted};
+use engine::catalog::{History, HistoryError, Segment, Stored, Wanted};
 
-/// One table for one query. The snapshot is taken when the query first reads the table, so that every mention of the
-/// table in the query reads the same rows, and a table that is not mentioned costs nothing.
+use crate::given::Given;
+
+/// One table for one query.
 #[derive(Debug)]
 pub(crate) struct ServedTable {
-    table: Arc<Table>,
+    table: Arc<Given>,
     /// How long a place with stored rows may take.
     timeout: Duration,
     /// The table's columns. Those of a table with segments may all be null: an older segment may be without them.
     schema: SchemaRef,
     /// Whether only rows in memory are read.
     hot: bool,
-    snapshot: OnceLock<Snapshot>,
 }
 
 impl ServedTable {
-    pub(crate) fn new(table: Arc<Table>, timeout: Duration) -> Self {
+    pub(crate) fn new(table: Arc<Given>, timeout: Duration) -> Self {
         let schema = schema(&table);
-        Self { table, timeout, schema, hot: false, snapshot: OnceLock::new() }
+        Self { table, timeout, schema, hot: false }
     }
 
     /// Only the rows in memory.
-    pub(crate) fn hot(table: Arc<Table>) -> Self {
+    pub(crate) fn hot(table: Arc<Given>) -> Self {
         let schema = schema(&table);
-        Self { table, timeout: Duration::ZERO, schema, hot: true, snapshot: OnceLock::new() }
+        Self { table, timeout: Duration::ZERO, schema, hot: true }
     }
 
-    fn snapshot(&self) -> &Snapshot {
-        self.snapshot.get_or_init(|| {
-            if self.hot {
-                return Snapshot { stored: None, segments: Vec::new(), ..self.table.snapshot() };
-            }
-            self.table.look_for_missing();
-            let mut snapshot = self.table.snapshot();
-            let mut gone = BTreeSet::new();
-            // An object store takes no `..`, which a pipeline's `data_dir` may have.
-            snapshot.segments.retain_mut(|segment| match segment.path.canonicalize() {
-                // A segment never changes: one of another length is damaged, or another file.
-                Ok(path) if path.metadata().is_ok_and(|m| !m.is_file() || m.len() != segment.bytes) => {
-                    gone.insert(segment.path.clone());
-                    false
-                }
-                Ok(path) => {
-                    segment.path = path;
-                    true
-                }
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                    gone.insert(segment.path.clone());
-                    false
-                }
-                // The query says what is wrong with it.
-                Err(_) => true,
-            });
-            if !gone.is_empty() {
-                self.table.lose(&gone);
-            }
-            snapshot
-        })
+    fn segments(&self) -> &[Segment] {
+        if self.hot { &[] } else { &self.table.segments }
+    }
+
+    fn elsewhere(&self) -> Option<&Stored> {
+        self.table.stored.as_ref().filter(|_| !self.hot)
     }
 
     /// With `filters`, the rows for which all of them are true; otherwise at least `limit` rows, if there are as many.
@@ -100,18 +74,20 @@ impl ServedTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let snapshot = self.snapshot();
+        if !self.table.is_read {
+            return internal_err!("the rows of {} were not handed over", self.table.name);
+        }
         let schema = Arc::clone(&self.schema);
         let own = match conjunction(filters.iter().cloned()) {
-            None => self.own(snapshot, session.config().target_partitions(), projection, limit)?,
+            None => self.own(session.config().target_partitions(), projection, limit)?,
             Some(filter) => {
-                let all = self.own(snapshot, session.config().target_partitions(), None, None)?;
+                let all = self.own(session.config().target_partitions(), None, None)?;
                 let filter = session.create_physical_expr(filter, &DFSchema::try_from(schema.as_ref().clone())?)?;
                 let filtered = FilterExecBuilder::new(filter, all).apply_projection(projection.cloned())?.build()?;
                 Arc::new(filtered)
             }
         };
-        let Some(stored) = &snapshot.stored else { return Ok(own) };
+        let Some(stored) = self.elsewhere() else { return Ok(own) };
         let columns = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
         let projected = Arc::new(schema.project(&columns)?);
         let before = self.known(stored)?;
@@ -128,7 +104,7 @@ impl ServedTable {
         match stored.before {
             Some(_) if stored.gap => fault(format!(
                 "the table {name} has rows that are on their way to the store and not in memory any more (more than {} at a time); ask again when they are stored",
-                self.table.hot_rows()
+                self.table.hot_rows
             )),
             Some(before) => Ok(before),
             None => fault(format!("it is not known yet which rows of {name} are stored; ask again in a moment")),
@@ -138,21 +114,20 @@ impl ServedTable {
     /// What is in memory and in segments.
     fn own(
         &self,
-        snapshot: &Snapshot,
         partitions: usize,
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = Arc::clone(&self.schema);
         let rows = |batch: &RecordBatch| batch.clone().with_schema(Arc::clone(&schema));
-        let rows = snapshot.hot.iter().map(rows).collect::<Result<Vec<_>, _>>()?;
+        let rows = self.table.hot.iter().map(rows).collect::<Result<Vec<_>, _>>()?;
         let hot = MemorySourceConfig::try_new(&[rows], Arc::clone(&schema), projection.cloned())?.with_limit(limit);
         let hot: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(hot);
-        if snapshot.segments.is_empty() {
+        if self.segments().is_empty() {
             return Ok(hot);
         }
         let mut kinds: BTreeMap<&[String], Vec<&Segment>> = BTreeMap::new();
-        for segment in &snapshot.segments {
+        for segment in self.segments() {
             kinds.entry(&segment.unread).or_default().push(segment);
         }
         let stored =
@@ -200,8 +175,8 @@ impl ServedTable {
 }
 
 /// The columns as queries see them.
-fn schema(table: &Table) -> SchemaRef {
-    if table.has_history() {
+fn schema(table: &Given) -> SchemaRef {
+    if table.stored.is_some() {
         return Arc::clone(&table.schema);
     }
     let fields = table.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
@@ -255,7 +230,7 @@ impl TableProvider for ServedTable {
     // DataFusion's physical optimizer hands them down through the union to the Parquet reader, which uses them to skip
     // row groups and pages.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let stored = self.snapshot().stored.as_ref();
+        let stored = self.elsewhere();
         let applies = |filter: &&Expr| match stored {
             Some(stored) if stored.place.supports(filter) => TableProviderFilterPushDown::Exact,
             _ => TableProviderFilterPushDown::Unsupported,

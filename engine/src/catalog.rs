@@ -18,10 +18,13 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use crate::batch::{Batch, EdgeClass, EdgeType, MAX_ROWS, Time};
 use crate::metrics::NodeMetrics;
 
+mod handed;
 mod history;
 mod segments;
 mod settled;
 
+pub use handed::Handed;
+use handed::Kept;
 pub use history::{History, HistoryError, Stored, Wanted};
 use segments::Segments;
 use settled::Settled;
@@ -80,6 +83,8 @@ pub struct Table {
     /// Who counts segments whose files are gone.
     metrics: OnceLock<Arc<NodeMetrics>>,
     state: Mutex<State>,
+    /// Rows that were handed to other processes.
+    kept: Mutex<Kept>,
 }
 
 /// A Parquet file that is complete.
@@ -131,6 +136,8 @@ struct State {
     live: HashMap<Vec<u8>, (Arc<RecordBatch>, usize)>,
     /// Rows of all batches that came in for `live` since they were last gathered: a bound on what those batches hold.
     live_held: usize,
+    /// How often `live` has changed.
+    live_changes: u64,
     keys: Option<RowConverter>,
     segments: Segments,
     committed: Time,
@@ -155,6 +162,7 @@ impl Table {
             keeper: OnceLock::new(),
             metrics: OnceLock::new(),
             state: Mutex::default(),
+            kept: Mutex::default(),
         }
     }
 
@@ -200,6 +208,7 @@ impl Table {
         let Some(converter) = &state.keys else { return Ok(()) };
         let keys = converter.convert_columns(&columns)?;
         let rows = Arc::new(batch.rows.clone());
+        state.live_changes += 1;
         for (index, key) in keys.iter().enumerate() {
             if batch.diff < 0 {
                 state.live.remove(key.as_ref());
@@ -342,6 +351,11 @@ impl Table {
                 RecordBatch::new_empty(Arc::clone(&self.schema))
             }));
         }
+        self.snapshot_of(&state, hot)
+    }
+
+    /// What the state says besides the rows in memory.
+    fn snapshot_of(&self, state: &State, hot: Vec<RecordBatch>) -> Snapshot {
         let stored = self.history.get().map(|place| Stored {
             place: Arc::clone(place),
             before: Some(state.committed).filter(|time| *time > 0),

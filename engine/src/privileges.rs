@@ -20,6 +20,14 @@ pub enum Need {
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Gives up every right, for the calling thread and all that it starts from now on.
+///
+/// # Errors
+/// The system's message.
+pub fn give_up() -> Result<(), String> {
+    keep(&CapSet::empty())
+}
+
 /// The rights that a run has kept.
 #[derive(Default)]
 pub struct Privileges {

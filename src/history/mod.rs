@@ -156,14 +156,16 @@ enum Place {
 }
 
 /// Bounds on a query over files. The one who asks has the machine, so they are wider than those of the web service.
-const LIMITS: Limits = Limits {
-    max_rows: 1_000_000,
-    timeout: Duration::from_secs(600),
-    memory: 1 << 30,
-    max_sql_bytes: 1 << 20,
-    concurrent: 1,
-    queue: Duration::from_secs(1),
-};
+fn limits() -> Limits {
+    Limits {
+        max_rows: 1_000_000,
+        max_bytes: 1 << 30,
+        timeout: Duration::from_secs(600),
+        memory: 1 << 30,
+        max_sql_bytes: 1 << 20,
+        ..Limits::default()
+    }
+}
 
 impl History {
     /// Looks which tables there are.
@@ -210,7 +212,7 @@ impl History {
         if tables.is_empty() {
             return Err(format!("{} has no tables: `sink.parquet` of a pipeline makes them", dir.display()));
         }
-        let reader = Reader::new(Arc::new(Catalog::new(stored.tables)), LIMITS);
+        let reader = Reader::new(Arc::new(Catalog::new(stored.tables)), limits());
         Ok(Self {
             place: Place::Files(Box::new(reader.map_err(|error| format!("no threads for queries: {error}"))?)),
             origin: dir.display().to_string(),

@@ -8,8 +8,8 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, Request, StatusCode};
-use dashboards::{Limits, Service, State, Status, app};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
+use dashboards::{Limits, Program, Service, State, Status, app};
 use datafusion::parquet::arrow::ArrowWriter;
 use engine::batch::{Batch, EdgeType, stream_schema, time_array};
 use engine::catalog::{Catalog, Segment, Table};
@@ -68,6 +68,7 @@ pub fn service(tables: Vec<Arc<Table>>, limits: Limits) -> Service {
         name: "test".to_owned(),
         reloads: Arc::default(),
         intakes: Arc::default(),
+        program: program(""),
     }
 }
 
@@ -76,6 +77,23 @@ pub fn with_rows(count: u64, limits: Limits) -> Router {
     let requests = table("requests");
     requests.push(1, &Batch::new(rows(0, count))).expect("push");
     app(service(vec![requests, table("detections")], limits)).expect("app")
+}
+
+/// A query process; the mark tells those of one test from those of another.
+fn program(mark: &str) -> Program {
+    Program { path: env!("CARGO_BIN_EXE_query-process").into(), arguments: vec![mark.into()] }
+}
+
+/// A service of `count` rows whose query processes have this mark.
+pub fn marked(mark: &str, count: u64, limits: Limits) -> Router {
+    let requests = table("requests");
+    requests.push(1, &Batch::new(rows(0, count))).expect("push");
+    app(Service { program: program(mark), ..service(vec![requests], limits) }).expect("app")
+}
+
+/// A service of these tables.
+pub fn app_of(tables: Vec<Arc<Table>>, limits: Limits) -> Router {
+    app(service(tables, limits)).expect("app")
 }
 
 pub struct Reply {
@@ -98,7 +116,8 @@ impl Reply {
     }
 }
 
-pub async fn send(app: &Router, request: Request<Body>) -> Reply {
+pub async fn send(app: &Router, mut request: Request<Body>) -> Reply {
+    request.headers_mut().entry("host").or_insert(HeaderValue::from_static("localhost"));
     let response = app.clone().oneshot(request).await.expect("infallible");
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.expect("body").to_vec();

@@ -1,21 +1,22 @@
 //! Rows in memory and rows that another place is asked for, read as one table.
 
+use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use axum::Router;
-use axum::http::StatusCode;
-use dashboards::{Limits, app};
+use arrow::ipc::reader::StreamReader;
+use arrow::json::ArrayWriter;
+use dashboards::{Limits, Reader};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::prelude::Expr;
 use engine::batch::Batch;
-use engine::catalog::{History, HistoryError, Table, Wanted};
+use engine::catalog::{Catalog, History, HistoryError, Table, Wanted};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::common::{post, query, rows, schema, service, table};
+use crate::common::{rows, schema, table};
 
 /// A place with rows `0..400` that applies conditions on `seq`, all of which must be `seq >= 300` here.
 #[derive(Debug, Default)]
@@ -30,6 +31,10 @@ struct Shared(Arc<Place>);
 impl History for Shared {
     fn supports(&self, filter: &Expr) -> bool {
         filter.to_string().contains("seq")
+    }
+
+    fn describe(&self) -> Value {
+        Value::Null
     }
 
     fn read(&self, wanted: Wanted) -> SendableRecordBatchStream {
@@ -53,39 +58,52 @@ impl History for Shared {
     }
 }
 
+fn reader(tables: Vec<Arc<Table>>) -> Reader {
+    Reader::new(Arc::new(Catalog::new(tables)), Limits::default()).expect("threads")
+}
+
+/// The rows of a query that must succeed.
+fn query(reader: &Reader, sql: &str) -> Vec<Value> {
+    let answer = reader.ask(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let mut writer = ArrayWriter::new(Vec::new());
+    for batch in StreamReader::try_new(Cursor::new(answer.arrow), None).expect("a stream") {
+        writer.write(&batch.expect("a batch")).expect("written");
+    }
+    writer.finish().expect("written");
+    serde_json::from_slice(&writer.into_inner()).expect("an array")
+}
+
 /// Rows `300..500` are in memory, of message times 3 and 4; those before 4 are in the place too.
-fn both() -> (Router, Arc<Table>, Arc<Place>) {
+fn both() -> (Reader, Arc<Table>, Arc<Place>) {
     let (requests, place) = (table("requests"), Arc::new(Place::default()));
     requests.set_history(Arc::new(Shared(Arc::clone(&place))));
     for time in 3..5 {
         requests.push(time, &Batch::new(rows(time * 100, time * 100 + 100))).expect("push");
     }
-    let app = app(service(vec![Arc::clone(&requests), table("plain")], Limits::default())).expect("app");
-    (app, requests, place)
+    (reader(vec![Arc::clone(&requests), table("plain")]), requests, place)
 }
 
-#[tokio::test]
-async fn a_row_is_read_from_one_of_the_two() {
-    let (app, requests, place) = both();
+#[test]
+fn a_row_is_read_from_one_of_the_two() {
+    let (reader, requests, place) = both();
     let all = "SELECT count(*) AS n, count(DISTINCT seq) AS d FROM requests";
-    let reply = post(&app, "application/json", all).await;
-    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(reply.text().contains("not known yet which rows of requests are stored"), "{}", reply.text());
+    let error = reader.ask(all).expect_err("not all rows");
+    assert!(error.contains("not known yet which rows of requests are stored"), "{error}");
     requests.commit([], 4);
-    assert_eq!(query(&app, all).await, [json!({"n": 500, "d": 500})]);
+    assert_eq!(query(&reader, all), [json!({"n": 500, "d": 500})]);
     assert_eq!(place.asked.lock()[0].before, 4);
-    assert_eq!(query(&app, "SELECT count(*) AS n FROM hot.requests").await, [json!({"n": 100})]);
-    assert_eq!(query(&app, "SELECT count(*) AS n FROM requests").await, [json!({"n": 500})]);
+    assert_eq!(query(&reader, "SELECT count(*) AS n FROM hot.requests"), [json!({"n": 100})]);
+    assert_eq!(query(&reader, "SELECT count(*) AS n FROM requests"), [json!({"n": 500})]);
     let twice = "SELECT count(*) AS n FROM requests a JOIN requests b ON a.seq = b.seq";
-    assert_eq!(query(&app, twice).await, [json!({"n": 500})]);
-    assert_eq!(post(&app, "text/csv", "SELECT * FROM hot.plain").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(query(&reader, twice), [json!({"n": 500})]);
+    assert!(reader.ask("SELECT * FROM hot.plain").is_err(), "it has no other place");
 }
 
-#[tokio::test]
-async fn columns_conditions_and_limits_are_handed_on() {
-    let (app, requests, place) = both();
+#[test]
+fn columns_conditions_and_limits_are_handed_on() {
+    let (reader, requests, place) = both();
     requests.commit([], 4);
-    let found = query(&app, "SELECT path FROM requests WHERE seq >= 300 AND path <> '/p/301' ORDER BY path").await;
+    let found = query(&reader, "SELECT path FROM requests WHERE seq >= 300 AND path <> '/p/301' ORDER BY path");
     assert_eq!(found.len(), 199);
     {
         let asked = place.asked.lock();
@@ -94,25 +112,24 @@ async fn columns_conditions_and_limits_are_handed_on() {
         assert_eq!(asked[0].limit, None);
     }
     // More than the hundred rows of memory: else a query may have all it wants before it asks the place.
-    assert_eq!(query(&app, "SELECT host FROM requests WHERE seq >= 300 LIMIT 150").await.len(), 150);
+    assert_eq!(query(&reader, "SELECT host FROM requests WHERE seq >= 300 LIMIT 150").len(), 150);
     let asked = place.asked.lock();
     assert_eq!((asked[1].limit, asked[1].columns.as_slice()), (Some(150), [2].as_slice()));
     assert_eq!(asked[1].timeout, Limits::default().timeout);
 }
 
-#[tokio::test]
-async fn an_answer_for_a_part_of_the_rows_is_not_given() {
-    let (app, requests, place) = both();
+#[test]
+fn an_answer_for_a_part_of_the_rows_is_not_given() {
+    let (reader, requests, place) = both();
     requests.commit([], 4);
     *place.down.lock() = true;
-    let reply = post(&app, "application/json", "SELECT seq FROM requests").await;
-    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(reply.text().contains("the place is away") && reply.text().contains("hot."), "{}", reply.text());
-    assert_eq!(query(&app, "SELECT count(*) AS n FROM hot.requests").await, [json!({"n": 100})]);
+    let error = reader.ask("SELECT seq FROM requests").expect_err("not all rows");
+    assert!(error.contains("the place is away") && error.contains("hot."), "{error}");
+    assert_eq!(query(&reader, "SELECT count(*) AS n FROM hot.requests"), [json!({"n": 100})]);
 }
 
-#[tokio::test]
-async fn rows_that_are_nowhere_yet_are_said_to_be_missing() {
+#[test]
+fn rows_that_are_nowhere_yet_are_said_to_be_missing() {
     let requests = Arc::new(Table::new("requests", &engine::batch::EdgeType::stream(schema()), 150));
     let place = Arc::new(Place::default());
     requests.set_history(Arc::new(Shared(Arc::clone(&place))));
@@ -120,12 +137,11 @@ async fn rows_that_are_nowhere_yet_are_said_to_be_missing() {
     for time in 2..6 {
         requests.push(time, &Batch::new(rows(time * 100, time * 100 + 100))).expect("push");
     }
-    let app = app(service(vec![Arc::clone(&requests)], Limits::default())).expect("app");
-    let reply = post(&app, "application/json", "SELECT seq FROM requests").await;
-    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(reply.text().contains("on their way to the store"), "{}", reply.text());
+    let reader = reader(vec![Arc::clone(&requests)]);
+    let error = reader.ask("SELECT seq FROM requests").expect_err("not all rows");
+    assert!(error.contains("on their way to the store"), "{error}");
     requests.commit([], 6);
-    assert_eq!(post(&app, "application/json", "SELECT seq FROM requests").await.status, StatusCode::OK);
+    assert!(reader.ask("SELECT seq FROM requests").is_ok());
 }
 
 #[test]

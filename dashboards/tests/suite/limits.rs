@@ -84,7 +84,12 @@ async fn long_and_broken_texts_are_refused() {
 
 #[tokio::test]
 async fn a_query_without_a_place_is_turned_away_and_a_dropped_one_frees_its_place() {
-    let limits = Limits { concurrent: 1, queue: Duration::ZERO, timeout: Duration::from_secs(60), ..Limits::default() };
+    let limits = Limits {
+        processes: 1,
+        queue: Duration::from_millis(100),
+        timeout: Duration::from_secs(60),
+        ..Limits::default()
+    };
     let app = with_rows(20_000, limits);
     let busy = tokio::spawn({
         let app = app.clone();
@@ -105,7 +110,7 @@ async fn a_client_that_goes_away_stops_its_query() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(listen(listener, app.clone(), async move {
+    let server = tokio::spawn(listen(listener, app.clone(), 16, async move {
         let _ = stopped.await;
     }));
     let mut client = TcpStream::connect(address).await.expect("connect");

@@ -5,5 +5,6 @@ mod history;
 mod http;
 mod intakes;
 mod limits;
+mod processes;
 mod refusals;
 mod tables;

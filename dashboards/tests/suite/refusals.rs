@@ -58,6 +58,9 @@ async fn statements_that_write_or_configure_are_forbidden() {
         "SELECT * FROM range(1, 200000000)",
         "SELECT * FROM parquet_metadata('/etc/passwd')",
         "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT count(*) FROM requests WHERE regexp_like(path, concat(path, 'x{1000}'))",
+        "SELECT count(*) FROM requests WHERE path ~ (path || 'x')",
+        "SELECT regexp_replace(path, host, '') FROM requests",
     ];
     for sql in statements {
         let (status, body) = refusal(sql).await;

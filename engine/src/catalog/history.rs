@@ -17,6 +17,9 @@ pub trait History: Debug + Send + Sync {
     /// Whether the place can apply a filter by itself, with the very result that DataFusion would have.
     fn supports(&self, filter: &Expr) -> bool;
 
+    /// What another process needs to read from the place, such as addresses. It may hold a password: it is never shown.
+    fn describe(&self) -> serde_json::Value;
+
     /// Asks for rows when the stream is first polled. Faults are `DataFusionError::External` with a [`HistoryError`]. To drop
     /// the stream is to stop the query there.
     fn read(&self, wanted: Wanted) -> SendableRecordBatchStream;

@@ -5,9 +5,11 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use system::Sealed;
 
 use crate::batch::{MAX_ROWS, Time};
 
@@ -24,6 +26,8 @@ pub(super) struct Settled {
     /// How many chunks at the end are small ones.
     small: usize,
     rows: usize,
+    /// The number of the chunk that was made last.
+    made: u64,
 }
 
 /// Time and number of the rows of each message, in order.
@@ -32,8 +36,20 @@ type Runs = Vec<(Time, usize)>;
 /// Rows of one message, or of several that were copied together.
 #[derive(Debug)]
 struct Chunk {
+    /// Tells it from every other chunk that the table has had.
+    id: u64,
     runs: Runs,
     rows: RecordBatch,
+    /// The file that `rows` point into, once other processes have asked for them, and which of its batches they are.
+    sealed: Option<(Arc<Sealed>, usize)>,
+}
+
+/// The rows of a chunk, to be handed to another process.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub id: u64,
+    pub rows: RecordBatch,
+    pub sealed: Option<(Arc<Sealed>, usize)>,
 }
 
 impl Settled {
@@ -44,12 +60,17 @@ impl Settled {
         if !is_small {
             self.gather();
         }
-        self.chunks.push_back(Chunk { runs: vec![(time, rows.num_rows())], rows });
+        self.add(vec![(time, rows.num_rows())], rows);
         self.small += usize::from(is_small);
         let small = self.chunks.iter().rev().take(self.small);
         if self.small >= MAX_SMALL || small.map(|chunk| chunk.rows.num_rows()).sum::<usize>() >= MAX_ROWS {
             self.gather();
         }
+    }
+
+    fn add(&mut self, runs: Runs, rows: RecordBatch) {
+        self.made += 1;
+        self.chunks.push_back(Chunk { id: self.made, runs, rows, sealed: None });
     }
 
     /// Copies the small batches together.
@@ -60,7 +81,7 @@ impl Settled {
         match concat_batches(first.rows.schema_ref(), batches) {
             Ok(rows) => {
                 let runs = small.into_iter().flat_map(|chunk| chunk.runs).collect();
-                self.chunks.push_back(Chunk { runs, rows });
+                self.add(runs, rows);
             }
             // Not of one schema; they stay as they are.
             Err(_) => self.chunks.extend(small),
@@ -85,9 +106,9 @@ impl Settled {
     pub fn forget_before(&mut self, time: Time) {
         let large = self.chunks.len() - self.small;
         let (mut kept, mut small) = (VecDeque::with_capacity(self.chunks.len()), 0);
-        for (at, chunk) in self.chunks.drain(..).enumerate() {
+        for (at, chunk) in std::mem::take(&mut self.chunks).into_iter().enumerate() {
             let before = kept.len();
-            kept.extend(chunk.from(time));
+            kept.extend(chunk.from(time, &mut self.made));
             if at >= large {
                 small += kept.len() - before;
             }
@@ -112,6 +133,24 @@ impl Settled {
         found
     }
 
+    /// The chunks, and those of small batches, which will be copied together.
+    pub fn parts(&self) -> (Vec<Part>, Vec<Part>) {
+        let part = |chunk: &Chunk| Part { id: chunk.id, rows: chunk.rows.clone(), sealed: chunk.sealed.clone() };
+        let large = self.chunks.len() - self.small;
+        (self.chunks.range(..large).map(part).collect(), self.chunks.range(large..).map(part).collect())
+    }
+
+    /// Takes the rows of these chunks from a sealed file, which has a batch for each, from now on.
+    pub fn seal(&mut self, ids: &[u64], sealed: &Arc<Sealed>) {
+        for chunk in &mut self.chunks {
+            let at = ids.iter().position(|id| *id == chunk.id);
+            if let Some((at, rows)) = at.and_then(|at| Some((at, sealed.batches().get(at)?))) {
+                chunk.rows = rows.clone();
+                chunk.sealed = Some((Arc::clone(sealed), at));
+            }
+        }
+    }
+
     /// The rows.
     pub fn batches(&self) -> impl Iterator<Item = &RecordBatch> {
         self.chunks.iter().map(|chunk| &chunk.rows)
@@ -120,7 +159,7 @@ impl Settled {
 
 impl Chunk {
     /// What is left of it without the messages before a time: itself, parts of it, or nothing.
-    fn from(self, time: Time) -> Vec<Self> {
+    fn from(self, time: Time, made: &mut u64) -> Vec<Self> {
         if self.runs.iter().all(|(at, _)| *at >= time) {
             return vec![self];
         }
@@ -140,7 +179,10 @@ impl Chunk {
                 None => kept.push((range, vec![(at, rows)])),
             }
         }
-        let part = |(range, runs): (Range<usize>, _)| Self { runs, rows: self.rows.slice(range.start, range.len()) };
+        let part = |(range, runs): (Range<usize>, _)| {
+            *made += 1;
+            Self { id: *made, runs, rows: self.rows.slice(range.start, range.len()), sealed: None }
+        };
         kept.into_iter().map(part).collect()
     }
 }

@@ -33,7 +33,13 @@ impl Planner<'_> {
             planned.nodes[node].connected[port] = true;
             tables.push((name.value.clone(), node, port));
         }
-        Serve { listen: section.listen.value.clone(), hosts: section.hosts.clone(), hot_rows: section.hot_rows, tables }
+        Serve {
+            listen: section.listen.value.clone(),
+            hosts: section.hosts.clone(),
+            hot_rows: section.hot_rows,
+            queries: section.queries.clone(),
+            tables,
+        }
     }
 
     /// The web service listens at an address, not at a name.

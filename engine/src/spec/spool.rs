@@ -102,7 +102,7 @@ fn max_replay() -> Duration {
     Duration::from_secs(24 * 3600)
 }
 
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     Bytes::deserialize(deserializer).map(|bytes| bytes.0)
 }
 

@@ -3,7 +3,7 @@
 mod canonical;
 mod columns;
 mod ddl;
-mod dead_letters;
+pub(super) mod dead_letters;
 mod decode;
 mod deliver;
 mod encode;
@@ -16,6 +16,8 @@ mod refusal;
 mod sender;
 mod splits;
 mod table;
+
+pub use history::open as open_history;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -43,7 +45,7 @@ pub struct ClickHouse;
 /// The tables are those of `from: { table: id, … }`; a plain `from: id` is one table with the name of this node. They
 /// are made by `ja4-engine migrate up`; `ja4-engine migrate ddl PIPELINE` prints what a pipeline's own need. A table must have
 /// every column of its rows but `repaired` and `begin_time`, of a type that holds all of their values (a number that does not fit would be stored as
-/// another one), which a run and `validate --connect` check. A time other than `time`, `window_start`, `tick` and
+/// another one), which a run and `validate --connect` check. A time other than `time`, `window_start`, `detected_at`, `tick` and
 /// `updated_at` needs DateTime64: DateTime ends in 2106. Columns that the rows do not have get their defaults. Rows of a stream get the
 /// column `tick` besides, the tick in which they were made, if the table has it. Rows of a relation get two columns
 /// more: `updated_at`, the tick in which they were made, and `is_deleted`, 1 for a row that was taken back. Its table

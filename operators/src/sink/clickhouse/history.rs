@@ -18,6 +18,8 @@ use engine::contract::{History, HistoryError, Wanted};
 use migrations::server::{Address, ServerError};
 use migrations::sql::identifier;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::mpsc::Sender;
 
 use super::columns::{Column, Kind};
@@ -67,6 +69,19 @@ impl Stored {
 
     fn columns(&self) -> Result<Arc<Vec<Column>>, String> {
         self.columns.lock().clone()
+    }
+
+    /// What [`open`] takes.
+    fn describe(&self) -> Description {
+        Description {
+            url: self.address.url.clone(),
+            user: self.address.user.clone(),
+            password: self.address.password.clone(),
+            database: self.database.clone(),
+            table: self.table.clone(),
+            relation: self.relation,
+            columns: self.columns().map(|columns| columns.iter().map(|c| (c.name.clone(), c.ty.clone())).collect()),
+        }
     }
 
     fn fault(&self, message: &str) -> DataFusionError {
@@ -127,6 +142,34 @@ impl Stored {
     }
 }
 
+/// What another process needs to read a table.
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    url: String,
+    user: Option<String>,
+    password: Option<String>,
+    database: String,
+    table: String,
+    relation: bool,
+    /// Names and types, or why they are not known.
+    columns: Result<Vec<(String, String)>, String>,
+}
+
+/// The place that [`History::describe`] has described, in another process. `schema` is that of the served table.
+///
+/// # Errors
+/// If it is not a description of a table in ClickHouse.
+pub fn open(description: &Value, schema: &SchemaRef) -> Result<Arc<dyn History>, String> {
+    let described: Description =
+        serde_json::from_value(description.clone()).map_err(|_| "not a table in ClickHouse".to_owned())?;
+    let Description { url, user, password, database, table, relation, columns } = described;
+    let address = Address { url, user, password };
+    let stored = Stored::new(address, &database, &table, Arc::clone(schema), relation);
+    let columns = columns.map(|all| all.into_iter().map(|(name, ty)| Column { name, ty }).collect::<Vec<_>>());
+    stored.set_columns(columns.as_deref().map_err(String::as_str));
+    Ok(Arc::new(Reader(Arc::new(stored))))
+}
+
 /// [`Stored`], as a served table reads it.
 #[derive(Debug)]
 pub(super) struct Reader(pub Arc<Stored>);
@@ -135,6 +178,10 @@ impl History for Reader {
     fn supports(&self, filter: &Expr) -> bool {
         let Ok(columns) = self.0.columns() else { return false };
         filter::translate(filter, &scope(&self.0.schema, &columns)).is_some()
+    }
+
+    fn describe(&self) -> Value {
+        serde_json::to_value(self.0.describe()).unwrap_or_default()
     }
 
     fn read(&self, wanted: Wanted) -> SendableRecordBatchStream {

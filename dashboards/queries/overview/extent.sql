@@ -1,0 +1,2 @@
+-- First and last event.
+SELECT min(time) AS lo, max(time) AS hi FROM requests

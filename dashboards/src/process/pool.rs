@@ -1,0 +1,497 @@
+//! The run's side: query processes, each driven by a thread of its own.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use engine::catalog::{Catalog, Handed, Segment, Table};
+use libc::{SIGABRT, SIGKILL};
+use system::{MAX_DESCRIPTORS, Sealed};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::places::{Client, Places};
+use super::wire::{self, Ask, Begin, Order, Reply, SegmentNow, StoredNow, TableNow};
+use crate::Limits;
+use crate::error::Error;
+use crate::query::Statement;
+
+/// How often a query is asked at most: again when a file was removed while it was read, or its process was killed from outside.
+const ATTEMPTS: usize = 3;
+
+/// How often it is looked whether a query is still wanted.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a process may take to start.
+const START: Duration = Duration::from_secs(10);
+
+/// Bytes of an answer that are in this process at a time.
+const PIECE: usize = 64 << 10;
+
+/// The program that becomes a query process: one that calls [`crate::query_process`].
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// An answer, as it comes.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub rows: usize,
+    pub truncated: bool,
+    /// Of the whole answer.
+    pub bytes: usize,
+    pub body: mpsc::Receiver<io::Result<Bytes>>,
+}
+
+/// A query that waits.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub client: Client,
+    pub statement: Statement,
+    pub since: Instant,
+    until: Instant,
+    reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+impl Job {
+    pub fn new(
+        client: Client,
+        statement: Statement,
+        wait: Duration,
+        reply: oneshot::Sender<Result<Answer, Error>>,
+    ) -> Self {
+        let since = Instant::now();
+        Self { client, statement, since, until: since + wait, reply }
+    }
+
+    /// Whether it has waited too long, or nobody waits for it.
+    pub fn is_over(&self, now: Instant) -> bool {
+        now >= self.until || self.reply.is_closed()
+    }
+
+    pub fn refuse(self, why: Error) {
+        // Nobody may be there any more.
+        let _ = self.reply.send(Err(why));
+    }
+}
+
+/// Query processes that take queries from one line.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    catalog: Arc<Catalog>,
+    limits: Limits,
+    program: Program,
+    places: Places,
+    /// Processes that were started.
+    started: AtomicU64,
+    /// Processes that were killed, or have ended by themselves.
+    ended: AtomicU64,
+}
+
+impl Pool {
+    /// Starts the threads; a process is started with the first query that needs it.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn new(
+        name: &str,
+        catalog: Arc<Catalog>,
+        limits: Limits,
+        processes: usize,
+        program: Program,
+    ) -> io::Result<Self> {
+        let places = Places::new(processes);
+        let (started, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+        let shared = Arc::new(Shared { catalog, limits, program, places, started, ended });
+        for nth in 1..=processes.max(1) {
+            let mut seat = Seat { shared: Arc::clone(&shared), process: None };
+            std::thread::Builder::new().name(format!("{name}-{nth}")).spawn(move || seat.work())?;
+        }
+        Ok(Self { shared })
+    }
+
+    /// Runs a statement. Dropping the future ends the query.
+    pub async fn run(&self, client: Client, statement: Statement) -> Result<Answer, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.places.wait(Job::new(client, statement, self.shared.limits.queue, reply));
+        answer.await.unwrap_or(Err(Error::Internal))
+    }
+
+    /// Queries that run, and queries that wait.
+    pub fn counts(&self) -> (usize, usize) {
+        self.shared.places.counts()
+    }
+
+    /// Processes that were started, and those that have ended.
+    pub fn processes(&self) -> (u64, u64) {
+        (self.shared.started.load(Relaxed), self.shared.ended.load(Relaxed))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.places.close();
+    }
+}
+
+/// Why a process gave no answer.
+enum Fault {
+    /// Nobody waits for it any more.
+    Unwanted,
+    /// It took too long.
+    Late,
+    /// The process has gone, or does not do what it should.
+    Process(io::Error),
+    /// It did not start, but ended by this signal.
+    Start(Option<i32>),
+    /// It could not be asked.
+    Rows(io::Error),
+}
+
+/// What a process answers.
+enum Reached {
+    Rows { rows: usize, truncated: bool, bytes: usize },
+    Gone,
+    Refused(Error),
+}
+
+/// A thread with its process.
+struct Seat {
+    shared: Arc<Shared>,
+    process: Option<Process>,
+}
+
+impl Seat {
+    fn work(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        while let Some(job) = shared.places.next(|| self.forget()) {
+            let (client, started) = (job.client, Instant::now());
+            self.answer(job);
+            shared.places.done(client, started.elapsed());
+        }
+        self.end();
+    }
+
+    fn answer(&mut self, job: Job) {
+        let until = Instant::now() + self.shared.limits.timeout;
+        let mut why = Error::Internal;
+        for _ in 0..ATTEMPTS {
+            match self.ask(&job, until) {
+                Ok(Reached::Rows { rows, truncated, bytes }) => return self.pass_on(job, rows, truncated, bytes),
+                Ok(Reached::Refused(error)) => return job.refuse(error),
+                Ok(Reached::Gone) => why = Error::Gone,
+                Err(Fault::Unwanted) => return self.end(),
+                Err(Fault::Late) => {
+                    self.end();
+                    return job.refuse(Error::Timeout(self.shared.limits.timeout));
+                }
+                Err(Fault::Rows(error)) => {
+                    tracing::error!(%error, "the rows of the tables cannot be handed to a query process");
+                    return job.refuse(Error::Internal);
+                }
+                Err(fault @ (Fault::Process(_) | Fault::Start(_))) => {
+                    let by = if let Fault::Start(signal) = fault { signal } else { self.ended_by() };
+                    match by {
+                        // From outside: by the system, which has no memory left, or by a person. It may go better next time.
+                        Some(SIGKILL) => tracing::warn!("a query process was killed"),
+                        Some(SIGABRT) => return job.refuse(Error::Memory),
+                        signal => {
+                            tracing::error!(signal, "a query process has ended");
+                            return job.refuse(Error::Internal);
+                        }
+                    }
+                }
+            }
+        }
+        job.refuse(why);
+    }
+
+    fn ask(&mut self, job: &Job, until: Instant) -> Result<Reached, Fault> {
+        let tables = tables(&self.shared.catalog, &job.statement.sql).map_err(Fault::Rows)?;
+        let process = self.process(&tables)?;
+        process.hand_over(&tables).map_err(Fault::Process)?;
+        let ask = Ask { statement: job.statement.clone(), tables: tables.iter().map(Now::message).collect() };
+        wire::send(&process.socket, &Order::Ask(Box::new(ask)), &[]).map_err(Fault::Process)?;
+        let reply = process.reply(|| {
+            if job.reply.is_closed() {
+                return Err(Fault::Unwanted);
+            }
+            if Instant::now() >= until { Err(Fault::Late) } else { Ok(()) }
+        })?;
+        Ok(match reply {
+            Reply::Rows { rows, truncated, bytes } => Reached::Rows { rows, truncated, bytes },
+            Reply::Gone => Reached::Gone,
+            Reply::Ready(_) => return Err(Fault::Process(ErrorKind::InvalidData.into())),
+            Reply::Refused(refused) => {
+                if let Some(cause) = &refused.cause {
+                    tracing::error!(cause, "a query failed");
+                }
+                let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                Reached::Refused(Error::Answered { status, message: refused.message, help: refused.help })
+            }
+        })
+    }
+
+    /// Passes the answer on as fast as it is taken. The process has no other query until then.
+    fn pass_on(&mut self, job: Job, rows: usize, truncated: bool, bytes: usize) {
+        let (pieces, body) = mpsc::channel(1);
+        let is_taken = job.reply.send(Ok(Answer { rows, truncated, bytes, body })).is_ok();
+        let Some(process) = self.process.as_mut().filter(|_| is_taken) else { return self.end() };
+        let until = Instant::now() + self.shared.limits.delivery;
+        let mut left = bytes;
+        while left > 0 {
+            let mut piece = vec![0; left.min(PIECE)];
+            let read = process.fill(&mut piece, || if Instant::now() >= until { Err(Fault::Late) } else { Ok(()) });
+            let sent = read.is_ok() && deliver(&pieces, piece.into(), until);
+            if !sent {
+                // The client sees that something is missing: it was told the length.
+                let _ = pieces.try_send(Err(ErrorKind::TimedOut.into()));
+                return self.end();
+            }
+            left -= left.min(PIECE);
+        }
+    }
+
+    /// The process, which is started if there is none, or one that may not read all directories that the tables are in now.
+    fn process(&mut self, tables: &[Now]) -> Result<&mut Process, Fault> {
+        let mut directories: BTreeSet<PathBuf> = tables.iter().flat_map(Now::directories).collect();
+        let connects = tables.iter().any(|table| table.handed.snapshot.stored.is_some());
+        let fits = |process: &Process| directories.is_subset(&process.readable) && (process.connects || !connects);
+        if !self.process.as_mut().is_some_and(|process| fits(process) && process.is_alive()) {
+            // What the one before could read, too: otherwise two tables in turn would start a process each time.
+            directories.extend(self.process.iter().flat_map(|process| process.readable.iter().cloned()));
+            self.end();
+            self.shared.started.fetch_add(1, Relaxed);
+            let process = Process::start(&self.shared, directories, connects)?;
+            return Ok(self.process.insert(process));
+        }
+        self.process.as_mut().ok_or_else(|| Fault::Process(ErrorKind::NotFound.into()))
+    }
+
+    /// Tells an idle process what it need not keep in memory.
+    fn forget(&mut self) {
+        if let Some(process) = &mut self.process
+            && process.forget().is_err()
+        {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended_by();
+    }
+
+    /// Kills the process if it has not ended; the signal that has ended it.
+    fn ended_by(&mut self) -> Option<i32> {
+        let mut process = self.process.take()?;
+        self.shared.ended.fetch_add(1, Relaxed);
+        process.end()
+    }
+}
+
+struct Process {
+    child: Child,
+    socket: UnixStream,
+    readable: BTreeSet<PathBuf>,
+    connects: bool,
+    /// Rows that it has.
+    known: HashMap<u64, Weak<Sealed>>,
+    /// Whether the other end of the socket is closed.
+    closed: bool,
+}
+
+impl Process {
+    fn start(shared: &Shared, readable: BTreeSet<PathBuf>, connects: bool) -> Result<Self, Fault> {
+        let (socket, other) = UnixStream::pair().map_err(Fault::Rows)?;
+        socket.set_read_timeout(Some(LOOK)).map_err(Fault::Rows)?;
+        socket.set_write_timeout(Some(START)).map_err(Fault::Rows)?;
+        let mut command = Command::new(&shared.program.path);
+        command.args(&shared.program.arguments).arg0("ja4-engine").env_clear().current_dir("/");
+        // The environment may hold passwords. These say where certificates are, and keep the allocator from reserving a GiB.
+        let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter();
+        command.envs(certificates.filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.env("MIMALLOC_ARENA_RESERVE", "64MiB").env("MIMALLOC_ARENA_EAGER_COMMIT", "0");
+        command.stdin(OwnedFd::from(other)).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(Fault::Rows)?;
+        let mut process = Self { child, socket, readable, connects, known: HashMap::new(), closed: false };
+        let begin = Begin {
+            limits: shared.limits.clone(),
+            memory: shared.limits.process_memory,
+            readable: process.readable.iter().cloned().collect(),
+            connects,
+        };
+        let until = Instant::now() + START;
+        let sent = wire::send(&process.socket, &Order::Begin(begin), &[]).map_err(Fault::Process);
+        let ready =
+            sent.and_then(|()| process.reply(|| if Instant::now() >= until { Err(Fault::Late) } else { Ok(()) }));
+        let Ok(Reply::Ready(missing)) = ready else {
+            return Err(Fault::Start(process.end()));
+        };
+        for what in missing {
+            tracing::debug!(what, "a query process is not confined by this");
+        }
+        Ok(process)
+    }
+
+    fn is_alive(&mut self) -> bool {
+        !self.closed && matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Kills it if it has not ended; the signal that has ended it.
+    fn end(&mut self) -> Option<i32> {
+        // A process that has closed its socket is ending by itself: how, is worth knowing.
+        let by_itself = self.closed && self.ends_within(Duration::from_secs(1));
+        if !by_itself {
+            // It may have ended just now.
+            let _ = self.child.kill();
+        }
+        self.child.wait().ok()?.signal()
+    }
+
+    fn ends_within(&mut self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
+    }
+
+    /// Hands over the rows that it does not have.
+    fn hand_over(&mut self, tables: &[Now]) -> io::Result<()> {
+        self.forget()?;
+        let mut new: Vec<&Arc<Sealed>> = Vec::new();
+        for sealed in
+            tables.iter().flat_map(|table| table.handed.parts.iter().map(|(s, _)| s).chain([&table.handed.schema]))
+        {
+            if self.known.insert(sealed.id(), Arc::downgrade(sealed)).is_none() {
+                new.push(sealed);
+            }
+        }
+        for new in new.chunks(MAX_DESCRIPTORS) {
+            let descriptors: Vec<_> = new.iter().map(|sealed| sealed.as_fd()).collect();
+            wire::send(&self.socket, &Order::Take(new.iter().map(|sealed| sealed.id()).collect()), &descriptors)?;
+        }
+        Ok(())
+    }
+
+    /// Names the rows that no table has any more.
+    fn forget(&mut self) -> io::Result<()> {
+        let gone: Vec<u64> = self.known.extract_if(|_, rows| rows.strong_count() == 0).map(|(id, _)| id).collect();
+        if gone.is_empty() { Ok(()) } else { wire::send(&self.socket, &Order::Forget(gone), &[]) }
+    }
+
+    fn reply(&mut self, go_on: impl Fn() -> Result<(), Fault>) -> Result<Reply, Fault> {
+        let mut first = [0; 4];
+        self.fill(&mut first, &go_on)?;
+        let mut bytes = vec![0; wire::length(first).map_err(Fault::Process)?];
+        self.fill(&mut bytes, &go_on)?;
+        serde_json::from_slice(&bytes).map_err(|error| Fault::Process(error.into()))
+    }
+
+    /// Reads so many bytes.
+    fn fill(&mut self, bytes: &mut [u8], go_on: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match (&self.socket).read(&mut bytes[filled..]) {
+                Ok(0) => {
+                    self.closed = true;
+                    return Err(Fault::Process(ErrorKind::UnexpectedEof.into()));
+                }
+                Ok(read) => filled += read,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => go_on()?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.closed = true;
+                    return Err(Fault::Process(error));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Passes a piece on when the one before is taken; whether it was in time.
+fn deliver(pieces: &mpsc::Sender<io::Result<Bytes>>, piece: Bytes, until: Instant) -> bool {
+    let mut piece = Ok(piece);
+    loop {
+        match pieces.try_send(piece) {
+            Ok(()) => return true,
+            Err(TrySendError::Closed(_)) => return false,
+            Err(TrySendError::Full(_)) if Instant::now() >= until => return false,
+            Err(TrySendError::Full(back)) => {
+                piece = back;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+/// A table at the moment of a query.
+struct Now {
+    table: Arc<Table>,
+    handed: Handed,
+    is_read: bool,
+}
+
+/// All tables. Rows are handed out only of those whose name is somewhere in the statement.
+fn tables(catalog: &Catalog, sql: &str) -> io::Result<Vec<Now>> {
+    let sql = sql.to_lowercase();
+    let now = |table: Arc<Table>| {
+        let is_read = sql.contains(&table.name.to_lowercase());
+        let handed = if is_read { table.hand_out()? } else { table.hand_out_nothing()? };
+        Ok(Now { table, handed, is_read })
+    };
+    catalog.tables().into_iter().map(now).collect()
+}
+
+impl Now {
+    fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let parent = |segment: &Segment| segment.path.parent().map(PathBuf::from);
+        self.handed.snapshot.segments.iter().filter_map(parent)
+    }
+
+    fn message(&self) -> TableNow {
+        let segment = |segment: &Segment| SegmentNow {
+            path: segment.path.clone(),
+            rows: segment.rows,
+            bytes: segment.bytes,
+            unread: segment.unread.clone(),
+        };
+        let stored = self.handed.snapshot.stored.as_ref().map(|stored| StoredNow {
+            place: stored.place.describe(),
+            before: stored.before,
+            gap: stored.gap,
+        });
+        TableNow {
+            name: self.table.name.clone(),
+            schema: self.handed.schema.id(),
+            hot: self.handed.parts.iter().map(|(sealed, at)| (sealed.id(), *at)).collect(),
+            segments: self.handed.snapshot.segments.iter().map(segment).collect(),
+            stored,
+            hot_rows: self.table.hot_rows(),
+            is_read: self.is_read,
+        }
+    }
+}
