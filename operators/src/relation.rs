@@ -20,6 +20,7 @@
 //! **Settled rows.** Equal rows are one row for differential-dataflow, whatever mark they came with. So whether a row is
 //! settled is asked of the row and of the time at which it leaves.
 
+pub(crate) mod waiting;
 pub(crate) mod windows;
 
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ use arrow::error::ArrowError;
 use differential_dataflow::consolidation::consolidate;
 use differential_dataflow::{AsCollection, Data, ExchangeData, Hashable, VecCollection};
 use engine::batch::{Batch, MAX_ROWS, Stream, Time};
-use engine::contract::BuildContext;
+use engine::contract::{BuildContext, Here};
 use engine::contract::NodeMetrics;
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
@@ -147,9 +148,10 @@ pub(crate) fn hold_as<'s, K: Part, V: Part>(
     let rows = changes.unary_frontier::<Builder<K, V>, _, _, _>(pact, name, move |initial, _info| {
         drop(initial);
         let mut held = Held::new(max);
-        let (mut capability, mut out) = (None, Vec::new());
+        let (mut capability, mut out, here) = (None, Vec::new(), Here::new(name));
         let (too_old, mut counted) = (metrics.counter("too_old"), 0);
         move |(input, frontier), output| {
+            let _here = here.enter();
             input.for_each_stamp(|stamp, data| {
                 keep_least(&mut capability, &stamp);
                 for change in data.flat_map(|changes| changes.drain(..)) {
@@ -311,8 +313,9 @@ fn batches_as<'s, D: Data>(
     collection.inner.unary_frontier::<Builder, _, _, _>(Pipeline, name, move |initial, _info| {
         drop(initial);
         let mut waiting: BTreeMap<Time, Vec<(D, isize)>> = BTreeMap::new();
-        let mut capability = None;
+        let (mut capability, here) = (None, Here::new(name));
         move |(input, frontier), output| {
+            let _here = here.enter();
             input.for_each_stamp(|stamp, data| {
                 keep_least(&mut capability, &stamp);
                 for (row, time, diff) in data.flat_map(|updates| updates.drain(..)) {

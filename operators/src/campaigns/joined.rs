@@ -4,23 +4,18 @@
 //! whichever batch their rows came. A stream's row leaves so, and stays as it is. A relation's row is remembered, and
 //! corrected when its member's campaign changes, until its window is too old: then it leaves for good with what it had.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::take_record_batch;
 use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use differential_dataflow::Hashable;
 use differential_dataflow::consolidation::consolidate;
 use engine::batch::{Batch, MAX_ROWS, Stream, Time};
-use engine::contract::exchange::{arrivals, partition};
+use engine::contract::exchange::partition;
 use engine::contract::{BuildContext, NodeMetrics};
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::operator::Operator as _;
 
 use super::evidence::members;
 use super::flow::{Campaign, NONE};
@@ -30,11 +25,8 @@ use super::known::Known;
 use super::remembered::{Given, Remembered, Updates};
 use super::{Columns, Planned};
 use crate::detect::rules::levels;
-use crate::relation::windows::{Ages, millis};
-use crate::relation::{hold_until, keep_least};
-
-/// A member's campaign that comes or goes.
-type KnownUpdate = ((Id, Campaign), Time, isize);
+use crate::relation::waiting::{self, Joining, Waiting};
+use crate::relation::windows::Ages;
 
 /// Joins rows with the campaigns of their members.
 pub(super) fn joined<'s>(
@@ -47,46 +39,8 @@ pub(super) fn joined<'s>(
     let rows = partition(rows, context, move |rows, hashes| {
         hashes.extend(members(rows.column(column)).into_iter().map(|member| member.unwrap_or_default().hashed()));
     });
-    let by_route = Exchange::new(|batch: &Batch| batch.route);
-    let by_member = Exchange::new(|((member, _), _, _): &KnownUpdate| member.hashed());
-    let (note, fail, name) = (arrivals(context), context.failure(), format!("{} joined", context.id));
-    let mut join = Join::new(node, context.peers, &context.metrics)?;
-    type Builder = CapacityContainerBuilder<Vec<Batch>>;
-    let joined =
-        rows.binary_frontier::<_, Builder, _, _, _, _>(known.inner, by_route, by_member, &name, |initial, _info| {
-            drop(initial);
-            let (mut capability, mut out) = (None, Vec::new());
-            move |(rows, rows_frontier), (known, known_frontier), output| {
-                rows.for_each_stamp(|stamp, data| {
-                    keep_least(&mut capability, &stamp);
-                    let time = stamp.least().copied().unwrap_or_default();
-                    for batches in data {
-                        note(batches);
-                        for batch in batches.drain(..) {
-                            join.push(batch, time)
-                                .unwrap_or_else(|error| fail(format!("rows cannot be read: {error}")));
-                        }
-                    }
-                });
-                known.for_each_stamp(|stamp, data| {
-                    keep_least(&mut capability, &stamp);
-                    for ((member, campaign), time, diff) in data.flat_map(|updates| updates.drain(..)) {
-                        join.known.push(member, campaign, time, diff);
-                    }
-                });
-                let frontiers = [rows_frontier, known_frontier].map(|frontier| frontier.frontier().first().copied());
-                let frontier = frontiers.into_iter().flatten().min();
-                join.advance(frontier, &mut out)
-                    .unwrap_or_else(|error| fail(format!("rows cannot be joined: {error}")));
-                for (time, batch) in out.drain(..) {
-                    if let Some(capability) = &capability {
-                        output.session(&capability.delayed(&time)).give(batch);
-                    }
-                }
-                hold_until(&mut capability, join.next());
-            }
-        });
-    Ok(joined)
+    let join = Join::new(node, context.peers, &context.metrics)?;
+    Ok(waiting::joined(rows, known, |(member, _)| member.hashed(), context, join))
 }
 
 /// What one worker holds.
@@ -95,8 +49,7 @@ pub(super) struct Join {
     ages: Ages,
     raise_from: u32,
     schema: SchemaRef,
-    /// Rows by the time at which they are joined.
-    waiting: BTreeMap<Time, Vec<Piece>>,
+    waiting: Waiting,
     pub known: Known,
     /// Encodes whole rows of a relation.
     converter: RowConverter,
@@ -104,15 +57,6 @@ pub(super) struct Join {
     not_joined: Arc<AtomicU64>,
     /// How many rows are remembered, and how many of them have been said.
     joined_rows: (Arc<AtomicI64>, i64),
-}
-
-/// Rows of one batch that are joined at the same time.
-struct Piece {
-    /// The message's time. A relation's changes are applied in this order.
-    stamp: Time,
-    /// When they leave: not after the event time of any.
-    leaves: Time,
-    batch: Batch,
 }
 
 impl Join {
@@ -124,75 +68,13 @@ impl Join {
             ages: node.ages,
             raise_from: node.raise_from,
             schema: Arc::clone(&node.joined),
-            waiting: BTreeMap::new(),
+            waiting: Waiting::new(node.ages),
             known: Known::default(),
             converter: RowConverter::new(fields)?,
             remembered: Remembered::new((node.max_rows / peers).max(1)),
             not_joined: metrics.counter("not_joined"),
             joined_rows: (metrics.gauge("joined_rows"), 0),
         })
-    }
-
-    pub fn push(&mut self, batch: Batch, stamp: Time) -> Result<(), ArrowError> {
-        if self.ages.is_relation {
-            let at = self.ages.at(stamp, None);
-            self.waiting.entry(at).or_default().push(Piece { stamp, leaves: at, batch });
-            return Ok(());
-        }
-        let mut parts: BTreeMap<Time, (Time, Vec<u32>)> = BTreeMap::new();
-        let events = batch.times();
-        for row in 0..batch.rows.num_rows() {
-            let event = events.map(|events| events.value(row));
-            let leaves = event.map_or(stamp, |ns| stamp.max(millis(ns)));
-            let part = parts.entry(self.ages.at(stamp, event)).or_insert_with(|| (leaves, Vec::new()));
-            part.0 = part.0.min(leaves);
-            part.1.push(row as u32);
-        }
-        for (at, (leaves, rows)) in parts {
-            let rows = take_record_batch(&batch.rows, &UInt32Array::from(rows))?;
-            self.waiting.entry(at).or_default().push(Piece { stamp, leaves, batch: batch.with_rows(rows) });
-        }
-        Ok(())
-    }
-
-    /// Does what is due at the times that both inputs have passed. Without a frontier both have ended.
-    pub fn advance(&mut self, frontier: Option<Time>, out: &mut Vec<(Time, Batch)>) -> Result<(), ArrowError> {
-        let due = |time: &Time| frontier.is_none_or(|frontier| *time < frontier);
-        loop {
-            let first = self.waiting.first_key_value().map(|(time, _)| *time);
-            let times = [first, self.known.next(), self.remembered.next()];
-            let Some(time) = times.into_iter().flatten().min().filter(due) else { break };
-            let mut changes = Updates::new();
-            // What ends at a time keeps what it had before.
-            self.remembered.end(time, &mut changes);
-            let changed = self.known.learn(time);
-            let mut pieces = self.waiting.remove(&time).unwrap_or_default();
-            pieces.sort_by_key(|piece| (piece.stamp, piece.batch.diff));
-            for piece in pieces {
-                if self.ages.is_relation {
-                    self.apply(&piece.batch, time, &mut changes)?;
-                } else {
-                    let rows = self.passed(&piece.batch)?;
-                    out.push((piece.leaves, piece.batch.with_rows(rows)));
-                }
-            }
-            self.remembered.correct(&changed, time, &self.known, &mut changes);
-            self.give(time, changes, out)?;
-        }
-        NodeMetrics::add(&self.not_joined, std::mem::take(&mut self.remembered.not_joined));
-        let len = if frontier.is_none() { 0 } else { i64::try_from(self.remembered.len).unwrap_or(i64::MAX) };
-        self.joined_rows.0.fetch_add(len - self.joined_rows.1, Relaxed);
-        self.joined_rows.1 = len;
-        Ok(())
-    }
-
-    /// The first time at which rows may leave. Rows of a later tick leave later.
-    pub fn next(&self) -> Option<Time> {
-        let waiting = self.waiting.first_key_value();
-        let leaves = waiting.and_then(|(_, pieces)| pieces.iter().map(|piece| piece.leaves).min());
-        // What becomes known moves no row of a stream.
-        let known = self.known.next().filter(|_| self.ages.is_relation);
-        [leaves, known, self.remembered.next()].into_iter().flatten().min()
     }
 
     /// Rows of a stream. What is known to late ones would depend on when they were read, so they are in no campaign.
@@ -250,6 +132,49 @@ impl Join {
         columns.push(Arc::new(Int32Array::from_iter_values(campaigns.iter().map(|campaign| campaign.number))));
         columns.push(Arc::new(UInt32Array::from_iter_values(campaigns.iter().map(|campaign| campaign.members))));
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+}
+
+impl Joining<(Id, Campaign)> for Join {
+    fn waiting(&mut self) -> &mut Waiting {
+        &mut self.waiting
+    }
+
+    fn learn(&mut self, (member, campaign): (Id, Campaign), time: Time, diff: isize) {
+        self.known.push(member, campaign, time, diff);
+    }
+
+    fn advance(&mut self, frontier: Option<Time>, out: &mut Vec<(Time, Batch)>) -> Result<(), ArrowError> {
+        let due = |time: &Time| frontier.is_none_or(|frontier| *time < frontier);
+        loop {
+            let times = [self.waiting.first(), self.known.next(), self.remembered.next()];
+            let Some(time) = times.into_iter().flatten().min().filter(due) else { break };
+            let mut changes = Updates::new();
+            // What ends at a time keeps what it had before.
+            self.remembered.end(time, &mut changes);
+            let changed = self.known.learn(time);
+            for piece in self.waiting.take(time) {
+                if self.ages.is_relation {
+                    self.apply(&piece.batch, time, &mut changes)?;
+                } else {
+                    let rows = self.passed(&piece.batch)?;
+                    out.push((piece.leaves, piece.batch.with_rows(rows)));
+                }
+            }
+            self.remembered.correct(&changed, time, &self.known, &mut changes);
+            self.give(time, changes, out)?;
+        }
+        NodeMetrics::add(&self.not_joined, std::mem::take(&mut self.remembered.not_joined));
+        let len = if frontier.is_none() { 0 } else { i64::try_from(self.remembered.len).unwrap_or(i64::MAX) };
+        self.joined_rows.0.fetch_add(len - self.joined_rows.1, Relaxed);
+        self.joined_rows.1 = len;
+        Ok(())
+    }
+
+    fn next(&self) -> Option<Time> {
+        // What becomes known moves no row of a stream.
+        let known = self.known.next().filter(|_| self.ages.is_relation);
+        [self.waiting.leaves(), known, self.remembered.next()].into_iter().flatten().min()
     }
 }
 

@@ -164,7 +164,7 @@ fn run(lives: &[Life], joins: &Joins, stops: &[Time]) -> Vec<(Time, Batch)> {
     let node = node(true, 1_000);
     let mut join = Join::new(&node, 1, &NodeMetrics::default()).expect("a converter");
     let send = |join: &mut Join, row: Plain, at: Time, diff, settled| {
-        join.push(batch(&[row], &node.input.schema, diff, settled), at * TICK).expect("valid");
+        join.waiting.push(batch(&[row], &node.input.schema, diff, settled), at * TICK).expect("valid");
     };
     for life in lives {
         send(&mut join, life.row, life.comes, 1, false);
@@ -238,7 +238,7 @@ fn a_row_for_which_there_is_no_room_is_in_no_campaign() {
     join.known.push(id(1), Campaign { number: 7, members: 9 }, 0, 1);
     let rows: Vec<Plain> = (0..3).map(|number| (Some(0), 1, true, number)).collect();
     for (at, diff) in [(0, 1), (TICK, -1)] {
-        join.push(batch(&rows, &node.input.schema, diff, false), at).expect("valid");
+        join.waiting.push(batch(&rows, &node.input.schema, diff, false), at).expect("valid");
     }
     let mut out = Vec::new();
     join.advance(Some(1), &mut out).expect("valid");
@@ -258,7 +258,7 @@ fn a_row_of_a_stream_leaves_once_with_what_is_known_when_its_tick_closes() {
     // An event at the beginning of tick 2 counts when that tick closes.
     let rows: Vec<Plain> =
         vec![(Some(2), 1, true, 1), (Some(2), 2, true, 2), (Some(5), 1, false, 3), (Some(5), 0, true, 4)];
-    join.push(batch(&rows, &node.input.schema, 1, true), TICK).expect("valid");
+    join.waiting.push(batch(&rows, &node.input.schema, 1, true), TICK).expect("valid");
     let campaigns = [(1, 3 * TICK, 1), (2, 4 * TICK, 1)];
     for (number, time, diff) in campaigns {
         join.known.push(id(1), Campaign { number, members: number as u32 * 3 }, time, diff);
@@ -277,7 +277,7 @@ fn a_row_of_a_stream_leaves_once_with_what_is_known_when_its_tick_closes() {
     assert_eq!(given, expected.map(|(number, id, level)| (number, id, level.to_owned())));
     assert!(out.iter().all(|(_, batch)| batch.settled && batch.diff == 1));
     let late = Batch { late: true, ..batch(&rows[..1], &node.input.schema, 1, true) };
-    join.push(late, 20 * TICK).expect("valid");
+    join.waiting.push(late, 20 * TICK).expect("valid");
     join.known.push(id(1), Campaign { number: 5, members: 9 }, 20 * TICK, 1);
     out.clear();
     join.advance(None, &mut out).expect("valid");

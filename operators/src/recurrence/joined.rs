@@ -10,26 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use differential_dataflow::{Hashable, VecCollection};
 use engine::batch::{Batch, Stream, Time};
-use engine::contract::BuildContext;
-use engine::contract::NodeMetrics;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::operator::Operator as _;
+use engine::contract::exchange::partition;
+use engine::contract::{BuildContext, NodeMetrics};
 
 use super::marks::{Key, Keys, windows};
 use super::{Columns, Planned};
-use crate::relation::windows::{Ages, millis};
-use crate::relation::{hold_until, keep_least};
-use engine::contract::exchange::{arrivals, partition};
-
-/// A window of a key that comes or goes.
-type WindowUpdate = ((Key, i64), Time, isize);
+use crate::relation::waiting::{self, Joining, Piece, Waiting};
 
 /// Joins rows with the windows of their keys.
 pub(super) fn joined<'s>(
@@ -47,55 +38,16 @@ pub(super) fn joined<'s>(
             hashes.resize(rows.num_rows(), 0);
         }
     });
-    let by_route = Exchange::new(|batch: &Batch| batch.route);
-    let by_key = Exchange::new(|((key, _), _, _): &WindowUpdate| key.hashed());
-    let (note, fail, name) = (arrivals(context), context.failure(), format!("{} joined", context.id));
-    let mut join = Join::new(node, keys, context)?;
-    type Builder = CapacityContainerBuilder<Vec<Batch>>;
-    let joined =
-        rows.binary_frontier::<_, Builder, _, _, _, _>(known.inner, by_route, by_key, &name, |initial, _info| {
-            drop(initial);
-            let (mut capability, mut out) = (None, Vec::new());
-            move |(rows, rows_frontier), (known, known_frontier), output| {
-                rows.for_each_stamp(|stamp, data| {
-                    keep_least(&mut capability, &stamp);
-                    let time = stamp.least().copied().unwrap_or_default();
-                    for batches in data {
-                        note(batches);
-                        for batch in batches.drain(..) {
-                            join.push(batch, time)
-                                .unwrap_or_else(|error| fail(format!("rows cannot be read: {error}")));
-                        }
-                    }
-                });
-                known.for_each_stamp(|_stamp, data| {
-                    for ((key, window), time, diff) in data.flat_map(|updates| updates.drain(..)) {
-                        join.updates.entry(time).or_default().push((key, window, diff));
-                    }
-                });
-                let frontiers = [rows_frontier, known_frontier].map(|frontier| frontier.frontier().first().copied());
-                let frontier = frontiers.into_iter().flatten().min();
-                join.advance(frontier, &mut out)
-                    .unwrap_or_else(|error| fail(format!("rows cannot be joined: {error}")));
-                for (time, batch) in out.drain(..) {
-                    if let Some(capability) = &capability {
-                        output.session(&capability.delayed(&time)).give(batch);
-                    }
-                }
-                hold_until(&mut capability, join.next());
-            }
-        });
-    Ok(joined)
+    let join = Join::new(node, keys, context)?;
+    Ok(waiting::joined(rows, known, |(key, _)| key.hashed(), context, join))
 }
 
 /// What one worker holds.
 struct Join {
     keys: Rc<Keys>,
     columns: Columns,
-    ages: Ages,
     schema: SchemaRef,
-    /// Rows by the time at which they are joined.
-    waiting: BTreeMap<Time, Vec<Piece>>,
+    waiting: Waiting,
     updates: BTreeMap<Time, Vec<(Key, i64, isize)>>,
     /// The starts of each key's windows, in order.
     windows: HashMap<Key, Vec<i64>>,
@@ -107,24 +59,14 @@ struct Join {
     not_joined: Arc<AtomicU64>,
 }
 
-/// Rows of one batch that are joined at the same time.
-struct Piece {
-    /// The message's time. A relation's changes are applied in this order.
-    stamp: Time,
-    /// When they leave: not after the event time of any.
-    leaves: Time,
-    batch: Batch,
-}
-
 impl Join {
     fn new(node: &Planned, keys: Rc<Keys>, context: &BuildContext<'_>) -> Result<Self, ArrowError> {
         let fields = node.input.schema.fields().iter().map(|field| SortField::new(field.data_type().clone()));
         Ok(Self {
             keys,
             columns: node.columns.clone(),
-            ages: node.ages,
             schema: Arc::clone(&node.joined),
-            waiting: BTreeMap::new(),
+            waiting: Waiting::new(node.ages),
             updates: BTreeMap::new(),
             windows: HashMap::new(),
             converter: RowConverter::new(fields.collect())?,
@@ -134,53 +76,8 @@ impl Join {
         })
     }
 
-    fn push(&mut self, batch: Batch, stamp: Time) -> Result<(), ArrowError> {
-        if self.ages.is_relation {
-            let at = self.ages.at(stamp, None);
-            self.waiting.entry(at).or_default().push(Piece { stamp, leaves: at, batch });
-            return Ok(());
-        }
-        let mut parts: BTreeMap<Time, (Time, Vec<u32>)> = BTreeMap::new();
-        let events = batch.times();
-        for row in 0..batch.rows.num_rows() {
-            let event = events.map(|events| events.value(row));
-            let leaves = event.map_or(stamp, |ns| stamp.max(millis(ns)));
-            let part = parts.entry(self.ages.at(stamp, event)).or_insert_with(|| (leaves, Vec::new()));
-            part.0 = part.0.min(leaves);
-            part.1.push(row as u32);
-        }
-        for (at, (leaves, rows)) in parts {
-            let rows = take_record_batch(&batch.rows, &UInt32Array::from(rows))?;
-            self.waiting.entry(at).or_default().push(Piece { stamp, leaves, batch: batch.with_rows(rows) });
-        }
-        Ok(())
-    }
-
-    /// Joins the rows whose time both inputs have passed.
-    fn advance(&mut self, frontier: Option<Time>, out: &mut Vec<(Time, Batch)>) -> Result<(), ArrowError> {
-        let due = |time: Time| frontier.is_none_or(|frontier| time < frontier);
-        while let Some(first) = self.waiting.first_entry().filter(|first| due(*first.key())) {
-            let (time, mut pieces) = first.remove_entry();
-            self.learn(|at| at <= time);
-            pieces.sort_by_key(|piece| (piece.stamp, piece.batch.diff));
-            for Piece { leaves, batch, .. } in pieces {
-                let counts = self.counts(&batch)?;
-                let columns = batch.rows.columns().iter().cloned().chain([Arc::new(counts) as _]);
-                let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns.collect())?;
-                out.push((leaves, batch.with_rows(rows)));
-            }
-        }
-        self.learn(due);
-        Ok(())
-    }
-
-    /// The first time at which rows may leave. Rows of a later tick leave later.
-    fn next(&self) -> Option<Time> {
-        self.waiting.first_key_value().and_then(|(_, pieces)| pieces.iter().map(|piece| piece.leaves).min())
-    }
-
     /// Takes in what has become of the windows.
-    fn learn(&mut self, due: impl Fn(Time) -> bool) {
+    fn take_in(&mut self, due: impl Fn(Time) -> bool) {
         while let Some(first) = self.updates.first_entry().filter(|first| due(*first.key())) {
             for (key, window, diff) in first.remove() {
                 let windows = self.windows.entry(key.clone()).or_default();
@@ -236,5 +133,35 @@ impl Join {
             }
         }
         Ok(UInt32Array::from(counts))
+    }
+}
+
+impl Joining<(Key, i64)> for Join {
+    fn waiting(&mut self) -> &mut Waiting {
+        &mut self.waiting
+    }
+
+    fn learn(&mut self, (key, window): (Key, i64), time: Time, diff: isize) {
+        self.updates.entry(time).or_default().push((key, window, diff));
+    }
+
+    fn advance(&mut self, frontier: Option<Time>, out: &mut Vec<(Time, Batch)>) -> Result<(), ArrowError> {
+        let due = |time: Time| frontier.is_none_or(|frontier| time < frontier);
+        while let Some(time) = self.waiting.first().filter(|time| due(*time)) {
+            self.take_in(|at| at <= time);
+            for Piece { leaves, batch, .. } in self.waiting.take(time) {
+                let counts = self.counts(&batch)?;
+                let columns = batch.rows.columns().iter().cloned().chain([Arc::new(counts) as _]);
+                let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns.collect())?;
+                out.push((leaves, batch.with_rows(rows)));
+            }
+        }
+        self.take_in(due);
+        Ok(())
+    }
+
+    /// What becomes known moves no row.
+    fn next(&self) -> Option<Time> {
+        self.waiting.leaves()
     }
 }
