@@ -40,9 +40,18 @@ pub fn run(inputs: Vec<Input>, nodes: &str, workers: usize) -> Result<(Arc<Share
     let sources = (0..inputs.len()).map(|n| format!("  - {{ id: input{n}, kind: bench.source, number: {n} }}\n"));
     let text = format!("name: bench\nnodes:\n{}{nodes}", sources.collect::<String>());
     *INPUTS.lock() = inputs;
-    let path = written(&text).map_err(|error| error.to_string())?;
+    run_with(&text, [Kind::of::<Source>()], workers)
+}
+
+/// Runs a pipeline that has kinds of the benchmarks. Counters of the run, and how long it took.
+pub(crate) fn run_with(
+    text: &str,
+    own: impl IntoIterator<Item = Kind>,
+    workers: usize,
+) -> Result<(Arc<Shared>, Duration), String> {
+    let path = written(text).map_err(|error| error.to_string())?;
     let mut kinds: Vec<Kind> = operators::registry().kinds().to_vec();
-    kinds.push(Kind::of::<Source>());
+    kinds.extend(own);
     let plan = Plan::load(&path, &Registry::new(kinds));
     std::fs::remove_file(&path).map_err(|error| error.to_string())?;
     let plan = Arc::new(plan.map_err(|(problems, sources)| sources.render(&problems, false))?);
@@ -53,7 +62,7 @@ pub fn run(inputs: Vec<Input>, nodes: &str, workers: usize) -> Result<(Arc<Share
 }
 
 /// Writes a pipeline to a file of its own.
-pub(crate) fn written(text: &str) -> std::io::Result<PathBuf> {
+fn written(text: &str) -> std::io::Result<PathBuf> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let name = format!("ja4-engine-bench-{}-{}.yaml", std::process::id(), NEXT.fetch_add(1, Relaxed));
     let path = std::env::temp_dir().join(name);
@@ -89,37 +98,64 @@ impl Node for Input {
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, _inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        let mut batches = context.is_home().then(|| (self.make)().peekable());
         let pace = context.pace();
-        let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
-        let activator = context.scope.activator_for(builder.operator_info().address);
-        let (output, stream) = builder.new_output::<Vec<Batch>>();
-        let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output);
-        builder.build(move |mut capabilities| {
-            let mut capability = capabilities.pop();
-            move |_frontiers| {
-                let (Some(own), Some(at)) = (&mut batches, &mut capability) else {
-                    capability = None;
-                    return;
-                };
-                match own.peek().map(|(time, _)| *time) {
-                    Some(time) => {
-                        pace.advance(time);
-                        if !pace.must_wait(time)
-                            && let Some((time, batch)) = own.next()
-                        {
-                            at.downgrade(&time);
-                            output.activate().session(at).give(batch);
-                        }
-                        activator.activate();
-                    }
-                    None => {
-                        pace.advance(Time::MAX);
-                        (batches, capability) = (None, None);
-                    }
-                }
+        let batches = context.is_home().then(|| (self.make)().peekable());
+        let stream = source(context, batches, move |batches, _at| {
+            let Some((time, _)) = batches.peek() else {
+                pace.advance(Time::MAX);
+                return Step::End;
+            };
+            pace.advance(*time);
+            if pace.must_wait(*time) {
+                return Step::Wait;
             }
+            batches.next().map_or(Step::End, |(time, batch)| Step::Send { time, batches: vec![batch], then: time })
         });
         vec![stream]
     }
+}
+
+/// What a source does when it is asked.
+pub(crate) enum Step {
+    /// It sends batches at a time; what follows is not before `then`.
+    Send {
+        time: Time,
+        batches: Vec<Batch>,
+        then: Time,
+    },
+    Wait,
+    End,
+}
+
+/// A source that sends what `next` says, which is given the time before which nothing more comes. Workers without
+/// anything to send have `None`.
+pub(crate) fn source<'s, I: 'static>(
+    context: &BuildContext<'s>,
+    own: Option<I>,
+    mut next: impl FnMut(&mut I, Time) -> Step + 'static,
+) -> Stream<'s> {
+    let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
+    let activator = context.scope.activator_for(builder.operator_info().address);
+    let (output, stream) = builder.new_output::<Vec<Batch>>();
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output);
+    builder.build(move |mut capabilities| {
+        let mut running = own.zip(capabilities.pop());
+        move |_frontiers| {
+            let Some((own, at)) = &mut running else { return };
+            match next(own, *at.time()) {
+                Step::Send { time, batches, then } => {
+                    at.downgrade(&time);
+                    output.activate().session(at).give_iterator(batches.into_iter());
+                    at.downgrade(&then);
+                }
+                Step::Wait => {}
+                Step::End => {
+                    running = None;
+                    return;
+                }
+            }
+            activator.activate();
+        }
+    });
+    stream
 }

@@ -4,18 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time};
-use engine::contract::{BuildContext, Inputs, Kind, Node, Operator, PlanContext, Port, Registry};
-use engine::plan::Plan;
-use engine::run::execute;
+use engine::contract::{BuildContext, Inputs, Kind, Node, Operator, PlanContext, Port};
 use engine::shared::Shared;
 use parking_lot::Mutex;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator as _;
 
-use crate::memory::written;
+use crate::memory::{Step, run_with, source};
 
 /// Makes the changes of each tick.
 type Make = Arc<dyn Fn() -> Box<dyn Iterator<Item = Vec<Batch>> + Send> + Send + Sync>;
@@ -45,15 +41,8 @@ const TICK: Time = 1_000;
 pub fn run(ticks: Ticks, nodes: &str, workers: usize) -> Result<(Arc<Shared>, Vec<Duration>), String> {
     *TICKS.lock() = Some(ticks);
     TOOK.lock().clear();
-    let path = written(&format!("name: bench\ntick: 1s\nnodes:\n  - {{ id: changes, kind: bench.ticks }}\n{nodes}"))
-        .map_err(|error| error.to_string())?;
-    let mut kinds: Vec<Kind> = operators::registry().kinds().to_vec();
-    kinds.extend([Kind::of::<Source>(), Kind::of::<Sink>()]);
-    let plan = Plan::load(&path, &Registry::new(kinds));
-    std::fs::remove_file(&path).map_err(|error| error.to_string())?;
-    let plan = Arc::new(plan.map_err(|(problems, sources)| sources.render(&problems, false))?);
-    let shared = Arc::new(Shared::new(&plan));
-    execute(plan, workers, &shared).map_err(|error| error.to_string())?;
+    let text = format!("name: bench\ntick: 1s\nnodes:\n  - {{ id: changes, kind: bench.ticks }}\n{nodes}");
+    let (shared, _) = run_with(&text, [Kind::of::<Source>(), Kind::of::<Sink>()], workers)?;
     Ok((shared, std::mem::take(&mut *TOOK.lock())))
 }
 
@@ -81,38 +70,22 @@ impl Node for Ticks {
     }
 
     fn build<'s>(&self, context: &BuildContext<'s>, _inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
-        let mut ticks = context.is_home().then(|| (self.make)());
         let (mut time, probe) = (self.start, context.probe.clone());
         let mut sent: Option<Instant> = None;
-        let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
-        let activator = context.scope.activator_for(builder.operator_info().address);
-        let (output, stream) = builder.new_output::<Vec<Batch>>();
-        let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output);
-        builder.build(move |mut capabilities| {
-            let mut capability = capabilities.pop();
-            move |_frontiers| {
-                let (Some(own), Some(at)) = (&mut ticks, &mut capability) else {
-                    capability = None;
-                    return;
-                };
-                activator.activate();
-                if let Some(start) = sent {
-                    if probe.less_than(at.time()) {
-                        return;
-                    }
-                    TOOK.lock().push(start.elapsed());
+        let ticks = context.is_home().then(|| (self.make)());
+        let stream = source(context, ticks, move |ticks, at| {
+            if let Some(start) = sent {
+                if probe.less_than(&at) {
+                    return Step::Wait;
                 }
-                let Some(batches) = own.next() else {
-                    (ticks, capability) = (None, None);
-                    return;
-                };
-                sent = Some(Instant::now());
-                at.downgrade(&time);
-                output.activate().session(at).give_iterator(batches.into_iter());
-                // All of the tick has been said.
-                at.downgrade(&(time + 1));
-                time += TICK;
+                TOOK.lock().push(start.elapsed());
             }
+            let Some(batches) = ticks.next() else { return Step::End };
+            sent = Some(Instant::now());
+            let now = time;
+            time += TICK;
+            // All of the tick has been said.
+            Step::Send { time: now, batches, then: now + 1 }
         });
         vec![stream]
     }
