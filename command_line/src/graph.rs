@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use crate::{Exit, GraphFormat, load, print};
 use engine::contract::Registry;
 use engine::graph::{dot, mermaid};
+
+use crate::{Exit, GraphFormat, load, print};
 
 pub(crate) fn graph(file: &Path, format: GraphFormat, registry: &Registry) -> Exit {
     match load(file, registry) {

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
+use engine::contract::{Inputs, Kind, Registry, Topic};
+use engine::spec::{Pipeline, nearest};
 use serde_json::{Map, Value, json};
 
 use crate::schema::written_default;
 use crate::{Exit, ListFormat, complain, print};
-use engine::contract::{Inputs, Kind, Registry, Topic};
-use engine::spec::{Pipeline, nearest};
 
 pub(crate) fn list(name: Option<&str>, format: ListFormat, registry: &Registry) -> Exit {
     let topics = topics(registry);

@@ -7,13 +7,13 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use engine::plan::Plan;
+use engine::run::Summary;
+use engine::shared::Shared;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::LogFormat;
 use crate::summary::number;
-use engine::plan::Plan;
-use engine::run::Summary;
-use engine::shared::Shared;
 
 /// How often a bar is drawn.
 const REDRAW: Duration = Duration::from_millis(200);

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
+use engine::shared::Shared;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{Exit, say};
-use engine::shared::Shared;
 
 /// Handles the signals to a run, or to several that follow each other, from now on, on a thread of its own. The receiver hears of the first.
 ///

@@ -16,9 +16,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
+use spool::batch::{MAX_ROWS, SEQ, TIME, time_type};
 
 use crate::{CompareError, Comparer, Comparison};
-use spool::batch::{MAX_ROWS, SEQ, TIME, time_type};
 
 /// The entry of a Parquet file's metadata with the columns that tell rows apart, as a JSON array of names.
 pub const KEY: &str = "ja4-engine.key";

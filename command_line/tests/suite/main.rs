@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod commands;
+#[allow(dead_code, reason = "the engine's own tests use more of it")]
 #[path = "../../../engine/tests/suite/kinds.rs"]
 mod kinds;
 mod schemas;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use engine::batch::Batch;
-use engine::cluster::{Cluster, ConnectError, Connected, Event, Hosts, HostsError, Running};
+use engine::cluster::{Cluster, ConnectError, Connected, Event, Hosts, HostsError, Monitor, Running};
 use parking_lot::Mutex;
 use timely::WorkerConfig;
 use timely::container::CapacityContainerBuilder;
@@ -57,7 +57,7 @@ struct Outcome {
 struct Process {
     events: mpsc::Receiver<Event>,
     aborted: Arc<AtomicBool>,
-    monitor: Arc<engine::cluster::Monitor>,
+    monitor: Arc<Monitor>,
     thread: JoinHandle<Outcome>,
 }
 
