@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A file that is not there for so long is said to be gone: who replaces one may remove it first.
 const GONE: Duration = Duration::from_secs(3);
 
+/// Why several processes keep what a file was at their start.
+const FIXED: &str = "several processes cannot agree on the tick from which it counts, stop all and start them again";
+
 /// What distinguishes a file from what it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -215,6 +218,8 @@ trait Watched: Any + Send + Sync {
     fn load_again(&self);
     /// There was nobody to load it.
     fn cannot_load(&self, why: String);
+    /// It stays as it was read; says so if it has changed since.
+    fn stay(&self, asked: bool);
     fn drop_unused(&self);
     /// Says so if it has become too old.
     fn check_age(&self);
@@ -238,6 +243,16 @@ impl<V: Send + Sync + 'static> Watched for Reference<V> {
     fn cannot_load(&self, why: String) {
         self.refuse(&Refused::Passing(why));
         self.is_loading.store(false, SeqCst);
+    }
+
+    fn stay(&self, asked: bool) {
+        let before = self.seen.lock().read;
+        if self.wants_to_load(asked) {
+            if self.seen.lock().read != before {
+                self.refuse(&Refused::Content(format!("{}: {FIXED}", self.path.display())));
+            }
+            self.is_loading.store(false, SeqCst);
+        }
     }
 
     fn drop_unused(&self) {
@@ -299,6 +314,9 @@ impl References {
             return Ok(known);
         }
         let opened = Arc::new(open()?);
+        if self.are_fixed() && opened.versions.takes_new() {
+            tracing::info!("{} stays as it is now for the whole run: {FIXED}", opened.path.display());
+        }
         opened.said.add_reader(metrics, max_age.filter(|_| opened.versions.takes_new()));
         all.push((name.to_owned(), Arc::clone(&opened) as Arc<dyn Watched>));
         Ok(opened)
@@ -310,6 +328,8 @@ impl References {
         let all: Vec<Arc<dyn Watched>> = self.all.lock().iter().map(|(_, one)| Arc::clone(one)).collect();
         all.iter().for_each(|one| one.check_age());
         if self.are_fixed() {
+            // Said once for each new content, and in `status` until the end.
+            all.iter().for_each(|one| one.stay(asked));
             return;
         }
         all.iter().for_each(|one| one.drop_unused());

@@ -253,3 +253,23 @@ fn data_that_is_too_old_is_a_trouble_until_it_is_newer() {
     open(Place { takes_new: false, ..place(dir.path(), 0) });
     assert!(!metrics.troubles().keys().any(|part| part.starts_with("age")));
 }
+
+#[test]
+fn several_processes_keep_what_a_file_was_and_say_that_it_has_changed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("file"), "1").expect("written");
+    let metrics: Arc<NodeMetrics> = Arc::default();
+    let references = References::default();
+    references.fix();
+    let opened = || Reference::open(dir.path().join("file"), place(dir.path(), 0), Reading::new(number), &metrics);
+    let reference = references.get("n file", (&metrics, None), opened).expect("opens");
+    references.look(true);
+    assert!(metrics.troubles().is_empty(), "nothing has changed");
+    fs::write(dir.path().join("file"), "22").expect("written");
+    for _ in 0..2 {
+        references.look(true);
+    }
+    let troubles: Vec<String> = metrics.troubles().into_values().collect();
+    assert!(troubles.len() == 1 && troubles[0].contains("several processes"), "{troubles:?}");
+    assert_eq!((value(&reference, 9_000), value(&reference, 90_000)), (1, 1));
+}
