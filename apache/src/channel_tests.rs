@@ -43,7 +43,7 @@ fn record(target: &[u8]) -> Record {
     let request =
         Incoming { method: None, scheme: None, host: None, version: None, target: Some(target), headers: &[] };
     let limits = Limits { headers: vec![], max_headers: 0, max_header_value_len: 1 };
-    let connection = Connection::new(Endpoint::default(), Endpoint::default());
+    let connection = Connection::new(Endpoint::default(), &Endpoint::default());
     let outcome = Outcome { begin_us: 0, end_us: 0, status: 200, response_size: 0, useragent_ip: None };
     Record::new(Head::new(1, &request, &limits), &connection, &outcome)
 }

@@ -5,17 +5,18 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::h2::Signature;
+use crate::record;
 
 /// A connection of a client's. Requests of HTTP/2 are worked on by several threads at once, and all see the same one.
 pub struct Connection {
     /// The client's end, as in the packets: not what mod_remoteip makes of it.
-    pub client: Endpoint,
-    /// The server's end.
-    pub server: Endpoint,
-    /// The frames that it began with, once its first request has been read; never for HTTP/1.
-    pub h2: OnceLock<Signature>,
-    /// What mod_ssl says of it; `None` without TLS.
-    pub tls: OnceLock<Option<Tls>>,
+    client: Endpoint,
+    /// Both ends, as they stand in each of its records.
+    ends: String,
+    /// What mod_ssl says of it, likewise; nothing without TLS.
+    tls: OnceLock<String>,
+    /// The frames that it began with, likewise, once its first request has been read; nothing for HTTP/1.
+    h2: OnceLock<String>,
     requests: AtomicU32,
 }
 
@@ -52,9 +53,34 @@ impl Endpoint {
 
 impl Connection {
     /// One that has just been accepted.
-    pub fn new(client: Endpoint, server: Endpoint) -> Self {
-        let (h2, tls) = (OnceLock::new(), OnceLock::new());
-        Self { client, server, h2, tls, requests: AtomicU32::new(0) }
+    pub fn new(client: Endpoint, server: &Endpoint) -> Self {
+        let ends = record::of_ends(&client, server);
+        Self { client, ends, tls: OnceLock::new(), h2: OnceLock::new(), requests: AtomicU32::new(0) }
+    }
+
+    /// The client's end.
+    pub fn client(&self) -> &Endpoint {
+        &self.client
+    }
+
+    /// Takes what mod_ssl says. The first time counts.
+    pub fn set_tls(&self, tls: &Tls) {
+        self.tls.get_or_init(|| record::of_tls(tls));
+    }
+
+    /// Takes the frames that it began with. The first time counts.
+    pub fn set_h2(&self, signature: &Signature) {
+        self.h2.get_or_init(|| record::of_h2(signature));
+    }
+
+    /// Both ends as keys of a record.
+    pub fn ends(&self) -> &str {
+        &self.ends
+    }
+
+    /// What else is known of it, as keys of a record.
+    pub fn facts(&self) -> [&str; 2] {
+        [&self.tls, &self.h2].map(|known| known.get().map_or("", String::as_str))
     }
 
     /// The number of the next request, from 1.
@@ -76,7 +102,7 @@ mod tests {
 
     #[test]
     fn requests_are_counted_from_one() {
-        let connection = Connection::new(Endpoint::default(), Endpoint::default());
+        let connection = Connection::new(Endpoint::default(), &Endpoint::default());
         assert_eq!([connection.next_request(), connection.next_request()], [1, 2]);
     }
 }

@@ -145,14 +145,7 @@ impl Record {
         );
         raw(&mut short, "duration_us", took);
         raw(&mut short, "duration_ms", took / 1000);
-        for (address, ip, port) in
-            [(&connection.client, "src_ip", "src_port"), (&connection.server, "dst_ip", "dst_port")]
-        {
-            if !address.ip.is_empty() {
-                text(&mut short, ip, address.ip.as_bytes());
-                raw(&mut short, port, address.port);
-            }
-        }
+        short += connection.ends();
         raw(&mut short, "keepalive_index", head.index);
         raw(&mut short, "status_code", outcome.status);
         raw(&mut short, "response_size", outcome.response_size);
@@ -163,11 +156,8 @@ impl Record {
         if head.replaced > 0 {
             raw(&mut short, "replaced", head.replaced);
         }
-        if let Some(tls) = connection.tls.get().and_then(Option::as_ref) {
-            of_tls(&mut short, tls);
-        }
-        if let Some(signature) = connection.h2.get() {
-            of_h2(&mut short, signature);
+        for facts in connection.facts() {
+            short += facts;
         }
         Self { short, long: head.long }
     }
@@ -175,21 +165,35 @@ impl Record {
     /// The record, of at most `max` bytes if that is possible, and whether anything was cut. `lost` is how many records before it
     /// were lost.
     pub fn render(&self, max: usize, lost: u64) -> (String, bool) {
-        let mut out = self.short.clone();
+        let mut out = String::with_capacity(self.short.len() + size(&self.long) + 48);
+        out += &self.short;
         if lost > 0 {
             raw(&mut out, "lost_before", lost);
         }
+        if out.len() + 1 + size(&self.long) <= max {
+            write_all(&mut out, &self.long);
+            out.push('}');
+            return (out, false);
+        }
         let mut long = self.long.clone();
         let cut = shorten(&mut long, out.len() + 1, max);
-        for Long { key, text } in &long {
-            _ = write!(out, ",\"{key}\":\"{text}\"");
-        }
-        if !cut.is_empty() {
-            _ = write!(out, ",\"truncated\":\"{cut}\"");
-        }
-        out.push('}');
-        (out, !cut.is_empty())
+        write_all(&mut out, &long);
+        _ = write!(out, ",\"truncated\":\"{cut}\"}}");
+        (out, true)
     }
+}
+
+fn write_all(out: &mut String, long: &[Long]) {
+    for Long { key, text } in long {
+        for part in [",\"", key, "\":\"", text, "\""] {
+            out.push_str(part);
+        }
+    }
+}
+
+/// Bytes that these take in a record.
+fn size(long: &[Long]) -> usize {
+    long.iter().map(|one| AROUND + one.key.len() + one.text.len()).sum()
 }
 
 /// Bytes around a text and its key: `,"":""`.
@@ -198,7 +202,7 @@ const AROUND: usize = 6;
 /// Cuts from the end until all has at most `max` bytes with `before` others; the keys of what was cut.
 fn shorten(long: &mut Vec<Long>, before: usize, max: usize) -> String {
     let mut cut = String::new();
-    let mut total = before + long.iter().map(|one| AROUND + one.key.len() + one.text.len()).sum::<usize>();
+    let mut total = before + size(long);
     let mut at = long.len();
     while total > max && at > 0 {
         at -= 1;
@@ -226,28 +230,45 @@ fn shorten(long: &mut Vec<Long>, before: usize, max: usize) -> String {
     cut
 }
 
-fn of_tls(out: &mut String, tls: &Tls) {
-    for (key, value, max) in [
-        ("ssl_protocol", &tls.protocol, MAX_WORD),
-        ("ssl_cipher", &tls.cipher, MAX_WORD),
-        ("ssl_sni", &tls.sni, MAX_NAME),
-    ] {
-        if !value.is_empty() {
-            text(out, key, json::prefix(value.as_bytes(), max));
+/// The ends of a connection, as keys with a comma in front of each.
+pub fn of_ends(client: &Endpoint, server: &Endpoint) -> String {
+    let mut out = String::new();
+    for (address, ip, port) in [(client, "src_ip", "src_port"), (server, "dst_ip", "dst_port")] {
+        if !address.ip.is_empty() {
+            text(&mut out, ip, address.ip.as_bytes());
+            raw(&mut out, port, address.port);
         }
     }
-    raw(out, "ssl_session_resumed", tls.resumed);
+    out
 }
 
-fn of_h2(out: &mut String, signature: &Signature) {
-    text(out, "h2_signature", signature.text().as_bytes());
+/// What mod_ssl says of a connection, likewise.
+pub fn of_tls(tls: &Tls) -> String {
+    let mut out = String::new();
+    for (key, value, max) in [
+        ("server_tls_version", &tls.protocol, MAX_WORD),
+        ("server_tls_cipher", &tls.cipher, MAX_WORD),
+        ("server_tls_sni", &tls.sni, MAX_NAME),
+    ] {
+        if !value.is_empty() {
+            text(&mut out, key, json::prefix(value.as_bytes(), max));
+        }
+    }
+    raw(&mut out, "server_tls_resumed", tls.resumed);
+    out
+}
+
+/// The frames that a connection began with, likewise.
+pub fn of_h2(signature: &Signature) -> String {
+    let mut out = String::new();
+    text(&mut out, "h2_signature", signature.text().as_bytes());
     for (id, key) in SETTINGS {
         if let Some(value) = signature.setting(id) {
-            raw(out, key, value);
+            raw(&mut out, key, value);
         }
     }
     if let Some(increment) = signature.window_update {
-        raw(out, "h2_window_update", increment);
+        raw(&mut out, "h2_window_update", increment);
     }
     let texts = [
         ("h2_settings", signature.settings_text()),
@@ -257,9 +278,10 @@ fn of_h2(out: &mut String, signature: &Signature) {
     ];
     for (key, value) in texts {
         if let Some(value) = value {
-            text(out, key, value.as_bytes());
+            text(&mut out, key, value.as_bytes());
         }
     }
+    out
 }
 
 /// Path and query of a target as the client sent them, without the origin that an absolute one has (RFC 9112, section 3.2.2).

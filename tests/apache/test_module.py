@@ -95,9 +95,9 @@ class Mpm:
             self.assertEqual((record["header_User-Agent"], record["header_Accept"]), ("test", "*/*"))
             self.assertEqual((record["has_cookie"], record["has_authorization"], record["method"]), (True, False, "GET"))
             self.assertEqual((record["http_version"], "h2_signature" in record), ("HTTP/1.1", False))
-            self.assertEqual("ssl_protocol" in record, record["scheme"] == "https")
+            self.assertEqual("server_tls_version" in record, record["scheme"] == "https")
             if record["scheme"] == "https":
-                self.assertEqual((record["ssl_protocol"], record["ssl_sni"], record["host"]), ("TLSv1.3", HOST, HOST))
+                self.assertEqual((record["server_tls_version"], record["server_tls_sni"], record["host"]), ("TLSv1.3", HOST, HOST))
         self.assertNotIn(b"SECRET", b"".join(receiver.raw))
         self.check_truth(httpd, records)
 
@@ -450,7 +450,7 @@ class Http2(ModuleCase):
                 self.assertEqual(sorted(record["keepalive_index"] for record in records), list(range(1, len(streams) + 1)))
                 self.assertEqual({record["h2_signature"] for record in records}, {"4:65535|00|0|m,a,s,p"})
                 self.assertEqual({record["client_headers"] for record in records}, {"user-agent,x-a"})
-                self.assertEqual({record["ssl_sni"] for record in records}, {HOST})
+                self.assertEqual({record["server_tls_sni"] for record in records}, {HOST})
                 httpd.stop()
                 receiver.close()
 
@@ -529,7 +529,7 @@ class Http2(ModuleCase):
             read_streams(connection, {1})
         [record] = self.await_records(receiver, 1)
         self.assertEqual((record["h2_signature"], record["scheme"]), ("3:9|00|0|m,a,s,p", "http"))
-        self.assertNotIn("ssl_protocol", record)
+        self.assertNotIn("server_tls_version", record)
 
 
 @unittest.skipUnless(shutil.which("valgrind") and os.environ.get("VALGRIND"), "takes minutes: set VALGRIND=1")

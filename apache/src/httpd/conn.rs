@@ -75,7 +75,7 @@ unsafe fn ends(c: *const conn_rec) -> Connection {
         let end = |ip: *const c_char, address: *const apr_sockaddr_t| {
             Endpoint::new(bytes(ip).unwrap_or_default(), address.as_ref().map_or(0, |address| address.port))
         };
-        Connection::new(end((*c).client_ip, (*c).client_addr), end((*c).local_ip, (*c).local_addr))
+        Connection::new(end((*c).client_ip, (*c).client_addr), &end((*c).local_ip, (*c).local_addr))
     }
 }
 
@@ -145,7 +145,9 @@ unsafe fn look(f: *mut ap_filter_t, brigade: *mut apr_bucket_brigade, mode: ap_i
         with(c, |connection| {
             if !std::mem::replace(&mut look.has_begun, true) {
                 // The handshake is over now, and no other thread uses the connection yet.
-                _ = connection.tls.set(tls(c));
+                if let Some(tls) = tls(c) {
+                    connection.set_tls(&tls);
+                }
             }
             let (signature, is_complete) = match look.watch.feed(&seen) {
                 Progress::Unfinished => return true,
@@ -157,7 +159,7 @@ unsafe fn look(f: *mut ap_filter_t, brigade: *mut apr_bucket_brigade, mode: ap_i
             if !is_complete {
                 Counters::add(&counters().h2_incomplete);
             }
-            _ = connection.h2.set(signature);
+            connection.set_h2(&signature);
             false
         })
     }
