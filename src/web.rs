@@ -28,7 +28,9 @@ pub fn start(context: WebContext) -> io::Result<Box<dyn WebService>> {
         queue: context.queries.timeout + Duration::from_secs(2),
         ..Limits::default()
     };
-    let connections = limits.connections;
+    // The larger part of the descriptors is for the run's own files.
+    let descriptors = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft);
+    let connections = limits.connections.min(usize::try_from(descriptors / 4).unwrap_or(usize::MAX));
     // The program that runs, also when its file was replaced meanwhile.
     let program = Program { path: "/proc/self/exe".into(), arguments: vec![crate::QUERY_PROCESS.into()] };
     let app = dashboards::app(Service {

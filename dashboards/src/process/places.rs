@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::pool::Job;
 use crate::error::Error;
@@ -21,8 +21,8 @@ const HALF_LIFE: Duration = Duration::from_secs(10);
 /// Clients whose use is remembered.
 const MAX_CLIENTS: usize = 4096;
 
-/// How often a waiting process looks for queries that have waited too long.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a process that waits is told what it may forget.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Whose query it is. An IPv6 address stands for its /64, which is what one client has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,8 +47,10 @@ pub(super) struct Places {
 
 #[derive(Debug, Default)]
 struct State {
-    /// In the order in which they came.
-    waiting: Vec<Job>,
+    /// With their numbers, in the order in which they came.
+    waiting: Vec<(u64, Job)>,
+    /// The number of the one that came last.
+    came: u64,
     running: HashMap<Client, usize>,
     used: HashMap<Client, Used>,
     closed: bool,
@@ -73,18 +75,27 @@ impl Places {
         Self { state: Mutex::default(), more: Condvar::new(), of_one: places.saturating_sub(1).max(1) }
     }
 
-    /// Puts a query in the line, or turns it away if the line is too long.
-    pub fn wait(&self, job: Job) {
+    /// Puts a query in the line, or turns it away if the line is too long; its number there.
+    pub fn wait(&self, job: Job) -> u64 {
         let mut state = self.state.lock();
-        let own = state.waiting.iter().filter(|other| other.client == job.client).count();
+        state.waiting.retain(|(_, job)| !job.is_over());
+        state.came += 1;
+        let id = state.came;
+        let own = state.waiting.iter().filter(|(_, other)| other.client == job.client).count();
         if state.closed || own >= MAX_OF_ONE || state.waiting.len() >= MAX_WAITING {
             drop(state);
             job.refuse(Error::Busy(Duration::ZERO));
-            return;
+            return id;
         }
-        state.waiting.push(job);
+        state.waiting.push((id, job));
         drop(state);
         self.more.notify_all();
+        id
+    }
+
+    /// Takes a query out of the line; whether it was still there.
+    pub fn give_up(&self, id: u64) -> bool {
+        self.state.lock().waiting.extract_if(.., |(waiting, _)| *waiting == id).count() > 0
     }
 
     /// The next query; waits for it. `None` when there will be no more. `idle` is called while nothing is to do.
@@ -94,18 +105,14 @@ impl Places {
             if state.closed {
                 return None;
             }
-            let now = Instant::now();
-            for job in state.waiting.extract_if(.., |job| job.is_over(now)) {
-                let waited = now.saturating_duration_since(job.since);
-                job.refuse(Error::Busy(waited));
-            }
-            if let Some(at) = state.fairest(now, self.of_one) {
-                let job = state.waiting.remove(at);
+            state.waiting.retain(|(_, job)| !job.is_over());
+            if let Some(at) = state.fairest(Instant::now(), self.of_one) {
+                let (_, job) = state.waiting.remove(at);
                 *state.running.entry(job.client).or_default() += 1;
                 return Some(job);
             }
-            if self.more.wait_for(&mut state, LOOK).timed_out() && state.waiting.is_empty() {
-                parking_lot::MutexGuard::unlocked(&mut state, &mut idle);
+            if self.more.wait_for(&mut state, IDLE).timed_out() && state.waiting.is_empty() {
+                MutexGuard::unlocked(&mut state, &mut idle);
             }
         }
     }
@@ -148,8 +155,8 @@ impl State {
     fn fairest(&self, now: Instant, of_one: usize) -> Option<usize> {
         let runs = |job: &Job| self.running.get(&job.client).copied().unwrap_or_default();
         let used = |job: &Job| self.used.get(&job.client).map_or(0.0, |used| used.now(now));
-        let may_run = self.waiting.iter().enumerate().filter(|(_, job)| runs(job) < of_one);
-        may_run.min_by(|(_, a), (_, b)| used(a).total_cmp(&used(b))).map(|(at, _)| at)
+        let may_run = self.waiting.iter().enumerate().filter(|(_, (_, job))| runs(job) < of_one);
+        may_run.min_by(|(_, (_, a)), (_, (_, b))| used(a).total_cmp(&used(b))).map(|(at, _)| at)
     }
 }
 
@@ -169,7 +176,7 @@ mod tests {
         let (reply, receiver) = tokio::sync::oneshot::channel();
         let output = crate::output::Output::asked(None, None).expect("the default");
         let statement = Statement { sql: sql.to_owned(), parameters: Default::default(), output };
-        (Job::new(client(n), statement, Duration::from_secs(60), reply), receiver)
+        (Job::new(client(n), statement, reply), receiver)
     }
 
     #[test]
@@ -178,7 +185,9 @@ mod tests {
         places.done(client(1), Duration::from_secs(30));
         let jobs = [job(1, "a"), job(1, "b"), job(2, "c"), job(2, "d"), job(3, "e")];
         let (jobs, replies): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
-        jobs.into_iter().for_each(|job| places.wait(job));
+        for job in jobs {
+            places.wait(job);
+        }
         let next = || places.next(|| ()).map(|job| job.statement.sql).expect("there are some");
         // `d` waits for `c`, whose client has one place, which is all but one.
         assert_eq!([next(), next(), next()], ["c", "e", "a"]);
@@ -187,6 +196,9 @@ mod tests {
         places.done(client(2), Duration::from_secs(1));
         let next = || places.next(|| ()).map(|job| job.statement.sql).expect("there are some");
         assert_eq!([next(), next()], ["d", "b"]);
+        let (late, _reply) = job(1, "late");
+        let late = places.wait(late);
+        assert_eq!([places.give_up(late), places.give_up(late)], [true, false]);
         drop(replies);
     }
 

@@ -62,25 +62,17 @@ pub(crate) struct Answer {
 pub(super) struct Job {
     pub client: Client,
     pub statement: Statement,
-    pub since: Instant,
-    until: Instant,
     reply: oneshot::Sender<Result<Answer, Error>>,
 }
 
 impl Job {
-    pub fn new(
-        client: Client,
-        statement: Statement,
-        wait: Duration,
-        reply: oneshot::Sender<Result<Answer, Error>>,
-    ) -> Self {
-        let since = Instant::now();
-        Self { client, statement, since, until: since + wait, reply }
+    pub fn new(client: Client, statement: Statement, reply: oneshot::Sender<Result<Answer, Error>>) -> Self {
+        Self { client, statement, reply }
     }
 
-    /// Whether it has waited too long, or nobody waits for it.
-    pub fn is_over(&self, now: Instant) -> bool {
-        now >= self.until || self.reply.is_closed()
+    /// Whether nobody waits for it any more.
+    pub fn is_over(&self) -> bool {
+        self.reply.is_closed()
     }
 
     pub fn refuse(self, why: Error) {
@@ -131,9 +123,16 @@ impl Pool {
 
     /// Runs a statement. Dropping the future ends the query.
     pub async fn run(&self, client: Client, statement: Statement) -> Result<Answer, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.places.wait(Job::new(client, statement, self.shared.limits.queue, reply));
-        answer.await.unwrap_or(Err(Error::Internal))
+        let (reply, mut answer) = oneshot::channel();
+        let wait = self.shared.limits.queue;
+        let id = self.shared.places.wait(Job::new(client, statement, reply));
+        let answered = match tokio::time::timeout(wait, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) if self.shared.places.give_up(id) => return Err(Error::Busy(wait)),
+            // It runs.
+            Err(_) => answer.await,
+        };
+        answered.unwrap_or(Err(Error::Internal))
     }
 
     /// Queries that run, and queries that wait.
@@ -209,7 +208,14 @@ impl Seat {
                     return job.refuse(Error::Internal);
                 }
                 Err(fault @ (Fault::Process(_) | Fault::Start(_))) => {
-                    let by = if let Fault::Start(signal) = fault { signal } else { self.ended_by() };
+                    let by = match fault {
+                        Fault::Start(signal) => signal,
+                        Fault::Process(error) => {
+                            tracing::debug!(%error, "a query process does not answer");
+                            self.ended_by()
+                        }
+                        _ => None,
+                    };
                     match by {
                         // From outside: by the system, which has no memory left, or by a person. It may go better next time.
                         Some(SIGKILL) => tracing::warn!("a query process was killed"),

@@ -153,6 +153,23 @@ async fn another_sites_page_cannot_send_queries() {
             Request::post("/sql").header("sec-fetch-site", site).body(Body::from("SELECT 1")).expect("request");
         assert_eq!(send(&app, request).await.status, StatusCode::FORBIDDEN);
     }
+    // Where the service listens on a plain-HTTP address other than loopback, browsers say it by Origin alone.
+    let post = |host: &str, origin: &str, ty: &str, body: &'static str| {
+        let request = Request::post("/sql").header("host", host).header("origin", origin).header("content-type", ty);
+        request.body(Body::from(body)).expect("request")
+    };
+    let (own, json) = ("192.0.2.1:8080", "application/json");
+    for (request, status) in [
+        (post(own, "http://evil.example", "text/plain", "SELECT 1"), StatusCode::FORBIDDEN),
+        (post(own, "null", "application/sql", "SELECT 1"), StatusCode::FORBIDDEN),
+        (post(own, "http://192.0.2.1:8080", "text/plain", "SELECT 1"), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (post(own, "http://192.0.2.1:8080", "application/sql", "SELECT 1"), StatusCode::OK),
+        (post(own, "http://192.0.2.1:8080", json, "{\"query\": \"SELECT 1\"}"), StatusCode::OK),
+        (post(own, "http://192.0.2.1:8080", json, "{\"sql\": 1}"), StatusCode::BAD_REQUEST),
+    ] {
+        let shown = format!("{:?}", request.headers());
+        assert_eq!(send(&app, request).await.status, status, "{shown}");
+    }
 }
 
 #[tokio::test]

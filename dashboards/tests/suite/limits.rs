@@ -1,13 +1,14 @@
 //! Time, rows, memory, places, and clients that go away.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use dashboards::{Limits, listen};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::common::{get, post, send, with_rows};
 
@@ -124,4 +125,58 @@ async fn a_client_that_goes_away_stops_its_query() {
     assert!(gone.elapsed() < Duration::from_secs(1), "{:?}", gone.elapsed());
     stop.send(()).expect("the server runs");
     server.await.expect("no panic").expect("ends well");
+}
+
+/// A connection from an address of this machine, and whether the service takes a request on it.
+async fn is_served(from: [u8; 4], to: SocketAddr) -> (TcpStream, bool) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from((from, 0))).expect("an address of loopback");
+    let mut stream = socket.connect(to).await.expect("connected");
+    let sent = stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let mut answer = [0; 15];
+    let is_served = sent.is_ok() && stream.read_exact(&mut answer).await.is_ok() && answer.ends_with(b"200 OK");
+    (stream, is_served)
+}
+
+#[tokio::test]
+async fn a_client_has_a_quarter_of_the_connections() {
+    let app = with_rows(1, Limits::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let server = tokio::spawn(listen(listener, app, 16, std::future::pending()));
+    let mut open = Vec::new();
+    for nth in 1..=6 {
+        let (stream, is_served) = is_served([127, 0, 0, 1], address).await;
+        assert_eq!(is_served, nth <= 4, "{nth}");
+        open.push(stream);
+    }
+    assert!(is_served([127, 0, 0, 2], address).await.1, "another client");
+    open.clear();
+    let until = Instant::now() + Duration::from_secs(5);
+    while !is_served([127, 0, 0, 1], address).await.1 {
+        assert!(Instant::now() < until, "its connections have ended");
+        tokio::task::yield_now().await;
+    }
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_request_of_http_1_1_has_one_host() {
+    let app = with_rows(1, Limits::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let server = tokio::spawn(listen(listener, app, 16, std::future::pending()));
+    for (head, code) in [
+        ("GET /health HTTP/1.1\r\n", "400"),
+        ("GET /health HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\n", "400"),
+        ("GET /health HTTP/1.0\r\n", "200"),
+        ("GET /health HTTP/1.1\r\nhost: localhost\r\n", "200"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.expect("connect");
+        stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        assert_eq!(answer.split(' ').nth(1), Some(code), "{head}");
+    }
+    server.abort();
 }

@@ -103,7 +103,7 @@ async fn a_client_does_not_keep_others_from_the_page() {
 #[tokio::test]
 async fn a_killed_process_is_replaced_and_the_query_asked_again() {
     let limits = Limits { timeout: Duration::from_secs(60), processes: 1, ..Limits::default() };
-    let app = marked("killed", 20_000, limits);
+    let app = marked("killed", 5_000, limits);
     for _ in 0..5 {
         let asked = tokio::spawn({
             let app = app.clone();

@@ -1,5 +1,7 @@
 //! What is not answered, and what is said instead.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use dashboards::Limits;
 use serde_json::Value;
@@ -132,7 +134,7 @@ async fn statements_of_exponential_plans_are_refused_before_they_are_planned() {
         assert_eq!(refusal(&chain).await.0, StatusCode::BAD_REQUEST, "{separator}");
     }
     let many: Vec<String> = (0..9000).map(|n| n.to_string()).collect();
-    let app = with_rows(100, Limits::default());
+    let app = with_rows(100, Limits { timeout: Duration::from_secs(120), ..Limits::default() });
     let list = format!("SELECT count(*) AS n FROM requests WHERE seq IN ({})", many.join(","));
     assert_eq!(query(&app, &list).await, [serde_json::json!({"n": 100})]);
     let near_limit = format!("SELECT {} AS n", vec!["1"; 900].join("+"));
