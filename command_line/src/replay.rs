@@ -53,7 +53,8 @@ pub(crate) fn replay(args: &ReplayArgs, registry: &Registry) -> Exit {
         return Exit::Failed;
     }
     ready.iter().for_each(|ready| ready.plan.modes.apply());
-    let locks: Result<Vec<DirLock>, String> = ready.iter().map(|ready| DirLock::of(&ready.plan, 0)).collect();
+    let locks: Result<Vec<DirLock>, String> =
+        ready.iter().map(|ready| DirLock::of(ready.plan.used_data_dir(), 0)).collect();
     let _locks = match locks {
         Ok(locks) => locks,
         Err(message) => {

@@ -77,7 +77,7 @@ impl Prepared {
         let own = cluster.as_ref().map_or(0, |together| together.cluster.process());
         let privileges = Privileges::restrict(&plan.needs_of_process(own)).map_err(complained(Exit::Failed))?;
         plan.modes.apply();
-        let lock = DirLock::of(&plan, own).map_err(complained(Exit::Failed))?;
+        let lock = DirLock::of(plan.used_data_dir(), own).map_err(complained(Exit::Failed))?;
         let mut shared = Shared::new(&plan);
         shared.privileges = privileges;
         let shared = Arc::new(shared);

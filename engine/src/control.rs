@@ -23,9 +23,11 @@ use crate::spool::SpoolError;
 use crate::time::Sources;
 
 mod change;
+mod folder;
 mod reach;
 mod stop;
 
+pub(crate) use folder::look as look_at_folder;
 use stop::Stop;
 
 /// Loads the pipeline again. The error is what a user reads: every fault with its place.

@@ -6,7 +6,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::files;
-use crate::plan::Plan;
 
 /// The folder of a run's state, which no other run uses before this is dropped. The system lets go of it when the process
 /// ends, in whatever way.
@@ -16,16 +15,13 @@ pub struct DirLock {
 }
 
 impl DirLock {
-    /// Takes a plan's `data_dir`, if it keeps anything there. Several processes that run a plan together may share the
-    /// folder: `process` is which of them this one is.
+    /// Takes the folder of a run, if it keeps anything in one. Several processes that run a pipeline together may share
+    /// the folder: `process` is which of them this one is.
     ///
     /// # Errors
     /// If another run has it, or it cannot be written to; the message names it.
-    pub fn of(plan: &Plan, process: usize) -> Result<Self, String> {
-        if !plan.uses_data_dir() {
-            return Ok(Self { _file: None });
-        }
-        Self::take(&plan.data_dir, &Self::name(process))
+    pub fn of(dir: Option<&Path>, process: usize) -> Result<Self, String> {
+        dir.map_or(Ok(Self { _file: None }), |dir| Self::take(dir, &Self::name(process)))
     }
 
     /// The lock's file, of one of several processes.

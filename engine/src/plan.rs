@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::batch::EdgeType;
 use crate::contract::{DATA_DIR, Kind, Node, Registry};
 use crate::expr::Session;
-use crate::files::Modes;
+use crate::files::{Claim, Modes};
 use crate::spec::{self, Diagnostic, Pipeline, QueryLimits, Setting, Sources, SpoolSpec, Tree};
 
 use planner::Planner;
@@ -92,6 +92,12 @@ impl PlannedNode {
     /// What each input takes its rows from: one port, or several that are merged.
     pub fn slots(&self) -> impl Iterator<Item = &[Input]> {
         self.inputs.chunk_by(|a, b| a.slot == b.slot)
+    }
+
+    /// Takes what the node writes to; the error names the node and the path.
+    pub(crate) fn claim(&self) -> Result<Vec<Claim>, String> {
+        let facts = self.node.facts();
+        Claim::take(facts.writes, facts.folders, facts.follows).map_err(|error| format!("{}: {error}", self.id))
     }
 }
 
@@ -225,9 +231,10 @@ impl Plan {
         written.unwrap_or_else(|| self.data_dir.join("spool"))
     }
 
-    /// Whether anything is kept beneath `data_dir`.
-    pub fn uses_data_dir(&self) -> bool {
-        self.is_spooled() || self.nodes.iter().any(|node| node.definition.paths.contains_key(DATA_DIR))
+    /// The folder of the run's state, if it keeps anything there.
+    pub fn used_data_dir(&self) -> Option<&Path> {
+        let keeps_there = |node: &PlannedNode| node.definition.paths.contains_key(DATA_DIR);
+        (self.is_spooled() || self.nodes.iter().any(keeps_there)).then_some(&*self.data_dir)
     }
 
     /// Whether every source ends by itself.

@@ -12,7 +12,6 @@ use timely::communication::WorkerGuards;
 use crate::cluster::{Cluster, ConnectError, Event, Running};
 use crate::control::Control;
 use crate::dataflow::{Dataflow, Dataflows};
-use crate::files::Claim;
 use crate::plan::Plan;
 use crate::processes::{self, Heard, Place, Telling};
 use crate::shared::{Failure, Shared};
@@ -115,7 +114,7 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
 /// Takes what the nodes of this process write to, before anything is changed.
 fn take_outputs(plan: &Plan, place: Place, shared: &Shared) -> Result<(), RunError> {
     for node in plan.nodes.iter().filter(|node| place.owns(node)) {
-        let claims = Claim::take(node).map_err(|message| {
+        let claims = node.claim().map_err(|message| {
             shared.claims.end();
             shared.fail(message.clone());
             RunError::Failed(Failure::from(message))
@@ -144,8 +143,8 @@ fn execute_claimed((plan, place): (Arc<Plan>, Place), shared: &Arc<Shared>, opti
             RunError::Failed(Failure::from(message))
         })?,
     };
-    if plan.uses_data_dir() {
-        shared.store.watch(&plan.data_dir, control.as_ref().map(Control::folders).unwrap_or_default(), place.process);
+    if let Some(dir) = plan.used_data_dir() {
+        shared.store.watch(dir, control.as_ref().map(Control::folders).unwrap_or_default(), place.process);
     }
     // The monitor is kept to the end: the others take it for a loss when it is gone.
     let (network, monitor, telling) = match options.cluster.zip(heard) {

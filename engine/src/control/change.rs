@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::{Building, Control, LOOK, NOTE, Progress, RUNNING};
+use super::{Building, Control, LOOK, NOTE, Progress, RUNNING, look_at_folder};
 use crate::batch::Time;
 use crate::catalog::Table;
 use crate::contract::{Running, SinkState};
@@ -20,7 +20,6 @@ use crate::plan::diff::{ending_windows, needs_restart};
 use crate::plan::{Island, Plan, tables};
 use crate::reload::Outcome;
 use crate::source_log::SourceLog;
-use crate::store;
 
 mod outcome;
 mod sources;
@@ -354,7 +353,7 @@ impl Control {
             if self.noted.elapsed() >= NOTE {
                 self.note();
             }
-            store::look(&self.plan, &self.shared);
+            look_at_folder(&self.plan, &self.shared);
             std::thread::sleep(LOOK);
         }
         Ok(())

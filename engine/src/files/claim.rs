@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use super::{Lock, Opened, open, open_dir, unmake};
-use crate::plan::PlannedNode;
 
 /// One file or folder.
 #[derive(Debug)]
@@ -22,24 +21,23 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Takes what a node writes to.
+    /// Takes what a node writes to. `follows`: links may lead to it.
     ///
     /// # Errors
-    /// If something of it cannot be written to; the message has the node and the path.
-    pub fn take(node: &PlannedNode) -> Result<Vec<Self>, String> {
-        let facts = node.node.facts();
-        let files = facts.writes.into_iter().map(|path| (path, false));
-        let dirs = facts.folders.into_iter().map(|path| (path, true));
+    /// If something of it cannot be written to; the message has the path.
+    pub fn take(files: Vec<PathBuf>, folders: Vec<PathBuf>, follows: bool) -> Result<Vec<Self>, String> {
+        let files = files.into_iter().map(|path| (path, false));
+        let dirs = folders.into_iter().map(|path| (path, true));
         let take = |(path, is_dir): (PathBuf, bool)| {
             let there = fs::symlink_metadata(&path).map(|there| there.file_type());
             if there.as_ref().is_ok_and(|there| !there.is_file() && !there.is_dir() && !there.is_symlink()) {
                 // Opening a pipe waits for its reader.
                 return Ok(Self { path, is_dir, _lock: None, made: Vec::new() });
             }
-            let opened = if is_dir { open_dir(&path, facts.follows) } else { open(&path, facts.follows) };
+            let opened = if is_dir { open_dir(&path, follows) } else { open(&path, follows) };
             let what = if there.is_ok() { "opened" } else { "created" };
             let Opened { lock, made, .. } =
-                opened.map_err(|error| format!("{}: {} cannot be {what}: {error}", node.id, path.display()))?;
+                opened.map_err(|error| format!("{} cannot be {what}: {error}", path.display()))?;
             Ok(Self { path, is_dir, _lock: lock, made })
         };
         files.chain(dirs).map(take).collect()

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 
-use crate::control::{Control, LOOK, Loader};
+use crate::control::{Control, LOOK, Loader, look_at_folder};
 use crate::expr::panic_message;
 use crate::plan::Plan;
 use crate::reload::Outcome;
 use crate::shared::Shared;
 use crate::signs::Signs;
-use crate::store;
 
 /// Directs a run until its workers have ended.
 pub(super) struct Director {
@@ -88,7 +87,7 @@ impl Director {
         if self.watches {
             self.shared.references.look(false);
         }
-        store::look(running(self.control.as_ref(), &self.started), &self.shared);
+        look_at_folder(running(self.control.as_ref(), &self.started), &self.shared);
         match &mut self.control {
             Some(control) => control.look(),
             None if self.shared.reloads.take() => self.shared.answer(self.unchanged()),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Wanted;
 use super::super::Control;
+use super::Wanted;
 use crate::batch::Time;
 use crate::catalog::Table;
 use crate::dataflow::Dataflow;
@@ -61,7 +61,7 @@ impl Control {
     pub(super) fn take_outputs(&self, plan: &Plan, wanted: &Wanted) -> Result<Vec<Claim>, String> {
         let mut claims = Vec::new();
         for node in wanted.iter().filter(|(kept, _)| kept.is_none()).flat_map(|(_, island)| &island.nodes) {
-            claims.extend(Claim::take(&plan.nodes[*node])?);
+            claims.extend(plan.nodes[*node].claim()?);
         }
         Ok(claims)
     }
