@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 
 use super::gather::Gather;
 use super::matcher::{Decision, Side};
+use super::server_tls::Comparison;
 use super::store::Store;
 
 impl Decision {
@@ -20,7 +21,8 @@ impl Decision {
         }
     }
 
-    fn request(&self) -> Option<Side> {
+    /// The request, unless it is a hello that leaves alone.
+    pub fn request(&self) -> Option<Side> {
         match self {
             Self::Matched { request, .. } | Self::Request { request } => Some(*request),
             Self::Hello { .. } => None,
@@ -63,16 +65,18 @@ pub(super) struct Emitter {
     origins: Vec<Origin>,
     requests: Gather,
     hellos: Gather,
+    comparison: Option<Comparison>,
 }
 
 impl Emitter {
     pub fn new(schema: &SchemaRef, request: &Schema, hello: &Schema) -> Self {
-        let input_columns = schema.fields().len() - super::ADDED.len();
+        let comparison = Comparison::new(schema, request, hello);
+        let input_columns = schema.fields().len() - super::ADDED.len() - usize::from(comparison.is_some());
         let origins = schema.fields()[..input_columns]
             .iter()
             .map(|f| Origin { request: request.index_of(f.name()).ok(), hello: super::of_hello(hello, f.name()) })
             .collect();
-        Self { schema: Arc::clone(schema), origins, requests: Gather::default(), hellos: Gather::default() }
+        Self { schema: Arc::clone(schema), origins, requests: Gather::default(), hellos: Gather::default(), comparison }
     }
 
     /// One row for each decision, in their order.
@@ -107,6 +111,10 @@ impl Emitter {
         columns.push(Arc::new(UInt16Array::from_iter_values(decisions.iter().map(Decision::keepalives))));
         columns.push(Arc::new(decisions.iter().map(|d| ns(d.request())).collect::<UInt64Array>()));
         columns.push(Arc::new(decisions.iter().map(|d| ns(d.hello())).collect::<UInt64Array>()));
+        if let Some(comparison) = &self.comparison {
+            let is_matched = |row: usize| matches!(decisions.get(row), Some(Decision::Matched { .. }));
+            columns.push(Arc::new(comparison.differences(&columns, decisions.len(), is_matched)));
+        }
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 }

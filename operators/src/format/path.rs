@@ -9,12 +9,15 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 /// The most steps of a path; it bounds how deep a line is looked into.
 const MAX_STEPS: usize = 16;
 
+/// The number that stands for every element of a list, one after the other.
+pub(super) const EACH: usize = usize::MAX;
+
 /// A step from an object or a list to one of its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// To the member of an object with this key.
     Key(String),
-    /// To an element of a list, from 0.
+    /// To an element of a list, from 0. The greatest number is every element: of columns that take several texts.
     Index(usize),
 }
 
@@ -28,12 +31,26 @@ impl Path {
         Self(vec![Step::Key(key.into())])
     }
 
+    /// The keys of objects within each other; `each` if the last has a list, all of whose elements are taken.
+    pub(super) fn keys(keys: &[&str], each: bool) -> Self {
+        let steps = keys.iter().map(|key| Step::Key((*key).to_owned()));
+        Self(steps.chain(each.then_some(Step::Index(EACH))).collect())
+    }
+
+    /// Whether it leads to every element of a list.
+    pub(super) fn takes_each(&self) -> bool {
+        self.0.last() == Some(&Step::Index(EACH))
+    }
+
     /// The steps, at least one.
     pub(super) fn steps(&self) -> &[Step] {
         &self.0
     }
 
     fn new(steps: Vec<Step>) -> Result<Self, String> {
+        if steps.contains(&Step::Index(EACH)) {
+            return Err(format!("the number of an element is less than {EACH}"));
+        }
         match steps.first() {
             Some(Step::Key(_)) if steps.len() <= MAX_STEPS => Ok(Self(steps)),
             Some(Step::Key(_)) => Err(format!("a key has at most {MAX_STEPS} steps")),
@@ -75,6 +92,7 @@ impl fmt::Display for Path {
             match step {
                 Step::Key(key) if at == 0 => f.write_str(key)?,
                 Step::Key(key) => write!(f, ".{key}")?,
+                Step::Index(EACH) => f.write_str("[*]")?,
                 Step::Index(index) => write!(f, "[{index}]")?,
             }
         }

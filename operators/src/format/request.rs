@@ -1,7 +1,10 @@
-//! The request line, where a server writes that instead of path and query.
+//! The request line, or its target, where a server writes that instead of path and query.
 
 use super::cell::{Cell, Cells};
 use super::schema::{Format, Role};
+
+/// What servers take for a space in a request line (RFC 9112, section 3).
+const BLANK: [char; 4] = [' ', '\t', '\r', '\u{b}'];
 
 /// Fills in path and query from the request line, where the line has neither. `line` is the text that cells stand in.
 pub(super) fn fill(format: &Format, cells: &mut Cells, line: &str) {
@@ -10,25 +13,30 @@ pub(super) fn fill(format: &Format, cells: &mut Cells, line: &str) {
         return;
     }
     let extras = format.extras.iter().zip(&cells.values[format.columns.len()..]);
-    let request_line = extras.filter(|(extra, _)| extra.role == Role::RequestLine).map(|(_, cell)| *cell).next();
-    let text = match request_line {
-        Some(Cell::Line(at, len)) => line.get(at..at + len),
-        Some(Cell::Scratch(at, len)) => cells.beside.scratch.get(at..at + len),
+    let mut written = extras.filter(|(extra, _)| matches!(extra.role, Role::RequestLine | Role::Target));
+    let Some((extra, cell)) = written.find(|(_, cell)| **cell != Cell::Missing) else { return };
+    let (role, cell) = (extra.role, *cell);
+    let text = match cell {
+        Cell::Line(at, len) => line.get(at..at + len),
+        Cell::Scratch(at, len) => cells.beside.scratch.get(at..at + len),
         _ => None,
     };
-    if let Some((request_line, (of_path, of_query))) = request_line.zip(text.and_then(target)) {
-        cells.values[path] = request_line.part(of_path);
-        cells.values[query] = request_line.part(of_query);
+    let parts = text.and_then(|text| if role == Role::Target { parts(text, 0) } else { target(text) });
+    if let Some((of_path, of_query)) = parts {
+        cells.values[path] = cell.part(of_path);
+        cells.values[query] = cell.part(of_query);
     }
 }
+
+/// A part of a text: first byte, and length.
+type Part = (usize, usize);
 
 /// Where in a request line, such as `GET /path?query HTTP/1.1`, path and query stand: first byte and length. `None` if it has
 /// no target: the server was sent something else.
 ///
 /// Of a target with an origin (RFC 9112, section 3.2.2) it is what follows that. A target may have spaces, where the server took
 /// it; those around it are none of it, because servers take more than one (RFC 9112, section 3).
-fn target(request_line: &str) -> Option<((usize, usize), (usize, usize))> {
-    const BLANK: [char; 4] = [' ', '\t', '\r', '\u{b}'];
+pub(super) fn target(request_line: &str) -> Option<(Part, Part)> {
     let method = request_line.trim_start_matches(BLANK).find(BLANK)?;
     let line = request_line.trim_start_matches(BLANK);
     let rest = line[method..].trim_start_matches(BLANK);
@@ -36,7 +44,11 @@ fn target(request_line: &str) -> Option<((usize, usize), (usize, usize))> {
     let rest = rest.trim_end_matches(BLANK);
     let text =
         rest.rsplit_once(BLANK).filter(|(_, version)| version.starts_with("HTTP/")).map_or(rest, |(text, _)| text);
-    let text = text.trim_end_matches(BLANK);
+    parts(text.trim_end_matches(BLANK), start)
+}
+
+/// Path and query of a target that stands at `start`.
+fn parts(text: &str, start: usize) -> Option<(Part, Part)> {
     let origin = match text.split_once("://") {
         Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
             scheme.len() + 3 + rest.find(['/', '?']).unwrap_or(rest.len())
@@ -57,7 +69,7 @@ mod tests {
     use super::*;
 
     fn of(request_line: &str) -> Option<(&str, &str)> {
-        let text = |(at, len): (usize, usize)| &request_line[at..at + len];
+        let text = |(at, len): Part| &request_line[at..at + len];
         target(request_line).map(|(path, query)| (text(path), text(query)))
     }
 
@@ -101,6 +113,9 @@ mod tests {
         #[test]
         fn any_text_has_parts_within_it(line in "(?s).*") {
             let _ = of(&line);
+            for (at, len) in parts(&line, 0).into_iter().flat_map(|(path, query)| [path, query]) {
+                prop_assert!(line.get(at..at + len).is_some());
+            }
         }
     }
 }

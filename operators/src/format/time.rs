@@ -32,6 +32,16 @@ impl Unit {
         }
     }
 
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::S => "seconds",
+            Self::Ms => "milliseconds",
+            Self::Us => "microseconds",
+            Self::Ns => "nanoseconds",
+        }
+    }
+
     /// What a line should hold, for messages.
     pub(super) fn expected(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ use engine::contract::NodeMetrics;
 
 use crate::correlate::keys::Dropped;
 use crate::correlate::matcher::{Decision, Outcomes};
+use crate::correlate::server_tls::{self, DIFFERS};
 use crate::correlate::sign::{ORPHANS, PLAIN, WHOLE_SECONDS};
 
 /// The node's counters, by their names.
@@ -17,6 +18,7 @@ pub(super) struct Counters {
     orphans_without_port: Arc<AtomicU64>,
     whole_seconds: Arc<AtomicU64>,
     plain: Arc<AtomicU64>,
+    tls_differs: Arc<AtomicU64>,
     orphan_hellos: Arc<AtomicU64>,
     duplicate_hellos: Arc<AtomicU64>,
     pub requests_decided_early: Arc<AtomicU64>,
@@ -53,6 +55,7 @@ impl Counters {
             orphans_without_port: metrics.counter("orphans_without_port"),
             whole_seconds: metrics.counter(WHOLE_SECONDS),
             plain: metrics.counter(PLAIN),
+            tls_differs: metrics.counter(DIFFERS),
             orphan_hellos: metrics.counter("orphan_hellos"),
             duplicate_hellos: metrics.counter("duplicate_hellos"),
             requests_decided_early: metrics.counter("requests_decided_early"),
@@ -86,9 +89,11 @@ impl Counters {
         self.too_long.fetch_add(outcomes.too_long, Relaxed);
     }
 
-    /// Counts requests among rows of the output that have no hello because they came without TLS.
-    pub fn plain(&self, decisions: &[Decision], rows: &RecordBatch) {
+    /// Counts requests among rows of the output that have no hello because they came without TLS, and those whose server
+    /// has read another hello than the sensor.
+    pub fn rows(&self, decisions: &[Decision], rows: &RecordBatch) {
         NodeMetrics::add(&self.plain, plain(decisions, rows));
+        NodeMetrics::add(&self.tls_differs, server_tls::count(rows));
     }
 }
 

@@ -71,7 +71,7 @@ impl Join {
         for chunk in chunks {
             let rows = self.emitter.batch(chunk, &self.requests, &self.hellos)?;
             if port == Port::Main {
-                self.counters.plain(chunk, &rows);
+                self.counters.rows(chunk, &rows);
             }
             let origin = chunk.first().map_or(0, |first| self.origin(first));
             let batch = Batch { late: port != Port::Main, origin, ..Batch::new(rows) };

@@ -3,7 +3,7 @@
 use ahash::HashMap;
 
 use super::super::cell::{Cell, Cells};
-use super::super::path::{Path, Step};
+use super::super::path::{EACH, Path, Step};
 
 /// The level of a line's own object.
 pub(in crate::format) const ROOT: usize = 0;
@@ -126,7 +126,7 @@ impl Keys {
 
     /// What an element of the list `level` leads to.
     pub(in crate::format) fn element(&self, level: usize, index: usize) -> Option<Target> {
-        self.levels[level].elements.iter().find(|(at, _)| *at == index).map(|(_, target)| *target)
+        self.levels[level].elements.iter().find(|(at, _)| *at == index || *at == EACH).map(|(_, target)| *target)
     }
 
     /// Forgets what an object or list of the same key before this one had: the last of equal keys counts.
