@@ -2,6 +2,7 @@
 
 mod explain;
 mod history;
+mod init;
 mod rules_export;
 mod web;
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         operators::data::command(),
         operators::feedback::command::command(),
         migrations::cli::extra(),
+        init::command(),
         explain::command(),
         rules_export::command(),
     ];

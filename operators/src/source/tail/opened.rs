@@ -249,6 +249,7 @@ impl Opened {
             modified: self.modified(),
             at: self.at.to_string_lossy().into_owned(),
             earlier: Vec::new(),
+            directives: None,
         }
     }
 

@@ -124,6 +124,9 @@ pub(in crate::source) struct Place {
     /// Texts that were read before, the latest last.
     #[serde(default)]
     pub earlier: Vec<Known>,
+    /// What directives before it have said of the lines behind it, where the format has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directives: Option<String>,
 }
 
 /// The sample of these bytes.
