@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use serde_json::{Map, Value, json};
-
-use crate::{CompareArgs, Exit, ReportFormat, complain, print};
 use ::compare::stored::{StoredError, StoredTable, compare_stored, tables};
 use ::compare::{Alone, Changed, Columns, Comparison};
 use engine::spec::Diagnostic;
-use engine::text::printable;
+use engine::text::line;
+use serde_json::{Map, Value, json};
+
+use crate::{CompareArgs, Exit, ReportFormat, complain, print, print_json};
 
 pub(crate) fn compare(args: &CompareArgs) -> Exit {
     let (before, after) = match (tables(&args.before), tables(&args.after)) {
@@ -43,8 +43,9 @@ pub(crate) fn compare(args: &CompareArgs) -> Exit {
     // Without a choice, what could not be compared is said too.
     if args.table.is_empty() && args.format == ReportFormat::Text {
         let alone = before.keys().chain(after.keys()).filter(|name| !both.contains(name.as_str()));
-        let alone: Vec<String> = alone.map(|name| format!("{name}: only in one of the directories\n")).collect();
-        return print(&printable(&alone.concat()));
+        let alone: Vec<String> =
+            alone.map(|name| format!("{}: only in one of the directories\n", line(name))).collect();
+        return print(&alone.concat());
     }
     Exit::Ok
 }
@@ -67,14 +68,14 @@ pub(crate) fn table(
             };
         }
     };
-    print(&match format {
-        ReportFormat::Text => printable(&text(name, &found)).into_owned(),
-        ReportFormat::Json => lines(name, &found),
-    })
+    match format {
+        ReportFormat::Text => print(&text(name, &found)),
+        ReportFormat::Json => print_json(&lines(name, &found)),
+    }
 }
 
 fn text(table: &str, found: &Comparison) -> String {
-    let mut out = format!("{table}: {} before, {} after; ", found.before, found.after);
+    let mut out = format!("{}: {} before, {} after; ", line(table), found.before, found.after);
     if found.is_same() {
         out.push_str("no difference\n");
         return out;
@@ -82,11 +83,11 @@ fn text(table: &str, found: &Comparison) -> String {
     let _ = writeln!(out, "{} new, {} gone, {} changed", found.new, found.gone, found.changed);
     for (columns, what) in [(&found.columns_gone, "before"), (&found.columns_new, "after")] {
         if !columns.is_empty() {
-            let _ = writeln!(out, "  columns only {what}, not compared: {}", columns.join(", "));
+            let _ = writeln!(out, "  columns only {what}, not compared: {}", line(&columns.join(", ")));
         }
     }
     if !found.columns.is_empty() {
-        let counts: Vec<String> = found.columns.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let counts: Vec<String> = found.columns.iter().map(|(name, count)| format!("{} {count}", line(name))).collect();
         let _ = writeln!(out, "  changed by column: {}", counts.join(", "));
     }
     for (rows, count, mark, what) in
@@ -98,7 +99,7 @@ fn text(table: &str, found: &Comparison) -> String {
     for Changed { key, columns } in &found.changed_rows {
         let _ = writeln!(out, "  ~ {}", flat(key));
         for (name, old, new) in columns {
-            let _ = writeln!(out, "      {name}: {} -> {}", value(old), value(new));
+            let _ = writeln!(out, "      {}: {} -> {}", line(name), value(old), value(new));
         }
     }
     more(&mut out, found.changed, found.changed_rows.len(), "changed");
@@ -113,14 +114,14 @@ fn more(out: &mut String, count: u64, shown: usize, what: &str) {
 }
 
 fn flat(columns: &Columns) -> String {
-    columns.iter().map(|(name, of)| format!("{name} {}", value(of))).collect::<Vec<_>>().join(", ")
+    columns.iter().map(|(name, of)| format!("{} {}", line(name), value(of))).collect::<Vec<_>>().join(", ")
 }
 
 /// A value in one line.
 fn value(value: &Value) -> String {
     match value {
-        Value::String(text) => text.replace('\n', "\\n"),
-        other => other.to_string(),
+        Value::String(text) => line(text).into_owned(),
+        other => line(&other.to_string()).into_owned(),
     }
 }
 

@@ -22,6 +22,7 @@ mod validate;
 mod watch;
 mod web;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -31,7 +32,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use engine::contract::Registry;
 use engine::plan::{LoadOptions, Plan};
-use engine::text::printable;
+use engine::text::{json, message, printable};
 
 use args::{
     Cli, Command, CompareArgs, GraphFormat, ListFormat, LogFormat, Overrides, ReplayArgs, ReportFormat, RunArgs,
@@ -83,7 +84,12 @@ pub fn main(registry: Registry, web: Web, extras: Vec<Extra>) -> ExitCode {
 
 /// Runs a command line, whose first word is the program's name.
 pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, web: Web, extras: Vec<Extra>) -> Exit {
-    std::panic::set_hook(Box::new(|info| complain(&format!("defect: {info}"))));
+    std::panic::set_hook(Box::new(|info| {
+        // Whoever sends rows must not fill the log with panics that are caught and counted.
+        if !engine::expr::is_guarded() {
+            complain(&format!("defect: {info}"));
+        }
+    }));
     let line: Vec<OsString> = line.into_iter().collect();
     let json = wants_json(&line);
     let cli = match parse(line, extras) {
@@ -95,8 +101,7 @@ pub fn command(line: impl IntoIterator<Item = OsString>, registry: &Registry, we
                 complain(error.to_string().trim());
                 return Exit::Refused;
             }
-            // Help and version are "errors" too; clap knows which stream each belongs to.
-            let _ = error.print();
+            show(&error);
             return if error.use_stderr() { Exit::Refused } else { Exit::Ok };
         }
     };
@@ -176,8 +181,27 @@ fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Writes a command's result to stdout. A reader that has gone away, such as `head`, has what it wanted.
+/// Shows what clap has to say. Help and version are "errors" too; clap knows which stream each belongs to.
+fn show(error: &clap::Error) {
+    match printable(&error.to_string()) {
+        Cow::Borrowed(_) => _ = error.print(),
+        // A word of the command line, which may be somebody else's, has something in it that a terminal obeys.
+        Cow::Owned(text) => _ = writeln!(std::io::stderr(), "{}", message(text.trim_end())),
+    }
+}
+
+/// Writes a command's result to stdout: lines whose values have been through [`engine::text::line`]. Whatever else there is in
+/// them that a terminal obeys is escaped. A reader that has gone away, such as `head`, has what it wanted.
 pub fn print(text: &str) -> Exit {
+    write(&printable(text))
+}
+
+/// [`print`] for JSON, which stays the same in value.
+pub fn print_json(text: &str) -> Exit {
+    write(&json(text))
+}
+
+fn write(text: &str) -> Exit {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             complain(&format!("stdout cannot be written: {error}"));
@@ -188,17 +212,17 @@ pub fn print(text: &str) -> Exit {
 }
 
 /// Says on stderr why a command does not succeed.
-pub fn complain(message: &str) {
+pub fn complain(text: &str) {
     match logging::is_json() {
-        true => tracing::error!("{message}"),
-        false => _ = writeln!(std::io::stderr(), "ja4-engine: {}", printable(message)),
+        true => tracing::error!("{text}"),
+        false => _ = writeln!(std::io::stderr(), "ja4-engine: {}", message(text)),
     }
 }
 
 /// Says on stderr how a command gets on.
-fn say(message: &str) {
+fn say(text: &str) {
     match logging::is_json() {
-        true => tracing::info!("{message}"),
-        false => _ = writeln!(std::io::stderr(), "{}", printable(message)),
+        true => tracing::info!("{text}"),
+        false => _ = writeln!(std::io::stderr(), "{}", message(text)),
     }
 }

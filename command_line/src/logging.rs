@@ -1,11 +1,17 @@
 //! Log lines on stderr that do not tear the progress bar.
 
+use std::borrow::Cow;
+use std::fmt::{self, Debug};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use engine::text::{json, line, message};
 use indicatif::ProgressBar;
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::{LogFormat, colour};
 
@@ -17,7 +23,8 @@ pub(crate) fn is_json() -> bool {
     IS_JSON.load(Relaxed)
 }
 
-/// Sends log lines to stderr, in turn with `bar`. Control characters in events are escaped by the formatters.
+/// Sends log lines to stderr, in turn with `bar`. What events say of files, servers and clients is made safe for a terminal; a
+/// message of several lines is set in, so that no line of it can pass for another event.
 pub(crate) fn start(format: LogFormat, bar: ProgressBar) {
     IS_JSON.store(format == LogFormat::Json, Relaxed);
     let default = match format {
@@ -26,28 +33,41 @@ pub(crate) fn start(format: LogFormat, bar: ProgressBar) {
         LogFormat::Json => "warn,cluster=info,command_line=info,engine=info,spool=info,follow=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBar(bar));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBar(bar, format));
     // Fails only if a subscriber is set already, as in a test: that one stays.
     let _ = match format {
-        LogFormat::Text => builder.with_ansi(colour()).try_init(),
+        LogFormat::Text => builder.with_ansi(colour()).fmt_fields(debug_fn(field).delimited(" ")).try_init(),
         LogFormat::Json => builder.json().with_ansi(false).try_init(),
     };
 }
 
-struct BesideBar(ProgressBar);
+/// Writes a field of an event.
+fn field(to: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    match field.name() {
+        "message" => write!(to, "{}", message(&format!("{value:?}"))),
+        name => write!(to, "{name}={}", line(&format!("{value:?}"))),
+    }
+}
+
+struct BesideBar(ProgressBar, LogFormat);
 
 impl<'a> MakeWriter<'a> for BesideBar {
     type Writer = Line;
     fn make_writer(&'a self) -> Line {
-        Line(self.0.clone())
+        Line(self.0.clone(), self.1)
     }
 }
 
-struct Line(ProgressBar);
+struct Line(ProgressBar, LogFormat);
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(bytes)).map(|()| bytes.len())
+        // The formatter hands on whole events.
+        let text = match self.1 {
+            LogFormat::Text => Cow::Borrowed(bytes),
+            LogFormat::Json => Cow::Owned(json(&String::from_utf8_lossy(bytes)).into_owned().into_bytes()),
+        };
+        self.0.suspend(|| io::stderr().write_all(&text)).map(|()| bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::{Exit, Overrides, ReportFormat, load, load_with, print};
 use engine::contract::Registry;
 use engine::plan::diff::{Diff, Fate, State, rebuild};
 use engine::spec::Change;
-use engine::text::printable;
+use engine::text::{cell, line as plain};
+
+use crate::{Exit, Overrides, ReportFormat, load, load_with, print, print_json};
 
 /// Longer values are cut in the middle of a line for people.
 const SHOWN: usize = 60;
@@ -23,10 +24,10 @@ pub(crate) fn plan_diff(
     let (old, new) = (load(old, registry), load_with(new, overrides, registry));
     let (Ok(old), Ok(new)) = (old, new) else { return Exit::Refused };
     let diff = rebuild(&old, &new);
-    print(&match format {
-        ReportFormat::Text => printable(&text(&diff)).into_owned(),
-        ReportFormat::Json => format!("{}\n", json(&diff)),
-    })
+    match format {
+        ReportFormat::Text => print(&text(&diff)),
+        ReportFormat::Json => print_json(&format!("{}\n", json(&diff))),
+    }
 }
 
 fn json(diff: &Diff) -> serde_json::Value {
@@ -98,10 +99,7 @@ fn text(diff: &Diff) -> String {
 fn line(change: &Change) -> String {
     let value = |value: &Option<String>| match value {
         None => "not set".to_owned(),
-        Some(text) if text.chars().count() > SHOWN => {
-            format!("{}…", text.chars().take(SHOWN).collect::<String>())
-        }
-        Some(text) => text.clone(),
+        Some(text) => cell(text, SHOWN).into_owned(),
     };
-    format!("{}: {} -> {}", change.path, value(&change.old), value(&change.new))
+    format!("{}: {} -> {}", plain(&change.path), value(&change.old), value(&change.new))
 }

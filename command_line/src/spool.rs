@@ -1,7 +1,7 @@
 //! `spool`: what the logs hold, whether they are whole, and their rows.
 
 use std::fmt::Write as _;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,15 +12,15 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::json::LineDelimitedWriter;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use clap::{Subcommand, ValueEnum};
+use engine::batch::{Batch, Time};
+use engine::spool::inspect::{Contents, Report, check, contents, export, is_in_use, logs, ports};
+use engine::spool::{SpoolError, repair};
+use engine::text::{ReadableJson, line};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use crate::summary::number;
-use crate::{Exit, complain, print};
-use engine::batch::{Batch, Time};
-use engine::spool::inspect::{Contents, Report, check, contents, export, is_in_use, logs, ports};
-use engine::spool::{SpoolError, repair};
-use engine::text::printable;
+use crate::{Exit, complain, print, print_json};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Spool {
@@ -128,7 +128,7 @@ fn ls(logs: &[(String, PathBuf)], json: bool) -> Result<Exit, SpoolError> {
             false => text(&mut out, name, path, &contents),
         }
     }
-    Ok(print(&out))
+    Ok(if json { print_json(&out) } else { print(&out) })
 }
 
 fn entry(name: &str, path: &Path, contents: &Contents) -> Value {
@@ -150,7 +150,7 @@ fn entry(name: &str, path: &Path, contents: &Contents) -> Value {
 
 fn text(out: &mut String, name: &str, path: &Path, contents: &Contents) {
     let state = if is_in_use(path) { ", in use" } else { "" };
-    let _ = writeln!(out, "{}{state}", printable(name));
+    let _ = writeln!(out, "{}{state}", line(name));
     let Contents { segments, records, rows, bytes, first, end, oldest, newest, watermark } = contents;
     let [segments, records, rows] = [segments, records, rows].map(|n| number(*n));
     let _ = writeln!(out, "  {rows} rows in {records} records in {segments} segments, {}", HumanBytes(*bytes));
@@ -181,7 +181,7 @@ fn report(logs: &[(String, PathBuf)], mend: bool) -> Result<Exit, SpoolError> {
     for (name, path) in logs {
         let report = if mend { repair(path)? } else { check(path)? };
         damage(&mut out, &report);
-        let name = printable(name);
+        let name = line(name);
         let whole = format!("{} rows in {} whole records", number(report.rows), number(report.records));
         let lost: u64 = report.faults.iter().map(|fault| fault.records).sum();
         let _ = match (report.faults.is_empty(), mend) {
@@ -210,7 +210,7 @@ fn damage(out: &mut String, report: &Report) {
     for fault in &report.faults {
         let path = fault.path.display().to_string();
         let length = fault.to - fault.from;
-        let _ = write!(out, "{}:{}: {}, {length} bytes", printable(&path), fault.from, fault.what);
+        let _ = write!(out, "{}:{}: {}, {length} bytes", line(&path), fault.from, fault.what);
         let _ = match (fault.records, fault.rows) {
             (0, _) => writeln!(out, ", nothing lost"),
             (records, 0) => writeln!(out, ", {} records lost", number(records)),
@@ -240,7 +240,18 @@ fn rows(
         complain(&format!("`{port}` has no such port; `{node}` has: {}", names.join(", ")));
         return Ok(Exit::Refused);
     };
-    let mut out = Output::new(format, schema, BufWriter::new(io::stdout().lock()));
+    let stdout = io::stdout().lock();
+    let is_seen = stdout.is_terminal();
+    if is_seen && matches!(format, RowFormat::Arrow) {
+        complain("an Arrow stream is not for a terminal: send it to a file or a program");
+        return Ok(Exit::Refused);
+    }
+    // Rows have what clients have sent. Files and programs get it as it is.
+    let to: Box<dyn Write + '_> = match is_seen {
+        true => Box::new(ReadableJson::new(stdout)),
+        false => Box::new(stdout),
+    };
+    let mut out = Output::new(format, schema, BufWriter::new(to));
     let mut failed = out.as_ref().err().map(ToString::to_string);
     let mut write = |rows: RecordBatch| match &mut out {
         Ok(out) => out.write(&rows).map_err(|error| failed = broken(&error)).is_ok(),

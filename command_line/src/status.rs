@@ -4,11 +4,14 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use engine::text::{age, cell, line};
 use serde_json::Value;
 
 use crate::summary::number;
-use crate::{Exit, ReportFormat, complain, print};
-use engine::text::{age, printable};
+use crate::{Exit, ReportFormat, complain, print, print_json};
+
+/// The most characters of a value.
+const MOST: usize = 2000;
 
 /// How long the service may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,7 +27,7 @@ pub(crate) fn status(url: &str, format: ReportFormat) -> Exit {
             complain(&message);
             Exit::Failed
         }
-        (Ok(status), ReportFormat::Json) => print(&format!("{status:#}\n")),
+        (Ok(status), ReportFormat::Json) => print_json(&format!("{status:#}\n")),
         (Ok(status), ReportFormat::Text) => print(&text(&status)),
     }
 }
@@ -60,7 +63,7 @@ pub fn ask(url: &str, request: &str, document: Option<&str>) -> Result<(u16, Str
 }
 
 fn text(status: &Value) -> String {
-    let word = |value: &Value| printable(value.as_str().unwrap_or("?")).into_owned();
+    let word = |value: &Value| cell(value.as_str().unwrap_or("?"), MOST).into_owned();
     let count = |value: &Value| number(value.as_u64().unwrap_or(0));
     let mut out = format!(
         "{}: {}, up {} s\n",
@@ -77,7 +80,7 @@ fn text(status: &Value) -> String {
     ));
     if let Some(last) = reloads["last"].as_object() {
         let message = last["message"].as_str().unwrap_or_default();
-        let first = printable(message.lines().next().unwrap_or_default());
+        let first = cell(message.lines().next().unwrap_or_default(), MOST);
         out.push_str(&format!("last: {} {first}\n", word(&last["outcome"])));
     }
     for node in status["nodes"].as_array().into_iter().flatten() {
@@ -97,7 +100,7 @@ fn text(status: &Value) -> String {
             out.push_str(&format!("  {}: {of_age} old\n", word(&reference["file"])));
         }
         for (part, trouble) in node["troubles"].as_object().into_iter().flatten() {
-            out.push_str(&format!("  {}: {}\n", printable(part), word(trouble)));
+            out.push_str(&format!("  {}: {}\n", line(part), word(trouble)));
         }
     }
     out

@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::{Exit, Overrides, load_with, print};
 use engine::contract::{Registry, ServerFault};
 use engine::plan::Plan;
-use engine::text::printable;
+use engine::text::{line, message};
+
+use crate::{Exit, Overrides, load_with, print};
 
 /// What [`engine::plan::Plan::load`] covers; said once at the end, so that "ok" is not taken for more.
 const CHECKED: &str = "checked: YAML, variables, kinds, options, ports and cycles, columns and types in expressions, \
@@ -25,7 +26,7 @@ pub(crate) fn validate(files: &[PathBuf], overrides: &Overrides, connect: bool, 
         let loaded = load_with(file, overrides, registry);
         for warning in loaded.iter().flat_map(|plan| &plan.warnings) {
             // Nobody may be there to read it.
-            let _ = writeln!(std::io::stderr(), "warning: {warning}");
+            let _ = writeln!(std::io::stderr(), "warning: {}", message(warning));
         }
         let verdict = match loaded {
             Ok(plan) if connect && !servers(&shown, &plan, &mut exit) => "its servers do not fit".to_owned(),
@@ -38,7 +39,7 @@ pub(crate) fn validate(files: &[PathBuf], overrides: &Overrides, connect: bool, 
                 count(faults, "fault")
             }
         };
-        lines.push_str(&format!("{}: {verdict}\n", printable(&shown)));
+        lines.push_str(&format!("{}: {verdict}\n", line(&shown)));
     }
     let (checked, not_checked) = if connect { (SERVERS, "") } else { ("", SERVERS) };
     match print(&format!("{lines}{CHECKED}{checked}; {NOT_CHECKED}{not_checked}\n")) {
@@ -53,20 +54,20 @@ fn servers(file: &str, plan: &Plan, exit: &mut Exit) -> bool {
     let mut fit = true;
     for node in &plan.nodes {
         for fault in node.node.check_servers() {
-            let message = match fault {
-                ServerFault::Unfit(message) => {
+            let said = match fault {
+                ServerFault::Unfit(said) => {
                     if *exit == Exit::Ok {
                         *exit = Exit::Refused;
                     }
-                    message
+                    said
                 }
-                ServerFault::Unreachable(message) => {
+                ServerFault::Unreachable(said) => {
                     *exit = Exit::Failed;
-                    message
+                    said
                 }
             };
             // Nobody may be there to read it.
-            let _ = writeln!(std::io::stderr(), "{}: {}: {message}", printable(file), node.id);
+            let _ = writeln!(std::io::stderr(), "{}: {}: {}", line(file), line(&node.id), message(&said));
             fit = false;
         }
     }

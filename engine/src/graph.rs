@@ -3,12 +3,13 @@
 use std::fmt::Write;
 
 use crate::plan::{Input, Plan};
+use crate::text::line;
 
 /// The plan as a Mermaid flowchart, from left to right in the direction of data flow. Islands are frames; a thick edge goes
 /// through a log.
 pub fn mermaid(plan: &Plan) -> String {
     let quote =
-        |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
+        |text: &str| line(text).replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
     let mut out = String::from("flowchart LR\n");
     for (at, (title, nodes)) in islands(plan).into_iter().enumerate() {
         if !title.is_empty() {
@@ -40,7 +41,7 @@ pub fn mermaid(plan: &Plan) -> String {
 
 /// The plan as a Graphviz digraph.
 pub fn dot(plan: &Plan) -> String {
-    let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
+    let quote = |text: &str| line(text).replace('\\', "\\\\").replace('"', "\\\"");
     let mut out = format!("digraph \"{}\" {{\n    rankdir=LR;\n    node [shape=box];\n", quote(&plan.name));
     for (at, (title, nodes)) in islands(plan).into_iter().enumerate() {
         if !title.is_empty() {

@@ -1,12 +1,16 @@
 //! What comes into a run as single documents, such as by a route of the web service, and not as data that a source goes and
 //! reads. A source opens an intake under a name; who has a document looks for the intake by that name.
 
+mod document;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::Value;
+
+pub use document::document;
 
 /// Takes documents.
 pub trait Intake: Send + Sync {

@@ -15,6 +15,9 @@ use super::packets::{self, Agreement, Copied};
 use super::render::{self, Extent};
 use crate::history::{Row, text};
 
+/// The version of the folder's format.
+pub const FORMAT: u64 = 1;
+
 /// The list of the other files.
 pub const MANIFEST: &str = "manifest.json";
 
@@ -28,7 +31,7 @@ pub const PACKETS: &str = "hellos.pcap";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// The version of this format.
-    pub format: u32,
+    pub format: u64,
     /// The version of the engine that made the folder.
     pub engine: String,
     /// The pipeline's name, where it is known.
@@ -106,7 +109,7 @@ pub fn write(
         files.insert(name.clone(), content(&dir.join(&name))?);
     }
     let manifest = Manifest {
-        format: 1,
+        format: FORMAT,
         engine: env!("CARGO_PKG_VERSION").to_owned(),
         pipeline: report.pipeline,
         made: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
-use command_line::{Exit, Extra, complain, print};
+use command_line::{Exit, Extra, complain, print, print_json};
 
 use client::Client;
 use gather::{Evidence, Wanted, When, gather, nanoseconds};
@@ -135,7 +135,7 @@ fn run(options: &Options) -> Result<Exit, Fault> {
     }
     Ok(match options.format {
         Format::Text => print(&render::render(&evidence.report, extent)),
-        Format::Json => print(&json(&mut evidence, extent).map_err(failed)?),
+        Format::Json => print_json(&json(&mut evidence, extent).map_err(failed)?),
     })
 }
 

@@ -226,6 +226,6 @@ mod tests {
         let text = render(&report, Extent { features: 5, requests: 5 });
         assert!(text.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')), "{text}");
         assert!(!text.contains("\nVERDICT none"));
-        assert!(text.contains("a\\u{1b}]0;owned\\u{7}\\u{d}\\u{a}VERDICT"));
+        assert!(text.contains("a\\u{1b}]0;owned\\u{7}\\r\\nVERDICT"));
     }
 }

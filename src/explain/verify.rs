@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::bundle::{self, HELLOS, MANIFEST, Manifest, PACKETS};
 use super::packets;
 use crate::history::Row;
@@ -31,10 +33,7 @@ pub struct Verified {
 pub fn verify(dir: &Path) -> Result<Verified, String> {
     let path = dir.join(MANIFEST);
     let text = read(&path)?;
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    if manifest.format != 1 {
-        return Err(format!("{} is of format {}, which this version does not know", path.display(), manifest.format));
-    }
+    let manifest = manifest(&text).map_err(|why| format!("{} {why}", path.display()))?;
     let mut verified = Verified { agrees: true, ..Verified::default() };
     verified.say(format!(
         "made {} by ja4-engine {} about {}",
@@ -66,6 +65,29 @@ pub fn verify(dir: &Path) -> Result<Verified, String> {
     Ok(verified)
 }
 
+/// The manifest, whoever wrote it.
+fn manifest(text: &str) -> Result<Manifest, String> {
+    let found =
+        engine::contract::document(text.as_bytes()).map_err(|why| format!("is no manifest: it is not JSON ({why})"))?;
+    match &found["format"] {
+        // What another version writes may have other parts.
+        Value::Number(format) if format.as_u64() != Some(bundle::FORMAT) => {
+            return Err(format!(
+                "is of format {format}, which this version does not know: it knows {}",
+                bundle::FORMAT
+            ));
+        }
+        Value::Number(_) => {}
+        _ => return Err("is no manifest of an evidence folder: it has no `format`, a number".to_owned()),
+    }
+    serde_json::from_value(found).map_err(|error| {
+        format!(
+            "says that it is a manifest of format {}, and is not what `explain --bundle` writes: {error}",
+            bundle::FORMAT
+        )
+    })
+}
+
 impl Verified {
     fn say(&mut self, line: String) {
         self.lines.push(line);
@@ -90,7 +112,7 @@ impl Verified {
             self.say(format!("{PACKETS} has a hello of no row: {}", visible(said)));
         }
         for said in agreement.disagree.iter().take(MAX_SAID) {
-            self.fault(visible(said));
+            self.fault(visible(said).into_owned());
         }
         if agreement.disagree.len() > MAX_SAID {
             self.fault(format!("… and {} more", agreement.disagree.len() - MAX_SAID));
@@ -117,6 +139,22 @@ fn read(path: &Path) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_of_somebody_else_is_told_apart() {
+        for (text, says) in [
+            ("", "it is not JSON"),
+            ("{\"format\":1,\"format\":1}", "`format` is there twice"),
+            ("[]", "it has no `format`"),
+            ("{\"manifest_version\":3}", "it has no `format`"),
+            ("{\"format\":\"1\"}", "it has no `format`"),
+            ("{\"format\":2}", "is of format 2, which this version does not know"),
+            ("{\"format\":1}", "is not what `explain --bundle` writes: missing field `engine`"),
+        ] {
+            let fault = manifest(text).expect_err("refused");
+            assert!(fault.contains(says), "{text}: {fault}");
+        }
+    }
 
     #[test]
     fn names_lead_nowhere_else() {

@@ -345,6 +345,6 @@ mod tests {
             text.starts_with("would have hit 1 flagged groups (5 requests) and 1 others (7 requests)\n1 of 3 entries"),
             "{text}"
         );
-        assert!(text.contains("7 requests  203.0.113.8  a\\u{a}  -"), "{text}");
+        assert!(text.contains("7 requests  203.0.113.8  a\\n  -"), "{text}");
     }
 }

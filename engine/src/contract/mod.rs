@@ -6,6 +6,7 @@
 
 mod build_context;
 pub mod exchange;
+mod here;
 mod operator;
 mod plan_context;
 mod redirect;
@@ -17,8 +18,10 @@ mod sink_state;
 mod source;
 mod standing;
 
-pub use crate::intake::{Intake, Intakes, NotTaken};
+pub use crate::intake::{Intake, Intakes, NotTaken, document};
 pub use build_context::{BuildContext, InStep};
+pub(crate) use here::panicked_in;
+pub use here::{Entered, Here};
 pub use operator::{Facts, Inputs, Kind, Node, Operator, Port, Recorded, Registry, ServerFault, ServerTable, Topic};
 pub use plan_context::PlanContext;
 pub(crate) use plan_context::{DATA_DIR, Notes};
@@ -38,7 +41,7 @@ pub use crate::expr::{ExprFault, Scalar, Session, Windows};
 pub use crate::metrics::{NodeMetrics, Rejected};
 pub use crate::outputs::Reopen;
 pub use crate::privileges::{Need, Privileges};
-pub use crate::reference::{Parse, Reading, Reference, file_time, read_content};
+pub use crate::reference::{Parse, Reading, Reference, file_time, read_content, read_text};
 pub use crate::shared::{Failure, FailureClass, Shared};
 pub use crate::text::{age, day, printable};
 pub use crate::time::{Arrival, Backlog, MAX_FUTURE, MAX_IN_FLIGHT, Watermark, nanos, wall_clock_ns};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::Span;
-use crate::text::printable;
+use crate::text::{line, masked, printable};
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,30 +99,30 @@ impl Sources {
         let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
         sorted.sort_by_key(|d| d.span.map(|s| (s.source, s.start)));
         sorted.dedup();
-        let line = |d: &&Diagnostic| {
+        let in_a_line = |d: &&Diagnostic| {
             let place = d.span.and_then(|span| {
                 let (file, _) = self.files.get(span.source as usize)?;
                 let (line, column) = self.position(span);
                 Some(format!("{}:{line}:{column}: ", file.display()))
             });
             let help = d.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-            printable(&format!("{}{}{help}", place.unwrap_or_default(), d.message)).into_owned()
+            line(&format!("{}{}{help}", place.unwrap_or_default(), d.message)).into_owned()
         };
-        sorted.iter().map(line).collect()
+        sorted.iter().map(in_a_line).collect()
     }
 
     fn render_one(&self, diagnostic: &Diagnostic, renderer: &Renderer) -> String {
         let mut group = Level::ERROR.primary_title(printable(&diagnostic.message));
         let located = diagnostic.span.and_then(|span| Some((span, self.files.get(span.source as usize)?)));
-        let path;
+        let (path, shown);
         let mut elements = match located {
             None => annotate_snippets::Group::with_title(group),
             Some((span, (file, text))) => {
-                path = printable(&file.display().to_string()).into_owned();
+                (path, shown) = (line(&file.display().to_string()).into_owned(), masked(text));
                 let end = (span.end as usize).min(text.len());
                 let start = (span.start as usize).min(end);
                 group = group.id("config").clone();
-                let snippet = Snippet::source(text.as_str()).path(path.as_str());
+                let snippet = Snippet::source(&*shown).path(path.as_str());
                 group.element(snippet.annotation(AnnotationKind::Primary.span(start..end)))
             }
         };

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, NaiveDate};
 use command_line::{Exit, complain, print};
-use engine::contract::{age, day, file_time, printable, read_content};
+use engine::contract::{age, day, file_time, read_content};
 use engine::spec::nearest;
+use engine::text::line;
 
 use super::known::{self, Known, Origin};
 use super::notes::{self, Note};
@@ -180,20 +181,20 @@ fn said(known: &Known, path: &Path, about: &About, got: &Got) -> String {
     });
     let mut text = format!(
         "{}: {}, {} entries{}\n  source: {}\n  licence: {}\n",
-        path.display(),
+        line(&path.display().to_string()),
         about.what,
         about.entries,
         of.unwrap_or_default(),
-        got.source,
-        got.licence(known)
+        line(&got.source),
+        line(got.licence(known))
     );
     let note = known.note.filter(|_| got.is_known);
     for (name, said) in [("attribution", got.attribution(known)), ("note", note), ("note", about.note.as_deref())] {
         if let Some(said) = said {
-            text.push_str(&format!("  {name}: {said}\n"));
+            text.push_str(&format!("  {name}: {}\n", line(said)));
         }
     }
-    printable(&text).into_owned()
+    text
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use command_line::{Exit, complain, print};
-use engine::contract::{age, day, file_time, printable, read_content};
+use command_line::{Exit, complain, print, print_json};
+use engine::contract::{age, day, file_time, read_content};
+use engine::text::line as plain;
 use serde::Serialize;
 
 use super::known::{self, Known};
@@ -68,12 +69,12 @@ pub(super) fn status(files: &[PathBuf], format: Format) -> Exit {
     let mut notes = HashMap::new();
     let shown: Vec<Shown> = asked.iter().map(|asked| look(asked, &mut notes)).collect();
     let is_complete = shown.iter().all(|shown| shown.fault.is_none());
-    let text = match format {
-        Format::Text if shown.is_empty() => "no node names a file of reference data\n".to_owned(),
-        Format::Text => shown.iter().map(text).collect(),
-        Format::Json => serde_json::to_string_pretty(&shown).map(|text| text + "\n").unwrap_or_default(),
+    let said = match format {
+        Format::Text if shown.is_empty() => print("no node names a file of reference data\n"),
+        Format::Text => print(&shown.iter().map(text).collect::<String>()),
+        Format::Json => print_json(&serde_json::to_string_pretty(&shown).map(|text| text + "\n").unwrap_or_default()),
     };
-    match print(&text) {
+    match said {
         Exit::Ok if !is_complete => Exit::Failed,
         exit => exit,
     }
@@ -146,7 +147,6 @@ fn missing(list: Option<List>) -> String {
 
 /// A file, for people.
 fn text(shown: &Shown) -> String {
-    let plain = |text: &str| printable(text).into_owned();
     let nodes = if shown.nodes.is_empty() { String::new() } else { format!(" ({})", shown.nodes.join(", ")) };
     let mut out = format!("{}{}\n", plain(&shown.file), plain(&nodes));
     let mut line = |name: &str, text: &str| _ = writeln!(out, "  {name}: {}", plain(text));

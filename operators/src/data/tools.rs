@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use engine::contract::printable;
+use engine::text::line;
 
 /// The most bytes that are fetched.
 const MOST_BYTES: &str = "1073741824";
@@ -64,7 +64,7 @@ fn run(mut command: Command, name: &str, advice: &str) -> Result<String, String>
     }
     let said = String::from_utf8_lossy(&output.stderr);
     // npm ends with where its log is; what was wrong stands before.
-    let said: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).take(4).collect();
+    let said: Vec<&str> = said.lines().filter(|said| !said.trim().is_empty()).take(4).collect();
     let said = if said.is_empty() { format!("it ended with {}", output.status) } else { said.join("; ") };
-    Err(format!("{name}: {}", printable(said.strip_prefix(&format!("{name}: ")).unwrap_or(&said))))
+    Err(format!("{name}: {}", line(said.strip_prefix(&format!("{name}: ")).unwrap_or(&said))))
 }

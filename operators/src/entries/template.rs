@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use arrow::datatypes::Schema;
+use engine::text::is_hidden;
 
 use crate::value::{Format, Value, Values, has_text};
 
@@ -163,13 +164,6 @@ pub(crate) fn visible(out: &mut Vec<u8>, text: &str) {
             out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }
-}
-
-/// Control characters, line and paragraph separators, the bidirectional controls of UAX #9 (CVE-2021-42574),
-/// zero-width characters and tags.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

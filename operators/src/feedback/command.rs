@@ -2,7 +2,7 @@
 
 use clap::{Args, FromArgMatches, ValueEnum};
 use command_line::{Exit, Extra, ask, complain, print};
-use engine::contract::printable;
+use engine::text::cell;
 use serde_json::{Map, Value};
 
 use crate::source::feedback::{INTAKE, Label};
@@ -109,9 +109,12 @@ fn understood(code: u16, body: &str) -> Result<Value, String> {
     }
 }
 
+/// The most characters of a value in a line.
+const MOST: usize = 2000;
+
 /// One line for what was said.
 fn line(entry: &Value) -> String {
-    let text = |name: &str| entry[name].as_str().map(|text| printable(text).replace('\n', " "));
+    let text = |name: &str| entry[name].as_str().map(|text| cell(text, MOST));
     let about = [("", "src_ip"), ("host ", "host"), ("ja4 ", "ja4")];
     let about: Vec<String> = about.iter().filter_map(|(word, name)| Some(format!("{word}{}", text(name)?))).collect();
     let note = text("note").map(|note| format!(": {note}")).unwrap_or_default();
@@ -145,7 +148,7 @@ mod tests {
             "id": "7", "src_ip": "192.0.2.1", "host": "shop\u{1b}[2J\n", "label": "undo", "who": "ada",
             "given_at": "2026-12-01T10:00:00.000Z", "until": "2027-03-01T10:00:00.000Z", "note": "a bot"
         });
-        let expected = "192.0.2.1, host shop\\u{1b}[2J  undo by ada at 2026-12-01T10:00:00.000Z until \
+        let expected = "192.0.2.1, host shop\\u{1b}[2J\\n undo by ada at 2026-12-01T10:00:00.000Z until \
                         2027-03-01T10:00:00.000Z (id 7): a bot\n";
         assert_eq!(line(&entry), expected);
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use client_hello::{Counters, Frame, HelloExtractor};
 use command_line::Exit;
 use engine::contract::wall_clock_ns;
+use engine::text::line;
 use pcap::{Active, Capture};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -61,7 +62,7 @@ impl<W: Write> Work<W> {
         let signalled =
             signalled().map_err(|error| Stop::Capture(format!("signals cannot be handled: {error}").into()))?;
         // Standard error may be gone together with the terminal.
-        let _ = writeln!(io::stderr(), "capturing on {}; ends with Ctrl-C", options.interface.join(", "));
+        let _ = writeln!(io::stderr(), "capturing on {}; ends with Ctrl-C", line(&options.interface.join(", ")));
         let mut extractor = self.begin(options);
         let deadline = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let ending = Ending { signalled, deadline, since: None };
@@ -177,7 +178,8 @@ fn summary(kernel: &[(&str, [u32; 3])], counters: &Counters) -> String {
         // Writing to a text cannot fail.
         let _ = writeln!(
             text,
-            "{interface}: {received} packets received, {dropped} dropped by the kernel, {by_interface} dropped by the interface"
+            "{}: {received} packets received, {dropped} dropped by the kernel, {by_interface} dropped by the interface",
+            line(interface)
         );
     }
     let _ = writeln!(text, "{} packets decoded, {} hellos", counters.packets_received, counters.hellos);

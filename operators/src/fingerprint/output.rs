@@ -3,12 +3,15 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use engine::contract::printable;
+use engine::text::{cell, csv_field};
 
 use super::fields::{Field, Line, Value};
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 64 << 10;
+
+/// The most characters of a value in a table; a hello can have names of 64 kB.
+const WIDEST: usize = 1000;
 
 /// Format of the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -102,25 +105,18 @@ impl<W: Write> Output<W> {
             if at > 0 {
                 self.buffer.push(b',');
             }
-            let text = plain(field.of(hello));
-            // What a spreadsheet would take for a formula is made a text.
-            let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-            if formula || text.contains(['"', ',', '\r', '\n']) {
-                let guard = if formula { "'" } else { "" };
-                self.buffer.extend_from_slice(format!("\"{guard}{}\"", text.replace('"', "\"\"")).as_bytes());
-            } else {
-                self.buffer.extend_from_slice(text.as_bytes());
-            }
+            // Often opened in a spreadsheet, or looked at in a terminal.
+            self.buffer.extend_from_slice(csv_field(&plain(field.of(hello))).as_bytes());
         }
         self.buffer.extend_from_slice(b"\r\n");
     }
 
     fn table(&mut self, hello: &Line<'_>) {
-        let cell = |field: &Field| match field.of(hello) {
+        let shown = |field: &Field| match field.of(hello) {
             Value::Null => "-".to_owned(),
-            value => printable(&plain(value)).to_string(),
+            value => cell(&plain(value), WIDEST).into_owned(),
         };
-        let cells: Vec<String> = self.fields.iter().map(cell).collect();
+        let cells: Vec<String> = self.fields.iter().map(shown).collect();
         self.line(&cells);
     }
 

@@ -1,7 +1,7 @@
 //! What to say when lines come and none of them is understood: nearly always a log in another format.
 
-use engine::contract::printable;
 use engine::contract::{Seen, Sign};
+use engine::text::{cell, line};
 
 /// Rejected lines after which it is said while more may come.
 const MANY: u64 = 10;
@@ -24,8 +24,9 @@ pub(super) fn lines(seen: &Seen) -> Sign {
         _ => format!("{} of {lines} lines were not understood", seen.rejected),
     };
     if let Some(first) = &seen.first_rejected {
-        said.push_str(&format!(", first: {}, in `{}`", printable(&first.reason), excerpt(&first.line)));
-        if let Some(cause) = cause(&first.line) {
+        said.push_str(&format!(", first: {}, in `{}`", line(&first.reason), excerpt(&first.line)));
+        let cause = if first.reason.contains("a JSON object") { cause(&first.line) } else { None };
+        if let Some(cause) = cause {
             said.push_str(&format!("; {cause}"));
         }
     }
@@ -34,9 +35,7 @@ pub(super) fn lines(seen: &Seen) -> Sign {
 
 /// The beginning of a line in one line of text that a terminal does not obey.
 fn excerpt(line: &str) -> String {
-    let beginning: String = line.chars().take(SHOWN).collect();
-    let more = if beginning.len() < line.len() { "…" } else { "" };
-    format!("{}{more}", printable(&beginning).replace('\n', "\\n"))
+    cell(line, SHOWN).into_owned()
 }
 
 /// What a line looks like that is no JSON object.
@@ -44,11 +43,11 @@ fn cause(line: &str) -> Option<&'static str> {
     let line = line.trim_start();
     match line.chars().next() {
         None | Some('{') => None,
-        Some('[') => Some("the source takes JSON objects, one a line, and this is an array"),
-        Some(_) if line.contains('[') && line.contains("] \"") => {
-            Some("this looks like the common or combined log format: let the server log JSON, one object a line")
-        }
-        Some(_) => Some("the source takes JSON objects, one a line"),
+        Some('[') => Some("the format takes JSON objects, one a line, and this is an array"),
+        Some(_) if line.contains('[') && line.contains("] \"") => Some(
+            "this looks like the common or combined log format, which `format: combined` reads; `list formats` shows others",
+        ),
+        Some(_) => Some("the format takes JSON objects, one a line; `list formats` shows others"),
     }
 }
 

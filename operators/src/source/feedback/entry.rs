@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use engine::text::is_hidden;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -114,6 +115,10 @@ fn checked(name: &str, text: Option<String>, most: usize) -> Result<Option<Strin
         Some(text) if text.trim().is_empty() => Err(format!("`{name}` is empty")),
         Some(text) if text.len() > most => Err(format!("`{name}` is longer than {most} bytes")),
         Some(text) if text.chars().any(char::is_control) => Err(format!("`{name}` has control characters")),
+        // A name with something invisible in it would pass for another. A note may have emoji, which are made of such characters.
+        Some(text) if name != "note" && text.chars().any(is_hidden) => {
+            Err(format!("`{name}` has characters that do not show"))
+        }
         _ => Ok(text),
     }
 }
@@ -153,6 +158,8 @@ mod tests {
             (json!({ "host": "h", "label": "undo", "who": " " }), "`who` is empty"),
             (json!({ "host": long, "label": "undo", "who": "a" }), "longer than 255 bytes"),
             (json!({ "host": "h\u{1b}[2J", "label": "undo", "who": "a" }), "control characters"),
+            (json!({ "host": "h\u{200b}", "label": "undo", "who": "a" }), "`host` has characters that do not show"),
+            (json!({ "host": "h", "label": "undo", "who": "a\u{202e}da" }), "`who` has characters that do not show"),
             (json!({ "host": "h", "label": "undo", "who": "a", "asn": 7 }), "unknown field `asn`"),
         ] {
             let said = read(document.clone()).expect_err("refused");
