@@ -1,8 +1,12 @@
 //! SQL expressions over a node's columns, compiled by DataFusion when the pipeline is loaded.
 //!
 //! An expression is a pure function of a row: functions that ask the clock or a random source are refused, because
-//! the same input must give the same rows.
+//! the same input must give the same rows. It is bounded: what is too large to be planned or computed is refused when it is
+//! planned, and a row for which it would make too much, or panics, is an error of that row.
 
+mod bounds;
+mod guard;
+mod patterns;
 mod window;
 
 use std::sync::Arc;
@@ -12,16 +16,24 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, SchemaError};
 use datafusion::error::DataFusionError;
+use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 
+use crate::functions::bounded::{BoundedConcat, MAX_VALUE_BYTES, bounded};
 use crate::functions::{self, BadArgument};
 use crate::spec::nearest;
 
+pub use guard::is_guarded;
+pub(crate) use guard::{guarded, panic_message};
+use patterns::Stage;
 pub use window::Windows;
+
+/// Aggregates that are not known in expressions: they are as large as all that they take in.
+const COLLECTING: [&str; 2] = ["array_agg", "string_agg"];
 
 /// Compiles expressions.
 pub struct Session {
@@ -92,10 +104,15 @@ impl Default for Session {
 impl Session {
     /// A compiler that knows DataFusion's functions and those of [`functions`].
     pub fn new() -> Self {
-        let context = SessionContext::new();
-        for function in functions::scalar() {
+        let mut context = SessionContext::new();
+        let of_datafusion = datafusion::functions::all_default_functions();
+        let bounded_ones = of_datafusion.into_iter().map(|function| bounded(function, MAX_VALUE_BYTES));
+        for function in bounded_ones.chain(functions::scalar()) {
             context.register_udf(function.as_ref().clone());
         }
+        COLLECTING.iter().for_each(|name| context.deregister_udaf(name));
+        // It refuses none.
+        let _ = context.register_expr_planner(Arc::new(BoundedConcat { most: MAX_VALUE_BYTES }));
         Self { context }
     }
 
@@ -124,12 +141,20 @@ impl Session {
     /// # Errors
     /// If it is not SQL, or names an unknown column or function.
     pub fn parse(&self, sql: &str, schema: &Schema) -> Result<Expr, ExprFault> {
+        self.parse_any(sql, schema, false)
+    }
+
+    /// [`Session::parse`] of an expression that may hold window functions, or not.
+    fn parse_any(&self, sql: &str, schema: &Schema, windows: bool) -> Result<Expr, ExprFault> {
         if sql.trim().is_empty() {
             return Err(ExprFault::new("the expression is empty"));
         }
+        bounds::check_text(sql)?;
         let columns = df_schema(schema)?;
-        let expr = self.context.parse_sql_expr(sql, &columns).map_err(|error| fault(&error).within(sql))?;
-        pure(&expr, false)?;
+        let parsed = guarded(|| self.context.parse_sql_expr(sql, &columns));
+        let expr = parsed.map_err(|error| fault(&error).within(sql))?;
+        bounds::check_tree(&expr)?;
+        pure(&expr, windows)?;
         Ok(expr)
     }
 
@@ -144,12 +169,10 @@ impl Session {
                 ..ExprFault::new(format!("`{name}` is an aggregate function; this expression is over one row"))
             });
         }
+        bounds::check_tree(&expr)?;
         let columns = df_schema(schema)?;
-        // Some functions, such as coalesce, are only defined by what they simplify to.
-        let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(columns.clone())).build());
-        let expr =
-            simplifier.coerce(expr, &columns).and_then(|e| simplifier.simplify(e)).map_err(|error| fault(&error))?;
-        let expr = self.context.create_physical_expr(expr, &columns).map_err(|error| fault(&error))?;
+        let expr = simplified(expr, &columns)?;
+        let expr = guarded(|| self.context.create_physical_expr(expr, &columns)).map_err(|error| fault(&error))?;
         let data_type = expr.data_type(schema).map_err(|error| fault(&error))?;
         let nullable = expr.nullable(schema).map_err(|error| fault(&error))?;
         Ok(Scalar { expr, data_type, nullable })
@@ -160,9 +183,9 @@ impl Scalar {
     /// The value for each row.
     ///
     /// # Errors
-    /// If a value cannot be computed, such as a cast of text that is not a number.
+    /// If a value cannot be computed, such as a cast of text that is not a number, or would be too large.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
-        self.expr.evaluate(rows)?.into_array(rows.num_rows())
+        guarded(|| self.expr.evaluate(rows)?.into_array(rows.num_rows()))
     }
 
     /// Which rows the expression is true for; null counts as false.
@@ -194,6 +217,19 @@ use arrow::array::Array;
 
 fn df_schema(schema: &Schema) -> Result<DFSchema, ExprFault> {
     DFSchema::try_from(SchemaRef::new(schema.clone())).map_err(|error| fault(&error))
+}
+
+/// An expression as it is computed. Some functions, such as coalesce, are only defined by what they simplify to.
+///
+/// # Errors
+/// If it does not type-check, or has a pattern that is no constant or too large.
+fn simplified(expr: Expr, columns: &DFSchema) -> Result<Expr, ExprFault> {
+    patterns::check(&expr, Stage::Written)?;
+    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(columns.clone())).build());
+    let expr = guarded(|| simplifier.coerce(expr, columns).and_then(|expr| simplifier.simplify(expr)));
+    let expr = expr.map_err(|error| fault(&error))?;
+    patterns::check(&expr, Stage::Simplified)?;
+    Ok(expr)
 }
 
 fn aggregate_name(expr: &Expr) -> Option<String> {
@@ -298,6 +334,10 @@ fn identifier(name: &str) -> String {
         false => name.to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "expr/limits_tests.rs"]
+mod limits_tests;
 
 #[cfg(test)]
 mod tests {

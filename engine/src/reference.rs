@@ -14,12 +14,14 @@ use parking_lot::Mutex;
 use crate::batch::Time;
 use crate::metrics::NodeMetrics;
 
+mod content;
 mod said;
 mod versions;
 
+pub use content::{read_content, read_text};
 use said::Said;
 pub(crate) use versions::Place;
-pub use versions::{Parse, file_time, read_content};
+pub use versions::{Parse, file_time};
 use versions::{Refused, Versions};
 
 /// How often files are looked at.

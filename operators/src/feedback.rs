@@ -18,7 +18,7 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use engine::batch::{Batch, Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_type};
 use engine::contract::exchange::{arrivals, partition};
-use engine::contract::{BuildContext, Facts, Inputs, Node, NodeMetrics, Operator, PlanContext, Port};
+use engine::contract::{BuildContext, Facts, Here, Inputs, Node, NodeMetrics, Operator, PlanContext, Port};
 use engine::spec::humantime_duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -243,8 +243,9 @@ impl Planned {
             &context.id,
             |initial, _info| {
                 drop(initial);
-                let mut capability = None;
+                let (mut capability, here) = (None, Here::new(&context.id));
                 move |(rows, rows_frontier), (feedback, feedback_frontier), output| {
+                    let _here = here.enter();
                     let unread = |error: ArrowError| fail(format!("rows cannot be read: {error}"));
                     rows.for_each_stamp(|stamp, data| {
                         keep_least(&mut capability, &stamp);

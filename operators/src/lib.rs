@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod campaigns;
 pub mod correlate;
+mod cut;
 pub mod data;
 pub mod derive;
 pub mod detect;
@@ -19,6 +20,7 @@ pub mod recurrence;
 mod relation;
 pub mod sink;
 pub mod source;
+mod syslog;
 mod timeline;
 pub mod tls;
 mod topics;
@@ -34,6 +36,7 @@ pub fn registry() -> Registry {
         Kind::of::<source::pcap::PcapSource>(),
         Kind::of::<source::file::FileSource>(),
         Kind::of::<source::unix_socket::UnixSocket>(),
+        Kind::of::<source::syslog::Syslog>(),
         Kind::of::<source::feedback::FeedbackSource>(),
         Kind::of::<tls::client_hello::ClientHello>(),
         Kind::of::<correlate::Correlate>(),
@@ -55,6 +58,8 @@ pub fn registry() -> Registry {
         Kind::of::<campaigns::Campaigns>(),
         Kind::of::<sink::jsonl::Jsonl>(),
         Kind::of::<sink::unix_socket::UnixSocket>(),
+        Kind::of::<sink::webhook::Webhook>(),
+        Kind::of::<sink::syslog::Syslog>(),
         Kind::of::<sink::parquet::Parquet>(),
         Kind::of::<sink::clickhouse::ClickHouse>(),
     ];

@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use engine::batch::{Edge, Stream, Time};
 use engine::contract::BuildContext;
-use engine::contract::{Port, output_ports};
+use engine::contract::{Here, Port, output_ports};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
@@ -43,9 +43,10 @@ where
     let mut builder = OperatorBuilder::new(context.id.clone(), context.scope);
     let mut input = builder.new_input(input.stream, Pipeline);
     let (mut outputs, streams) = output_ports(&mut builder, ports);
-    let fail = context.failure();
+    let (fail, here) = (context.failure(), Here::new(&context.id));
     builder.build(move |_capabilities| {
         move |_frontiers| {
+            let _here = here.enter();
             input.for_each_stamp(|time, data| {
                 let at = time.least().copied().unwrap_or_default();
                 for batch in data.flat_map(|batches| batches.drain(..)) {

@@ -17,7 +17,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use differential_dataflow::Hashable;
 use engine::batch::{Batch, Edge, EdgeType, Stream, Time, WINDOW_START, time_type};
 use engine::contract::exchange::{arrivals, partition};
-use engine::contract::{BuildContext, Facts, Inputs, Node, Operator, PlanContext, Port, Windows};
+use engine::contract::{BuildContext, Facts, Here, Inputs, Node, Operator, PlanContext, Port, Windows};
 use engine::spec::{Located, humantime_duration};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
@@ -56,7 +56,7 @@ pub struct Options {
     /// The most rows that are held, all workers together; each worker has its share, and a partition is on one worker.
     /// When a worker has no room left, it forgets 1/64 of its share at once: first settled rows, then others, the oldest
     /// windows first. The counter `evicted` counts them. Added columns of rows that may still change become null.
-    /// Default 4000000.
+    /// A row of more than 1 KiB counts as one more for each KiB. Default 4000000.
     #[serde(default = "four_million")]
     max_rows: usize,
     /// The most rows of a partition that is computed. The added columns of a larger one are null, and the counter
@@ -234,8 +234,9 @@ impl Planned {
         let by_route = Exchange::new(|batch: &Batch| batch.route);
         rows.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(by_route, &context.id, |initial, _info| {
             drop(initial);
-            let (mut capability, mut out) = (None, Vec::new());
+            let (mut capability, mut out, here) = (None, Vec::new(), Here::new(&context.id));
             move |(input, frontier), output| {
+                let _here = here.enter();
                 input.for_each_stamp(|stamp, data| {
                     keep_least(&mut capability, &stamp);
                     let time = stamp.least().copied().unwrap_or_default();

@@ -11,6 +11,7 @@ use arrow::datatypes::Schema;
 use super::redirect::Redirect;
 use crate::batch::EdgeType;
 use crate::expr::{ExprFault, Scalar, Session, find_word};
+use crate::reference::read_text;
 use crate::spec::{Diagnostic, Located, Setting, Sources, Span, Tree};
 
 /// Under this name a node's definition has the folder of the embedded store, if it uses that.
@@ -167,7 +168,7 @@ impl PlanContext<'_> {
     /// Reads a further YAML file, such as a feature library; its faults show its own lines.
     pub fn yaml(&mut self, path: &Located<PathBuf>) -> Option<Tree> {
         let full = self.base.join(&path.value);
-        let text = match std::fs::read_to_string(&full) {
+        let text = match read_text(&full) {
             Ok(text) => text,
             Err(error) => {
                 self.error(path.span, format!("{} cannot be read: {error}", full.display()));

@@ -13,6 +13,7 @@ use timely::scheduling::Activator;
 
 use super::build_context::BuildContext;
 use super::exchange::{arrivals, kept};
+use super::here::Here;
 use super::sink_handle::SinkHandle;
 use crate::batch::{Batch, Stream, Time};
 
@@ -135,7 +136,9 @@ pub fn build<'s, S: Sink + 'static>(
         });
         let writer = made.and_then(|made| made.map_err(&fail).ok());
         let mut operator = SinkOperator { writer, held, activator, fail, lets_go };
+        let here = Here::new(name);
         move |(input, frontier), _output| {
+            let _here = here.enter();
             let mut taken = Ok(());
             input.for_each_stamp(|time, data| {
                 let tick = time.least().copied().unwrap_or_default();

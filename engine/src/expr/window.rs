@@ -19,15 +19,13 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::{Sort, WindowFunctionParams};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, cast};
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::window::{PlainAggregateWindowExpr, WindowExpr};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_planner::create_window_expr_with_name;
 
-use super::{ExprFault, Scalar, Session, aggregate_name, df_schema, fault, pure};
+use super::{ExprFault, Scalar, Session, aggregate_name, df_schema, fault, guarded, simplified};
 use arrange::{Arranged, Order};
 use compute::{each, evaluate_or_null, groups};
 
@@ -129,11 +127,9 @@ impl<'a> Compiler<'a> {
         if visible.index_of(name).is_ok() {
             return Err(ExprFault::new(format!("there is a column `{name}` already")));
         }
-        let expr = self.session.parse_over(sql, &visible)?;
+        let expr = self.session.parse_any(sql, &visible, true)?;
         let columns = df_schema(&visible)?;
-        let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(columns.clone())).build());
-        let expr = simplifier.coerce(expr, &columns).and_then(|expr| simplifier.simplify(expr));
-        let expr = self.extract(expr.map_err(|error| fault(&error))?)?;
+        let expr = self.extract(simplified(expr, &columns)?)?;
         if let Some(name) = aggregate_name(&expr) {
             let help = Some(format!("say over which rows: `{name}(…) over (partition by …)`"));
             let message = format!("`{name}` is an aggregate function without `over`");
@@ -257,19 +253,6 @@ impl<'a> Compiler<'a> {
     }
 }
 
-impl Session {
-    /// [`Session::parse`] of an expression that may hold window functions.
-    fn parse_over(&self, sql: &str, schema: &Schema) -> Result<Expr, ExprFault> {
-        if sql.trim().is_empty() {
-            return Err(ExprFault::new("the expression is empty"));
-        }
-        let columns = df_schema(schema)?;
-        let expr = self.context.parse_sql_expr(sql, &columns).map_err(|error| fault(&error).within(sql))?;
-        pure(&expr, true)?;
-        Ok(expr)
-    }
-}
-
 /// The name of a window or aggregate function among the parts of a window function.
 fn inner(expr: &Expr) -> Option<String> {
     let mut name = None;
@@ -345,10 +328,10 @@ impl Windows {
             None => at.insert(self.orders[function.order].arrange(rows)?),
         };
         let rows = rows.project(&function.columns)?;
-        match &function.how {
+        guarded(|| match &function.how {
             How::Groups(aggregate, filter) => groups(aggregate, filter.as_ref(), &rows, order),
             How::Each(function) => each(function.as_ref(), rows, order),
-        }
+        })
     }
 }
 

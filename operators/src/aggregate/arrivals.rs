@@ -6,13 +6,14 @@ use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use engine::batch::{Batch, Stream, Time};
-use engine::contract::BuildContext;
+use engine::contract::{BuildContext, Here, NodeMetrics};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
 use super::hash::key_hashes;
 use super::program::Program;
+use crate::cut::cut_keys;
 use engine::contract::exchange::partition;
 
 /// Streams of the rows that count, by worker, with the needed columns, and of the late rows as they came.
@@ -20,6 +21,7 @@ pub(super) fn arrivals<'s>(
     stream: Stream<'s>,
     context: &BuildContext<'s>,
     program: &Arc<Program>,
+    max_key: usize,
 ) -> (Stream<'s>, Stream<'s>) {
     let mut builder = OperatorBuilder::new(format!("{} arrivals", context.id), context.scope);
     let mut input = builder.new_input(stream, Pipeline);
@@ -27,11 +29,13 @@ pub(super) fn arrivals<'s>(
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(output);
     let (late_output, late) = builder.new_output::<Vec<Batch>>();
     let mut late_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Batch>>>::from(late_output);
-    let fail = context.failure();
-    let needed = program.needed.clone();
+    let (fail, here) = (context.failure(), Here::new(&context.id));
+    let (needed, keys) = (program.needed.clone(), program.by);
+    let cuts = context.metrics.counter("cut_keys");
     builder.build(move |capabilities| {
         drop(capabilities);
         move |_frontiers| {
+            let _here = here.enter();
             let (mut output, mut late_output) = (output.activate(), late_output.activate());
             input.for_each_stamp(|stamp, data| {
                 let time = stamp.least().copied().unwrap_or_default();
@@ -40,7 +44,11 @@ pub(super) fn arrivals<'s>(
                 for batch in data.flat_map(|batches| batches.drain(..)) {
                     match sort_out(batch, time, &needed) {
                         Ok((kept, late)) => {
-                            session.give_iterator(kept.into_iter());
+                            session.give_iterator(kept.into_iter().map(|batch| {
+                                let (rows, count) = cut_keys(batch.rows.clone(), keys, max_key);
+                                NodeMetrics::add(&cuts, count);
+                                batch.with_rows(rows)
+                            }));
                             late_session.give_iterator(late.into_iter());
                         }
                         Err(error) => fail(format!("rows cannot be read: {error}")),

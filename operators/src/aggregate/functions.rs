@@ -40,7 +40,7 @@ const AGGREGATES: [Function; 12] = [
     Function {
         usage: "min(x), max(x)",
         gives: "the least and the greatest value",
-        keeps: "9; of text 16 and the text",
+        keeps: "9; of text 16 and the text, of which one beyond 1 KiB is cut: its beginning, `#` and a hash",
     },
     Function {
         usage: "stddev(x), stddev_pop(x)",

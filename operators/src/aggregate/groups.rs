@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
+use crate::cut::units;
+
 /// Groups by key, each with a number that stays while the group lives.
 #[derive(Default)]
 pub(super) struct Groups {
@@ -12,6 +14,8 @@ pub(super) struct Groups {
     free: Vec<u32>,
     /// Numbers in the order in which the groups started.
     started: VecDeque<u32>,
+    /// What they count for against a bound.
+    units: usize,
 }
 
 /// One group.
@@ -49,6 +53,11 @@ impl Groups {
         self.started.len()
     }
 
+    /// What the groups count for: one whose key is long counts for several.
+    pub(super) fn units(&self) -> usize {
+        self.units
+    }
+
     /// One more than the highest number in use.
     pub(super) fn width(&self) -> usize {
         self.groups.len()
@@ -67,6 +76,7 @@ impl Groups {
     /// Starts a group, which must not exist.
     pub(super) fn start(&mut self, hash: u64, key: &[u8]) -> u32 {
         let group = Group { hash, key: key.into(), ..Group::default() };
+        self.units += units(key.len());
         let number = match self.free.pop() {
             Some(number) => {
                 self.groups[number as usize] = group;
@@ -86,6 +96,7 @@ impl Groups {
     pub(super) fn oldest(&mut self, n: usize) -> Vec<u32> {
         let numbers: Vec<u32> = self.started.drain(..n.min(self.started.len())).collect();
         for number in &numbers {
+            self.units -= units(self.groups[*number as usize].key.len());
             if let Ok(entry) = self.table.find_entry(self.groups[*number as usize].hash, |g| g == number) {
                 entry.remove();
             }

@@ -29,8 +29,9 @@ use engine::batch::{Edge, EdgeClass, EdgeType, SEQ, Stream, TIME, Time, time_typ
 use engine::contract::BuildContext;
 use engine::contract::PlanContext;
 use engine::contract::{Facts, Inputs, Node, Operator, Port};
-use engine::spec::{Located, humantime_duration};
+use engine::spec::{Bytes, Located, humantime_duration};
 
+use crate::cut::{MAX_KEY, MIN_KEY};
 use crate::entries::{Given, read};
 pub(crate) use functions::markdown;
 use program::Program;
@@ -43,6 +44,7 @@ pub struct Aggregate {
     /// Length of a window in ns.
     window: i64,
     max_groups: usize,
+    max_key: usize,
     distinct_limit: usize,
 }
 
@@ -66,9 +68,13 @@ pub struct Options {
     features: Located<Given<Feature>>,
     /// The most groups of a window, all workers together; each worker has its share. When a worker has no room left,
     /// the groups that started first are ended early, 1/64 of the bound at once: they leave as final rows, and the
-    /// counter `evicted` counts them. A row of such a group that comes later starts it anew. Default 1000000.
+    /// counter `evicted` counts them. A row of such a group that comes later starts it anew. A group whose key has more
+    /// than 1 KiB counts as one more for each KiB. Default 1000000.
     #[serde(default = "million")]
     max_groups: usize,
+    /// The longest text of a column in `by`, at least 64 bytes. A longer one is cut: its beginning stays, and behind `#` a hash of
+    /// all of it, so that groups stay apart. The counter `cut_keys` says how often. Default 1KiB.
+    max_key: Option<Located<Bytes>>,
     /// Up to how many values of a group `count(distinct …)`, `entropy`, `mode_share` and `transition_entropy` are exact. Beyond it
     /// a count is estimated (HyperLogLog, standard error 1.6 %), and for the others all further values count as one. The counter
     /// `distinct_estimated` says how often this happened. Default 4096.
@@ -147,6 +153,7 @@ impl Operator for Aggregate {
             _ => {}
         }
         let (false, Some(window), None) = (by.is_empty(), window, zero) else { return None };
+        let max_key = max_key(options.max_key.as_ref(), context)?;
         let has_order = [(TIME, time_type()), (SEQ, arrow::datatypes::DataType::UInt64)];
         if has_order.iter().any(|(name, ty)| input.schema.field_with_name(name).is_ok_and(|f| f.data_type() != ty)) {
             context.error(context.input_span(0), "the input's `time` or `seq` is not that of a stream");
@@ -161,6 +168,7 @@ impl Operator for Aggregate {
                 input,
                 window,
                 max_groups: options.max_groups,
+                max_key,
                 distinct_limit: options.distinct_limit,
             })),
             Err(faults) => {
@@ -182,6 +190,17 @@ impl Operator for Aggregate {
     }
 }
 
+/// The most bytes of a key's text.
+fn max_key(given: Option<&Located<Bytes>>, context: &mut PlanContext<'_>) -> Option<usize> {
+    let Some(given) = given else { return Some(MAX_KEY) };
+    let bytes = given.value.in_memory();
+    if bytes < MIN_KEY {
+        context.error(given.span, format!("`max_key` is at least {MIN_KEY} bytes"));
+        return None;
+    }
+    Some(bytes)
+}
+
 impl Node for Aggregate {
     fn outputs(&self) -> Vec<EdgeType> {
         let key = std::iter::once(program::WINDOW_START.to_owned()).chain(self.by.iter().cloned()).collect();
@@ -194,7 +213,7 @@ impl Node for Aggregate {
 
     fn build<'s>(&self, context: &BuildContext<'s>, inputs: Vec<Edge<'s>>) -> Vec<Stream<'s>> {
         let Some(input) = inputs.into_iter().next() else { return Vec::new() };
-        let (rows, late) = arrivals::arrivals(input.stream, context, &self.program);
+        let (rows, late) = arrivals::arrivals(input.stream, context, &self.program, self.max_key);
         let settings = window::Settings {
             program: self.program.clone(),
             window: self.window,

@@ -20,6 +20,7 @@ use super::compile::Compiler;
 use super::hash::hashes;
 use super::latest::Latest;
 use super::lookup::Lookups;
+use crate::cut::{MAX_KEY, cut};
 
 /// The time since the group's previous row, in ms; null for the first.
 pub(super) const GAP: &str = "gap_ms";
@@ -129,19 +130,42 @@ impl Kept {
 }
 
 impl Column {
+    /// The same; null, and counted in `failed`, for rows for which there is none.
+    fn evaluate_or_null(&self, rows: &RecordBatch, failed: &mut usize) -> Result<ArrayRef, DataFusionError> {
+        if let Ok(values) = self.evaluate(rows) {
+            return Ok(values);
+        }
+        let one = |at| self.evaluate(&rows.slice(at, 1));
+        let values: Vec<Option<ArrayRef>> = (0..rows.num_rows()).map(|at| one(at).ok()).collect();
+        *failed += values.iter().filter(|value| value.is_none()).count();
+        let values: Vec<ArrayRef> =
+            values.into_iter().map(|value| value.unwrap_or_else(|| new_null_array(&self.data_type(), 1))).collect();
+        Ok(concat(&values.iter().map(|value| value.as_ref()).collect::<Vec<_>>())?)
+    }
+
+    /// The type of what [`Column::evaluate`] gives.
+    fn data_type(&self) -> DataType {
+        match self.form {
+            Form::Raw => self.scalar.data_type.clone(),
+            Form::Hash | Form::UInt => DataType::UInt64,
+            Form::Int => DataType::Int64,
+            Form::Real => DataType::Float64,
+            Form::Truth => DataType::Boolean,
+            Form::Text => DataType::Utf8,
+        }
+    }
+
     /// The value for each row, in the form that the states take.
     pub(super) fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
         let values = self.scalar.evaluate(rows)?;
         let target = match self.form {
             Form::Raw => return Ok(values),
             Form::Hash => return Ok(Arc::new(hashes(&values)?)),
-            Form::Int => DataType::Int64,
-            Form::UInt => DataType::UInt64,
-            Form::Real => DataType::Float64,
-            Form::Truth => DataType::Boolean,
-            Form::Text => DataType::Utf8,
+            _ => self.data_type(),
         };
-        Ok(if *values.data_type() == target { values } else { cast(&values, &target)? })
+        let values = if *values.data_type() == target { values } else { cast(&values, &target)? };
+        // A group keeps it.
+        Ok(cut(&values, MAX_KEY).map_or(values, |(shorter, _)| shorter))
     }
 }
 
@@ -193,20 +217,23 @@ impl Program {
         self.latest.iter().zip(held).map(step).collect()
     }
 
-    /// The ordered columns, from the three columns of the order, the latest values and the early columns of the same rows.
+    /// The ordered columns, from the three columns of the order, the latest values and the early columns of the same rows; and
+    /// for how many rows one of them has no value, such as a quotient by a gap of 0: it is null there, and does not count.
     pub(super) fn ordered(
         &self,
         order: [ArrayRef; 3],
         latest: &[ArrayRef],
         early: &[ArrayRef],
-    ) -> Result<Vec<ArrayRef>, DataFusionError> {
+    ) -> Result<(Vec<ArrayRef>, usize), DataFusionError> {
         let operand = |operand: &Operand| match operand {
             Operand::Early(index) => early[*index].clone(),
             Operand::Latest(index) => latest[*index].clone(),
         };
         let columns: Vec<ArrayRef> = order.into_iter().chain(self.operands.iter().map(operand)).collect();
         let rows = RecordBatch::try_new(self.operand_schema.clone(), columns)?;
-        self.ordered.iter().map(|column| column.evaluate(&rows)).collect()
+        let mut failed = 0;
+        let columns = self.ordered.iter().map(|column| column.evaluate_or_null(&rows, &mut failed));
+        Ok((columns.collect::<Result<_, _>>()?, failed))
     }
 
     /// The aggregates of `groups`.

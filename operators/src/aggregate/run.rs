@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use engine::batch::{Batch, MAX_ROWS, Stream, Time};
-use engine::contract::BuildContext;
 use engine::contract::NodeMetrics;
+use engine::contract::{BuildContext, Here};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
@@ -17,13 +17,17 @@ use engine::contract::exchange::arrivals;
 
 use super::window::{CLOSED, Sent, Settings, Window};
 
+/// The most bytes of batches that are put together.
+const MAX_JOINED: usize = 64 << 20;
+
 /// Takes in rows; how many of them an expression has no value for, such as a cast of text that is no number. One such
 /// row must not end the run, nor cost its neighbours: a batch that fails is halved until the rows that fail are alone.
 fn push(window: &mut Window, rows: &RecordBatch) -> u64 {
     match (window.push(rows), rows.num_rows()) {
         (Ok(()), _) => 0,
         (Err(error), 0 | 1) => {
-            tracing::warn!(%error, "a row has no value for a feature and is left out");
+            // Whoever sends such rows must not fill the log.
+            tracing::debug!(%error, "a row has no value for a feature and is left out");
             1
         }
         (Err(_), n) => push(window, &rows.slice(0, n / 2)) + push(window, &rows.slice(n / 2, n - n / 2)),
@@ -37,7 +41,7 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
     let mut input = builder.new_input(stream, Exchange::new(|batch: &Batch| batch.route));
     let (output, out) = builder.new_output::<Vec<Batch>>();
     let (final_output, last) = builder.new_output::<Vec<Batch>>();
-    let (fail, note) = (context.failure(), arrivals(context));
+    let (fail, note, here) = (context.failure(), arrivals(context), Here::new(&context.id));
     let window = Window::new(settings, context.metrics.clone())
         .inspect_err(|error| fail(format!("groups cannot be made: {error}")))
         .ok();
@@ -55,6 +59,7 @@ pub(super) fn run<'s>(stream: Stream<'s>, context: &BuildContext<'s>, settings: 
         // Nothing is sent before rows have come.
         drop(capabilities);
         move |frontiers| {
+            let _here = here.enter();
             input.for_each_stamp(|stamp, data| {
                 operator.hold_from(&stamp);
                 for batches in data {
@@ -154,7 +159,7 @@ impl<F: Fn(String)> Operator<F> {
 fn gather(arrived: &mut Vec<RecordBatch>) -> Result<Vec<RecordBatch>, datafusion::error::DataFusionError> {
     let mut gathered = Vec::new();
     let mut small: Vec<RecordBatch> = Vec::new();
-    let mut rows = 0;
+    let (mut rows, mut bytes) = (0, 0);
     let mut join = |small: &mut Vec<RecordBatch>| -> Result<(), datafusion::error::DataFusionError> {
         if let [first, _, ..] = small.as_slice() {
             gathered.push(concat_batches(&first.schema(), small.iter())?);
@@ -164,11 +169,13 @@ fn gather(arrived: &mut Vec<RecordBatch>) -> Result<Vec<RecordBatch>, datafusion
         Ok(())
     };
     for batch in arrived.drain(..) {
-        if rows + batch.num_rows() > MAX_ROWS {
+        let size = batch.get_array_memory_size();
+        if rows + batch.num_rows() > MAX_ROWS || bytes + size > MAX_JOINED {
             join(&mut small)?;
-            rows = 0;
+            (rows, bytes) = (0, 0);
         }
         rows += batch.num_rows();
+        bytes += size;
         small.push(batch);
     }
     join(&mut small)?;

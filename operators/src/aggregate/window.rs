@@ -77,6 +77,7 @@ pub(super) struct Window {
     changed: Vec<u32>,
     metrics: Arc<NodeMetrics>,
     estimated: Arc<AtomicU64>,
+    not_computed: Arc<AtomicU64>,
     counted: i64,
 }
 
@@ -91,7 +92,7 @@ impl Window {
         let converter = RowConverter::new(key.map(|f| SortField::new(f.data_type().clone())).collect())?;
         let states = program.states.iter().map(|kept| kept.state(settings.distinct_limit)).collect();
         let latest = program.latest.iter().map(|before| Latest::new(before.form)).collect();
-        let estimated = metrics.counter("distinct_estimated");
+        let [estimated, not_computed] = ["distinct_estimated", "not_computed"].map(|name| metrics.counter(name));
         let last = |tick: Time| settings.complete_from.saturating_sub(1) / tick * tick;
         let silent = settings.tick.map(last).filter(|last| *last > 0);
         Ok(Self {
@@ -108,6 +109,7 @@ impl Window {
             changed: Vec::new(),
             metrics,
             estimated,
+            not_computed,
             counted: 0,
         })
     }

@@ -196,7 +196,9 @@ impl Join {
     /// Decides the oldest requests, and evicts the oldest hellos, beyond the bounds on rows that wait.
     fn keep_bounds(&mut self) {
         let mut early = 0;
-        while self.waiting_requests.len() + self.matcher.unmatched() > self.settings.max_requests {
+        let mut units = self.requests.units();
+        while units.max(self.waiting_requests.len() + self.matcher.unmatched()) > self.settings.max_requests {
+            let decided = self.outcomes.decisions.len();
             early += 1;
             let tolerance = self.settings.rules.tolerance;
             let unmatched = self.matcher.unmatched();
@@ -208,12 +210,27 @@ impl Join {
             } else if let Some(request) = self.waiting_requests.pop_before(END) {
                 self.take_hellos_to(request.begin.saturating_add(tolerance));
                 self.matcher.request_now(request, &mut self.outcomes);
+            } else {
+                break;
             }
+            let now_decided = self.outcomes.decisions[decided..].iter().filter_map(Decision::request);
+            let gone: usize = now_decided.map(|side| self.requests.units_of(side.row) as usize).sum();
+            units = units.saturating_sub(gone);
         }
         NodeMetrics::add(&self.counters.requests_decided_early, early);
+        self.keep_bound_of_waiting_hellos();
+    }
+
+    /// Evicts the oldest hellos beyond the bound on those that wait.
+    fn keep_bound_of_waiting_hellos(&mut self) {
+        let leaving = self.outcomes.evicted.iter().chain(&self.outcomes.alone).map(|side| side.row);
+        let leaving = leaving.chain(self.outcomes.finished.iter().copied());
+        let leaving: usize = leaving.map(|row| self.hellos.units_of(row) as usize).sum();
+        let mut units = self.hellos.units().saturating_sub(self.matcher.units() + leaving);
         let mut evicted = 0;
-        while self.waiting_hellos.len() > self.settings.max_waiting_hellos {
+        while units.max(self.waiting_hellos.len()) > self.settings.max_waiting_hellos {
             let Some(hello) = self.waiting_hellos.pop_before(END) else { break };
+            units = units.saturating_sub(self.hellos.units_of(hello.row) as usize);
             self.matcher.turn_away(&hello);
             self.outcomes.evicted.push(hello.side());
             evicted += 1;
@@ -231,7 +248,8 @@ impl Join {
     /// Takes in a hello. With sensors in the key, sightings by two of them are of two hellos.
     fn take_hello(&mut self, hello: Waiting) {
         let (store, by_sensor) = (&self.hellos, self.settings.keys.sensor);
-        self.matcher.hello(hello, |a, b| !by_sensor && is_same_hello(store, a, b), &mut self.outcomes);
+        let units = store.units_of(hello.row);
+        self.matcher.hello(hello, units, |a, b| !by_sensor && is_same_hello(store, a, b), &mut self.outcomes);
     }
 
     /// Takes in the rows before `ready`, in the order of event time; where times are equal, hellos first. Returns

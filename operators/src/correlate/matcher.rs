@@ -37,7 +37,7 @@ pub(super) struct Rules {
     /// How long a request without a hello waits; at least `tolerance`.
     pub wait: i64,
     pub one_to_one: bool,
-    /// The most hellos that are held.
+    /// The most hellos that are held; one with long texts counts for several.
     pub max_hellos: usize,
 }
 
@@ -87,6 +87,8 @@ pub(super) struct Matcher {
     free: Vec<u32>,
     schedule: Timeline<Due>,
     unmatched: Queue,
+    /// What the hellos count for against the bound.
+    units: usize,
 }
 
 impl Matcher {
@@ -99,12 +101,18 @@ impl Matcher {
             free: Vec::new(),
             schedule: Timeline::new(step),
             unmatched: Queue::default(),
+            units: 0,
         }
     }
 
     /// How many hellos are held.
     pub fn hellos(&self) -> usize {
         self.schedule.len()
+    }
+
+    /// What the hellos that are held count for.
+    pub fn units(&self) -> usize {
+        self.units
     }
 
     /// How many requests wait for a hello, with decided ones that are still in the queue.
@@ -144,8 +152,8 @@ impl Matcher {
         self.connections.done(waiting.connection);
     }
 
-    /// Takes in a hello. `is_same` says of two rows whether they are sightings of one hello by different sensors.
-    pub fn hello(&mut self, hello: Waiting, is_same: impl Fn(Row, Row) -> bool, out: &mut Outcomes) {
+    /// Takes in a hello, which counts for so many `units` against the bound. `is_same` says of two rows whether they are sightings of one hello by different sensors.
+    pub fn hello(&mut self, hello: Waiting, units: u32, is_same: impl Fn(Row, Row) -> bool, out: &mut Outcomes) {
         if hello.connection == UNKNOWN {
             out.alone.push(hello.side());
             return;
@@ -162,22 +170,23 @@ impl Matcher {
             self.connections.done(connection);
             return;
         }
-        let slot = self.hold(&hello);
+        let slot = self.hold(&hello, units);
         self.serve_unmatched(slot, out);
         self.connections.done(connection);
-        while self.hellos() > self.rules.max_hellos {
+        while self.units > self.rules.max_hellos && self.hellos() > 0 {
             self.evict(time, out);
         }
     }
 
     /// Puts a hello among those of its connection, which are in the order of time, and schedules its end. Returns its slot.
-    fn hold(&mut self, hello: &Waiting) -> u32 {
+    fn hold(&mut self, hello: &Waiting, units: u32) -> u32 {
         let &Waiting { time, seq, row, connection, .. } = hello;
         let (mut later, mut earlier) = (NONE, self.connections[connection].latest);
         while earlier != NONE && (self.hellos[earlier as usize].time, self.hellos[earlier as usize].seq) > (time, seq) {
             (later, earlier) = (earlier, self.hellos[earlier as usize].earlier);
         }
-        let fresh = Hello { time, seq, last: i64::MIN, row, connection, matches: 0, earlier };
+        let fresh = Hello { time, seq, last: i64::MIN, row, connection, matches: 0, earlier, units };
+        self.units += units as usize;
         let at = fresh.held_until(&self.rules);
         let slot = match self.free.pop() {
             Some(slot) => {

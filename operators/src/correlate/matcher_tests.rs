@@ -35,7 +35,7 @@ impl Bench {
     fn hello(&mut self, port: u16, time: i64, row: u32) {
         let hello = self.waiting(port, time, row);
         self.matcher.expire(time, usize::MAX, &mut self.out);
-        self.matcher.hello(hello, |_, _| false, &mut self.out);
+        self.matcher.hello(hello, 1, |_, _| false, &mut self.out);
     }
 
     /// Takes in a request. Returns the hello's row and the keep-alive number of the last request that was matched since.
@@ -176,7 +176,7 @@ fn a_hello_that_another_sensor_has_seen_too_counts_once() {
     let mut bench = Bench::new(rules());
     for (time, row) in [(0, 1), (SIGHTINGS_WITHIN, 2), (SIGHTINGS_WITHIN + 1, 3)] {
         let hello = bench.waiting(1, time, row);
-        bench.matcher.hello(hello, |_, _| true, &mut bench.out);
+        bench.matcher.hello(hello, 1, |_, _| true, &mut bench.out);
     }
     assert_eq!((bench.out.sightings, bench.out.finished.as_slice()), (1, [2].as_slice()));
     assert_eq!(bench.matcher.hellos(), 2, "the third came too long after the first");
@@ -197,6 +197,18 @@ fn expiry_is_capped_and_leaves_what_can_still_match() {
     matcher.expire(122 * S, 1000, &mut out);
     assert_eq!((out.finished.as_slice(), matcher.hellos()), ([50].as_slice(), 0));
     assert_eq!(matcher.connections.len(), 0, "no connection is left");
+}
+
+#[test]
+fn a_long_hello_counts_for_several() {
+    let mut bench = Bench::new(Rules { max_hellos: 10, ..rules() });
+    for (port, units) in [(1, 4), (2, 5), (3, 8), (4, 100), (5, 1)] {
+        let hello = bench.waiting(port, i64::from(port) * S, u32::from(port));
+        bench.matcher.hello(hello, units, |_, _| false, &mut bench.out);
+        assert!(bench.matcher.units() <= 10);
+    }
+    let evicted: Vec<u32> = bench.out.evicted.iter().map(|side| side.row).collect();
+    assert_eq!((evicted.as_slice(), bench.matcher.hellos(), bench.matcher.units()), ([1, 2, 3, 4].as_slice(), 1, 1));
 }
 
 #[test]
@@ -230,7 +242,7 @@ fn a_request_that_does_not_say_its_connection_is_an_orphan_at_once() {
     let mut bench = Bench::new(rules());
     bench.hello(0, 0, 1);
     let unknown = |row, time| Waiting { time, seq: u64::from(row), begin: time, row, connection: UNKNOWN };
-    bench.matcher.hello(unknown(2, S), |_, _| true, &mut bench.out);
+    bench.matcher.hello(unknown(2, S), 1, |_, _| true, &mut bench.out);
     bench.matcher.look_ahead(&[unknown(3, S)]);
     bench.matcher.request(unknown(3, S), &mut bench.out);
     bench.matcher.request_now(unknown(4, S), &mut bench.out);

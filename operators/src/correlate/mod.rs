@@ -13,6 +13,7 @@ mod join;
 mod keys;
 mod matcher;
 mod operator;
+mod server_tls;
 mod sightings;
 mod sign;
 mod skew;
@@ -37,6 +38,7 @@ use crate::source::packets::INTERFACE;
 use checks::Checks;
 use keys::{Filters, KeySpec};
 use matcher::{Rules, SIGHTINGS_WITHIN};
+use server_tls::{Comparison, DIFFERS};
 
 /// The operator.
 pub struct Correlate;
@@ -102,11 +104,13 @@ pub struct Options {
     /// The most hellos that are held, over all workers; the one that would expire first is evicted. One that only a slow
     /// request could still match is counted as `hellos_expired_early` instead. As many again, but
     /// at least 65536 on each worker, may wait until both inputs are complete up to their time; beyond, the oldest is
-    /// evicted and counted as `evicted_waiting`. A key holds 256 at most. Default 1000000.
+    /// evicted and counted as `evicted_waiting`. A key holds 256 at most. A hello whose texts have more than 1 KiB counts as one
+    /// more for each KiB. Default 1000000.
     #[serde(default = "default_bound")]
     max_hellos: usize,
     /// The most requests that wait, over all workers; the oldest is decided early, with the hellos known by then, and
-    /// counted as `requests_decided_early`. Default 1000000.
+    /// counted as `requests_decided_early`. One whose texts have more than 1 KiB counts as one more for each KiB. Default
+    /// 1000000.
     #[serde(default = "default_bound")]
     max_requests: usize,
 }
@@ -194,7 +198,9 @@ impl Operator for Correlate {
     const NEEDS: &'static str = "`src_ip` (Utf8) and `src_port` (UInt16) of both inputs; with `key: connection` also `dst_ip` and `dst_port`, with `match_sensor` \
          `sensor_id`. A column that a source declares as `integer` is Int64 and has to be cast";
     const GIVES: &'static str = "the request's columns, those that only the hello has, `correlated` (UInt8), `orphan_side`, `keepalives` (UInt16), \
-         `a_timestamp` and `b_timestamp` (UInt64, ns)";
+         `a_timestamp` and `b_timestamp` (UInt64, ns); where requests have what their server says of TLS (`server_ja4`, `server_ja3`, \
+         `server_tls_sni`, `server_tls_version`) also `server_tls_differs`: which of these are not those of the hello, such as \
+         `ja4,sni`, empty if none, null if there was nothing to compare";
 
     fn plan(options: Options, context: &mut PlanContext<'_>) -> Option<Box<dyn Node>> {
         let hello = context.stream_input(0);
@@ -225,7 +231,7 @@ fn of_hello(hello: &Schema, name: &str) -> Option<usize> {
     hello.index_of(name).ok().filter(|_| name != INTERFACE)
 }
 
-/// Request columns, the hello's further columns, then [`ADDED`]. When a request began is `a_timestamp`.
+/// Request columns, the hello's further columns, then [`ADDED`], and last [`DIFFERS`] if servers say what they have seen. When a request began is `a_timestamp`.
 fn output_schema(request: &Schema, hello: &Schema) -> SchemaRef {
     let both = |name: &str| name == TIME || name == SEQ;
     let begin = has_begin(request);
@@ -239,6 +245,10 @@ fn output_schema(request: &Schema, hello: &Schema) -> SchemaRef {
         .filter(|f| ADDED.iter().all(|(name, _)| name != f.name()) && !(begin && f.name() == BEGIN_TIME))
         .collect();
     fields.extend(ADDED.iter().map(|(name, ty)| Field::new(*name, ty.clone(), name.ends_with("timestamp"))));
+    if Comparison::is_possible(request, hello) {
+        fields.retain(|field| field.name() != DIFFERS);
+        fields.push(Field::new(DIFFERS, DataType::Utf8, true));
+    }
     Arc::new(Schema::new(fields))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use engine::batch::{Batch, Edge, Stream, Time};
 use engine::contract::BuildContext;
-use engine::contract::{MAX_IN_FLIGHT, nanos};
+use engine::contract::{Here, MAX_IN_FLIGHT, nanos};
 use timely::PartialOrder;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
@@ -55,10 +55,11 @@ pub(super) fn build<'s>(node: &Planned, context: &BuildContext<'s>, inputs: Vec<
         outputs.push(OutputBuilder::from(output));
         streams.push(stream);
     }
-    let (fail, note) = (context.failure(), arrivals(context));
+    let (fail, note, here) = (context.failure(), arrivals(context), Here::new(&context.id));
     builder.build(move |capabilities| {
         let mut operator = Operator { join, capabilities, outputs, activator, fail };
         move |frontiers| {
+            let _here = here.enter();
             let (mut hellos, mut requests) = (Vec::new(), Vec::new());
             for (input, arrived) in [(&mut hello, &mut hellos), (&mut request, &mut requests)] {
                 input.for_each_stamp(|stamp, data| {

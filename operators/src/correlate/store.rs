@@ -8,6 +8,7 @@ use arrow::error::ArrowError;
 use engine::batch::{MAX_ROWS, Origin};
 
 use super::gather::Gather;
+use crate::cut::row_units;
 
 /// Names a row in a [`Store`] for as long as it waits.
 pub(super) type Row = u32;
@@ -28,6 +29,10 @@ pub(super) struct Store {
     free: Vec<u32>,
     /// For each row its batch and place there; [`GONE`] for names that are free.
     places: Vec<(u32, u32)>,
+    /// What each row counts for against a bound, by its name.
+    row_units: Vec<u32>,
+    /// What all that wait count for.
+    units: usize,
     free_rows: Vec<Row>,
     held: usize,
     waiting: usize,
@@ -63,7 +68,12 @@ impl Store {
         let mut rows = self.free_rows.split_off(self.free_rows.len() - reused);
         let fresh = self.places.len()..self.places.len() + count - reused;
         self.places.resize(fresh.end, GONE);
+        self.row_units.resize(fresh.end, 0);
         rows.extend(fresh.map(|row| row as Row));
+        for (row, units) in rows.iter().zip(row_units(&batch)) {
+            self.row_units[*row as usize] = units;
+            self.units += units as usize;
+        }
         self.keep(batch, origin, rows.clone());
         rows
     }
@@ -75,6 +85,7 @@ impl Store {
         let Some(kept) = entry else { return };
         self.places[row as usize] = GONE;
         self.free_rows.push(row);
+        self.units -= self.row_units[row as usize] as usize;
         self.waiting -= 1;
         let was_thin = kept.is_thin();
         kept.waiting -= 1;
@@ -86,6 +97,16 @@ impl Store {
             *entry = None;
             self.free.push(slot);
         }
+    }
+
+    /// What all rows that wait count for against a bound: one with long texts counts for several.
+    pub fn units(&self) -> usize {
+        self.units
+    }
+
+    /// What a row counts for.
+    pub fn units_of(&self, row: Row) -> u32 {
+        self.row_units.get(row as usize).copied().unwrap_or(0)
     }
 
     /// The batch of a row, and its place there.
@@ -233,6 +254,6 @@ mod tests {
         }
         assert!(kept.iter().all(|(n, row)| value(&store, *row) == Some(*n)));
         kept.iter().for_each(|(_, row)| store.release(*row));
-        assert_eq!((store.held, store.waiting, store.thin), (0, 0, 0));
+        assert_eq!((store.held, store.waiting, store.thin, store.units()), (0, 0, 0, 0));
     }
 }

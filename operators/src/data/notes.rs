@@ -2,10 +2,10 @@
 //! may be shown.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use engine::contract::read_text;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -42,7 +42,7 @@ pub(super) fn digest(content: &[u8]) -> String {
 /// If they cannot be read; the message names the file.
 pub(super) fn read(folder: &Path) -> Result<Notes, String> {
     let path = folder.join(FILE);
-    let text = match fs::read_to_string(&path) {
+    let text = match read_text(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Notes::new()),
         read => read.map_err(|error| format!("{} cannot be read: {error}", path.display()))?,
     };

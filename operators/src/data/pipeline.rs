@@ -1,8 +1,8 @@
 //! The files of reference data that the nodes of a pipeline name, also of one that cannot run because they are missing.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use engine::contract::read_text;
 use engine::spec::{Pipeline, Sources, Tree, Value};
 
 use crate::enrich::inspect::List;
@@ -24,7 +24,7 @@ pub(super) fn is_one(path: &Path) -> bool {
 /// # Errors
 /// If the pipeline cannot be read; one fault a line.
 pub(super) fn files(path: &Path) -> Result<Vec<Named>, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let text = read_text(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     let mut sources = Sources::default();
     let tree = Tree::parse(path, text, &mut sources, &|name| std::env::var(name).ok());
     let tree = tree.map_err(|problems| sources.lines(&problems).join("\n"))?;

@@ -15,6 +15,9 @@ const MOST_ROWS: usize = 4_000_000;
 /// The most bytes of a name.
 const MOST_NAME: usize = 128;
 
+/// The most bytes of a field that is used. The names of systems that are registered have fewer than 200.
+const MOST_FIELD: usize = 512;
+
 /// Gives the rows of a file with a header to `row`: the line, and the fields of `columns` without blanks at their ends.
 ///
 /// The file may have the columns in any order, and others. Only the first `needed` of `columns` must be there; a field of
@@ -83,7 +86,12 @@ fn each<const N: usize>(
             Ok(true) => {
                 let fields = array::from_fn(|nth| at[nth].and_then(|at| record.get(at)).unwrap_or_default().trim());
                 let line = record.position().map_or(line, |at| line_of(content, at));
-                (line, row(line, fields, record.len()))
+                let long = fields.iter().map(|field| field.len()).find(|bytes| *bytes > MOST_FIELD);
+                let taken = match long {
+                    Some(bytes) => Err(format!("a field has {bytes} bytes; it may have {MOST_FIELD}")),
+                    None => row(line, fields, record.len()),
+                };
+                (line, taken)
             }
             Err(error) => (error.position().map_or(line, |at| line_of(content, at)), Err(error_reason(&error))),
         };
@@ -252,6 +260,14 @@ mod tests {
             (8, "it is bad"),
         ];
         assert_eq!(found.iter().map(|(line, reason)| (*line, reason.as_str())).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_field_is_not_longer_than_names_are() {
+        let long = "x".repeat(20 << 20);
+        let found = faults(format!("a,b,other\nx,y,z\n{long},y,z\nx,{long},z\nx,y,{long}\n").as_bytes());
+        let expected = |line| (line, format!("a field has {} bytes; it may have 512", 20 << 20));
+        assert_eq!(found, [expected(3), expected(4)], "one that nothing uses does not count");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use engine::contract::{NodeMetrics, Windows};
 use super::Settings;
 use super::layout::{Codec, Encoded};
 use super::tick::{Given, Gone};
+use crate::cut::units;
 
 /// When the bound is met, this share of it is forgotten at once.
 const EVICTED_SHARE: usize = 64;
@@ -36,6 +37,8 @@ pub(super) struct State {
     pub(super) rows: BTreeMap<Ident, Held>,
     /// All rows in the order in which they are forgotten: whether one may still be given, and when it is too old.
     ages: BTreeSet<(bool, Time, Ident)>,
+    /// What the rows count for against the bound.
+    units: usize,
     pub(super) metrics: Arc<NodeMetrics>,
     too_old: Arc<AtomicU64>,
     pub(super) too_many_peers: Arc<AtomicU64>,
@@ -104,6 +107,7 @@ impl State {
             waiting,
             rows,
             ages,
+            units: 0,
             metrics,
             too_old,
             too_many_peers,
@@ -152,6 +156,7 @@ impl State {
         if frontier.is_none() {
             self.rows.clear();
             self.ages.clear();
+            self.units = 0;
         }
         let len = i64::try_from(self.rows.len()).unwrap_or(i64::MAX);
         self.metrics.state_rows.fetch_add(len - self.counted, Relaxed);
@@ -218,7 +223,7 @@ impl State {
     }
 
     fn insert(&mut self, change: &Change, tick: Time, given: &mut Given, touched: &mut BTreeSet<Box<[u8]>>) {
-        if self.rows.len() >= self.settings.max_rows {
+        if self.units >= self.settings.max_rows {
             self.evict(tick, given, touched);
         }
         if self.settings.look_back.is_some() && change.until <= tick {
@@ -232,12 +237,19 @@ impl State {
         let equal = self.rows.range((row.clone(), 0)..=(row.clone(), u32::MAX)).next_back();
         let copy = equal.map_or(0, |((_, copy), _)| copy.saturating_add(1));
         self.ages.insert((held.stage != Stage::Peer, held.until, (row.clone(), copy)));
+        self.units += units(row.bytes.len());
         self.rows.insert((row, copy), held);
     }
 
     pub(super) fn release(&mut self, ident: Ident) -> Option<Held> {
-        let held = self.rows.remove(&ident)?;
+        let held = self.remove(&ident)?;
         self.ages.remove(&(held.stage != Stage::Peer, held.until, ident));
+        Some(held)
+    }
+
+    fn remove(&mut self, ident: &Ident) -> Option<Held> {
+        let held = self.rows.remove(ident)?;
+        self.units -= units(ident.0.bytes.len());
         Some(held)
     }
 
@@ -257,7 +269,7 @@ impl State {
     fn forget(&mut self, tick: Time) {
         while self.ages.first().is_some_and(|(may_change, until, _)| !may_change && *until <= tick) {
             if let Some((_, _, ident)) = self.ages.pop_first() {
-                self.rows.remove(&ident);
+                self.remove(&ident);
             }
         }
     }
@@ -266,7 +278,7 @@ impl State {
     fn evict(&mut self, tick: Time, given: &mut Given, touched: &mut BTreeSet<Box<[u8]>>) {
         for _ in 0..(self.settings.max_rows / EVICTED_SHARE).clamp(1, MAX_ROWS) {
             let Some((_, _, ident)) = self.ages.pop_first() else { return };
-            let Some(held) = self.rows.remove(&ident) else { continue };
+            let Some(held) = self.remove(&ident) else { continue };
             NodeMetrics::add(&self.metrics.evicted, 1);
             touch(touched, &ident.0);
             let is_given_so = held.stage == Stage::Open && held.given.as_ref() == Some(self.codec.nulls());

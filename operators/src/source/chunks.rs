@@ -51,7 +51,7 @@ impl<C: Chunks> ChunkReader<C> {
         Self {
             chunks,
             lines: Lines::new(settings.max_line),
-            intake: Intake::new(settings, resume, metrics.counter("repaired")),
+            intake: Intake::new(settings, resume, metrics),
             metrics: Arc::clone(metrics),
         }
     }

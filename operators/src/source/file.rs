@@ -1,4 +1,4 @@
-//! `source.file`: JSON lines of a file, read once or followed.
+//! `source.file`: lines of a file, read once or followed.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -35,7 +35,7 @@ use piped::Piped;
 use read_once::OnceReader;
 use seats::MAX_FOLLOWED;
 
-/// Reads JSON lines from a file.
+/// Reads lines from a file.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 pub struct Options {
     /// The file, relative to the pipeline's, or a list of files; in names `*`, `?` and `[a-z]` stand for others, so that `logs/*.log`
@@ -87,7 +87,7 @@ enum Input {
 impl Operator for FileSource {
     type Options = Beside<Options, LineOptions>;
     const KIND: &'static str = "source.file";
-    const SUMMARY: &'static str = "Reads JSON lines from a file, once or as it grows";
+    const SUMMARY: &'static str = "Reads lines from a file, once or as it grows";
     const INPUTS: Inputs = Inputs::None;
     const OUTPUTS: &'static [Port] = super::PORTS;
     const GIVES: &'static str = "`time`, `seq` and the columns of `format` (`list formats`) or `columns`; `rejected` has `time`, `seq`, `line` and `reason`";
@@ -112,6 +112,7 @@ impl Operator for FileSource {
                 lateness: options.lateness.unwrap_or(default),
                 tick: context.tick,
                 max_line: lines.max_line(),
+                max_rejected: lines.max_rejected(),
                 max_ahead: options.follow.then(|| options.max_ahead.unwrap_or_else(super::default_max_ahead)),
             },
         }))

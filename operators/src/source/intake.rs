@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use engine::batch::{Batch, Time};
 use engine::contract::Resume;
-use engine::contract::{Arrival, MAX_FUTURE, Watermark, nanos, wall_clock_ns};
+use engine::contract::{Arrival, MAX_FUTURE, NodeMetrics, Watermark, nanos, wall_clock_ns};
 
+use super::limit::Limit;
 use super::lines::Line;
 use super::numbers::{Numbers, of_files};
 use crate::format::{Format, LineParser, Reject, Rejects, Rows};
@@ -53,8 +54,14 @@ pub(super) struct Intake {
     /// Whether any line came.
     has_read: bool,
     live: bool,
+    /// The wall clock in ms, for a live source.
+    now: Time,
+    max_rejected: u32,
     /// Counts rows whose lines were repaired.
     repaired: Arc<AtomicU64>,
+    /// Counts refused lines that do not leave.
+    left_out: Arc<AtomicU64>,
+    metrics: Arc<NodeMetrics>,
 }
 
 /// Lines that come one after another. Whether one is late depends on those before it in its file alone.
@@ -68,6 +75,8 @@ struct Track {
     /// A recorded line whose time is far ahead of all before it, with its position and time. The next line tells
     /// whether time has moved on or this one is wrong: it must not make all that follow late.
     suspect: Option<(u64, i64, Vec<u8>)>,
+    /// How many refused lines leave.
+    limit: Limit,
     /// Nothing will come any more.
     ended: bool,
 }
@@ -81,15 +90,17 @@ pub(super) struct Settings {
     pub tick: Duration,
     /// In bytes.
     pub max_line: usize,
+    /// The most refused lines of a file that leave in a second.
+    pub max_rejected: u32,
     /// How far the time of a line that comes now may be ahead of the wall clock; `None` for recorded lines.
     pub max_ahead: Option<Duration>,
 }
 
 impl Intake {
-    /// Counts rows whose lines were repaired in `repaired`.
-    pub(super) fn new(settings: &Settings, resume: &Resume, repaired: Arc<AtomicU64>) -> Self {
+    /// Of one text, such as what comes over a socket.
+    pub(super) fn new(settings: &Settings, resume: &Resume, metrics: &Arc<NodeMetrics>) -> Self {
         let begin = resume.cursor.as_ref().map_or(resume.seq, |cursor| cursor.seq);
-        let mut intake = Self::of_files(settings, resume.watermark, Numbers::new(begin, false), repaired);
+        let mut intake = Self::of_files(settings, resume.watermark, Numbers::new(begin, false), metrics);
         intake.pass_over_lines(0, begin, resume.cursor.as_ref().map_or(&[], |cursor| &cursor.logged));
         intake.begin(0, 0);
         // Also before this run: time goes on where it was, though nothing more may come.
@@ -98,8 +109,8 @@ impl Intake {
     }
 
     /// Of several files, none of which is there yet; those of a log go on from the watermark.
-    pub(super) fn of_files(settings: &Settings, watermark: Time, numbers: Numbers, repaired: Arc<AtomicU64>) -> Self {
-        let Settings { format, lateness, tick, max_line, max_ahead } = settings.clone();
+    pub(super) fn of_files(settings: &Settings, watermark: Time, numbers: Numbers, metrics: &Arc<NodeMetrics>) -> Self {
+        let Settings { format, lateness, tick, max_line, max_rejected, max_ahead } = settings.clone();
         let mut fresh = Watermark::new(lateness, tick);
         fresh.resume(watermark);
         Self {
@@ -117,7 +128,11 @@ impl Intake {
             bytes: 0,
             has_read: false,
             live: max_ahead.is_some(),
-            repaired,
+            now: 0,
+            max_rejected,
+            repaired: metrics.counter("repaired"),
+            left_out: metrics.counter("rejected_left_out"),
+            metrics: Arc::clone(metrics),
         }
     }
 
@@ -134,11 +149,21 @@ impl Intake {
     /// Begins with a file, of which `before` lines were read earlier. Numbers of files that have ended are used again.
     pub(super) fn begin(&mut self, file: usize, before: u64) {
         let fresh = self.fresh.clone();
-        let ended = move || Track { watermark: fresh.clone(), lines: 0, before: 0, suspect: None, ended: true };
+        let limit = Limit::new(self.max_rejected);
+        let new = |watermark, before, ended| Track {
+            watermark,
+            lines: 0,
+            before,
+            suspect: None,
+            limit: limit.clone(),
+            ended,
+        };
+        let ended = || new(fresh.clone(), 0, true);
         self.tracks.resize_with(self.tracks.len().max(file + 1), ended);
         let mut watermark = self.fresh.clone();
         watermark.resume(self.watermark());
-        self.tracks[file] = Track { watermark, lines: 0, before, suspect: None, ended: false };
+        self.tracks[file] = new(watermark, before, false);
+        self.parser.begin(file, None);
     }
 
     /// A file has ended: nothing will tell that its line in question is wrong.
@@ -183,10 +208,12 @@ impl Intake {
                 if text.is_empty() {
                     return false;
                 }
+                self.turn_to(file, text);
                 (text, self.parser.parse(text))
             }
             Line::TooLong(head) => (head, Err(Reject::TooLong(self.max_line))),
         };
+        let track = &mut self.tracks[file];
         self.bytes += text.len();
         match row {
             Ok(row) if !self.live && track.suspect.is_none() && track.watermark.is_ahead(row.time, JUMP) => {
@@ -204,9 +231,29 @@ impl Intake {
                     Arrival::Late => self.late.push(seq, &row),
                 }
             }
+            Err(Reject::Directive) => {}
             Err(reason) => self.reject(file, seq, text, &reason),
         }
         self.is_full()
+    }
+
+    /// The line that is read next is of this file.
+    fn turn_to(&mut self, file: usize, text: &[u8]) {
+        if self.tracks[file].suspect.is_some() && self.parser.is_directive(text) {
+            // What is in question would not be read as it was.
+            self.judge(file, None);
+        }
+        self.parser.turn_to(file);
+    }
+
+    /// A file goes on with what its directives have said.
+    pub(super) fn remember(&mut self, file: usize, directives: &str) {
+        self.parser.begin(file, Some(directives));
+    }
+
+    /// What the directives of a file have said, where its format has some.
+    pub(super) fn memory(&self, file: usize) -> Option<String> {
+        self.parser.memory(file)
     }
 
     /// The input has ended: nothing will tell that the lines in question are wrong.
@@ -226,6 +273,7 @@ impl Intake {
 
     /// Takes in a line that has been understood before.
     fn enter(&mut self, file: usize, seq: u64, text: &[u8]) {
+        self.parser.turn_to(file);
         let Ok(row) = self.parser.parse(text) else { return };
         self.repaired.fetch_add(row.repaired.into(), Relaxed);
         match self.tracks[file].watermark.observe(row.time) {
@@ -235,7 +283,12 @@ impl Intake {
     }
 
     fn reject(&mut self, file: usize, seq: u64, text: &[u8], reason: &Reject) {
-        let time = self.tracks[file].watermark.time();
+        let track = &mut self.tracks[file];
+        let time = track.watermark.time();
+        if !track.limit.passes(if self.live { self.now } else { time }) {
+            self.left_out.fetch_add(1, Relaxed);
+            return NodeMetrics::add(&self.metrics.rejected, 1);
+        }
         let now = i64::try_from(time.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
         self.rejects.push(now, seq, text, &reason.to_string());
     }
@@ -279,7 +332,9 @@ impl Intake {
 
     /// Says what the wall clock is: event times far ahead of it are refused.
     pub(super) fn look_at_clock(&mut self) {
-        self.parser.set_now(wall_clock_ns());
+        let now = wall_clock_ns();
+        self.now = Time::try_from(now / 1_000_000).unwrap_or(0);
+        self.parser.set_now(now);
     }
 
     /// The watermark of all files together is that of the one that is furthest behind.
@@ -331,9 +386,10 @@ mod tests {
             lateness: Duration::from_secs(60),
             tick: Duration::from_millis(100),
             max_line: 1 << 20,
+            max_rejected: 1_000,
             max_ahead: None,
         };
-        let mut intake = Intake::new(&settings, &Resume::default(), Arc::default());
+        let mut intake = Intake::new(&settings, &Resume::default(), &Arc::default());
         for hour in hours {
             let ns = START_NS + hour * HOUR_NS;
             let line = format!("{{\"timestamp\":{ns},\"src_ip\":\"192.0.2.1\",\"src_port\":1}}");
@@ -363,6 +419,7 @@ mod tests {
             lateness: Duration::ZERO,
             tick: Duration::from_millis(100),
             max_line: 1 << 20,
+            max_rejected: 1_000,
             max_ahead: Some(Duration::from_secs(10)),
         }
     }
@@ -372,15 +429,39 @@ mod tests {
         let settings = strict();
         let now = wall_clock_ns();
         let resume = Resume { watermark: now as u64 / 1_000_000, seq: 7, cursor: None };
-        assert!(Intake::new(&settings, &resume, Arc::default()).is_current(now));
-        assert!(!Intake::new(&settings, &Resume::default(), Arc::default()).is_current(now));
+        assert!(Intake::new(&settings, &resume, &Arc::default()).is_current(now));
+        assert!(!Intake::new(&settings, &Resume::default(), &Arc::default()).is_current(now));
+    }
+
+    #[test]
+    fn refused_lines_beyond_the_limit_are_counted_and_left_out() {
+        let metrics: Arc<NodeMetrics> = Arc::default();
+        let mut settings = Settings { max_rejected: 3, max_ahead: None, ..strict() };
+        let line = |second: i64| {
+            format!("{{\"timestamp\":{},\"src_ip\":\"192.0.2.1\",\"src_port\":1}}", START_NS + second * 1_000_000_000)
+        };
+        let mut intake = Intake::new(&settings, &Resume::default(), &metrics);
+        for second in [0, 1] {
+            intake.take(Line::Whole(line(second).as_bytes()));
+            (0..10).for_each(|_| _ = intake.take(Line::Whole(b"x")));
+        }
+        assert_eq!((intake.on_time.len(), intake.rejects.len()), (2, 6), "three in each second of event time");
+        assert_eq!(metrics.counter("rejected_left_out").load(Relaxed), 14);
+        assert_eq!(metrics.rejected.load(Relaxed), 14, "those that leave are counted when they do");
+        settings.max_ahead = Some(Duration::from_secs(10));
+        let mut intake = Intake::new(&settings, &Resume::default(), &metrics);
+        intake.look_at_clock();
+        let datagram = b"x\n".repeat(128 << 10);
+        datagram.split(|byte| *byte == b'\n').for_each(|line| _ = intake.take(Line::Whole(line)));
+        assert_eq!(intake.rejects.len(), 3, "lines of one byte do not become a hundred times their size");
     }
 
     #[test]
     fn what_an_earlier_run_logged_is_passed_over() {
         let settings = strict();
         let cursor = engine::contract::Cursor { seq: 5, place: Vec::new(), logged: vec![6] };
-        let mut intake = Intake::new(&settings, &Resume { watermark: 0, seq: 7, cursor: Some(cursor) }, Arc::default());
+        let mut intake =
+            Intake::new(&settings, &Resume { watermark: 0, seq: 7, cursor: Some(cursor) }, &Arc::default());
         for port in 5..9 {
             let line = format!("{{\"timestamp\":{START_NS},\"src_ip\":\"192.0.2.1\",\"src_port\":{port}}}");
             intake.take(Line::Whole(line.as_bytes()));

@@ -8,6 +8,7 @@ pub mod file;
 pub(crate) mod file_filter;
 mod intake;
 pub(crate) mod interfaces;
+mod limit;
 mod lines;
 mod numbers;
 pub(crate) mod order;
@@ -16,7 +17,10 @@ pub(crate) mod paths;
 pub mod pcap;
 mod pcap_file;
 mod pipe;
+mod received;
 mod sign;
+mod socket_file;
+pub mod syslog;
 mod tail;
 pub mod unix_socket;
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arrow::array::{Array, BinaryArray, Int32Array, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array};
 use client_hello::{Frame, Hello, HelloExtractor};
 use engine::batch::{Batch, SEQ, Stream, TIME, Time};
-use engine::contract::BuildContext;
+use engine::contract::{BuildContext, Here};
 use engine::contract::NodeMetrics;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -29,7 +29,9 @@ impl ClientHello {
         stream.unary_frontier::<CapacityContainerBuilder<Vec<Batch>>, _, _, _>(Pipeline, name, move |capability, _| {
             drop(capability);
             let mut held: Option<Capability<Time>> = None;
+            let here = Here::new(&context.id);
             move |(input, frontier), output| {
+                let _here = here.enter();
                 input.for_each_stamp(|stamp, data| {
                     let earlier = held.as_ref().zip(stamp.least()).is_some_and(|(held, time)| held.time() <= time);
                     if !earlier && let Some(capability) = stamp.retain_least(0) {

@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Schema, TimestampNanosecondType};
 use arrow::util::display::array_value_to_string;
 use engine::batch::{Batch, Edge, EdgeType, Stream, TIME, Time, WINDOW_START};
 use engine::contract::exchange::{arrivals, kept};
-use engine::contract::{BuildContext, Inputs, Node, Operator, PlanContext, Port, Scalar};
+use engine::contract::{BuildContext, Here, Inputs, Node, Operator, PlanContext, Port, Scalar};
 use engine::spec::{Located, humantime_duration};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -273,11 +273,12 @@ impl Node for Trainer {
             is_bounded: context.bounded,
         };
         let is_home = context.is_home();
-        let shared = Arc::clone(&context.shared);
+        let (shared, here) = (Arc::clone(&context.shared), Here::new(&context.id));
         builder.build(move |capabilities| {
             drop(capabilities);
             let mut is_over = false;
             move |frontiers| {
+                let _here = here.enter();
                 input.for_each_stamp(|_, data| {
                     for batches in data {
                         note(batches);

@@ -23,8 +23,8 @@ pub(super) fn is_costly(expr: &Expr) -> bool {
         .unwrap_or(false)
 }
 
-/// Functions of text that have a value for any text.
-const TOTAL: [&str; 17] = [
+/// Functions of text that have a value for any text, but one that would be too large.
+const TOTAL: [&str; 18] = [
     "btrim",
     "character_length",
     "coalesce",
@@ -40,6 +40,7 @@ const TOTAL: [&str; 17] = [
     "rtrim",
     "split_part",
     "starts_with",
+    "string_concat",
     "strpos",
     "substr",
 ];

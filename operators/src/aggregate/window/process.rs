@@ -55,7 +55,7 @@ impl Window {
             let number = match self.groups.find(hash, key) {
                 Some(number) => number,
                 None => {
-                    if self.groups.len() >= self.settings.max_groups {
+                    if self.groups.units() >= self.settings.max_groups {
                         // The rows before this one must be in the states of their groups before these can end.
                         if ahead > 0 {
                             break;
@@ -106,7 +106,9 @@ impl Window {
                 Arc::new(Float64Array::from(prev_gaps)),
                 Arc::new(UInt64Array::from(nths)),
             ];
-            program.ordered(order, &latest, &early)?
+            let (ordered, failed) = program.ordered(order, &latest, &early)?;
+            NodeMetrics::add(&self.not_computed, failed);
+            ordered
         };
         let column = |place: Place| match place {
             Place::Early(index) => &early[index],

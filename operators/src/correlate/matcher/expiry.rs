@@ -62,6 +62,7 @@ impl Matcher {
             Some(later) => self.hellos[later as usize].earlier = earlier,
             None => self.connections[connection].latest = earlier,
         }
+        self.units -= self.hellos[slot as usize].units as usize;
         self.connections[connection].hellos -= 1;
         self.connections.forget_if_empty(connection);
         self.free.push(slot);

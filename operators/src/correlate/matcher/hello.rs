@@ -19,6 +19,8 @@ pub(super) struct Hello {
     pub matches: u32,
     /// The hello of the same connection before this one, or [`NONE`].
     pub earlier: u32,
+    /// What it counts for against the bound.
+    pub units: u32,
 }
 
 impl Hello {

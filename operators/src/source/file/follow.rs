@@ -123,14 +123,9 @@ impl FollowReader {
             discovered: None,
             turn: 0,
             intake: if counted {
-                Intake::new(settings, resume, metrics.counter("repaired"))
+                Intake::new(settings, resume, metrics)
             } else {
-                Intake::of_files(
-                    settings,
-                    resume.watermark,
-                    Numbers::new(resume.seq, !one),
-                    metrics.counter("repaired"),
-                )
+                Intake::of_files(settings, resume.watermark, Numbers::new(resume.seq, !one), metrics)
             },
             metrics: Arc::clone(metrics),
             skipped: metrics.counter("skipped_files"),
@@ -188,6 +183,7 @@ impl FollowReader {
 
     /// Follows a file under a number, of which `lines` were read before the place.
     fn add(&mut self, number: usize, path: &Path, place: Option<Place>, lines: u64, start: Start) {
+        let directives = place.as_ref().and_then(|place| place.directives.clone());
         let tail = Tail::new(path.to_owned(), place, start, self.max_line, Arc::clone(&self.skipped));
         let expected = if self.followed.is_one() { 1 } else { MAX_FILES / 8 };
         let file = FollowedFile {
@@ -201,6 +197,9 @@ impl FollowReader {
         self.files.resize_with(self.files.len().max(number + 1), || None);
         self.files[number] = Some(file);
         self.intake.begin(number, lines);
+        if let Some(directives) = directives {
+            self.intake.remember(number, &directives);
+        }
         self.changed = true;
     }
 
@@ -322,14 +321,18 @@ impl Reader for FollowReader {
         if !self.notes {
             return None;
         }
-        let place = |file: &FollowedFile| file.tail.place(file.lines.rest());
+        let place = |file: &FollowedFile, number| {
+            let directives = self.intake.memory(number);
+            file.tail.place(file.lines.rest()).map(|place| Place { directives, ..place })
+        };
         let saved = if self.followed.is_one() {
-            Saved::One(self.files.iter().flatten().next().and_then(place)?)
+            let mut files = self.files.iter().enumerate();
+            Saved::One(files.find_map(|(number, file)| place(file.as_ref()?, number))?)
         } else {
             let files = self.files.iter().enumerate().filter_map(|(number, file)| {
                 let file = file.as_ref()?;
                 let (path, lines) = (name(file.tail.path()), self.intake.lines_of(number));
-                Some(SavedFile { path, number, lines, place: place(file) })
+                Some(SavedFile { path, number, lines, place: place(file, number) })
             });
             Saved::Several { files: files.collect(), read: self.read.list() }
         };

@@ -61,7 +61,7 @@ impl OnceReader {
         metrics: &Arc<NodeMetrics>,
         id: &str,
     ) -> Result<Self, String> {
-        let mut intake = Intake::of_files(settings, 0, Numbers::new(0, false), metrics.counter("repaired"));
+        let mut intake = Intake::of_files(settings, 0, Numbers::new(0, false), metrics);
         let mut files = Vec::with_capacity(paths.len());
         for (number, path) in paths.iter().enumerate() {
             let file = File::open(path).map_err(|error| fault(path, &error))?;

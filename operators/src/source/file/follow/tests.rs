@@ -38,6 +38,7 @@ impl World {
             lateness: Duration::from_secs(60),
             tick: Duration::from_millis(100),
             max_line: 1 << 20,
+            max_rejected: 1_000,
             max_ahead: Some(Duration::from_secs(10)),
         };
         self.reader = Some(FollowReader::open(followed, &settings, resume, &self.metrics).expect("readable"));
