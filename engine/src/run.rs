@@ -105,17 +105,18 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     if place.is_shared() {
         shared.references.fix();
     }
-    take_outputs(&plan, place, shared)?;
+    take_outputs(&plan, place, options.dataflows.as_deref(), shared)?;
     let outcome = execute_claimed((plan, place), shared, options);
-    shared.claims.end();
+    shared.claims.end(shared.start.has_begun());
     outcome
 }
 
-/// Takes what the nodes of this process write to, before anything is changed.
-fn take_outputs(plan: &Plan, place: Place, shared: &Shared) -> Result<(), RunError> {
-    for node in plan.nodes.iter().filter(|node| place.owns(node)) {
+/// Takes what the nodes of this process write to, before anything is changed. Of a replay not all nodes may run.
+fn take_outputs(plan: &Plan, place: Place, dataflows: Option<&[Dataflow]>, shared: &Shared) -> Result<(), RunError> {
+    let runs = |at: usize| dataflows.is_none_or(|all| all.iter().any(|one| one.island.nodes.contains(&at)));
+    for (_, node) in plan.nodes.iter().enumerate().filter(|(at, node)| place.owns(node) && runs(*at)) {
         let claims = node.claim().map_err(|message| {
-            shared.claims.end();
+            shared.claims.end(false);
             shared.fail(message.clone());
             RunError::Failed(Failure::from(message))
         })?;

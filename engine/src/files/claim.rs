@@ -80,8 +80,11 @@ impl Claims {
         claims.extract_if(.., |(_, claim)| claim.path == path && !claim.is_dir).for_each(|(_, claim)| claim.used());
     }
 
-    /// The run is over. What was made for sinks that have not come to open it goes again.
-    pub fn end(&self) {
-        self.0.lock().0.clear();
+    /// The run is over. Unless it had `begun`, what was made for it goes again.
+    pub fn end(&self, begun: bool) {
+        let claims = std::mem::take(&mut self.0.lock().0);
+        if begun {
+            claims.into_iter().for_each(|(_, claim)| claim.used());
+        }
     }
 }
