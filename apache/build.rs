@@ -10,7 +10,8 @@ hook_check_config|hook_child_init|hook_log_transaction|hook_post_config|hook_pos
 register_input_filter|retained_data_(create|get)|run_http_scheme|rwrite|server_root_relative|set_module_config)|\
 apr_(brigade_flatten|brigade_length|dynamic_fn_retrieve|optional_hook_add|palloc|pool_cleanup_null|pool_cleanup_register|\
 pstrmemdup|shm_baseaddr_get|shm_create|table_elts)";
-const TYPES: &str = "module|command_rec|cmd_parms|request_rec|conn_rec|server_rec|process_rec|ap_filter_t|apr_table_entry_t";
+const TYPES: &str =
+    "module|command_rec|cmd_parms|request_rec|conn_rec|server_rec|process_rec|ap_filter_t|apr_table_entry_t";
 const VALUES: &str = "MODULE_MAGIC_.*|APLOG_.*|APR_HOOK_.*|RSRC_CONF|ap_filter_type_.*|cmd_how_.*|ap_input_mode_t_.*|\
 AP_STATUS_SHORT|OK|DECLINED";
 

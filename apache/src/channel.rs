@@ -4,31 +4,30 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::config::{Level, Target};
 use crate::counters::Counters;
 use crate::record::{MAX_RECORD, MIN_RECORD, Record};
 
-/// A process's way to a socket, shared by its threads.
+/// A process's way to a socket, shared by its threads. They meet in nothing but atomic numbers, and in a lock that is written only
+/// to connect.
 pub struct Channel {
     target: Target,
     /// Bytes of a record; less than [`MAX_RECORD`] where the system takes no datagram as long.
     limit: AtomicUsize,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    socket: Option<Arc<UnixDatagram>>,
-    /// Before this moment there is no further attempt to reach the socket.
-    next_attempt: Option<Instant>,
+    socket: RwLock<Option<Arc<UnixDatagram>>>,
+    /// From which times in µs are counted, from 1.
+    origin: Instant,
+    /// Before this time there is no further attempt to reach the socket.
+    next_attempt: AtomicU64,
+    /// Before this time there is no further report.
+    next_report: AtomicU64,
     /// Lost since the last record that was sent.
-    lost_before: u64,
+    lost_before: AtomicU64,
     /// Lost since the last report.
-    unreported: u64,
-    last_report: Option<Instant>,
+    unreported: AtomicU64,
 }
 
 /// A message for the server's log.
@@ -54,7 +53,16 @@ const ENOBUFS: i32 = 105;
 impl Channel {
     /// One that is not connected yet.
     pub fn new(target: Target) -> Self {
-        Self { target, limit: AtomicUsize::new(MAX_RECORD), state: Mutex::default() }
+        Self {
+            target,
+            limit: AtomicUsize::new(MAX_RECORD),
+            socket: RwLock::default(),
+            origin: Instant::now(),
+            next_attempt: AtomicU64::new(0),
+            next_report: AtomicU64::new(0),
+            lost_before: AtomicU64::new(0),
+            unreported: AtomicU64::new(0),
+        }
     }
 
     /// Where it leads.
@@ -62,11 +70,15 @@ impl Channel {
         &self.target
     }
 
-    /// Sends a record, or loses it. What there is to report.
-    pub fn send(&self, record: &Record, now: Instant, counters: &Counters) -> Option<Report> {
-        let lost_before = std::mem::take(&mut self.lock().lost_before);
+    /// Sends a record, or loses it. What there is to report of the level, or more important.
+    pub fn send(&self, record: &Record, now: Instant, counters: &Counters, level: Level) -> Option<Report> {
+        let lost_before = match self.lost_before.load(Relaxed) {
+            0 => 0,
+            _ => self.lost_before.swap(0, Relaxed),
+        };
+        let now = self.since_origin(now);
         let mut connected = None;
-        match self.attempt(record, lost_before, now, &mut connected) {
+        let report = match self.attempt(record, lost_before, now, &mut connected) {
             Ok(cut) => {
                 Counters::add(&counters.sent);
                 if cut {
@@ -74,13 +86,14 @@ impl Channel {
                 }
                 connected
             }
-            Err(loss) => self.lose(&loss, lost_before, now, counters),
-        }
+            Err(loss) => self.lose(&loss, lost_before, now, counters, level),
+        };
+        report.filter(|report| report.level <= level)
     }
 
     /// What has been lost and not been reported, at a process's end.
     pub fn last_report(&self) -> Option<Report> {
-        let lost = std::mem::take(&mut self.lock().unreported);
+        let lost = self.unreported.swap(0, Relaxed);
         let text = format!("{lost} records lost since the last report ({})", self.target.socket.display());
         (lost > 0).then_some(Report { level: Level::Error, text })
     }
@@ -90,7 +103,7 @@ impl Channel {
         &self,
         record: &Record,
         lost_before: u64,
-        now: Instant,
+        now: u64,
         connected: &mut Option<Report>,
     ) -> Result<bool, Loss> {
         let mut socket = self.socket(None, now, connected)?;
@@ -120,56 +133,68 @@ impl Channel {
     fn socket(
         &self,
         broken: Option<&Arc<UnixDatagram>>,
-        now: Instant,
+        now: u64,
         connected: &mut Option<Report>,
     ) -> Result<Arc<UnixDatagram>, Loss> {
-        let mut state = self.lock();
-        if let Some(socket) = &state.socket
+        if broken.is_none()
+            && let Some(socket) = &*self.socket.read().unwrap_or_else(PoisonError::into_inner)
+        {
+            return Ok(Arc::clone(socket));
+        }
+        // Not while another thread holds the lock: with a broken socket it has to be looked at again below.
+        if broken.is_none() && now < self.next_attempt.load(Relaxed) {
+            return Err(Loss::Unreachable(ErrorKind::NotConnected.into()));
+        }
+        let mut current = self.socket.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(socket) = &*current
             && broken.is_none_or(|broken| !Arc::ptr_eq(broken, socket))
         {
             return Ok(Arc::clone(socket));
         }
-        state.socket = None;
-        if state.next_attempt.is_some_and(|next| now < next) {
+        *current = None;
+        if now < self.next_attempt.load(Relaxed) {
             return Err(Loss::Unreachable(ErrorKind::NotConnected.into()));
         }
         match connect(&self.target) {
             Ok(socket) => {
                 let socket = Arc::new(socket);
-                state.socket = Some(Arc::clone(&socket));
-                state.next_attempt = None;
+                *current = Some(Arc::clone(&socket));
+                self.next_attempt.store(0, Relaxed);
                 let text = format!("records go to {}", self.target.socket.display());
                 *connected = Some(Report { level: Level::Info, text });
                 Ok(socket)
             }
             Err(error) => {
-                state.next_attempt = now.checked_add(self.target.reconnect_interval);
+                self.next_attempt.store(after(now, self.target.reconnect_interval), Relaxed);
                 Err(Loss::Unreachable(error))
             }
         }
     }
 
     /// A socket that has just been connected and takes nothing.
-    fn gone(&self, socket: &Arc<UnixDatagram>, error: Error, now: Instant) -> Loss {
-        let mut state = self.lock();
-        if state.socket.as_ref().is_some_and(|current| Arc::ptr_eq(current, socket)) {
-            state.socket = None;
-            state.next_attempt = now.checked_add(self.target.reconnect_interval);
+    fn gone(&self, socket: &Arc<UnixDatagram>, error: Error, now: u64) -> Loss {
+        let mut current = self.socket.write().unwrap_or_else(PoisonError::into_inner);
+        if current.take_if(|current| Arc::ptr_eq(current, socket)).is_some() {
+            self.next_attempt.store(after(now, self.target.reconnect_interval), Relaxed);
         }
         Loss::Unreachable(error)
     }
 
-    fn lose(&self, loss: &Loss, lost_before: u64, now: Instant, counters: &Counters) -> Option<Report> {
-        let counter: &AtomicU64 = match loss {
+    fn lose(&self, loss: &Loss, lost_before: u64, now: u64, counters: &Counters, level: Level) -> Option<Report> {
+        Counters::add(match loss {
             Loss::Full => &counters.lost_full,
             Loss::Unreachable(_) => &counters.lost_unreachable,
             Loss::TooLarge => &counters.lost_too_large,
-        };
-        Counters::add(counter);
-        let mut state = self.lock();
-        state.lost_before = state.lost_before.saturating_add(lost_before).saturating_add(1);
-        state.unreported = state.unreported.saturating_add(1);
-        let since = state.last_report.map(|last| now.saturating_duration_since(last));
+        });
+        self.lost_before.fetch_add(lost_before.saturating_add(1), Relaxed);
+        self.unreported.fetch_add(1, Relaxed);
+        let due = self.next_report.load(Relaxed);
+        let next = after(now, self.target.error_report_interval);
+        // Of threads that lose at once, one reports.
+        let reports = now >= due && self.next_report.compare_exchange(due, next, Relaxed, Relaxed).is_ok();
+        if !reports && level < Level::Debug {
+            return None;
+        }
         let path = self.target.socket.display();
         let why = match loss {
             Loss::Full => {
@@ -178,18 +203,24 @@ impl Channel {
             Loss::Unreachable(error) => format!("nobody receives there ({error})"),
             Loss::TooLarge => format!("the system takes no datagram of {MIN_RECORD} bytes"),
         };
-        if since.is_some_and(|since| since < self.target.error_report_interval) {
+        if !reports {
             return Some(Report { level: Level::Debug, text: format!("a record for {path} is lost: {why}") });
         }
-        state.last_report = Some(now);
-        let lost = std::mem::take(&mut state.unreported);
+        let lost = self.unreported.swap(0, Relaxed);
         Some(Report { level: Level::Error, text: format!("{lost} records for {path} are lost: {why}") })
     }
 
-    /// A thread that panicked has left nothing half done.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn since_origin(&self, now: Instant) -> u64 {
+        micros(now.saturating_duration_since(self.origin)).saturating_add(1)
     }
+}
+
+fn after(now: u64, interval: Duration) -> u64 {
+    now.saturating_add(micros(interval))
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn connect(target: &Target) -> Result<UnixDatagram, Error> {

@@ -61,19 +61,19 @@ fn counted(counters: &Counters) -> Vec<(&'static str, u64)> {
 
 #[test]
 fn an_absent_socket_is_tried_once_an_interval() {
-    let (folder, counters, start) = (Folder::new("absent"), Counters::default(), Instant::now());
-    let channel = folder.channel();
-    let first = channel.send(&record(b"/"), start, &counters).expect("a report");
+    let (folder, counters) = (Folder::new("absent"), Counters::default());
+    let (channel, start) = (folder.channel(), Instant::now());
+    let first = channel.send(&record(b"/"), start, &counters, Level::Debug).expect("a report");
     assert_eq!(first.level, Level::Error);
     assert!(first.text.starts_with("1 records for ") && first.text.contains("nobody receives there"), "{}", first.text);
     let receiver = folder.receiver();
     // Still within the interval.
-    let second = channel.send(&record(b"/"), start + 9 * SECOND, &counters).expect("a message");
+    let second = channel.send(&record(b"/"), start + 9 * SECOND, &counters, Level::Debug).expect("a message");
     assert_eq!((second.level, received(&receiver)), (Level::Debug, None));
-    let third = channel.send(&record(b"/"), start + 10 * SECOND, &counters).expect("connected");
+    let third = channel.send(&record(b"/"), start + 10 * SECOND, &counters, Level::Debug).expect("connected");
     assert_eq!(third.level, Level::Info);
     assert!(received(&receiver).expect("sent").contains("\"lost_before\":2"));
-    assert_eq!(channel.send(&record(b"/"), start + 10 * SECOND, &counters), None);
+    assert_eq!(channel.send(&record(b"/"), start + 10 * SECOND, &counters, Level::Debug), None);
     assert!(!received(&receiver).expect("sent").contains("lost_before"));
     assert_eq!(counted(&counters), [("Sent", 2), ("LostUnreachable", 2)]);
     assert!(channel.last_report().expect("one was not reported").text.starts_with("1 records lost"));
@@ -82,49 +82,49 @@ fn an_absent_socket_is_tried_once_an_interval() {
 
 #[test]
 fn a_receiver_that_was_started_again_is_found_at_once() {
-    let (folder, counters, start) = (Folder::new("again"), Counters::default(), Instant::now());
-    let channel = folder.channel();
+    let (folder, counters) = (Folder::new("again"), Counters::default());
+    let (channel, start) = (folder.channel(), Instant::now());
     let first = folder.receiver();
-    channel.send(&record(b"/"), start, &counters);
+    channel.send(&record(b"/"), start, &counters, Level::Debug);
     drop(first);
     let second = folder.receiver();
-    channel.send(&record(b"/"), start, &counters);
+    channel.send(&record(b"/"), start, &counters, Level::Debug);
     assert!(received(&second).is_some());
     drop(second);
-    assert_eq!(channel.send(&record(b"/"), start, &counters).expect("a report").level, Level::Error);
+    assert_eq!(channel.send(&record(b"/"), start, &counters, Level::Debug).expect("a report").level, Level::Error);
     assert_eq!(counted(&counters), [("Sent", 2), ("LostUnreachable", 1)]);
 }
 
 #[test]
 fn a_full_queue_loses_what_comes_and_waits_for_nobody() {
-    let (folder, counters, start) = (Folder::new("full"), Counters::default(), Instant::now());
-    let channel = folder.channel();
+    let (folder, counters) = (Folder::new("full"), Counters::default());
+    let (channel, start) = (folder.channel(), Instant::now());
     let receiver = folder.receiver();
     let mut reports = Vec::new();
     while counters.lost_full.load(Relaxed) < 5 {
-        reports.extend(channel.send(&record(b"/"), start, &counters));
+        reports.extend(channel.send(&record(b"/"), start, &counters, Level::Debug));
     }
     let errors: Vec<&Report> = reports.iter().filter(|report| report.level == Level::Error).collect();
     assert_eq!(errors.len(), 1);
     assert!(errors[0].text.contains("queue is full"), "{}", errors[0].text);
-    let later = channel.send(&record(b"/"), start + 10 * SECOND, &counters).expect("a report");
+    let later = channel.send(&record(b"/"), start + 10 * SECOND, &counters, Level::Debug).expect("a report");
     assert!(later.text.starts_with("5 records for "), "{}", later.text);
     let mut sent = 0;
     while received(&receiver).is_some() {
         sent += 1;
     }
     assert_eq!(sent, counters.sent.load(Relaxed));
-    channel.send(&record(b"/"), start, &counters);
+    channel.send(&record(b"/"), start, &counters, Level::Debug);
     assert!(received(&receiver).expect("sent").contains("\"lost_before\":6"));
 }
 
 #[test]
 fn a_long_record_is_sent_cut() {
-    let (folder, counters, start) = (Folder::new("long"), Counters::default(), Instant::now());
-    let channel = folder.channel();
+    let (folder, counters) = (Folder::new("long"), Counters::default());
+    let (channel, start) = (folder.channel(), Instant::now());
     let receiver = folder.receiver();
     let target = vec![b'a'; 1 << 20];
-    channel.send(&record(&target), start, &counters);
+    channel.send(&record(&target), start, &counters, Level::Debug);
     let text = received(&receiver).expect("sent");
     assert!(text.len() <= MAX_RECORD && text.ends_with("\"truncated\":\"path\"}"), "{}", text.len());
     assert_eq!(counted(&counters), [("Sent", 1), ("Cut", 1)]);

@@ -1,12 +1,17 @@
 //! A time as text.
 
-/// A time in µs since the epoch as ISO 8601 in UTC, with µs.
-pub fn iso(us: i64) -> String {
+use crate::json::number;
+
+/// Appends a time in µs since the epoch as ISO 8601 in UTC, with µs.
+pub fn iso(out: &mut String, us: i64) {
     let (seconds, us) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z")
+    let parts = [(year, 4, '-'), (month, 2, '-'), (day, 2, 'T'), (second / 3600, 2, ':'), (second / 60 % 60, 2, ':')];
+    for (part, digits, after) in parts.into_iter().chain([(second % 60, 2, '.'), (us, 6, 'Z')]) {
+        number(out, u64::try_from(part).unwrap_or(0), digits);
+        out.push(after);
+    }
 }
 
 /// Year, month and day of a day since the epoch. Counted in eras of 400 years that begin with March, so that a leap day is the
@@ -36,7 +41,9 @@ mod tests {
             (4_107_542_400_000_000, "2100-03-01T00:00:00.000000Z"),
             (-1, "1969-12-31T23:59:59.999999Z"),
         ] {
-            assert_eq!(iso(us), text);
+            let mut out = String::new();
+            iso(&mut out, us);
+            assert_eq!(out, text);
         }
     }
 }

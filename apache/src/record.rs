@@ -4,7 +4,7 @@
 //! The second may be long: path, header values in the configured order, query, and the names of all headers. If both together are
 //! longer than a datagram may be, the second is cut from its end, and `truncated` names what was cut.
 
-use std::fmt::Write;
+use std::ops::Range;
 
 use crate::config::Limits;
 use crate::connection::{Connection, Endpoint, Tls};
@@ -21,6 +21,9 @@ pub const MIN_RECORD: usize = 12_000;
 const MAX_WORD: usize = 64;
 const MAX_NAME: usize = 256;
 
+/// A header's name and value.
+pub type Header<'a> = (&'a [u8], &'a [u8]);
+
 /// A request as the server has read it. Bytes are those of the client.
 pub struct Incoming<'a> {
     /// Such as `GET`.
@@ -34,7 +37,7 @@ pub struct Incoming<'a> {
     /// The request's target as it was sent; `None` for what was no request.
     pub target: Option<&'a [u8]>,
     /// Names and values in their order.
-    pub headers: &'a [(&'a [u8], &'a [u8])],
+    pub headers: &'a [Header<'a>],
 }
 
 /// What is known of a request once it is over. Times are µs since the epoch.
@@ -57,32 +60,38 @@ pub struct Head {
     index: u32,
     /// Keys of the first part, each with a comma in front.
     short: String,
-    /// The second part.
-    long: Vec<Long>,
+    long: Long,
     /// Sequences of bytes that were no UTF-8.
     replaced: u64,
 }
 
-/// A value that may be long: its key and its text, both escaped.
-#[derive(Clone)]
+/// The second part: keys with a comma in front of each, and where they and their texts stand.
+#[derive(Default)]
 struct Long {
-    key: String,
-    text: String,
+    all: String,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    key: Range<usize>,
+    text: Range<usize>,
 }
 
 /// A record that can be made as short as a datagram may be.
 pub struct Record {
     short: String,
-    long: Vec<Long>,
+    long: Long,
 }
 
 impl Head {
     /// What of a request goes into its record.
     pub fn new(index: u32, request: &Incoming<'_>, limits: &Limits) -> Self {
-        let mut head = Self { index, short: String::with_capacity(1024), long: Vec::new(), replaced: 0 };
+        let mut head = Self { index, short: String::with_capacity(256), long: Long::default(), replaced: 0 };
+        head.long.all.reserve(1024);
+        head.long.parts.reserve(limits.headers.len().min(limits.max_headers) + 4);
         let is_there = |name: &str| request.headers.iter().any(|(other, _)| same(other, name));
         for (key, name) in [("has_cookie", "Cookie"), ("has_authorization", "Authorization")] {
-            raw(&mut head.short, key, is_there(name));
+            flag(&mut head.short, key, is_there(name));
         }
         for (key, value, max) in [
             ("method", request.method, MAX_WORD),
@@ -94,41 +103,81 @@ impl Head {
                 head.replaced += text(&mut head.short, key, json::prefix(value, max));
             }
         }
-        let (path, query) = request.target.map_or((None, None), |target| {
-            let (path, query) = parts(target);
-            (Some(path), Some(query))
-        });
-        head.push("path".to_owned(), path);
+        let target = request.target.map(parts);
+        if let Some((path, _)) = target {
+            head.push("path", "", path);
+        }
         head.push_values(request.headers, limits);
-        head.push("query".to_owned(), query);
-        for (key, by) in [("client_headers", &b","[..]), ("header_order_signature", b";")] {
-            let names = names(request, by);
-            head.push(key.to_owned(), Some(&names).filter(|names| !names.is_empty()).map(Vec::as_slice));
+        if let Some((_, query)) = target {
+            head.push("query", "", query);
+        }
+        let (names, is_h2) = names(request);
+        if !names.is_empty() {
+            for (key, by) in [("client_headers", ','), ("header_order_signature", ';')] {
+                head.push_names(key, names, by, is_h2);
+            }
         }
         head
     }
 
-    fn push_values(&mut self, headers: &[(&[u8], &[u8])], limits: &Limits) {
+    fn push_values(&mut self, headers: &[Header<'_>], limits: &Limits) {
         let mut left = limits.max_headers;
         for name in &limits.headers {
-            let values: Vec<&[u8]> = headers.iter().filter(|(other, _)| same(other, name)).map(|(_, v)| *v).collect();
-            if values.is_empty() || left == 0 {
-                continue;
+            if left == 0 {
+                return;
             }
+            let mut values = headers.iter().filter(|(other, _)| same(other, name)).map(|(_, value)| *value);
+            let Some(first) = values.next() else { continue };
             left -= 1;
-            let value = match values[..] {
-                [value] => json::prefix(value, limits.max_header_value_len).to_vec(),
-                _ => json::prefix(&values.join(&b", "[..]), limits.max_header_value_len).to_vec(),
-            };
-            self.push(format!("header_{name}"), Some(&value));
+            let rest: Vec<&[u8]> = values.collect();
+            if rest.is_empty() {
+                self.push("header_", name, json::prefix(first, limits.max_header_value_len));
+            } else {
+                let all = [&[first], &rest[..]].concat().join(&b", "[..]);
+                self.push("header_", name, json::prefix(&all, limits.max_header_value_len));
+            }
         }
     }
 
-    fn push(&mut self, key: String, value: Option<&[u8]>) {
-        let Some(value) = value else { return };
-        let mut text = String::with_capacity(value.len().min(MAX_RECORD) + 16);
-        self.replaced += json::escape(json::prefix(value, MAX_RECORD), &mut text);
-        self.long.push(Long { key, text });
+    /// A value whose key is in two parts.
+    fn push(&mut self, key: &str, name: &str, value: &[u8]) {
+        self.push_with(key, name, |out| json::escape(json::prefix(value, MAX_RECORD), out));
+    }
+
+    /// The names of headers, at most as many as there is room for in a record.
+    fn push_names(&mut self, key: &str, names: &[Header<'_>], by: char, is_h2: bool) {
+        self.push_with(key, "", |out| {
+            let start = out.len();
+            let mut replaced = 0;
+            for (name, _) in names {
+                if out.len() - start > MAX_RECORD {
+                    break;
+                }
+                if out.len() > start {
+                    out.push(by);
+                }
+                let begin = out.len();
+                replaced += json::escape(json::prefix(name, MAX_RECORD), out);
+                if is_h2 {
+                    out[begin..].make_ascii_lowercase();
+                }
+            }
+            replaced
+        });
+    }
+
+    fn push_with(&mut self, key: &str, name: &str, write: impl FnOnce(&mut String) -> u64) {
+        let Long { all, parts } = &mut self.long;
+        all.push_str(",\"");
+        let begin = all.len();
+        all.push_str(key);
+        all.push_str(name);
+        let key = begin..all.len();
+        all.push_str("\":\"");
+        let begin = all.len();
+        self.replaced += write(all);
+        parts.push(Part { key, text: begin..all.len() });
+        all.push('"');
     }
 }
 
@@ -136,27 +185,27 @@ impl Record {
     /// Of a request that is over.
     pub fn new(head: Head, connection: &Connection, outcome: &Outcome) -> Self {
         let took = u64::try_from(outcome.end_us.saturating_sub(outcome.begin_us)).unwrap_or(0);
-        let mut short = String::with_capacity(1536 + head.short.len());
-        _ = write!(
-            short,
-            "{{\"timestamp\":{},\"time\":\"{}\"",
-            outcome.begin_us.saturating_mul(1000),
-            iso(outcome.begin_us)
-        );
-        raw(&mut short, "duration_us", took);
-        raw(&mut short, "duration_ms", took / 1000);
+        let facts = connection.facts();
+        let mut short = String::with_capacity(384 + head.short.len() + facts[0].len() + facts[1].len());
+        short.push_str("{\"timestamp\":");
+        json::number(&mut short, u64::try_from(outcome.begin_us).unwrap_or(0).saturating_mul(1000), 1);
+        short.push_str(",\"time\":\"");
+        iso(&mut short, outcome.begin_us);
+        short.push('"');
+        number(&mut short, "duration_us", took);
+        number(&mut short, "duration_ms", took / 1000);
         short += connection.ends();
-        raw(&mut short, "keepalive_index", head.index);
-        raw(&mut short, "status_code", outcome.status);
-        raw(&mut short, "response_size", outcome.response_size);
+        number(&mut short, "keepalive_index", head.index.into());
+        number(&mut short, "status_code", outcome.status.into());
+        number(&mut short, "response_size", outcome.response_size);
         short += &head.short;
         if let Some(other) = &outcome.useragent_ip {
             text(&mut short, "useragent_ip", other.ip.as_bytes());
         }
         if head.replaced > 0 {
-            raw(&mut short, "replaced", head.replaced);
+            number(&mut short, "replaced", head.replaced);
         }
-        for facts in connection.facts() {
+        for facts in facts {
             short += facts;
         }
         Self { short, long: head.long }
@@ -165,69 +214,66 @@ impl Record {
     /// The record, of at most `max` bytes if that is possible, and whether anything was cut. `lost` is how many records before it
     /// were lost.
     pub fn render(&self, max: usize, lost: u64) -> (String, bool) {
-        let mut out = String::with_capacity(self.short.len() + size(&self.long) + 48);
+        let mut out = String::with_capacity(self.short.len() + self.long.all.len().min(max) + 48);
         out += &self.short;
         if lost > 0 {
-            raw(&mut out, "lost_before", lost);
+            number(&mut out, "lost_before", lost);
         }
-        if out.len() + 1 + size(&self.long) <= max {
-            write_all(&mut out, &self.long);
-            out.push('}');
-            return (out, false);
-        }
-        let mut long = self.long.clone();
-        let cut = shorten(&mut long, out.len() + 1, max);
-        write_all(&mut out, &long);
-        _ = write!(out, ",\"truncated\":\"{cut}\"}}");
-        (out, true)
+        let cut = self.long.write(&mut out, max.saturating_sub(1));
+        out.push('}');
+        (out, cut)
     }
-}
-
-fn write_all(out: &mut String, long: &[Long]) {
-    for Long { key, text } in long {
-        for part in [",\"", key, "\":\"", text, "\""] {
-            out.push_str(part);
-        }
-    }
-}
-
-/// Bytes that these take in a record.
-fn size(long: &[Long]) -> usize {
-    long.iter().map(|one| AROUND + one.key.len() + one.text.len()).sum()
 }
 
 /// Bytes around a text and its key: `,"":""`.
 const AROUND: usize = 6;
 
-/// Cuts from the end until all has at most `max` bytes with `before` others; the keys of what was cut.
-fn shorten(long: &mut Vec<Long>, before: usize, max: usize) -> String {
-    let mut cut = String::new();
-    let mut total = before + size(long);
-    let mut at = long.len();
-    while total > max && at > 0 {
-        at -= 1;
-        if long[at].text.is_empty() {
-            continue;
+impl Long {
+    /// Appends all that makes `out` no longer than `max`, cut from the end; whether anything was cut.
+    fn write(&self, out: &mut String, max: usize) -> bool {
+        if out.len() + self.all.len() <= max {
+            out.push_str(&self.all);
+            return false;
         }
-        if cut.is_empty() {
-            total += AROUND + "truncated".len();
-        } else {
-            total += 1;
-            cut.push(',');
+        let mut total = out.len() + self.all.len();
+        let mut cut = String::new();
+        // Parts before this one are whole.
+        let mut whole = self.parts.len();
+        let mut last = String::new();
+        while total > max && whole > 0 {
+            whole -= 1;
+            let Part { key, text } = &self.parts[whole];
+            let (key, text) = (&self.all[key.clone()], &self.all[text.clone()]);
+            if text.is_empty() {
+                total -= AROUND + key.len();
+                continue;
+            }
+            // The key in the list of what was cut, behind a comma or with the key of that list.
+            total += key.len() + if cut.is_empty() { AROUND + "truncated".len() } else { 1 };
+            cut.push_str(if cut.is_empty() { "" } else { "," });
+            cut.push_str(key);
+            let keep = text.len().saturating_sub(total.saturating_sub(max));
+            last = text[..text.floor_char_boundary(keep + AROUND)].to_owned();
+            json::cut(&mut last, keep);
+            total -= text.len() - last.len();
+            if last.is_empty() {
+                total -= AROUND + key.len();
+            }
         }
-        let Long { key, text } = &mut long[at];
-        total += key.len();
-        cut += key;
-        let keep = text.len().saturating_sub(total - max.min(total));
-        total -= text.len();
-        json::cut(text, keep);
-        total += text.len();
-        if text.is_empty() {
-            total -= AROUND + key.len();
-            long.remove(at);
+        let end = self.parts.get(whole).map_or(self.all.len(), |part| part.key.start - ",\"".len());
+        out.push_str(&self.all[..end]);
+        if let (false, Some(part)) = (last.is_empty(), self.parts.get(whole)) {
+            for piece in [",\"", &self.all[part.key.clone()], "\":\"", &last, "\""] {
+                out.push_str(piece);
+            }
         }
+        if !cut.is_empty() {
+            for piece in [",\"truncated\":\"", &cut, "\""] {
+                out.push_str(piece);
+            }
+        }
+        !cut.is_empty()
     }
-    cut
 }
 
 /// The ends of a connection, as keys with a comma in front of each.
@@ -236,7 +282,7 @@ pub fn of_ends(client: &Endpoint, server: &Endpoint) -> String {
     for (address, ip, port) in [(client, "src_ip", "src_port"), (server, "dst_ip", "dst_port")] {
         if !address.ip.is_empty() {
             text(&mut out, ip, address.ip.as_bytes());
-            raw(&mut out, port, address.port);
+            number(&mut out, port, address.port.into());
         }
     }
     out
@@ -254,7 +300,7 @@ pub fn of_tls(tls: &Tls) -> String {
             text(&mut out, key, json::prefix(value.as_bytes(), max));
         }
     }
-    raw(&mut out, "server_tls_resumed", tls.resumed);
+    flag(&mut out, "server_tls_resumed", tls.resumed);
     out
 }
 
@@ -264,11 +310,11 @@ pub fn of_h2(signature: &Signature) -> String {
     text(&mut out, "h2_signature", signature.text().as_bytes());
     for (id, key) in SETTINGS {
         if let Some(value) = signature.setting(id) {
-            raw(&mut out, key, value);
+            number(&mut out, key, value.into());
         }
     }
     if let Some(increment) = signature.window_update {
-        raw(&mut out, "h2_window_update", increment);
+        number(&mut out, "h2_window_update", increment.into());
     }
     let texts = [
         ("h2_settings", signature.settings_text()),
@@ -300,42 +346,41 @@ fn parts(target: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The names of headers as the client sent them, at most as many as there is room for in a record.
+/// The headers as the client sent them, and whether their names are to be in lower case.
 ///
-/// mod_http2 writes them with capitals, which no client of HTTP/2 may send (RFC 9113, section 8.2.1), and adds a `Host` behind them,
+/// mod_http2 writes names with capitals, which no client of HTTP/2 may send (RFC 9113, section 8.2.1), and adds a `Host` behind them,
 /// which is the pseudo-header `:authority`.
-fn names(request: &Incoming<'_>, by: &[u8]) -> Vec<u8> {
+fn names<'a>(request: &Incoming<'a>) -> (&'a [Header<'a>], bool) {
     let is_h2 = request.version.is_some_and(|version| version.starts_with(b"HTTP/2"));
-    let headers = match request.headers {
-        [headers @ .., (last, _)] if is_h2 && same(last, "Host") => headers,
-        headers => headers,
-    };
-    let mut out = Vec::with_capacity(512);
-    for (name, _) in headers {
-        if out.len() > MAX_RECORD {
-            break;
-        }
-        if !out.is_empty() {
-            out.extend_from_slice(by);
-        }
-        out.extend_from_slice(name);
+    match request.headers {
+        [headers @ .., (last, _)] if is_h2 && same(last, "Host") => (headers, is_h2),
+        headers => (headers, is_h2),
     }
-    if is_h2 {
-        out.make_ascii_lowercase();
-    }
-    out
 }
 
 fn same(name: &[u8], other: &str) -> bool {
     name.eq_ignore_ascii_case(other.as_bytes())
 }
 
-fn raw(out: &mut String, key: &str, value: impl std::fmt::Display) {
-    _ = write!(out, ",\"{key}\":{value}");
+fn number(out: &mut String, key: &str, value: u64) {
+    start(out, key);
+    json::number(out, value, 1);
+}
+
+fn flag(out: &mut String, key: &str, value: bool) {
+    start(out, key);
+    out.push_str(if value { "true" } else { "false" });
+}
+
+fn start(out: &mut String, key: &str) {
+    for piece in [",\"", key, "\":"] {
+        out.push_str(piece);
+    }
 }
 
 fn text(out: &mut String, key: &str, value: &[u8]) -> u64 {
-    _ = write!(out, ",\"{key}\":\"");
+    start(out, key);
+    out.push('"');
     let replaced = json::escape(value, out);
     out.push('"');
     replaced

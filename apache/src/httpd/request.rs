@@ -37,9 +37,7 @@ pub(super) unsafe fn log(r: *mut request_rec) {
         let head = head.unwrap_or_else(|| head_of(r, live));
         let record =
             conn::with((*r).connection, |connection| Record::new(head, connection, &outcome(r, connection.client())));
-        if let Some(report) = live.channel.send(&record, Instant::now(), counters())
-            && report.level <= live.level
-        {
+        if let Some(report) = live.channel.send(&record, Instant::now(), counters(), live.level) {
             super::log((*r).server, &report);
         }
     }
