@@ -22,7 +22,7 @@ def dependencies(root: Path) -> dict[str, set[str]]:
     for path in sorted(root.rglob("*.rs")):
         inside = path.relative_to(root)
         own = inside.parts[0].removesuffix(".rs")
-        if own in tests or "tests" in inside.parts or path.stem == "tests":
+        if own in tests or "tests" in inside.parts or path.stem == "tests" or path.stem.endswith("_tests"):
             continue
         text = COMMENT.sub("", TESTS.sub("", path.read_text(encoding="utf-8")))
         names = {name.strip().split("::")[0] for group, one in USE.findall(text) for name in (group or one).split(",")}

@@ -15,7 +15,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
 /// How each is called, and what it gives.
-pub(super) const REFERENCE: [(&str, &str); 3] = [
+pub(crate) const REFERENCE: [(&str, &str); 3] = [
     (
         "query_value(query, 'page')",
         "the value of this name in a URL's query, decoded; several with commas between them; null if the query does not have the name",
@@ -25,7 +25,7 @@ pub(super) const REFERENCE: [(&str, &str); 3] = [
 ];
 
 /// The functions.
-pub(super) fn all() -> Vec<ScalarUDF> {
+pub(crate) fn all() -> Vec<ScalarUDF> {
     [Call::Value, Call::Size, Call::Decode]
         .into_iter()
         .map(|call| {
@@ -160,24 +160,17 @@ fn byte_at(text: &str, at: usize) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array, RecordBatch};
+    use arrow::array::RecordBatch;
     use arrow::datatypes::{Field, Schema};
 
-    use crate::expr::Session;
-
     use super::*;
+    use crate::testing;
 
     /// What an expression gives for one query, as text.
     fn of(sql: &str, query: Option<&str>) -> String {
         let schema = Schema::new(vec![Field::new("q", DataType::Utf8, true)]);
-        let rows = RecordBatch::try_new(Arc::new(schema.clone()), vec![Arc::new(StringArray::from(vec![query]))]);
-        let values =
-            Session::new().scalar(sql, &schema).expect("valid").evaluate(&rows.expect("valid")).expect("evaluates");
-        if values.is_null(0) {
-            "null".to_owned()
-        } else {
-            arrow::util::display::array_value_to_string(&values, 0).expect("text")
-        }
+        let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(StringArray::from(vec![query]))]);
+        testing::value(sql, &rows.expect("valid")).expect("valid")
     }
 
     #[test]

@@ -2,25 +2,25 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::BadArgument;
+use crate::BadArgument;
 
 /// The address that a text is; one of IPv4 within IPv6 is of IPv4.
-pub(super) fn address(text: &str) -> Option<IpAddr> {
+pub(crate) fn address(text: &str) -> Option<IpAddr> {
     Some(text.parse::<IpAddr>().ok()?.to_canonical())
 }
 
 /// The addresses of a family whose first `bits` are those of `base`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Network {
+pub(crate) struct Network {
     is_v4: bool,
     /// The first address as a number.
     base: u128,
-    pub(super) bits: u8,
+    pub(crate) bits: u8,
 }
 
 impl Network {
     /// Reads `address/bits`.
-    pub(super) fn parse(text: &str) -> Result<Self, BadArgument> {
+    pub(crate) fn parse(text: &str) -> Result<Self, BadArgument> {
         let fault = |message: String, help: Option<String>| BadArgument { message, part: text.to_owned(), help };
         let none = || {
             fault(
@@ -58,7 +58,7 @@ impl Network {
     }
 
     /// The network of an address; `None` if its family has fewer bits.
-    pub(super) fn of(address: IpAddr, bits: u8) -> Option<Self> {
+    pub(crate) fn of(address: IpAddr, bits: u8) -> Option<Self> {
         let is_v4 = address.is_ipv4();
         let zeros = (if is_v4 { 32u8 } else { 128 }).checked_sub(bits)?;
         let base = number(address);
@@ -66,11 +66,11 @@ impl Network {
         Some(Self { is_v4, base, bits })
     }
 
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.is_v4 == address.is_ipv4() && Self::of(address, self.bits) == Some(*self)
     }
 
-    pub(super) fn address(&self) -> IpAddr {
+    pub(crate) fn address(&self) -> IpAddr {
         match u32::try_from(self.base) {
             Ok(base) if self.is_v4 => IpAddr::V4(Ipv4Addr::from_bits(base)),
             _ => IpAddr::V6(Ipv6Addr::from_bits(self.base)),
