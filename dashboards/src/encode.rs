@@ -11,6 +11,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use arrow::json::writer::{JsonArray, LineDelimited, WriterBuilder};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::errors::ParquetError;
 use serde::Serialize;
 
 use crate::output::{Format, Output};
@@ -35,6 +38,8 @@ impl Output {
                 writer.into_inner().bytes
             }
             Format::Csv => csv(&mut rows, out, self.harmless)?,
+            Format::Tsv => tsv(&mut rows, out)?,
+            Format::Parquet => parquet(&mut rows)?,
             Format::Arrow => {
                 let mut writer = StreamWriter::try_new(out, &answer.schema)?;
                 while let Some(batch) = rows.next() {
@@ -188,6 +193,58 @@ fn csv(rows: &mut Rows<'_>, out: Counted, harmless: bool) -> Result<Vec<u8>, Arr
         writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
     }
     Ok(writer.into_inner().bytes)
+}
+
+/// A header and a line for each row. Tabs, line ends and backslashes of values are escaped, so that a line is a row.
+fn tsv(rows: &mut Rows<'_>, mut out: Counted) -> Result<Vec<u8>, ArrowError> {
+    let names: Vec<String> = rows.answer.schema.fields().iter().map(|f| escaped(f.name())).collect();
+    out.write_all(names.join("\t").as_bytes())?;
+    out.write_all(b"\n")?;
+    let options = FormatOptions::new();
+    while let Some(batch) = rows.next() {
+        let columns = batch.columns().iter();
+        let columns =
+            columns.map(|c| Ok((ArrayFormatter::try_new(c, &options)?, c))).collect::<Result<Vec<_>, ArrowError>>()?;
+        let mut lines = String::new();
+        for row in 0..batch.num_rows() {
+            for (nth, (formatter, column)) in columns.iter().enumerate() {
+                lines.push_str(if nth == 0 { "" } else { "\t" });
+                let value = if column.is_null(row) {
+                    "\\N".to_owned()
+                } else {
+                    escaped(&formatter.value(row).try_to_string()?)
+                };
+                lines.push_str(&value);
+            }
+            lines.push('\n');
+        }
+        out.write_all(lines.as_bytes())?;
+    }
+    Ok(out.bytes)
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\\' => out.push_str("\\\\"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn parquet(rows: &mut Rows<'_>) -> Result<Vec<u8>, ArrowError> {
+    let fault = |error: ParquetError| ArrowError::ExternalError(Box::new(error));
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&rows.answer.schema), None).map_err(fault)?;
+    while let Some(batch) = rows.next() {
+        writer.write(&batch).map_err(fault)?;
+        rows.count.set(writer.bytes_written() + writer.in_progress_size());
+    }
+    writer.into_inner().map_err(fault)
 }
 
 fn is_text(ty: &DataType) -> bool {

@@ -75,8 +75,8 @@ pub enum Error {
     /// There is nothing under this address.
     #[error("there is nothing here")]
     NotFound,
-    /// `/sql` was asked by another method than POST.
-    #[error("/sql takes a statement as the body of a POST request")]
+    /// `/sql` was asked without a statement, or by another method than POST and GET.
+    #[error("/sql takes a statement as the body of a POST request, or as `query` in the address of a GET request")]
     Method,
     /// A fault of this program or its disk; the cause is in its log.
     #[error("the query failed inside the server; its log says why")]
@@ -128,7 +128,7 @@ impl Error {
                 "curl --data-binary 'select 1' http://ADDRESS/sql, where ADDRESS is this service's; `GET /tables` lists the tables"
             }
             Self::NotAcceptable => {
-                "application/json, application/x-ndjson, text/csv, application/vnd.apache.arrow.stream"
+                "application/json, application/x-ndjson, text/csv, text/tab-separated-values, application/vnd.apache.arrow.stream, application/vnd.apache.parquet"
             }
             _ => return None,
         };

@@ -4,7 +4,8 @@
 //!
 //! | route | what |
 //! |---|---|
-//! | `POST /sql` | the body is one read-only statement; the answer's format follows `Accept`, `?integers=string` and `?csv=spreadsheet` |
+//! | `POST /sql` | the body is one read-only statement, or `{"query", "parameters"}`; the answer's format follows `Accept`, `?integers=string` and `?csv=spreadsheet` |
+//! | `GET /sql?query=` | the same, with the statement in the address |
 //! | `GET /tables` | the served tables: columns, key, rows in memory and on disk |
 //! | `GET /status` | the pipeline: state, graph, counters of every node |
 //! | `POST /api/NAME`, `GET /api/NAME` | hands a JSON document to the source that takes it; what is in effect of those |
@@ -29,6 +30,7 @@ mod query;
 mod reader;
 mod routes;
 mod serve;
+mod sql;
 mod status;
 mod table;
 
@@ -123,14 +125,14 @@ impl Default for Limits {
 pub fn app(service: Service) -> io::Result<Router> {
     let state = routes::Shared::new(service)?;
     let router = Router::new()
-        .route("/sql", post(routes::sql).fallback(routes::sql_by_post))
+        .route("/sql", post(sql::post).get(sql::get).fallback(sql::other))
         .route("/tables", get(routes::tables))
         .route("/status", get(routes::status))
         .route("/health", get(routes::health))
         .route("/ready", get(routes::ready))
         .route("/metrics", get(routes::metrics))
         .route("/api/{name}", get(intake::show).post(intake::take))
-        .route("/api/{page}/{name}", get(routes::panel))
+        .route("/api/{page}/{name}", get(sql::panel))
         .route("/", get(assets::index))
         .route("/assets/{*path}", get(assets::asset))
         .fallback(routes::not_found)

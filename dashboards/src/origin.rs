@@ -45,7 +45,7 @@ fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
 }
 
 /// Whether a browser says that a page from elsewhere sends this. Over plain HTTP, but for loopback, it says so by Origin alone.
-fn is_of_another_site(headers: &HeaderMap) -> bool {
+pub(crate) fn is_of_another_site(headers: &HeaderMap) -> bool {
     let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let own = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| Some(host) == text(&HOST));
     text(&SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none")

@@ -18,16 +18,22 @@ pub(crate) enum Format {
     JsonLines,
     /// A header and rows (RFC 4180).
     Csv,
+    /// The same with tabs between columns, as ClickHouse's `TabSeparatedWithNames`: `\t`, `\n` and `\\` in values, null is `\N`.
+    Tsv,
     /// An Arrow IPC stream.
     Arrow,
+    /// A Parquet file.
+    Parquet,
 }
 
 /// In the order in which they are preferred where a client has no preference.
-const FORMATS: [(Format, &[&str]); 4] = [
+const FORMATS: [(Format, &[&str]); 6] = [
     (Format::Json, &["application/json"]),
     (Format::JsonLines, &["application/x-ndjson", "application/jsonl"]),
     (Format::Csv, &["text/csv"]),
+    (Format::Tsv, &["text/tab-separated-values"]),
     (Format::Arrow, &["application/vnd.apache.arrow.stream"]),
+    (Format::Parquet, &["application/vnd.apache.parquet"]),
 ];
 
 impl Format {
@@ -58,7 +64,9 @@ impl Format {
             Self::Json => "application/json",
             Self::JsonLines => "application/x-ndjson",
             Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Tsv => "text/tab-separated-values; charset=utf-8",
             Self::Arrow => "application/vnd.apache.arrow.stream",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 }

@@ -65,9 +65,26 @@ pub(crate) enum Parameter {
     /// A length of time.
     Seconds(i64),
     Text(Option<String>),
+    Number(f64),
+    Bool(bool),
 }
 
 impl Parameter {
+    /// A value of a document: texts, numbers, truth values and null.
+    pub(crate) fn of_json(value: &serde_json::Value) -> Option<Self> {
+        use serde_json::Value;
+        Some(match value {
+            Value::Null => Self::Text(None),
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(number) => match number.as_i64() {
+                Some(whole) => Self::Integer(Some(whole)),
+                None => Self::Number(number.as_f64()?),
+            },
+            Value::String(text) => Self::Text(Some(text.clone())),
+            Value::Array(_) | Value::Object(_) => return None,
+        })
+    }
+
     fn value(self) -> ScalarValue {
         match self {
             Self::Time(ms) => {
@@ -76,6 +93,8 @@ impl Parameter {
             Self::Integer(value) => ScalarValue::Int64(value),
             Self::Seconds(value) => ScalarValue::new_interval_mdn(0, 0, value.saturating_mul(1_000_000_000)),
             Self::Text(value) => ScalarValue::Utf8(value),
+            Self::Number(value) => ScalarValue::Float64(Some(value)),
+            Self::Bool(value) => ScalarValue::Boolean(Some(value)),
         }
     }
 }

@@ -1,38 +1,31 @@
 //! The routes that answer with data.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use std::{io, str};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Path, Query, RawQuery, Request, State};
-use axum::http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
-use axum::http::{HeaderMap, StatusCode};
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use engine::catalog::Table;
 use engine::contract::Intakes;
-use futures::Stream;
-use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc};
+use engine::reload::Done;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::assets::SECURITY_HEADERS;
 use crate::error::Error;
 use crate::http_metrics::HttpMetrics;
-use crate::output::Output;
 use crate::panels::Panels;
-use crate::process::{Answer, Client, Pool};
-use crate::query::Statement;
-use crate::serve::Peer;
+use crate::process::Pool;
 use crate::status::State as RunState;
 use crate::{Limits, Service, origin};
-use engine::reload::Done;
-
-const X_ROW_COUNT: HeaderName = HeaderName::from_static("x-row-count");
-const X_TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
 
 /// Documents for intakes that are taken at the same time: each waits for the disk on a thread.
 const AT_ONCE: usize = 8;
@@ -74,6 +67,24 @@ impl Shared {
         &self.0.service.limits
     }
 
+    pub(crate) fn http(&self) -> &HttpMetrics {
+        &self.0.http
+    }
+
+    /// For whoever asks.
+    pub(crate) fn queries(&self) -> &Pool {
+        &self.0.queries
+    }
+
+    pub(crate) fn panels(&self) -> &Panels {
+        &self.0.panels
+    }
+
+    /// For named queries.
+    pub(crate) fn own(&self) -> &Pool {
+        &self.0.own
+    }
+
     pub(crate) fn intakes(&self) -> &Intakes {
         &self.0.service.intakes
     }
@@ -95,97 +106,6 @@ pub(crate) async fn observe(State(shared): State<Shared>, request: Request, next
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
-}
-
-/// `POST /sql`
-pub(crate) async fn sql(
-    State(shared): State<Shared>,
-    RawQuery(parameters): RawQuery,
-    peer: Option<Extension<Peer>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let started = Instant::now();
-    let client = Client::of(peer.map(|Extension(Peer(address))| address.ip()));
-    let answer = answer(&shared.0, client, &headers, parameters.as_deref(), body).await;
-    shared.0.http.query(started.elapsed(), answer.is_err());
-    answer.unwrap_or_else(Error::into_response)
-}
-
-async fn answer(
-    shared: &Inner,
-    client: Client,
-    headers: &HeaderMap,
-    parameters: Option<&str>,
-    body: Body,
-) -> Result<Response, Error> {
-    let output = Output::asked(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()), parameters)?;
-    let is_json = origin::statement_type(headers)?;
-    let limits = &shared.service.limits;
-    let body = tokio::time::timeout(limits.timeout, to_bytes(body, limits.max_sql_bytes))
-        .await
-        .map_err(|_| Error::Slow(limits.timeout))?
-        .map_err(|_| Error::TooLong(limits.max_sql_bytes))?;
-    let sql = if is_json {
-        let asked: Asked = serde_json::from_slice(&body)
-            .map_err(|error| Error::query(format!("the body is not {{\"query\": \"...\"}}: {error}")))?;
-        asked.query
-    } else {
-        str::from_utf8(&body).map_err(|_| Error::Encoding)?.to_owned()
-    };
-    let statement = Statement { sql, parameters: BTreeMap::new(), output };
-    Ok(response(shared.queries.run(client, statement).await?, output))
-}
-
-/// `GET /api/PAGE/NAME`
-pub(crate) async fn panel(
-    State(shared): State<Shared>,
-    Path((page, name)): Path<(String, String)>,
-    Query(mut parameters): Query<BTreeMap<String, String>>,
-    peer: Option<Extension<Peer>>,
-    headers: HeaderMap,
-) -> Result<Response, Error> {
-    let panel = shared.0.panels.find(&page, &name).ok_or(Error::NotFound)?;
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    // What says how the answer is written, the others are the query's.
-    let written =
-        ["csv", "integers"].into_iter().filter_map(|name| Some(format!("{name}={}", parameters.remove(name)?)));
-    let output = Output::asked(accept, Some(&written.collect::<Vec<_>>().join("&")))?;
-    let statement = Statement { sql: panel.sql().to_owned(), parameters: panel.bind(&parameters)?, output };
-    let client = Client::of(peer.map(|Extension(Peer(address))| address.ip()));
-    Ok(response(shared.0.own.run(client, statement).await?, output))
-}
-
-fn response(answer: Answer, output: Output) -> Response {
-    let mut response = Body::from_stream(pieces(answer.body)).into_response();
-    let out = response.headers_mut();
-    out.insert(CONTENT_TYPE, HeaderValue::from_static(output.format.content_type()));
-    out.insert(CONTENT_LENGTH, HeaderValue::from(answer.bytes));
-    out.insert(VARY, HeaderValue::from_static("accept"));
-    out.insert(X_ROW_COUNT, HeaderValue::from(answer.rows));
-    if answer.truncated {
-        out.insert(X_TRUNCATED, HeaderValue::from_static("true"));
-    }
-    response
-}
-
-/// A statement in JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    query: String,
-}
-
-/// The pieces of an answer, as they come.
-fn pieces(body: mpsc::Receiver<io::Result<Bytes>>) -> impl Stream<Item = io::Result<Bytes>> {
-    futures::stream::unfold(body, |mut body| async { body.recv().await.map(|piece| (piece, body)) })
-}
-
-/// `/sql` with another method: a query is a body, which `GET` does not have.
-pub(crate) async fn sql_by_post() -> Response {
-    let mut response = Error::Method.into_response();
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
     response
 }
 
@@ -290,8 +210,8 @@ struct NodeInfo {
     evicted: u64,
     state_rows: i64,
     watermark_ms: u64,
-    events: serde_json::Map<String, serde_json::Value>,
-    values: serde_json::Map<String, serde_json::Value>,
+    events: serde_json::Map<String, Value>,
+    values: serde_json::Map<String, Value>,
     references: Vec<ReferenceInfo>,
     troubles: BTreeMap<String, String>,
 }

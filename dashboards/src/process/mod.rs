@@ -9,7 +9,9 @@
 //! the worst that can happen is that its process ends: a process is killed when a query is over its time or nobody waits for it any
 //! more, ends itself when it has no memory left, and is started anew for the next query.
 
+mod child;
 mod confine;
+mod now;
 mod places;
 mod pool;
 mod wire;

@@ -1,39 +1,30 @@
 //! The run's side: query processes, each driven by a thread of its own.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Read};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use engine::catalog::{Catalog, Handed, Segment, Table};
+use engine::catalog::Catalog;
 use libc::{SIGABRT, SIGKILL};
-use system::{MAX_DESCRIPTORS, Sealed};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::child::Process;
+use super::now::{Now, tables};
 use super::places::{Client, Places};
-use super::wire::{self, Ask, Begin, Order, Reply, SegmentNow, StoredNow, TableNow};
+use super::wire::{self, Ask, Order, Reply};
 use crate::Limits;
 use crate::error::Error;
 use crate::query::Statement;
 
 /// How often a query is asked at most: again when a file was removed while it was read, or its process was killed from outside.
 const ATTEMPTS: usize = 3;
-
-/// How often it is looked whether a query is still wanted.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// How long a process may take to start.
-const START: Duration = Duration::from_secs(10);
 
 /// Bytes of an answer that are in this process at a time.
 const PIECE: usize = 64 << 10;
@@ -153,7 +144,7 @@ impl Drop for Pool {
 }
 
 /// Why a process gave no answer.
-enum Fault {
+pub(super) enum Fault {
     /// Nobody waits for it any more.
     Unwanted,
     /// It took too long.
@@ -287,7 +278,7 @@ impl Seat {
             directories.extend(self.process.iter().flat_map(|process| process.readable.iter().cloned()));
             self.end();
             self.shared.started.fetch_add(1, Relaxed);
-            let process = Process::start(&self.shared, directories, connects)?;
+            let process = Process::start(&self.shared.limits, &self.shared.program, directories, connects)?;
             return Ok(self.process.insert(process));
         }
         self.process.as_mut().ok_or_else(|| Fault::Process(ErrorKind::NotFound.into()))
@@ -314,130 +305,6 @@ impl Seat {
     }
 }
 
-struct Process {
-    child: Child,
-    socket: UnixStream,
-    readable: BTreeSet<PathBuf>,
-    connects: bool,
-    /// Rows that it has.
-    known: HashMap<u64, Weak<Sealed>>,
-    /// Whether the other end of the socket is closed.
-    closed: bool,
-}
-
-impl Process {
-    fn start(shared: &Shared, readable: BTreeSet<PathBuf>, connects: bool) -> Result<Self, Fault> {
-        let (socket, other) = UnixStream::pair().map_err(Fault::Rows)?;
-        socket.set_read_timeout(Some(LOOK)).map_err(Fault::Rows)?;
-        socket.set_write_timeout(Some(START)).map_err(Fault::Rows)?;
-        let mut command = Command::new(&shared.program.path);
-        command.args(&shared.program.arguments).arg0("ja4-engine").env_clear().current_dir("/");
-        // The environment may hold passwords. These say where certificates are, and keep the allocator from reserving a GiB.
-        let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter();
-        command.envs(certificates.filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.env("MIMALLOC_ARENA_RESERVE", "64MiB").env("MIMALLOC_ARENA_EAGER_COMMIT", "0");
-        command.stdin(OwnedFd::from(other)).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().map_err(Fault::Rows)?;
-        let mut process = Self { child, socket, readable, connects, known: HashMap::new(), closed: false };
-        let begin = Begin {
-            limits: shared.limits.clone(),
-            memory: shared.limits.process_memory,
-            readable: process.readable.iter().cloned().collect(),
-            connects,
-        };
-        let until = Instant::now() + START;
-        let sent = wire::send(&process.socket, &Order::Begin(begin), &[]).map_err(Fault::Process);
-        let ready =
-            sent.and_then(|()| process.reply(|| if Instant::now() >= until { Err(Fault::Late) } else { Ok(()) }));
-        let Ok(Reply::Ready(missing)) = ready else {
-            return Err(Fault::Start(process.end()));
-        };
-        for what in missing {
-            tracing::debug!(what, "a query process is not confined by this");
-        }
-        Ok(process)
-    }
-
-    fn is_alive(&mut self) -> bool {
-        !self.closed && matches!(self.child.try_wait(), Ok(None))
-    }
-
-    /// Kills it if it has not ended; the signal that has ended it.
-    fn end(&mut self) -> Option<i32> {
-        // A process that has closed its socket is ending by itself: how, is worth knowing.
-        let by_itself = self.closed && self.ends_within(Duration::from_secs(1));
-        if !by_itself {
-            // It may have ended just now.
-            let _ = self.child.kill();
-        }
-        self.child.wait().ok()?.signal()
-    }
-
-    fn ends_within(&mut self, time: Duration) -> bool {
-        let until = Instant::now() + time;
-        while Instant::now() < until {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        false
-    }
-
-    /// Hands over the rows that it does not have.
-    fn hand_over(&mut self, tables: &[Now]) -> io::Result<()> {
-        self.forget()?;
-        let mut new: Vec<&Arc<Sealed>> = Vec::new();
-        for sealed in
-            tables.iter().flat_map(|table| table.handed.parts.iter().map(|(s, _)| s).chain([&table.handed.schema]))
-        {
-            if self.known.insert(sealed.id(), Arc::downgrade(sealed)).is_none() {
-                new.push(sealed);
-            }
-        }
-        for new in new.chunks(MAX_DESCRIPTORS) {
-            let descriptors: Vec<_> = new.iter().map(|sealed| sealed.as_fd()).collect();
-            wire::send(&self.socket, &Order::Take(new.iter().map(|sealed| sealed.id()).collect()), &descriptors)?;
-        }
-        Ok(())
-    }
-
-    /// Names the rows that no table has any more.
-    fn forget(&mut self) -> io::Result<()> {
-        let gone: Vec<u64> = self.known.extract_if(|_, rows| rows.strong_count() == 0).map(|(id, _)| id).collect();
-        if gone.is_empty() { Ok(()) } else { wire::send(&self.socket, &Order::Forget(gone), &[]) }
-    }
-
-    fn reply(&mut self, go_on: impl Fn() -> Result<(), Fault>) -> Result<Reply, Fault> {
-        let mut first = [0; 4];
-        self.fill(&mut first, &go_on)?;
-        let mut bytes = vec![0; wire::length(first).map_err(Fault::Process)?];
-        self.fill(&mut bytes, &go_on)?;
-        serde_json::from_slice(&bytes).map_err(|error| Fault::Process(error.into()))
-    }
-
-    /// Reads so many bytes.
-    fn fill(&mut self, bytes: &mut [u8], go_on: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match (&self.socket).read(&mut bytes[filled..]) {
-                Ok(0) => {
-                    self.closed = true;
-                    return Err(Fault::Process(ErrorKind::UnexpectedEof.into()));
-                }
-                Ok(read) => filled += read,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => go_on()?,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.closed = true;
-                    return Err(Fault::Process(error));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Passes a piece on when the one before is taken; whether it was in time.
 fn deliver(pieces: &mpsc::Sender<io::Result<Bytes>>, piece: Bytes, until: Instant) -> bool {
     let mut piece = Ok(piece);
@@ -450,54 +317,6 @@ fn deliver(pieces: &mpsc::Sender<io::Result<Bytes>>, piece: Bytes, until: Instan
                 piece = back;
                 std::thread::sleep(Duration::from_millis(1));
             }
-        }
-    }
-}
-
-/// A table at the moment of a query.
-struct Now {
-    table: Arc<Table>,
-    handed: Handed,
-    is_read: bool,
-}
-
-/// All tables. Rows are handed out only of those whose name is somewhere in the statement.
-fn tables(catalog: &Catalog, sql: &str) -> io::Result<Vec<Now>> {
-    let sql = sql.to_lowercase();
-    let now = |table: Arc<Table>| {
-        let is_read = sql.contains(&table.name.to_lowercase());
-        let handed = if is_read { table.hand_out()? } else { table.hand_out_nothing()? };
-        Ok(Now { table, handed, is_read })
-    };
-    catalog.tables().into_iter().map(now).collect()
-}
-
-impl Now {
-    fn directories(&self) -> impl Iterator<Item = PathBuf> {
-        let parent = |segment: &Segment| segment.path.parent().map(PathBuf::from);
-        self.handed.snapshot.segments.iter().filter_map(parent)
-    }
-
-    fn message(&self) -> TableNow {
-        let segment = |segment: &Segment| SegmentNow {
-            path: segment.path.clone(),
-            rows: segment.rows,
-            bytes: segment.bytes,
-            unread: segment.unread.clone(),
-        };
-        let stored = self.handed.snapshot.stored.as_ref().map(|stored| StoredNow {
-            place: stored.place.describe(),
-            before: stored.before,
-            gap: stored.gap,
-        });
-        TableNow {
-            name: self.table.name.clone(),
-            schema: self.handed.schema.id(),
-            hot: self.handed.parts.iter().map(|(sealed, at)| (sealed.id(), *at)).collect(),
-            segments: self.handed.snapshot.segments.iter().map(segment).collect(),
-            stored,
-            hot_rows: self.table.hot_rows(),
-            is_read: self.is_read,
         }
     }
 }

@@ -4,9 +4,10 @@ use arrow::ipc::reader::StreamReader;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use dashboards::{Limits, State, app};
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use serde_json::{Value, json};
 
-use crate::common::{get, post, post_to, send, service, table, with_rows};
+use crate::common::{get, post, post_to, rows, send, service, table, with_rows};
 
 const FOUR: &str = "SELECT seq, host, path, score, time FROM requests ORDER BY seq LIMIT 4";
 
@@ -118,7 +119,7 @@ async fn every_answer_has_the_security_headers() {
     }
     assert_eq!(get(&app, "/nowhere").await.status, StatusCode::NOT_FOUND);
     assert_eq!(get(&app, "/assets/../Cargo.toml").await.status, StatusCode::NOT_FOUND);
-    assert_eq!(get(&app, "/sql").await.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(get(&app, "/sql").await.status, StatusCode::METHOD_NOT_ALLOWED, "without a statement");
 }
 
 #[tokio::test]
@@ -231,4 +232,48 @@ async fn metrics_count_requests_and_queries() {
         assert!(reply.text().lines().any(|l| l == line), "{line}\n{}", reply.text());
     }
     assert_eq!(reply.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+}
+
+#[tokio::test]
+async fn a_statement_may_be_in_the_address() {
+    let app = with_rows(10, Limits::default());
+    let reply = get(&app, "/sql?query=SELECT%20count(*)%20AS%20n%20FROM%20requests&integers=string").await;
+    assert_eq!((reply.status, &reply.json()["rows"]), (StatusCode::OK, &json!([{ "n": "10" }])), "{}", reply.text());
+    let elsewhere = Request::get("/sql?query=SELECT%201").header("sec-fetch-site", "cross-site");
+    let reply = send(&app, elsewhere.body(Body::empty()).expect("request")).await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn values_are_bound_and_never_part_of_the_text() {
+    let app = with_rows(10, Limits::default());
+    let ask = |body: Value| {
+        let request = Request::post("/sql").header("content-type", "application/json");
+        request.body(Body::from(body.to_string())).expect("request")
+    };
+    let sql = "SELECT count(*) AS n FROM requests WHERE path = $path OR seq = $seq OR time >= $from";
+    for (path, seq, from, n) in
+        [("/p/1", 2, json!(null), 2), ("x' OR 1=1 --", -1, json!(null), 0), ("", -1, json!("2026-03-01T00:00:07Z"), 3)]
+    {
+        let parameters = json!({ "path": path, "seq": seq, "from": from });
+        let reply = send(&app, ask(json!({ "query": sql, "parameters": parameters }))).await;
+        assert_eq!((reply.status, &reply.json()["rows"]), (StatusCode::OK, &json!([{ "n": n }])), "{}", reply.text());
+    }
+    let reply = send(&app, ask(json!({ "query": sql, "parameters": { "path": [1] } }))).await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    let reply = send(&app, ask(json!({ "query": "SELECT $a" }))).await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text());
+}
+
+#[tokio::test]
+async fn rows_come_as_tsv_and_parquet() {
+    let app = with_rows(3, Limits::default());
+    let sql = "SELECT seq, host, 'a' || chr(9) || 'b\\' AS t FROM requests ORDER BY seq";
+    let reply = post(&app, "text/tab-separated-values", sql).await;
+    assert_eq!(reply.text(), "seq\thost\tt\n0\t\\N\ta\\tb\\\\\n1\th1.example\ta\\tb\\\\\n2\th2.example\ta\\tb\\\\\n");
+    let reply = post(&app, "application/vnd.apache.parquet", "SELECT * FROM requests ORDER BY seq").await;
+    let reader = ParquetRecordBatchReader::try_new(axum::body::Bytes::from(reply.body), 1024).expect("a Parquet file");
+    let came: Vec<_> = reader.map(|batch| batch.expect("rows")).collect();
+    assert_eq!((came.len(), came[0].num_rows()), (1, 3));
+    assert_eq!(came[0].column_by_name("path"), rows(0, 3).column_by_name("path"));
 }
