@@ -102,9 +102,9 @@ lint: ## formatting, clippy and rustdoc, without a warning; no circle of modules
 	$(call say,Links of the documents)
 	@python3 scripts/links.py
 	$(call say,Modules that depend on each other)
-	@python3 scripts/circles.py engine/src engine/spool/src engine/cluster/src engine/functions/src command_line/src command_line/compare/src operators/src operators/client_hello/src operators/capture_file/src dashboards/src migrations/src
+	@python3 scripts/circles.py engine/src engine/spool/src engine/cluster/src engine/functions/src engine/system/src command_line/src command_line/compare/src operators/src operators/client_hello/src operators/capture_file/src dashboards/src migrations/src
 	$(call say,Lengths of files and functions)
-	@python3 scripts/sizes.py engine/src engine/spool/src engine/cluster/src engine/functions/src command_line/src command_line/compare/src operators/src operators/client_hello/src operators/capture_file/src dashboards/src migrations/src src
+	@python3 scripts/sizes.py engine/src engine/spool/src engine/cluster/src engine/functions/src engine/system/src command_line/src command_line/compare/src operators/src operators/client_hello/src operators/capture_file/src dashboards/src migrations/src src
 
 .PHONY: fmt
 fmt: ## format the Rust code
