@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, RecordBatch};
 use operators::format::{Format, LineParser, Rows, Unit};
 
+#[path = "fuzz_lines/servers.rs"]
+mod servers;
+#[path = "fuzz_lines/text.rs"]
+mod text;
+
 /// Lines as they come, good and bad.
 const SEEDS: [&[u8]; 8] = [
     br#"{"timestamp":1795449599000000001,"src_ip":"192.0.2.1","src_port":40000,"host":"a\u00e9\ud83d\ude00","path":"/\x22","status_code":200,"has_cookie":true}"#,
@@ -58,6 +63,8 @@ fn main() {
     let seed = arguments.next().map_or(1, |text| text.parse().expect("a seed"));
     let mut random = Random(seed);
     let mut parser = LineParser::new(Format::reqin_log(Unit::Ns), NOW);
+    let mut texts = text::parsers();
+    let mut of_servers = servers::parsers();
     let (end, mut runs, mut rows, mut repaired) =
         (Instant::now() + Duration::from_secs_f64(seconds), 0_u64, 0_u64, 0_u64);
     while Instant::now() < end {
@@ -77,6 +84,26 @@ fn main() {
             assert!(slowness(&mut parser, &line) <= 1.0, "slow");
             row.map(|row| row.column(row.num_columns() - 1).as_boolean().value(0))
         });
+        // The same for a line of text.
+        let nth = random.below(texts.len());
+        let of_text = if is_right { text::around(&value) } else { text::mutated(&mut random) };
+        let tried_text = std::panic::AssertUnwindSafe(|| {
+            text::try_line(&mut texts, nth, &of_text, is_right.then_some(value.as_slice()));
+        });
+        if std::panic::catch_unwind(tried_text).is_err() {
+            eprintln!("failed after {runs} runs: {}", of_text.escape_ascii());
+            std::process::exit(1);
+        }
+        // And for one of a server in a syslog message.
+        let nth = random.below(of_servers.len());
+        let of_server = if is_right { servers::around(&value) } else { servers::mutated(&mut random) };
+        let tried_server = std::panic::AssertUnwindSafe(|| {
+            servers::try_line(&mut of_servers, nth, &of_server, is_right.then_some(value.as_slice()));
+        });
+        if std::panic::catch_unwind(tried_server).is_err() {
+            eprintln!("failed after {runs} runs: {}", of_server.escape_ascii());
+            std::process::exit(1);
+        }
         match std::panic::catch_unwind(tried) {
             Ok(row) => (rows, repaired) = (rows + u64::from(row.is_some()), repaired + u64::from(row == Some(true))),
             Err(_) => {
@@ -124,7 +151,12 @@ fn around(value: &[u8]) -> Vec<u8> {
 }
 
 fn mutated(random: &mut Random) -> Vec<u8> {
-    let mut line = SEEDS[random.below(SEEDS.len())].to_vec();
+    mutated_of(random, &SEEDS, &[b"\\", b"\"", b"\\x", b"\\u", b"[", b"{\"a\":", b",", b"}", b"-", b"\0"])
+}
+
+/// One of the seeds with something changed, or with many of a piece in it.
+fn mutated_of(random: &mut Random, seeds: &[&[u8]], pieces: &[&[u8]]) -> Vec<u8> {
+    let mut line = seeds[random.below(seeds.len())].to_vec();
     for _ in 0..=random.below(5) {
         let place = random.below(line.len() + 1);
         match random.below(6) {
@@ -133,13 +165,12 @@ fn mutated(random: &mut Random) -> Vec<u8> {
             2 => line.truncate(place),
             3 => drop(line.drain(place..line.len().min(place + random.below(16)))),
             4 => {
-                let other = SEEDS[random.below(SEEDS.len())];
+                let other = seeds[random.below(seeds.len())];
                 let from = random.below(other.len());
                 line.splice(place..place, other[from..].iter().copied().take(random.below(64)));
             }
             _ => {
-                let piece =
-                    [&b"\\"[..], b"\"", b"\\x", b"\\u", b"[", b"{\"a\":", b",", b"}", b"-", b"\0"][random.below(10)];
+                let piece = pieces[random.below(pieces.len())];
                 let times = [1, 2, 3000][random.below(3)];
                 line.splice(place..place, piece.iter().copied().cycle().take(piece.len() * times));
             }

@@ -4,15 +4,39 @@ use std::fmt::Write;
 
 use engine::contract::Topic;
 
-use crate::format::{BEGIN_TIME, BuiltIn, Format, FormatName, Kind, REPAIRED, Role, Unit};
+use crate::format::{BEGIN_TIME, BuiltIn, Format, FormatName, Kind, REPAIRED, Role, names_of};
 use crate::{aggregate, detect, peers, verdict};
+
+/// Other names of the topic of formats.
+const ALSO_FORMATS: &[&str] = &[
+    "format",
+    "columns",
+    "log_format",
+    "reqin_log",
+    "ja4sentinel",
+    "caddy",
+    "envoy_json",
+    "traefik",
+    "cloudflare",
+    "common",
+    "combined",
+    "apache",
+    "nginx",
+    "haproxy_http",
+    "haproxy_https",
+    "haproxy",
+    "envoy_text",
+    "iis",
+    "w3c",
+    "aws_alb",
+];
 
 /// The topics, in the order in which a reader meets them.
 pub(crate) fn topics() -> Vec<Topic> {
     vec![
         Topic {
             name: "formats",
-            also: &["format", "columns", "reqin_log", "ja4sentinel"],
+            also: ALSO_FORMATS,
             summary: "The columns of the formats that are built in",
             text: formats,
             schema: None,
@@ -82,13 +106,23 @@ fn scheme() -> String {
 /// The columns of each format, and the keys of a line that they come from.
 fn formats() -> String {
     let mut out = String::new();
-    for BuiltIn { name, summary, format } in FormatName::ALL.map(FormatName::built_in) {
-        let format = format(Unit::default());
+    for one in FormatName::ALL {
+        let BuiltIn { name, summary, unit, format } = one.built_in();
+        if let Some(names) = names_of(*one) {
+            let _ = writeln!(out, "`{name}`: {summary}. Its columns are those of what the string has:\n\n{names}");
+            continue;
+        }
+        let format = format(unit);
         // Writing to a text cannot fail.
         let _ = writeln!(
             out,
-            "`{name}`: {summary}. `time` comes from the first of these keys that a line has: {}.{}\n",
-            keys(&format, Role::Begin),
+            "`{name}`: {summary}.{}{}{}\n",
+            if format.is_text() {
+                String::new()
+            } else {
+                format!(" A time that is a number counts {} (`time_unit`).", unit.words())
+            },
+            times(&format),
             others(&format)
         );
         out.push_str("| column | type | key of a line | |\n|---|---|---|---|\n| `time` | Timestamp(ns, \"UTC\") | | never null |\n");
@@ -111,28 +145,52 @@ fn formats() -> String {
 
 /// The keys of values that have no column.
 fn keys(format: &Format, role: Role) -> String {
-    let keys = format.extras.iter().filter(|extra| extra.role == role).map(|extra| format!("`{}`", extra.key));
+    let keys = format.extras.iter().filter(|extra| extra.role == role).map(|extra| match extra.kind {
+        Kind::Time(_) if format.is_text() => format!("`{}`", extra.key),
+        Kind::Time(unit) | Kind::Duration(unit) => format!("`{}` ({})", extra.key, unit.words()),
+        _ => format!("`{}`", extra.key),
+    });
     keys.collect::<Vec<_>>().join(", ")
+}
+
+/// Where a line has its times; of several keys the first that it has counts.
+fn times(format: &Format) -> String {
+    let (begin, end, duration) = (keys(format, Role::Begin), keys(format, Role::End), keys(format, Role::Duration));
+    if !format.has_begin {
+        return format!(" `time` comes from the first of these keys that a line has: {begin}.");
+    }
+    let mut out = format!(" The column `time` is when a request ended, and `{BEGIN_TIME}` when it began.");
+    for (what, keys) in [("begin", begin), ("end", end), ("duration, beside `duration_ms`,", duration)] {
+        if !keys.is_empty() {
+            let _ = write!(out, " Keys of the {what} are: {keys}.");
+        }
+    }
+    out
 }
 
 /// What a line may say beside its columns.
 fn others(format: &Format) -> String {
-    if !format.has_begin {
-        return String::new();
+    let mut out = String::new();
+    for (role, what) in [
+        (Role::RequestLine, "`path` and `query` may come from the request line, such as `GET /path?query HTTP/1.1`: "),
+        (Role::Target, "`path` and `query` come from the request's target: "),
+        (Role::Source, "`src_ip` and `src_port` come from one value, IPv6 in brackets: "),
+        (Role::Destination, "`dst_ip` and `dst_port` come from one value: "),
+        (Role::Authority, "`host` is this in lower case and without its port: "),
+        (Role::Cookie, "`has_cookie` is true if this is there, and false if other headers are: "),
+    ] {
+        let keys = keys(format, role);
+        if !keys.is_empty() {
+            let _ = write!(out, " {what}{keys}.");
+        }
     }
-    format!(
-        " That is when a request began. The column `time` is when it ended, and `{BEGIN_TIME}` when it began: their difference is \
-         `duration_ms`, else {} (seconds, microseconds), in whole milliseconds. A line may have its end ({}, seconds since 1970) \
-         instead of its begin. `path` and `query` may come from the request line ({}), such as `GET /path?query HTTP/1.1`.",
-        keys(format, Role::Duration),
-        keys(format, Role::End),
-        keys(format, Role::RequestLine)
-    )
+    out
 }
 
 fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Ip => ", an IP address",
+        Kind::Texts => ", the texts of a list with `, ` between them",
         _ => "",
     }
 }

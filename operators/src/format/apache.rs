@@ -57,7 +57,7 @@ pub(super) const DIRECTIVES: [Known; 30] = [
     of("%I", "request_size", 1, Shape::Number),
     of("%O", "bytes_sent", 1, Shape::Number),
     of("%S", "", 1, Shape::Number),
-    of("%k", "connection_requests", 1, Shape::Number).with(transform::one_more),
+    of("%k", "keepalive_index", 1, Shape::Number).with(transform::one_more),
     of("%X", "connection_status", 1, Shape::Word),
     of("%u", "remote_user", 1, Shape::Text),
     of("%l", "", 1, Shape::Word),
@@ -110,7 +110,7 @@ fn beside_the_connection(items: &mut [Item]) {
     }
     for item in items.iter_mut().filter(|item| is(item, "%a")) {
         if let Item::Value { wants, .. } = item {
-            *wants = vec![column("client_ip", 1)];
+            *wants = vec![column("useragent_ip", 1)];
         }
     }
 }

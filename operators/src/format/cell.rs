@@ -92,6 +92,17 @@ pub(super) struct Beside {
     pub mismatch: Option<Mismatch>,
 }
 
+impl Beside {
+    /// The text of a cell, if it has one. `line` is the text that cells stand in.
+    pub(super) fn text<'t>(&'t self, cell: Cell, line: &'t str) -> Option<&'t str> {
+        match cell {
+            Cell::Line(at, len) => line.get(at..at + len),
+            Cell::Scratch(at, len) => self.scratch.get(at..at + len),
+            _ => None,
+        }
+    }
+}
+
 impl Cells {
     /// For lines of a format.
     pub(super) fn new(format: &Format) -> Self {
@@ -164,6 +175,9 @@ impl Target<'_> {
     /// Text, which stands in the line at `at` if it does.
     #[inline]
     pub(super) fn text(self, text: &str, at: Option<usize>) -> Result<(), Refused> {
+        if self.kind() == Kind::Texts {
+            return self.and(text);
+        }
         if self.spec.is_absent(text) {
             return self.set(Cell::Missing);
         }
@@ -183,6 +197,24 @@ impl Target<'_> {
         }
     }
 
+    /// One more of several texts, behind those that there are.
+    fn and(self, text: &str) -> Result<(), Refused> {
+        let scratch = &mut self.beside.scratch;
+        match *self.value {
+            _ if self.spec.is_absent(text) => {}
+            // Nothing else was written since: it grows where it stands, so that long lists take no longer than short ones.
+            Cell::Scratch(start, len) if start + len == scratch.len() => {
+                scratch.push_str(", ");
+                scratch.push_str(text);
+                *self.value = Cell::Scratch(start, scratch.len() - start);
+            }
+            // Not the first, and something stands between: a list within the list.
+            Cell::Scratch(..) => {}
+            _ => return self.anew(|out| out.push_str(text)),
+        }
+        Ok(())
+    }
+
     /// Text that is to be a number, a time, true or false.
     fn parse(self, text: &str) -> Result<(), Refused> {
         let value = last(text).trim_ascii();
@@ -190,7 +222,7 @@ impl Target<'_> {
             return self.set(Cell::Missing);
         }
         let cell = match self.kind() {
-            Kind::Text | Kind::Ip => None,
+            Kind::Text | Kind::Texts | Kind::Ip => None,
             Kind::U8 | Kind::U16 | Kind::U64 => {
                 value.parse().ok().filter(|n| *n <= largest(self.kind())).map(Cell::Unsigned)
             }
@@ -308,7 +340,7 @@ fn last(text: &str) -> &str {
 
 /// An address as servers and proxies write it: with brackets, a port, or the zone of a link-local one (RFC 4007), which
 /// says nothing about the client.
-fn address(text: &str) -> Option<IpAddr> {
+pub(super) fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return Some(ip);

@@ -65,7 +65,7 @@ fn every_variable_is_the_column_that_it_should_be() {
             ("bytes_sent", "700"),
             ("request_size", "80"),
             ("connection_number", "12"),
-            ("connection_requests", "3"),
+            ("keepalive_index", "3"),
             ("server_tls_version", "TLSv1.3"),
             ("server_tls_sni", "www.example.test"),
             ("has_cookie", "false"),

@@ -8,11 +8,19 @@ use engine::spec::{Bytes, Diagnostic, Located};
 
 use super::BEGIN_TIME;
 use super::columns::{Columns, Declared, Type};
+use super::haproxy::Captures;
 use super::json::keys::Keys;
+use super::nginx::NginxEscape;
 use super::path::Path;
 use super::schema::{Column, DurationColumn, Extra, Format, Kind, REPAIRED, Role};
+use super::strings::Strings;
+use super::syslog;
+use super::text::Zone;
 use super::time::Unit;
-use super::{MAX_LINE, ja4sentinel, reqin_log};
+use super::{
+    MAX_LINE, MAX_REJECTED, apache, aws_alb, caddy, cloudflare, envoy_json, envoy_text, haproxy, ja4sentinel,
+    reqin_log, strings, traefik, w3c,
+};
 
 /// A format that is built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
@@ -22,6 +30,36 @@ pub enum FormatName {
     ReqinLog,
     /// Hellos as ja4sentinel writes them.
     Ja4sentinel,
+    /// Caddy's JSON access log.
+    Caddy,
+    /// Envoy's access log with `json_format`.
+    EnvoyJson,
+    /// Traefik's access log with `format: json`.
+    Traefik,
+    /// Cloudflare's Logpush, data set `http_requests`.
+    Cloudflare,
+    /// The common log format.
+    Common,
+    /// The combined log format of Apache and nginx.
+    Combined,
+    /// Apache's log by its `LogFormat`.
+    Apache,
+    /// nginx's log by its `log_format`.
+    Nginx,
+    /// HAProxy's `option httplog`.
+    HaproxyHttp,
+    /// HAProxy's `option httpslog`.
+    HaproxyHttps,
+    /// HAProxy's log by its `log-format`.
+    Haproxy,
+    /// Envoy's access log as text.
+    EnvoyText,
+    /// The log of IIS.
+    Iis,
+    /// W3C's extended log format.
+    W3c,
+    /// The access log of AWS Application Load Balancers.
+    AwsAlb,
 }
 
 /// What is told of a format that is built in.
@@ -31,19 +69,54 @@ pub struct BuiltIn {
     pub name: &'static str,
     /// What its lines are.
     pub summary: &'static str,
+    /// What times that are numbers count, if the pipeline does not say.
+    pub unit: Unit,
     /// The format, with times that are numbers in this unit.
     pub format: fn(Unit) -> Arc<Format>,
 }
 
 impl FormatName {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::ReqinLog, Self::Ja4sentinel];
+    pub const ALL: &[Self] = &[
+        Self::ReqinLog,
+        Self::Ja4sentinel,
+        Self::Caddy,
+        Self::EnvoyJson,
+        Self::Traefik,
+        Self::Cloudflare,
+        Self::Common,
+        Self::Combined,
+        Self::Apache,
+        Self::Nginx,
+        Self::HaproxyHttp,
+        Self::HaproxyHttps,
+        Self::Haproxy,
+        Self::EnvoyText,
+        Self::Iis,
+        Self::W3c,
+        Self::AwsAlb,
+    ];
 
     /// What is told of it.
     pub fn built_in(self) -> BuiltIn {
         match self {
             Self::ReqinLog => reqin_log::FORMAT,
             Self::Ja4sentinel => ja4sentinel::FORMAT,
+            Self::Caddy => caddy::FORMAT,
+            Self::EnvoyJson => envoy_json::FORMAT,
+            Self::Traefik => traefik::FORMAT,
+            Self::Cloudflare => cloudflare::FORMAT,
+            Self::Common => apache::COMMON_FORMAT,
+            Self::Combined => apache::COMBINED_FORMAT,
+            Self::Apache => strings::APACHE,
+            Self::Nginx => strings::NGINX,
+            Self::HaproxyHttp => haproxy::HTTP_FORMAT,
+            Self::HaproxyHttps => haproxy::HTTPS_FORMAT,
+            Self::Haproxy => strings::HAPROXY,
+            Self::EnvoyText => envoy_text::FORMAT,
+            Self::Iis => w3c::IIS_FORMAT,
+            Self::W3c => strings::W3C,
+            Self::AwsAlb => aws_alb::FORMAT,
         }
     }
 }
@@ -76,6 +149,22 @@ pub struct LineOptions {
     /// of `ja4sentinel` has the column `repaired`: whether its line had bytes that are no UTF-8 or escapes that are no JSON, such as
     /// Apache's `\xHH`, and was taken with them replaced; such rows are counted. Default: none, then `columns` is needed.
     format: Option<Located<FormatName>>,
+    /// The server's own format string, as it stands in its configuration: Apache's `LogFormat` (`format: apache`), nginx's
+    /// `log_format` in one piece (`nginx`), HAProxy's `log-format` (`haproxy`), Envoy's `text_format` (`envoy_text`). The columns are
+    /// those of what the string has (`list formats`), so that a header that is not logged is not taken for one that was not
+    /// sent. Default: none; that of Envoy.
+    log_format: Option<Located<String>>,
+    /// How nginx escapes, as `escape=` of its `log_format` says: `default`, `json` or `none`. Default `default`.
+    escape: Option<Located<NginxEscape>>,
+    /// The zone of times that are written without one, such as HAProxy's `%tr`: `UTC`, an offset such as `+01:00`, or `local`,
+    /// that of this machine. Default UTC.
+    zone: Option<Located<Zone>>,
+    /// The headers that HAProxy captures, in the order of its configuration: `{ request: [Host, User-Agent], response: [Server] }`.
+    /// Default: none.
+    captures: Option<Located<Captures>>,
+    /// The fields of a log in W3C's extended format that become columns, as `#Fields:` has them (`format: w3c`, `iis`). Their order
+    /// counts only where a file has no such line. Default of `iis`: what it writes if nothing else is said.
+    fields: Option<Located<String>>,
     /// For lines of another program: the columns to take, each with the type of the JSON value under the same key
     /// (`text`, `integer`, `float`, `boolean`, `time`, `ip`), or a mapping with `type` and, if needed: `key`, where the
     /// value stands, such as `request.headers.User-Agent[0]`, or a list of the steps if a key has dots itself
@@ -89,17 +178,23 @@ pub struct LineOptions {
     time: Option<Located<String>>,
     /// What a time that is a number counts since 1970: `s` (nginx's `$msec`), `ms`, `us` or `ns`, with decimals or
     /// without, also as `1.796e9`. A number of another unit is rejected, not guessed. Times may also be dates with their zone: RFC 3339,
-    /// with a comma before the fraction, or as Apache writes `%t`. Default `ns`.
-    #[serde(default)]
-    time_unit: Unit,
+    /// with a comma before the fraction, or as Apache writes `%t`. Default: the format's (`list formats`), `ns` with `columns`.
+    time_unit: Option<Unit>,
     /// Which of `columns` says how long what a line tells of took, and its unit: `{ column: took, unit: ms }`. The event time is
     /// then the end, when the line was written, so that a slow request is not late; rows have the column `begin_time`
     /// besides, with which `correlate` compares. Default: none.
     duration: Option<Located<Took>>,
     /// Whether `time` is the `begin` or the `end` of what a line tells of. Default begin.
     time_is: Option<Located<TimeIs>>,
+    /// Whether rows have columns for the header of the syslog message that a line is: `syslog_facility`, `syslog_severity`,
+    /// `syslog_hostname` and `syslog_app`, null where there is none. The header is passed over in any case. Default false.
+    #[serde(default)]
+    syslog_columns: bool,
     /// The longest line in bytes, such as `64KiB`; a longer one is rejected. Default 1MiB.
     max_line: Option<Bytes>,
+    /// The most rejected lines that leave through `rejected` in a second, of each file: of event time for recorded files, else of
+    /// the wall clock. Those beyond are left out, and counted as `rejected_left_out`; `rejected` counts all. Default 1000.
+    max_rejected: Option<u32>,
 }
 
 impl LineOptions {
@@ -108,8 +203,38 @@ impl LineOptions {
         self.max_line.map_or(MAX_LINE, Bytes::in_memory)
     }
 
+    /// The most rejected lines that leave in a second.
+    pub fn max_rejected(&self) -> u32 {
+        self.max_rejected.unwrap_or(MAX_REJECTED)
+    }
+
+    /// The options of formats of text.
+    fn strings(&self) -> Strings<'_> {
+        Strings {
+            log_format: self.log_format.as_ref(),
+            escape: self.escape.as_ref(),
+            zone: self.zone.as_ref(),
+            captures: self.captures.as_ref(),
+            fields: self.fields.as_ref(),
+        }
+    }
+
     /// The format that the options ask for. Faults go to the context.
     pub fn choose(&self, context: &mut PlanContext<'_>) -> Option<Arc<Format>> {
+        let format = self.chosen(context)?;
+        if !self.syslog_columns {
+            return Some(format);
+        }
+        if let Some(name) = syslog::COLUMNS.iter().find(|name| format.schema.index_of(name).is_ok()) {
+            context
+                .error(context.span, format!("`syslog_columns` gives the column `{name}`, and the format has one too"));
+            return None;
+        }
+        Some(Arc::new(Format::clone(&format).with_syslog_columns()))
+    }
+
+    /// The format without the columns of syslog.
+    fn chosen(&self, context: &mut PlanContext<'_>) -> Option<Arc<Format>> {
         match (&self.format, &self.columns) {
             (Some(_), Some(columns)) => {
                 context.error(columns.span, "`format` says what the columns are; leave out one of the two");
@@ -128,12 +253,16 @@ impl LineOptions {
                     );
                     return None;
                 }
-                Some((format.value.built_in().format)(self.time_unit))
+                if let Some(described) = self.strings().choose(format, context)? {
+                    return Some(described);
+                }
+                let built_in = format.value.built_in();
+                Some((built_in.format)(self.time_unit.unwrap_or(built_in.unit)))
             }
             (None, Some(columns)) => self.declared(columns, context),
             (None, None) => {
                 let fault = Diagnostic::new(context.span, "the source needs `format`, or `columns` and `time`");
-                let names = FormatName::ALL.map(|name| name.built_in().name);
+                let names: Vec<&str> = FormatName::ALL.iter().map(|name| name.built_in().name).collect();
                 context.report(fault.help(format!("formats: {}", names.join(", "))));
                 None
             }
@@ -142,7 +271,7 @@ impl LineOptions {
 
     /// The format of declared columns.
     fn declared(&self, columns: &Located<Columns>, context: &mut PlanContext<'_>) -> Option<Arc<Format>> {
-        let unit = self.time_unit;
+        let unit = self.time_unit.unwrap_or_default();
         let (time, span) = self.time.as_ref().map_or((TIME, columns.span), |time| (time.value.as_str(), time.span));
         if !columns.0.iter().any(|(name, _)| name == time) {
             let fault = Diagnostic::new(span, format!("no column `{time}` to take the event time from"));

@@ -6,11 +6,13 @@ use std::time::Duration;
 use engine::contract::MAX_FUTURE;
 
 use super::cell::{Cell, Cells, Mismatch};
+use super::ends;
 use super::moments::{Moments, moments};
 use super::request;
 use super::rows::Row;
 use super::schema::Format;
 use super::syntax::{Fault, Syntax, Taken};
+use super::syslog;
 
 /// Why a line is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +52,9 @@ pub enum Reject {
     /// The line is longer than allowed.
     #[error("longer than {0} bytes")]
     TooLong(usize),
+    /// The line says something of those after it: it is no row, and nothing is wrong with it.
+    #[error("a directive")]
+    Directive,
 }
 
 /// Reads lines of one format.
@@ -90,16 +95,41 @@ impl LineParser {
         &self.format
     }
 
+    /// Whether a line is no row because it says something of those after it.
+    pub fn is_directive(&self, line: &[u8]) -> bool {
+        self.syntax.is_directive(line)
+    }
+
+    /// The lines that come next are of the file with this number among those of the source.
+    pub fn turn_to(&mut self, file: usize) {
+        self.syntax.turn_to(file);
+    }
+
+    /// A file begins, or goes on with what its directives said, which `memory` is.
+    pub fn begin(&mut self, file: usize, memory: Option<&str>) {
+        self.syntax.begin(file, memory);
+    }
+
+    /// What the directives of a file have said, for the next run to go on with.
+    pub fn memory(&self, file: usize) -> Option<String> {
+        self.syntax.memory(file)
+    }
+
     /// Reads one line without its line end.
     ///
     /// # Errors
     /// If the line is not understood; the parser can go on with the next one.
     pub fn parse<'p>(&'p mut self, line: &'p [u8]) -> Result<Row<'p>, Reject> {
         self.cells.clear();
+        let (header, behind) = syslog::split(line);
+        // A JSON object is looked for behind whatever stands there.
+        let is_found = self.syntax.finds_its_text() && !behind.trim_ascii_start().starts_with(b"{");
+        let line = if is_found { line } else { behind };
         let Taken { text, repaired } = match self.syntax.read(line, &mut self.cells) {
             Ok(taken) => taken,
             Err(fault) => return Err(self.reject(fault)),
         };
+        ends::fill(&self.format, &mut self.cells, text);
         request::fill(&self.format, &mut self.cells, text);
         let Moments { begin, end } = moments(&self.format, &mut self.cells.values)?;
         if end > self.latest {
@@ -110,18 +140,21 @@ impl LineParser {
         if let Some((column, _)) = missing {
             return Err(Reject::Missing(column.key.to_string()));
         }
-        Ok(Row { time: end, begin, repaired, line: text, scratch: &self.cells.beside.scratch, cells })
+        Ok(Row { time: end, begin, repaired, header, line: text, scratch: &self.cells.beside.scratch, cells })
     }
 
     /// Why a line is refused, in words.
     #[cold]
     fn reject(&mut self, fault: Fault) -> Reject {
+        if matches!(fault, Fault::Directive) {
+            return Reject::Directive;
+        }
         let reason = match (fault, self.cells.beside.mismatch.take()) {
             (Fault::Refused, Some(Mismatch { slot, found })) => {
                 let key = self.format.paths().nth(slot).map(ToString::to_string).unwrap_or_default();
                 return Reject::Mismatch { key, expected: self.cells.expected(slot), found };
             }
-            (Fault::Refused, None) => "a value is not understood".to_owned(),
+            (Fault::Refused | Fault::Directive, _) => "a value is not understood".to_owned(),
             (Fault::Syntax(reason), _) => reason,
         };
         Reject::Syntax { expected: self.syntax.expected(), reason }

@@ -12,6 +12,7 @@ use engine::batch::{stream_schema, time_array};
 
 use super::cell::Cell;
 use super::schema::{Format, Kind, REPAIRED};
+use super::syslog::{self, Header};
 
 /// The most of a refused line that is kept, in bytes.
 pub(super) const KEPT: usize = 4096;
@@ -25,6 +26,8 @@ pub struct Row<'p> {
     pub begin: i64,
     /// Whether the line had bytes that JSON does not allow, and was taken all the same.
     pub repaired: bool,
+    /// That of the syslog message which the line is.
+    pub(super) header: Option<Header<'p>>,
     pub(super) line: &'p str,
     pub(super) scratch: &'p str,
     pub(super) cells: &'p [Cell],
@@ -41,6 +44,8 @@ pub struct Rows {
     begins: Option<Vec<i64>>,
     /// `None` if rows do not say it.
     repaired: Option<BooleanBuilder>,
+    /// What the headers of syslog messages say; empty if rows do not have that.
+    headers: Vec<StringBuilder>,
 }
 
 impl Rows {
@@ -50,7 +55,8 @@ impl Rows {
         let schema = Arc::clone(&format.schema);
         let repaired = schema.index_of(REPAIRED).is_ok().then(BooleanBuilder::new);
         let begins = format.has_begin.then(Vec::new);
-        Self { schema, times: Vec::new(), seqs: Vec::new(), values, begins, repaired }
+        let headers = if format.has_syslog { syslog::COLUMNS.map(|_| StringBuilder::new()).into() } else { Vec::new() };
+        Self { schema, times: Vec::new(), seqs: Vec::new(), values, begins, repaired, headers }
     }
 
     /// How many rows there are.
@@ -76,6 +82,10 @@ impl Rows {
         if let Some(repaired) = &mut self.repaired {
             repaired.append_value(row.repaired);
         }
+        let values = row.header.map_or([None; syslog::COLUMNS.len()], Header::values);
+        for (column, value) in self.headers.iter_mut().zip(values) {
+            column.append_option(value.map(String::from_utf8_lossy));
+        }
     }
 
     /// The rows so far; empty afterwards.
@@ -89,7 +99,8 @@ impl Rows {
         let repaired = self.repaired.as_mut().map(|repaired| Arc::new(repaired.finish()) as ArrayRef);
         let begins = self.begins.as_mut().map(|begins| time_array(std::mem::replace(begins, Vec::with_capacity(rows))));
         let columns = [times, seqs].into_iter().chain(self.values.iter_mut().map(Values::finish));
-        let columns = columns.chain(begins).chain(repaired);
+        let headers = self.headers.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef);
+        let columns = columns.chain(begins).chain(repaired).chain(headers);
         RecordBatch::try_new(Arc::clone(&self.schema), columns.collect())
     }
 }
@@ -110,7 +121,7 @@ enum Values {
 impl Values {
     fn new(kind: Kind) -> Self {
         match kind {
-            Kind::Text | Kind::Ip => Self::Text(StringBuilder::new()),
+            Kind::Text | Kind::Texts | Kind::Ip => Self::Text(StringBuilder::new()),
             Kind::U8 => Self::U8(UInt8Builder::new()),
             Kind::U16 => Self::U16(UInt16Builder::new()),
             Kind::U64 => Self::U64(UInt64Builder::new()),

@@ -8,10 +8,16 @@ use std::fmt::Debug;
 
 use super::cell::{Cells, Refused};
 
-/// Reads lines. It may remember what helps with the next line, but what it finds in one depends on that line alone.
+/// Reads lines. It may remember what helps with the next line, but what it finds in one depends on that line alone, and on
+/// the directives before it in its file where the format has some.
 pub trait Syntax: Debug + Send {
     /// What a line is, for messages: "a JSON object".
     fn expected(&self) -> &'static str;
+
+    /// Whether it finds what it reads behind the header of a syslog message or other text by itself.
+    fn finds_its_text(&self) -> bool {
+        false
+    }
 
     /// Puts the values of a line, without its line end, into cells, which are clear. Cells of values that the line does not
     /// have stay so.
@@ -19,6 +25,22 @@ pub trait Syntax: Debug + Send {
     /// # Errors
     /// If the line does not have this syntax, or a cell refuses its value.
     fn read<'l>(&mut self, line: &'l [u8], cells: &mut Cells) -> Result<Taken<'l>, Fault>;
+
+    /// Whether a line is no row because it says something of those after it.
+    fn is_directive(&self, _line: &[u8]) -> bool {
+        false
+    }
+
+    /// The lines that come next are of the file with this number among those of the source.
+    fn turn_to(&mut self, _file: usize) {}
+
+    /// A file begins, or goes on with what its directives said, which `memory` is.
+    fn begin(&mut self, _file: usize, _memory: Option<&str>) {}
+
+    /// What the directives of a file have said.
+    fn memory(&self, _file: usize) -> Option<String> {
+        None
+    }
 }
 
 /// A line that was read.
@@ -37,6 +59,8 @@ pub enum Fault {
     Syntax(String),
     /// A cell has refused its value; the cells know why.
     Refused,
+    /// It is no row and no fault: it says something of the lines after it.
+    Directive,
 }
 
 impl From<Refused> for Fault {

@@ -109,14 +109,14 @@ pub(in crate::format) struct Wants {
 
 /// Kinds of columns that `reqin_log` does not have; others are text.
 const OTHERS: [(&str, Kind); 12] = [
-    ("client_ip", Kind::Ip),
+    ("useragent_ip", Kind::Ip),
     ("forwarded_first", Kind::Ip),
     ("forwarded_last", Kind::Ip),
     ("has_authorization", Kind::Bool),
     ("has_proxy_authorization", Kind::Bool),
     ("request_size", Kind::U64),
     ("bytes_sent", Kind::U64),
-    ("connection_requests", Kind::U64),
+    ("keepalive_index", Kind::U64),
     ("connection_number", Kind::U64),
     ("request_processing_time", Kind::F64),
     ("target_processing_time", Kind::F64),

@@ -18,6 +18,7 @@ pub(super) use escape::Escape;
 pub(super) use known::{Known, header, of, response_header};
 pub(super) use template::{Moment, Shape};
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::cell::Cells;
@@ -104,7 +105,7 @@ impl<'f, 'l> Filler<'f, 'l> {
         }
         let bytes = value.escape.decode(raw);
         let text = String::from_utf8_lossy(&bytes);
-        self.repaired |= text.len() != bytes.len() || matches!(text, std::borrow::Cow::Owned(_));
+        self.repaired |= matches!(text, Cow::Owned(_));
         for (slot, transform) in &value.cells {
             let Some(made) = transform(&text) else { continue };
             let at = self.place(&made);
@@ -147,25 +148,18 @@ fn shown(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_debug).collect()
 }
 
-/// The line behind what syslog's messages begin with, in a datagram or in the file that a daemon makes of them:
-/// `<190>Nov 23 15:35:27 host nginx: `, `2026-11-23T15:35:27.123+00:00 host haproxy[12]: ` (RFC 3164, and as rsyslog writes it).
-/// `None` if it does not begin so.
+/// The line behind what a syslog daemon puts before it in a file: `Nov 23 15:35:27 host nginx: `, or
+/// `2026-11-23T15:35:27.123+00:00 host haproxy[12]: ` as rsyslog writes it. `None` if it does not begin so.
 fn without_header(line: &[u8]) -> Option<&[u8]> {
     const LONGEST: usize = 400;
     let head = &line[..line.len().min(LONGEST)];
-    let digits = head.iter().skip(1).take_while(|byte| byte.is_ascii_digit()).count();
-    let has_priority = (1..=3).contains(&digits) && head[0] == b'<' && head.get(1 + digits) == Some(&b'>');
-    let from = if has_priority { digits + 2 } else { 0 };
-    let date = &head[from..];
-    let is_date = matches!(date, [month, ..] if month.is_ascii_uppercase()) && date.get(3) == Some(&b' ')
-        || matches!(date, [year, ..] if year.is_ascii_digit())
-            && date.get(4) == Some(&b'-')
-            && date.get(10) == Some(&b'T');
-    if !has_priority && !is_date {
+    let has_month = head.first().is_some_and(u8::is_ascii_uppercase) && head.get(3) == Some(&b' ');
+    let has_date = head.get(4) == Some(&b'-') && head.get(10) == Some(&b'T');
+    if !has_month && !has_date {
         return None;
     }
-    let end = memchr::memmem::find(date, b": ")?;
-    Some(&line[from + end + 2..])
+    let end = memchr::memmem::find(head, b": ")?;
+    Some(&line[end + 2..])
 }
 
 #[cfg(test)]
