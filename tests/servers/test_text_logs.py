@@ -1,6 +1,6 @@
 """Debian's Apache, nginx and HAProxy write their own text formats about requests with odd bytes, and the engine reads them.
 
-What the engine has is compared with what the client sent. No packets are captured: this is about the lines alone.
+What the engine has is compared with what the client sent: of the lines alone, and as root with the packets beside them.
 """
 
 import os
@@ -10,12 +10,13 @@ import socket
 import ssl
 import subprocess
 import time
+import unittest
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from tests.servers.debian import DOCUMENT, block, certificate
-from tests.support import OK, PIPELINES, REFUSED, Case, lines, running, wait_for
+from tests.support import OK, PIPELINES, REFUSED, Case, lines, running, served, sql, wait_for
 
 # User-Agents that a server has to escape; None for none. The last ones are no UTF-8.
 AGENTS = [b"curl/8", None, b'quo"ted \\ agent', b"tab\tagent", "agent/ü €".encode(), b"#{a|b} 100% \\x41 \\\"", b"a\" 200 5 \"b",
@@ -39,6 +40,8 @@ class Sent:
     query: str
     status: int
     agent: str | None
+    # What its connection's hello says; None without TLS.
+    name: str | None
 
 
 def shipped(name: str) -> str:
@@ -79,9 +82,10 @@ def ask(port: int, tls: bool = False) -> list[Sent]:
         request += b"" if agent is None else b"User-Agent: " + agent + b"\r\n"
         connection = socket.create_connection(("127.0.0.1", port), 10)
         own = connection.getsockname()[1]
-        if tls:
+        name = f"n{number}.example.test" if tls else None
+        if name:
             context = ssl._create_unverified_context()
-            connection = context.wrap_socket(connection, server_hostname="www.example.test")
+            connection = context.wrap_socket(connection, server_hostname=name)
         with connection:
             connection.sendall(request + b"\r\n")
             answer = connection.recv(65536)
@@ -89,13 +93,13 @@ def ask(port: int, tls: bool = False) -> list[Sent]:
                 pass
         got = int(re.match(rb"HTTP/1\.1 (\d+)", answer)[1])
         text = None if agent is None else agent.decode(errors="replace")
-        sent.append(Sent(own, method, path, query, got, text))
+        sent.append(Sent(own, method, path, query, got, text, name))
         assert got == status, answer
     return sent
 
 
-class TextLogs(Case):
-    """Each server writes, and each line is the row that it should be."""
+class Server(Case):
+    """A server that the test starts."""
 
     def needs(self, program: str) -> None:
         if not shutil.which(program):
@@ -120,6 +124,15 @@ class TextLogs(Case):
         site.mkdir()
         (site / "index.html").write_text("hello")
         return site
+
+    def both(self) -> Path:
+        """A certificate and its key."""
+        certificate(self.directory)
+        return self.write("both.pem", (self.directory / "cert.pem").read_text() + (self.directory / "key.pem").read_text())
+
+
+class TextLogs(Server):
+    """Each server writes, and each line is the row that it should be."""
 
     def rows(self, log: str, options: str) -> list[dict]:
         """What the engine reads; nothing is refused."""
@@ -221,9 +234,7 @@ server {{ listen 127.0.0.1:{port}; server_name www.example.test; root {site}; }}
     def test_haproxy(self):
         self.needs("haproxy")
         self.directory.chmod(0o755)
-        certificate(self.directory)
-        pem = (self.directory / "cert.pem").read_text() + (self.directory / "key.pem").read_text()
-        self.write("both.pem", pem)
+        pem = self.both()
         since, ports = time.time(), {name: free_port() for name in ("http", "https", "own")}
         sockets = {}
         for name in ports:
@@ -237,7 +248,7 @@ server {{ listen 127.0.0.1:{port}; server_name www.example.test; root {site}; }}
         self.assertEqual(re.search('log-format "(.*)"', wants["own"])[1], shipped("haproxy"))
         frontends = "".join(f"""
 frontend {name}
- bind 127.0.0.1:{port}{" ssl crt " + str(self.directory / "both.pem") if name == "https" else ""}
+ bind 127.0.0.1:{port}{f" ssl crt {pem}" if name == "https" else ""}
  log 127.0.0.1:{sockets[name].getsockname()[1]} len 16384 local0
  {wants[name]}
  http-request return status 404 content-type text/plain string no if {{ path_end missing }}
@@ -253,8 +264,8 @@ frontend {name}
         self.check(self.rows("http", "    format: haproxy_http\n    captures: { request: [User-Agent, Host] }"), sent["http"], since)
         rows = self.rows("https", "    format: haproxy_https\n    captures: { request: [X-Forwarded-For] }")
         self.check(rows, sent["https"], since)
-        self.assertEqual({(row["scheme"], row["server_tls_sni"], row["server_tls_version"]) for row in rows},
-                         {("https", "www.example.test", "TLSv1.3")})
+        self.assertEqual([(row["scheme"], row["server_tls_sni"], row["server_tls_version"]) for row in rows],
+                         [("https", request.name, "TLSv1.3") for request in sent["https"]])
         text = shipped("haproxy")
         rows = self.rows("own", f"    format: haproxy\n    log_format: '{text}'")
         self.check(rows, sent["own"], since)
@@ -276,6 +287,71 @@ nodes:
         self.assert_exit(self.engine("validate", pipeline), REFUSED, "p.yaml:4:", "character 7 of the format: `%y` is no directive",
                          "p.yaml:5:", "`format: nginx` needs `log_format`", "p.yaml:6:",
                          "`zone` does not go with `format: combined`")
+
+
+@unittest.skipUnless(os.geteuid() == 0, "captures packets: as root")
+class Joined(Server):
+    """The pipelines as they are shipped, beside servers as the document has them: each request has its own connection's hello."""
+
+    def check(self, pipeline: str, port: int, **environment: object) -> None:
+        """Lets clients ask, and compares names in their hellos, which differ, with the requests' rows."""
+        log = self.directory / "log"
+        variables = {"INTERFACE": "lo", "DATA_DIR": self.directory / "data", **environment}
+        with running("run", PIPELINES / f"{pipeline}.yaml", "--listen", "127.0.0.1:0", "--set", f"packets.ports=[{port}]",
+                     environment=variables, log=log) as engine:
+            base = served(log)
+            threads = Path(f"/proc/{engine.pid}/task")
+            wait_for("the capture", lambda: any((thread / "comm").read_text() == "pcap lo\n" for thread in threads.iterdir()))
+            sent = ask(port, tls=True)
+            query = "select src_port, correlated, tls_sni, path, status_code, header_user_agent, scheme, dst_port, host from requests"
+            wait_for("the rows", lambda: len(sql(base, query)) >= len(sent))
+            rows = sql(base, query)
+            self.assertEqual(sql(base, "select reason from rejected"), [])
+        self.assert_same_rows(
+            [tuple(row.values()) for row in rows],
+            [(request.port, 1, request.name, request.path, request.status, request.agent, "https", port, "www.example.test")
+             for request in sent])
+
+    def test_nginx(self):
+        self.needs("nginx")
+        port, site, pem = free_port(), self.site(), self.both()
+        log = self.write("ja4_text.log", "")
+        temporary = "".join(f"{kind}_temp_path {self.directory}/{kind};\n" for kind in
+                            ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        self.write("nginx.conf", f"""
+daemon off; master_process off; pid {self.directory}/nginx.pid; error_log {self.directory}/error.log;
+events {{}}
+http {{
+{temporary}
+map $http_cookie $ja4_has_cookie {{ "" 0; default 1; }}
+log_format ja4_text '{documented()}';
+access_log {log} ja4_text;
+server {{ listen 127.0.0.1:{port} ssl; server_name _; root {site}; ssl_certificate {pem}; ssl_certificate_key {pem}; }}
+}}
+""")
+        self.begin(port, "nginx", "-c", self.directory / "nginx.conf")
+        self.check("nginx", port, LOG=log)
+
+    def test_haproxy(self):
+        self.needs("haproxy")
+        port, pem = free_port(), self.both()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            receiver = free.getsockname()[1]
+        text = block("haproxy")[1].replace("127.0.0.1:5514", f"127.0.0.1:{receiver}")
+        self.write("haproxy.cfg", f"""
+defaults
+ mode http
+ option dontlognull
+ timeout client 10s
+frontend web
+ bind 127.0.0.1:{port} ssl crt {pem}
+{text}
+ http-request return status 404 content-type text/plain string no if {{ path_end missing }}
+ http-request return status 200 content-type text/plain string yes
+""")
+        self.begin(port, "haproxy", "-db", "-f", self.directory / "haproxy.cfg")
+        self.check("haproxy", port, LISTEN=f"udp://127.0.0.1:{receiver}")
 
 
 class Fields(Case):
