@@ -26,8 +26,9 @@ SHIFTED = ("post_ratio", "head_ratio", "asset_ratio", "http10_ratio", "orphan_ra
            "ip_id_zero_ratio", "direct_access_ratio", "unusual_content_type_ratio")
 # What TLS and TCP say is the client's in the engine, and of whoever ended the connection in the view.
 TRANSPORT = ("window_mss_ratio", "alpn_http_mismatch", "ip_id_zero_ratio")
-# What the way in does not decide: `tick` says when the engine wrote a row, and is 0 where it did not.
-NOT_COMPARED = ("tick",)
+# What the way in does not decide: `tick` says when the engine wrote a row, and is 0 where it did not. What the Apache module and
+# other servers know besides (21_server_facts) is not taken from http_logs_raw; the day has one of these.
+NOT_COMPARED = ("tick", "has_authorization", "server_tls_differs")
 # Labels of Anubis come from its rules, by the view alone; without rules both ways have none.
 SAME_FOR_ALL = ("anubis_bot_name", "anubis_bot_action", "anubis_bot_category", "anubis_is_flagged")
 
