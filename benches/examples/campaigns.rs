@@ -1,9 +1,10 @@
 //! How long does `campaigns` take for a tick of changes, and how much memory?
 //!
-//!     campaigns [MEMBERS] [LINKS] [CHANGES] [TICKS] [WORKERS] [joined] [one|groups]
+//!     campaigns [MEMBERS] [LINKS] [CHANGES] [TICKS] [WORKERS] [joined] [one|groups|chain] [unbounded]
 //!
-//! Two graphs, `one` and `groups`: all members in one component, by values that ten of them share; and campaigns of a
-//! hundred members, with twenty values each. Each link is a row. A tick takes half as many links away as it changes,
+//! Graphs: `one`, all members in one component, by values that ten of them share; `groups`, campaigns of a hundred members,
+//! with twenty values each; and, if it is named, `chain`, in which each member is linked to the next by a value of its own,
+//! and has two links whatever LINKS is. `unbounded` lets campaigns be as wide as `max_distance` may say. Each link is a row. A tick takes half as many links away as it changes,
 //! and adds as many. With `joined`, that port is read too: it gives each row anew whose campaign has another size.
 
 use std::sync::Arc;
@@ -24,13 +25,22 @@ const START: u64 = 1_700_000_000_000;
 const GROUP: u64 = 100;
 const GROUP_VALUES: u64 = 20;
 
+/// How members are linked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Graph {
+    One,
+    Groups,
+    Chain,
+}
+
 #[derive(Clone, Copy)]
 struct Load {
     members: u64,
     links: u64,
     changes: u64,
     ticks: u64,
-    is_one: bool,
+    graph: Graph,
+    is_unbounded: bool,
 }
 
 fn main() -> Result<(), String> {
@@ -43,15 +53,19 @@ fn main() -> Result<(), String> {
     let workers = usize::try_from(number(4, 1)?).unwrap_or(1).max(1);
     let has = |text: &str| arguments.iter().any(|argument| argument == text);
     println!("{members} members, {links} links, {changes} changes a tick, {workers} workers");
-    for (is_one, other) in [(false, "one"), (true, "groups")] {
-        if !has(other) {
-            measure(Load { members, links, changes, ticks, is_one }, workers, has("joined"))?;
+    let all = [(Graph::Groups, "groups"), (Graph::One, "one"), (Graph::Chain, "chain")];
+    let named = all.iter().any(|(_, name)| has(name));
+    for (graph, name) in all {
+        if if named { has(name) } else { graph != Graph::Chain } {
+            let links = if graph == Graph::Chain { 2 * members } else { links };
+            let load = Load { members, links, changes, ticks, graph, is_unbounded: has("unbounded") };
+            measure(load, name, workers, has("joined"))?;
         }
     }
     Ok(())
 }
 
-fn measure(load: Load, workers: usize, joined: bool) -> Result<(), String> {
+fn measure(load: Load, name: &str, workers: usize, joined: bool) -> Result<(), String> {
     let schema: SchemaRef = Arc::new(Schema::new(vec![
         Field::new(WINDOW_START, time_type(), false),
         Field::new("src_ip", DataType::Utf8, false),
@@ -68,7 +82,9 @@ fn measure(load: Load, workers: usize, joined: bool) -> Result<(), String> {
             parts.into_iter().flat_map(part).collect()
         })) as Box<dyn Iterator<Item = Vec<Batch>> + Send>
     };
-    let mut nodes = "  - { id: found, kind: campaigns, from: changes, link: [[ja4]], max_rows: 4000000 }\n".to_owned();
+    let distance = if load.is_unbounded { ", max_distance: 1000" } else { "" };
+    let mut nodes =
+        format!("  - {{ id: found, kind: campaigns, from: changes, link: [[ja4]], max_rows: 4000000{distance} }}\n");
     nodes.push_str("  - { id: out, kind: bench.sink, from: found }\n");
     if joined {
         nodes.push_str("  - { id: rows, kind: bench.sink, from: found.joined }\n");
@@ -82,7 +98,7 @@ fn measure(load: Load, workers: usize, joined: bool) -> Result<(), String> {
     println!(
         "{}: all links at once {first:.0} ms; then a tick {:.1} ms (median), {:.1} (95 %), {:.1} (most); {:.1} s of CPU; {} MB \
          resident at the end",
-        if load.is_one { "one component" } else { "campaigns of 100" },
+        name,
         at(0.5),
         at(0.95),
         at(1.0),
@@ -98,9 +114,14 @@ type Parts = [(i8, Vec<(u64, u64)>); 2];
 /// All links, and then what changes in each tick.
 fn ticks(load: Load) -> impl Iterator<Item = Parts> + Send {
     let link = move |number: u64| {
+        if load.graph == Graph::Chain {
+            // The last one is linked to the first by nothing.
+            let number = number % load.links;
+            return (number / 2, number.div_ceil(2));
+        }
         // Each member in turn, neighbours far apart.
         let (member, round) = (number * 7_919 % load.members, number / load.members);
-        let value = if load.is_one {
+        let value = if load.graph == Graph::One {
             mix(number) % (load.links / 10).max(1)
         } else {
             member / GROUP * GROUP_VALUES + (mix(member) % GROUP_VALUES + round) % GROUP_VALUES

@@ -18,6 +18,10 @@ pub(super) struct Limits {
     pub max_linked: u32,
     /// Fewer members are no campaign.
     pub min_members: u32,
+    /// Members so far apart, from member to member, are in one campaign for certain.
+    pub max_distance: u32,
+    /// What members see of a campaign counts no more.
+    pub max_members: u32,
 }
 
 /// A campaign as its members see it.
@@ -38,15 +42,16 @@ pub(super) struct Campaigns<'s> {
     graph: Graph<'s>,
     /// By the label of their component.
     summaries: Rows<'s, (Id, Summary)>,
+    max_members: u32,
     hidden: Arc<AtomicI64>,
 }
 
 impl<'s> Campaigns<'s> {
-    /// The gauge `common_values` is how many values link nobody because too many share them, and `hidden` how many
-    /// campaigns are not shown because an older one has the same number.
+    /// The gauges `common_values` and `cut` are those of [`components`]; `hidden` is how many campaigns are not shown
+    /// because an older one has the same number.
     pub fn of(marks: Rows<'s, (Id, Mark)>, limits: Limits, metrics: &NodeMetrics) -> Self {
         let linked = |(member, mark): (Id, Mark)| mark.links.into_iter().map(move |link| (link.value, member));
-        let graph = components(marks.clone().flat_map(linked), limits.max_linked, metrics.gauge("common_values"));
+        let graph = components(marks.clone().flat_map(linked), limits, metrics);
         let facts = marks
             .clone()
             .map(|(member, mark)| (member, mark.outline))
@@ -57,7 +62,7 @@ impl<'s> Campaigns<'s> {
                 out.push((Summary::of(facts), 1_isize));
             }
         });
-        Self { marks, graph, summaries, hidden: metrics.gauge("hidden") }
+        Self { marks, graph, summaries, max_members: limits.max_members, hidden: metrics.gauge("hidden") }
     }
 
     /// Each campaign by its number.
@@ -87,7 +92,9 @@ impl<'s> Campaigns<'s> {
     /// The campaign of each member that is in one.
     pub fn membership(&self) -> Rows<'s, (Id, Campaign)> {
         let members = self.graph.members.clone().map(|(member, label)| (label, member));
-        let campaigns = self.summaries.clone().map(|(label, summary)| (label, summary.campaign()));
+        let most = self.max_members;
+        let seen = move |campaign: Campaign| Campaign { members: campaign.members.min(most), ..campaign };
+        let campaigns = self.summaries.clone().map(move |(label, summary)| (label, seen(summary.campaign())));
         members.join_map(campaigns, |_label, member, campaign| (*member, *campaign))
     }
 }

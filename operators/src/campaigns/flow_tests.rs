@@ -19,6 +19,8 @@ use crate::relation::{Change, Row, hold_as};
 const TICK: Time = 1_000;
 /// For how many ticks a window counts.
 const LIFE: Time = 7;
+/// Limits that the rows here do not meet.
+const WIDE: Limits = Limits { max_linked: 100, min_members: 3, max_distance: 1000, max_members: 1000 };
 
 /// A row as it is drawn: all times in ticks.
 #[derive(Clone, Debug)]
@@ -87,10 +89,17 @@ type Changed<D> = Mutex<Vec<(D, Time, isize)>>;
 
 /// The result of the dataflow after each tick, and how many values are common in the end.
 fn computed(rows: &[Drawn], limits: Limits, workers: usize, ticks: Time) -> (Vec<Standing>, i64) {
-    let metrics: Arc<NodeMetrics> = Arc::default();
+    let metrics = Arc::default();
+    let standing = standing(rows, limits, workers, ticks, &metrics);
+    assert_eq!(metrics.gauge("cut").load(Relaxed), 0);
+    (standing, metrics.gauge("common_values").load(Relaxed))
+}
+
+/// The result of the dataflow after each tick.
+fn standing(rows: &[Drawn], limits: Limits, workers: usize, ticks: Time, metrics: &Arc<NodeMetrics>) -> Vec<Standing> {
     let shown: Arc<Changed<(i32, (Summary, Bonds))>> = Arc::default();
     let membership: Arc<Changed<(Id, Campaign)>> = Arc::default();
-    let (rows, own, sinks) = (rows.to_vec(), Arc::clone(&metrics), (Arc::clone(&shown), Arc::clone(&membership)));
+    let (rows, own, sinks) = (rows.to_vec(), Arc::clone(metrics), (Arc::clone(&shown), Arc::clone(&membership)));
     let guards = timely::execute(timely::Config::process(workers), move |worker| {
         let (mut input, probe) = (InputHandle::new(), ProbeHandle::new());
         let (shown, membership) = (Arc::clone(&sinks.0), Arc::clone(&sinks.1));
@@ -118,8 +127,7 @@ fn computed(rows: &[Drawn], limits: Limits, workers: usize, ticks: Time) -> (Vec
     });
     guards.expect("workers").join().into_iter().for_each(|done| done.expect("no panic"));
     let (shown, membership) = (shown.lock(), membership.lock());
-    let standing = (0..=ticks).map(|tick| (at(&shown, tick), at(&membership, tick))).collect();
-    (standing, metrics.gauge("common_values").load(Relaxed))
+    (0..=ticks).map(|tick| (at(&shown, tick), at(&membership, tick))).collect()
 }
 
 /// What stands at a tick.
@@ -253,7 +261,7 @@ proptest! {
         min_members in 2..4_u32,
         workers in prop::sample::select(vec![1_usize, 2, 4]),
     ) {
-        let limits = Limits { max_linked, min_members };
+        let limits = Limits { max_linked, min_members, ..WIDE };
         let ticks = 24;
         let (found, common) = computed(&rows, limits, workers, ticks);
         for (tick, found) in (0..=ticks).zip(found) {
@@ -272,7 +280,7 @@ fn row(at: Time, member: u8, links: [Option<u8>; 2]) -> Drawn {
 fn a_value_that_too_many_share_links_nobody_until_some_have_left() {
     let mut rows: Vec<Drawn> = (0..4).map(|member| row(0, member, [Some(1), None])).collect();
     rows.push(Drawn { gone: Some(4), ..row(2, 4, [Some(1), None]) });
-    let limits = Limits { max_linked: 4, min_members: 3 };
+    let limits = Limits { max_linked: 4, ..WIDE };
     let (found, common) = computed(&rows, limits, 2, 10);
     let members: Vec<Vec<u32>> =
         found.iter().map(|(shown, _)| shown.iter().map(|(_, (sum, _))| sum.members).collect()).collect();
@@ -296,7 +304,7 @@ fn the_number_is_that_of_the_oldest_member_while_a_campaign_grows_and_merges() {
     // A member of both, which is older than none of them.
     rows.push(row(3, 6, [Some(1), Some(5)]));
     rows.push(row(3, 6, [Some(2), Some(5)]));
-    let limits = Limits { max_linked: 100, min_members: 3 };
+    let limits = WIDE;
     let (found, _) = computed(&rows, limits, 1, 8);
     let numbers: Vec<Vec<(i32, u32)>> =
         found.iter().map(|(shown, _)| shown.iter().map(|(n, (sum, _))| (*n, sum.members)).collect()).collect();
@@ -309,4 +317,64 @@ fn the_number_is_that_of_the_oldest_member_while_a_campaign_grows_and_merges() {
     assert_eq!(&*sum.sample, "192.0.3.9, 192.0.0.1, 192.0.0.2, 192.0.1.3, 192.0.1.4");
     assert_eq!(&*bonds.text, "link 0 = 1 (4 members); link 0 = 2 (4 members)");
     assert_eq!(bonds.pairs, 12);
+}
+
+/// Members in a row, each linked to the next by a value of its own; the middle one is away from tick 2 to tick 3.
+fn chain(members: u8) -> Vec<Drawn> {
+    let link = |member: u8| [Some(member / 2), Some(member.div_ceil(2))];
+    let one = |member| row(1, member, link(member));
+    let middle = members / 2;
+    let mut rows: Vec<Drawn> = (0..members).map(one).collect();
+    rows[usize::from(middle)].gone = Some(2);
+    rows.push(Drawn { at: 4, ..one(middle) });
+    rows
+}
+
+/// The members of a chain by the least label that comes to them in time, which can be computed without rounds: a label is
+/// only kept from going on by a lesser one, which goes on itself.
+fn parts(rows: &[Drawn], tick: Time, max_distance: u32) -> BTreeSet<BTreeSet<Id>> {
+    let here: BTreeMap<u8, Id> = rows.iter().filter(|row| row.counts(tick)).map(|row| (row.member, row.id())).collect();
+    let comes = |from: u8, to: u8| {
+        let (least, most) = (from.min(to), from.max(to));
+        let is_linked = (least..=most).all(|member| here.contains_key(&member));
+        let zeros = here[&from].leading_zeros().min(20);
+        is_linked && 4 * (20 - zeros) + 2 * u32::from(most - least) <= 80 + 2 * (max_distance + 1)
+    };
+    let mut parts: BTreeMap<Id, BTreeSet<Id>> = BTreeMap::new();
+    for to in here.keys() {
+        let label = here.keys().filter(|from| comes(**from, *to)).map(|from| here[from]).min().expect("its own");
+        parts.entry(label).or_default().insert(here[to]);
+    }
+    parts.into_values().filter(|members| members.len() >= 3).collect()
+}
+
+#[test]
+fn a_chain_that_is_too_long_is_cut_by_what_labels_come_to_and_is_whole_within_the_bound() {
+    let rows = chain(250);
+    for (max_distance, workers) in [(1, 1), (1, 4), (20, 2), (250, 2)] {
+        let metrics = Arc::default();
+        let limits = Limits { max_distance, ..WIDE };
+        let found = standing(&rows, limits, workers, 4, &metrics);
+        for (tick, (_, membership)) in (0..=4).zip(found) {
+            let mut campaigns: BTreeMap<Campaign, BTreeSet<Id>> = BTreeMap::new();
+            for (member, campaign) in membership {
+                campaigns.entry(campaign).or_default().insert(member);
+            }
+            assert!(campaigns.iter().all(|(campaign, members)| campaign.members as usize == members.len()));
+            let found: BTreeSet<_> = campaigns.into_values().collect();
+            assert_eq!(found, parts(&rows, tick, max_distance), "tick {tick}, {max_distance}");
+            let whole = [0, 1, 2, 2, 1][tick as usize];
+            assert_eq!(found.len() == whole, max_distance == 250 || tick == 0, "tick {tick}, {max_distance}");
+        }
+        assert_eq!(metrics.gauge("cut").load(Relaxed) == 0, max_distance == 250, "{max_distance}");
+    }
+}
+
+#[test]
+fn what_members_see_of_a_campaign_counts_up_to_a_bound() {
+    let rows: Vec<Drawn> = (0..9).map(|member| row(1, member, [Some(1), None])).collect();
+    let found = standing(&rows, Limits { max_members: 5, ..WIDE }, 1, 1, &Arc::default());
+    let (shown, membership) = &found[1];
+    assert_eq!(shown[0].1.0.members, 9);
+    assert!(membership.len() == 9 && membership.iter().all(|(_, campaign)| campaign.members == 5));
 }

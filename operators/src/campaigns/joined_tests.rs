@@ -45,7 +45,7 @@ fn node(is_relation: bool, max_rows: usize) -> Planned {
         },
         evidence: Evidence { condition: None, links: Arc::new([]) },
         ages: Ages { tick: TICK, look_back: LIFE * TICK, granularity: TICK, is_relation },
-        limits: Limits { max_linked: 10, min_members: 2 },
+        limits: Limits { max_linked: 10, min_members: 2, max_distance: 32, max_members: 1000 },
         raise_from: RAISE_FROM,
         max_rows,
         out: Arc::new(Schema::empty()),

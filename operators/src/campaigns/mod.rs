@@ -57,6 +57,15 @@ pub struct Options {
     /// have left. The gauge `common_values` is how many there are. Default 1000.
     #[serde(default = "thousand")]
     max_linked: u32,
+    /// Members that are at most so many links apart, from one member to the next, are in one campaign. A wider campaign
+    /// may be cut, so that a chain that somebody makes does not cost a step for each member: of those farther apart, the
+    /// ones that the same member's label comes to are one. The gauge `cut` is not 0 then. 1 to 1000. Default 24.
+    #[serde(default = "twenty_four")]
+    max_distance: u32,
+    /// `campaign_members` counts up to this, so that a campaign that goes on growing does not give all its rows anew each
+    /// time. Default 10000.
+    #[serde(default = "ten_thousand")]
+    max_members: u32,
     /// How many members make a campaign. At least 2. Default 3.
     #[serde(default = "three")]
     min_members: u32,
@@ -97,6 +106,14 @@ fn src_ip() -> Located<String> {
 
 fn thousand() -> u32 {
     1000
+}
+
+fn twenty_four() -> u32 {
+    24
+}
+
+fn ten_thousand() -> u32 {
+    10_000
 }
 
 fn three() -> u32 {
@@ -188,9 +205,14 @@ impl Operator for Campaigns {
             ("max_rows", options.max_rows, 1),
             ("max_linked", options.max_linked as usize, 2),
             ("min_members", options.min_members as usize, 2),
+            ("max_members", options.max_members as usize, options.min_members.max(options.raise_from) as usize),
         ];
         if let Some((name, _, least)) = least.into_iter().find(|(_, value, least)| value < least) {
             context.error(context.span, format!("`{name}` is at least {least}"));
+            return None;
+        }
+        if !(1..=1000).contains(&options.max_distance) {
+            context.error(context.span, "`max_distance` is between 1 and 1000");
             return None;
         }
         let added = [
@@ -206,7 +228,12 @@ impl Operator for Campaigns {
             columns,
             evidence,
             ages,
-            limits: Limits { max_linked: options.max_linked, min_members: options.min_members },
+            limits: Limits {
+                max_linked: options.max_linked,
+                min_members: options.min_members,
+                max_distance: options.max_distance,
+                max_members: options.max_members,
+            },
             raise_from: options.raise_from,
             max_rows: options.max_rows,
             out: summary::schema(&columns),
