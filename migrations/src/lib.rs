@@ -65,6 +65,9 @@ pub const MIGRATIONS: &[Migration] = migrations![
     (16, "repaired", "16_repaired.sql"),
     (17, "event_time", "17_event_time.sql"),
     (18, "features", "18_features.sql"),
+    (19, "detections", "19_detections.sql"),
+    (20, "detection_grants", "20_detection_grants.sql"),
+    (21, "server_facts", "21_server_facts.sql"),
 ];
 
 impl Migration {
@@ -81,6 +84,6 @@ impl Migration {
 
     /// Whether it is about users: made, or given rights.
     pub fn is_about_users(&self) -> bool {
-        self.makes_users() || self.name == "engine_grants"
+        self.makes_users() || ["engine_grants", "detection_grants"].contains(&self.name)
     }
 }

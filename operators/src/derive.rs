@@ -30,6 +30,11 @@ pub struct DeriveOptions {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     drop: Vec<Located<String>>,
+    /// The columns that stay, in this order, after all others are computed: those of a table, such as one of ClickHouse. `time`,
+    /// `seq` and the key of a relation stay before them. Not together with `drop`. Default: all.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    only: Option<Vec<Located<String>>>,
 }
 
 /// A computed column.
@@ -63,6 +68,13 @@ impl Operator for Derive {
         for name in &options.drop {
             complete &= plan.drop(name, context).is_some();
         }
+        if let Some(only) = &options.only {
+            if let Some(first) = options.drop.first() {
+                context.error(first.span, "what `only` does not name is left out already");
+                return None;
+            }
+            complete &= plan.keep(only, context).is_some();
+        }
         complete.then(|| Box::new(DeriveNode::new(plan, input)) as Box<dyn Node>)
     }
 }
@@ -73,6 +85,8 @@ struct Projection {
     /// Every column computed so far, dropped ones included.
     fields: Vec<Field>,
     dropped: HashSet<usize>,
+    /// The columns that stay, if not all but the dropped ones.
+    only: Option<Vec<usize>>,
     /// Where each expression's value goes, and the columns that the expression was compiled against.
     steps: Vec<Step>,
 }
@@ -93,7 +107,7 @@ impl Projection {
         };
         fixed.extend([TIME.to_owned(), SEQ.to_owned()]);
         let fields = input.schema.fields().iter().map(|f| f.as_ref().clone()).collect();
-        Self { fixed, fields, dropped: HashSet::new(), steps: Vec::new() }
+        Self { fixed, fields, dropped: HashSet::new(), only: None, steps: Vec::new() }
     }
 
     fn is_fixed(&self, name: &Located<String>, context: &mut PlanContext<'_>, verb: &str) -> bool {
@@ -139,6 +153,27 @@ impl Projection {
         self.dropped.insert(at);
         Some(())
     }
+
+    /// Columns by which rows are ordered or found, then the named ones.
+    fn keep(&mut self, names: &[Located<String>], context: &mut PlanContext<'_>) -> Option<()> {
+        let schema = Schema::new(self.fields.clone());
+        let mut only: Vec<usize> =
+            (0..self.fields.len()).filter(|at| self.fixed.contains(self.fields[*at].name())).collect();
+        let mut complete = true;
+        for name in names {
+            let at = context.column(&schema, &name.value, name.span);
+            complete &= at.is_some();
+            only.extend(at.filter(|at| !only.contains(at)));
+        }
+        self.only = Some(only);
+        complete.then_some(())
+    }
+
+    /// The places of the columns that leave, in their order.
+    fn kept(&self) -> Vec<usize> {
+        let all = || (0..self.fields.len()).filter(|at| !self.dropped.contains(at)).collect();
+        self.only.clone().unwrap_or_else(all)
+    }
 }
 
 struct DeriveNode {
@@ -151,7 +186,7 @@ struct DeriveNode {
 
 impl DeriveNode {
     fn new(plan: Projection, input: EdgeType) -> Self {
-        let kept: Arc<[usize]> = (0..plan.fields.len()).filter(|at| !plan.dropped.contains(at)).collect();
+        let kept: Arc<[usize]> = plan.kept().into();
         let output = Arc::new(Schema::new(kept.iter().map(|at| plan.fields[*at].clone()).collect::<Vec<_>>()));
         let rejected = rejected_schema(&input.schema);
         Self { steps: plan.steps.into(), kept, input, output, rejected }

@@ -129,8 +129,9 @@ pub(super) fn differences(schema: &Schema, columns: &[Column]) -> Vec<String> {
     found
 }
 
-/// Times of which the sources take none that is far from now, and which therefore may be DateTime.
-const EVENT_TIMES: [&str; 4] = [TIME, "window_start", TICK, UPDATED_AT];
+/// Times of which the sources take none that is far from now, and which therefore may be DateTime. `detected_at` is the
+/// end of a window, in the tables of migration 06.
+const EVENT_TIMES: [&str; 5] = [TIME, "window_start", "detected_at", TICK, UPDATED_AT];
 
 fn is_time(ty: &DataType) -> bool {
     matches!(ty, DataType::Timestamp(..))
