@@ -182,6 +182,25 @@ class Reload(LiveCase):
         due = {one.id for one in feeder.sent if one.stream == REQUEST and since < one.at < until - 4 * SECOND} - late
         self.assertEqual(due.difference(name for name, _ in rows), set())
 
+    def test_a_signal_right_after_an_edit_has_one_outcome(self):
+        """Whoever edits the file and sends SIGHUP at once hears of it once."""
+        self.write("features.yaml", FEATURES)
+        version = Version()
+        self.write("live.yaml", version.text())
+        self.begin()
+        with Feeder(traffic(SEED, seconds=60).events(), self.directory) as feeder:
+            feed_for(feeder, 1)
+            for changed in range(1, 4):
+                content, _ = version.change("behind")
+                self.write("live.yaml.new", content).rename(self.directory / "live.yaml")
+                self.process.send_signal(signal.SIGHUP)
+                wait_for("the change", lambda: self.reloads()["applied"] >= changed)
+            # Whoever watches the files has seen those changes when it has seen this one.
+            self.reload(*version.change("behind"))
+        self.assertEqual({outcome: self.reloads()[outcome] for outcome in OUTCOMES},
+                         {APPLIED: 4, REFUSED: 0, UNCHANGED: 0})
+        self.stop()
+
     def test_what_is_unchanged_keeps_running(self):
         """Other features: an island apart from them goes on with its file, and none of its rows is read again."""
         self.write("features.yaml", FEATURES)
