@@ -14,6 +14,7 @@ use arrow::json::writer::{JsonArray, LineDelimited, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::errors::ParquetError;
+use engine::text::spreadsheet;
 use serde::Serialize;
 
 use crate::output::{Format, Output};
@@ -183,7 +184,7 @@ fn csv(rows: &mut Rows<'_>, out: Counted, harmless: bool) -> Result<Vec<u8>, Arr
     }
     let field = |f: &Arc<Field>| {
         let ty = if is_text(f.data_type()) { DataType::Utf8 } else { f.data_type().clone() };
-        Field::new(harmless_text(f.name()), ty, true)
+        Field::new(spreadsheet(f.name()), ty, true)
     };
     let fields: Vec<Field> = rows.answer.schema.fields().iter().map(field).collect();
     let schema = Arc::new(Schema::new(fields));
@@ -261,29 +262,5 @@ fn harmless_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     }
     let text = cast(column, &DataType::Utf8)?;
     let text = text.as_string::<i32>();
-    if !text.iter().flatten().any(is_formula) {
-        return Ok(Arc::new(text.clone()));
-    }
-    Ok(Arc::new(text.iter().map(|cell| cell.map(harmless_text)).collect::<StringArray>()))
-}
-
-/// Spreadsheets take cells that start like this for formulas (OWASP, CSV injection).
-fn is_formula(cell: &str) -> bool {
-    cell.starts_with(['=', '+', '-', '@', '\t', '\r'])
-}
-
-fn harmless_text(cell: &str) -> String {
-    if is_formula(cell) { format!("'{cell}") } else { cell.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn formulas_are_defused() {
-        assert_eq!(harmless_text("=1+1"), "'=1+1");
-        assert_eq!(harmless_text("@SUM"), "'@SUM");
-        assert_eq!(harmless_text("a=1"), "a=1");
-    }
+    Ok(Arc::new(text.iter().map(|cell| cell.map(spreadsheet)).collect::<StringArray>()))
 }

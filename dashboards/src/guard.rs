@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use engine::functions::bounded::GROWING;
+use regex::RegexBuilder;
 
 use crate::error::Error;
 
@@ -29,6 +30,9 @@ const MAX_GROWING: usize = 32;
 
 /// Bytes of a regular expression.
 const MAX_PATTERN: usize = 1000;
+
+/// Bytes of a regular expression when it is compiled.
+const MAX_COMPILED: usize = 10 << 20;
 
 /// Operators, parentheses and keywords in one statement, which bound how deep anything in it nests.
 const MAX_OPERATORS: usize = 1000;
@@ -85,17 +89,17 @@ pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<(), Error> {
         if let LogicalPlan::Aggregate(aggregate) = node
             && aggregate.group_expr.iter().any(|e| matches!(e, PlanExpr::GroupingSet(_)))
         {
-            fault = Some("GROUPING SETS, CUBE and ROLLUP are not served".to_owned());
+            fault = Some(Error::Forbidden("GROUPING SETS, CUBE and ROLLUP are not served".to_owned()));
             return Ok(TreeNodeRecursion::Stop);
         }
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
-                fault = fault.take().or_else(|| pattern(expr).and_then(pattern_fault));
+                fault = fault.take().or_else(|| pattern(expr).and_then(pattern_fault).map(Error::query));
                 Ok(if fault.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
             })
         })
     })?;
-    fault.map_or(Ok(()), |fault| Err(Error::Forbidden(fault)))
+    fault.map_or(Ok(()), Err)
 }
 
 /// The pattern of a regular expression, if the expression is one.
@@ -116,8 +120,12 @@ fn pattern(expr: &PlanExpr) -> Option<&PlanExpr> {
 fn pattern_fault(pattern: &PlanExpr) -> Option<String> {
     match pattern {
         PlanExpr::Literal(value, _) => {
-            let length = value.try_as_str().flatten().map_or(0, str::len);
-            (length > MAX_PATTERN).then(|| format!("a regular expression has at most {MAX_PATTERN} bytes"))
+            let pattern = value.try_as_str().flatten().unwrap_or_default();
+            if pattern.len() > MAX_PATTERN {
+                return Some(format!("a regular expression has at most {MAX_PATTERN} bytes"));
+            }
+            let compiled = RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build();
+            compiled.err().map(|error| format!("the regular expression cannot be used: {error}"))
         }
         PlanExpr::Cast(cast) => pattern_fault(&cast.expr),
         _ => Some("a regular expression is a constant text, not one that each row makes".to_owned()),

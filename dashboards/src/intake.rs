@@ -11,7 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use engine::contract::{Intake, NotTaken};
+use engine::contract::{Intake, NotTaken, document};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -46,8 +46,7 @@ async fn answer(shared: &Shared, name: &str, headers: &HeaderMap, body: Body) ->
     let body = body.map_err(|_| {
         refused(StatusCode::PAYLOAD_TOO_LARGE, format!("a document has at most {MAX_BYTES} bytes and a length"))
     })?;
-    let document: Value = serde_json::from_slice(&body)
-        .map_err(|error| refused(StatusCode::BAD_REQUEST, format!("the document is not JSON: {error}")))?;
+    let document = document(&body).map_err(|why| refused(StatusCode::BAD_REQUEST, why))?;
     let Ok(place) = Arc::clone(shared.places()).try_acquire_owned() else {
         return Err(refused(StatusCode::TOO_MANY_REQUESTS, "other documents are being taken; try again in a moment"));
     };

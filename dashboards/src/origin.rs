@@ -46,10 +46,10 @@ fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
 
 /// Whether a browser says that a page from elsewhere sends this. Over plain HTTP, but for loopback, it says so by Origin alone.
 pub(crate) fn is_of_another_site(headers: &HeaderMap) -> bool {
-    let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let own = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| Some(host) == text(&HOST));
-    text(&SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none")
-        || text(&ORIGIN).is_some_and(|origin| !own(origin))
+    let all = |name: &HeaderName| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    let host = all(&HOST).next();
+    let own = |origin: &str| origin.split_once("://").is_some_and(|(_, name)| Some(name) == host);
+    all(&SEC_FETCH_SITE).any(|site| site != "same-origin" && site != "none") || all(&ORIGIN).any(|origin| !own(origin))
 }
 
 /// Whether the body is a statement in JSON; otherwise it is the statement itself. A page has to say which: what a form sends is
