@@ -244,11 +244,6 @@ impl Table {
         let _ = self.history.set(history);
     }
 
-    /// Whether stored rows are read from another place.
-    pub fn has_history(&self) -> bool {
-        self.history.get().is_some()
-    }
-
     /// Segments that an earlier run left.
     pub fn adopt(&self, segments: Vec<Segment>) {
         self.lock().segments.add(segments);
