@@ -43,12 +43,12 @@ LoadModule reqin_log_module {module}
 {user}
 StartServers 2
 <IfModule mpm_prefork_module>
-    MaxRequestWorkers 20
+    MaxRequestWorkers {workers}
     MinSpareServers 2
 </IfModule>
 <IfModule !mpm_prefork_module>
-    ThreadsPerChild 8
-    MaxRequestWorkers 32
+    ThreadsPerChild {threads}
+    MaxRequestWorkers {workers}
 </IfModule>
 MaxConnectionsPerChild {per_child}
 KeepAliveTimeout 20
@@ -149,7 +149,7 @@ class Httpd:
 
     def __init__(self, case: unittest.TestCase, directory: Path, mpm: str, *, prefix: tuple[str, ...] = (), address: str = "127.0.0.1",
                  directives: str = "", hosts: str = "", listen: str = "", modules: tuple[str, ...] = (), ports: tuple[int, int] | None = None,
-                 per_child: int = 0, without: bool = False) -> None:
+                 per_child: int = 0, threads: int = 8, without: bool = False) -> None:
         self.case, self.directory, self.prefix, self.address = case, directory, prefix, address
         self.http, self.https = ports or (free_port(), free_port())
         directory.chmod(0o755)
@@ -163,7 +163,8 @@ class Httpd:
         loaded = "\n".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in names)
         text = CONFIGURATION.format(
             dir=directory, host=HOST, http=self.http, https=self.https, module=MODULE, address=address, modules=loaded, listen=listen,
-            user="User www-data\nGroup www-data" if os.geteuid() == 0 else "", directives=directives, hosts=hosts, per_child=per_child)
+            user="User www-data\nGroup www-data" if os.geteuid() == 0 else "", directives=directives, hosts=hosts, per_child=per_child,
+            threads=threads, workers=4 * threads)
         if without:
             text = re.sub("^(JsonSockLog|LoadModule reqin_log).*\n", "", text, flags=re.MULTILINE)
         self.configuration = directory / "httpd.conf"

@@ -20,7 +20,7 @@ from tests.servers import clients
 from tests.servers.clients import Curl
 from tests.servers.debian import HOST, build_site, certificate, inside
 from tests.servers.test_servers import oracle
-from tests.support import OK, Case, running, wait_for
+from tests.support import ENGINE, OK, Case, running, wait_for
 
 SERVER = "192.0.2.1"
 CLIENTS = {"curl": "192.0.2.20", "chromium": "192.0.2.21", "firefox": "192.0.2.22", "python": "192.0.2.23"}
@@ -45,7 +45,7 @@ class Live:
     mpm = ""
 
     def setUp(self) -> None:
-        reason = why_not()
+        reason = why_not() or ("" if ENGINE.exists() else f"{ENGINE} is not built: make build")
         if reason:
             self.skipTest(reason)
         super().setUp()

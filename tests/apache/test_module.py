@@ -2,6 +2,7 @@
 requests, a graceful restart, and a receiver that is absent, full or slow.
 """
 
+import json
 import os
 import random
 import re
@@ -126,7 +127,8 @@ class Mpm:
             with connect("127.0.0.1", httpd.http) as connection:
                 answer = exchange(connection, sent.text)
                 port = connection.getsockname()[1]
-            [record] = self.await_records(receiver, number + 1)[-1:]
+            wait_for("the record", lambda number=number: len(receiver.raw) > number)
+            record = json.loads(receiver.raw[number])
             about = f"seed {SEED}, request {number}: {sent.text!r}\n{record}"
             self.assertEqual(record["src_port"], port, about)
             self.assertEqual(record["status_code"], int(answer.split()[1]), about)
