@@ -18,7 +18,7 @@ HOSTILE = {
     "repeat(path, n * 100000000)": "repeat could make",
     "lpad(path, 1000000000)": "lpad could make",
     "rpad(path, 2000000000, 'x')": "rpad could make",
-    "path || repeat('x', 65530)": "string_concat could make",
+    "path || repeat('x', 65535)": "string_concat could make",
     "replace(path, 'a', repeat('b', 40000))": "replace could make",
     "1 / (n - 5)": "divide by zero",
     "cast(path as bigint)": "cannot cast",

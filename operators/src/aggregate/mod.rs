@@ -142,8 +142,7 @@ impl Operator for Aggregate {
             }
             by.push(index);
         }
-        let window = options.window.as_nanos();
-        let window = i64::try_from(window).ok().filter(|ns| *ns > 0 && *ns % 1_000_000 == 0);
+        let window = i64::try_from(options.window.as_nanos()).ok().filter(|ns| *ns > 0 && *ns % 1_000_000 == 0);
         let bounds = [("max_groups", options.max_groups), ("distinct_limit", options.distinct_limit)];
         let zero = bounds.iter().find(|(_, bound)| *bound == 0);
         match (window, zero) {
