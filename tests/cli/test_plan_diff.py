@@ -68,12 +68,15 @@ class PlanDiff(Case):
         """The sources go on."""
         changed = self.prod(("window: 10s", "window: 30s"))
         shown = self.diff(changed)
-        for line in ("1 node changed; 9 kept, 17 rebuilt", "window: 10s -> 30s", "because of correlated",
-                     "goes on: packets, hellos, requests, model, said, fleets, final_scored, final_detections, recurrence\n",
+        for line in ("1 node changed; 19 kept, 26 rebuilt", "window: 10s -> 30s", "because of correlated",
+                     "goes on: packets, hellos, requests, model, said, fleets, final_scored, final_judged, final_everywhere, final_verdicts, "
+                     "final_caught, final_said, final_kept, final_detections, recurrence, all_scores, detected_anomalies, campaign_rows, "
+                     "final_store\n",
                      "rebuilt from the spool: correlated, labelled, systems, browsers, bots, known, features, clients, ruled, scored, "
-                     "corrected, verdicts, caught, detections, final_clients, final_ruled, store\n"):
+                     "corrected, judged, everywhere, verdicts, caught, detections, rotating, ja4_rotation, posting, form_brute_force, slow, "
+                     "slow_requests, final_clients, final_shared, final_ruled, store\n"):
             self.assertIn(line, shown)
-        self.assertNotIn("because of final_detections", shown, "which is durable")
+        self.assertNotIn("because of final_ruled", shown, "which is durable")
         self.assertEqual(shown, self.diff(PIPELINES / "prod.yaml", "--set", "correlated.window=30s"))
         nodes = {node["id"]: node for node in json.loads(self.diff(changed, "--format", "json"))["nodes"]}
         change = {"path": "window", "old": "10s", "new": "30s"}

@@ -76,6 +76,8 @@ def login(site: str, status: int) -> dict:
 PAGES = [f"/{number}.html" for number in range(8)]
 LOOK = parts("/a.css", "/a.js", "/favicon.ico")
 
+# Who does all in the same distance of time; the others read one page longer than another.
+BY_THE_CLOCK = ("watches prices", "loads again by a timer", "polls", "a monitor")
 # Name, requests, and the rules that they match.
 CLIENTS = [
     ("follows links", [get("/", "none"), *LOOK, *map(get, PAGES)], set()),
@@ -136,6 +138,8 @@ CLIENTS = [
         [get("/1.html", "none"), *LOOK] + [get("/api/cart", mode="cors", method="POST")] * 9,
         set(),
     ),
+    ("watches prices", [get(path, "none") for path in PAGES[:3] * 4] + LOOK, {"seldom_follows_a_link", "pages_by_the_clock"}),
+    ("loads again by a timer", [get("/1.html")] * 12 + LOOK, set()),
     ("polls", [get("/api/status", "none")] * 12, {"one_address_only", "pages_without_their_parts"}),
     ("a monitor", [get("/health", "none")] * 12, set()),
 ]
@@ -181,8 +185,9 @@ def address(number: int) -> str:
 def requests(one_host: bool) -> list[dict]:
     """All requests in the order of time."""
     made = []
-    for number, (_, sent, _) in enumerate(CLIENTS):
+    for number, (name, sent, _) in enumerate(CLIENTS):
         for nth, request in enumerate(sent):
+            pause = 0 if name in BY_THE_CLOCK else nth * 7 % 5
             part = request.get("header_Sec-Fetch-Mode") == "no-cors"
             made.append(
                 {
@@ -191,7 +196,7 @@ def requests(one_host: bool) -> list[dict]:
                     "dst_ip": "198.51.100.1",
                     "dst_port": 443,
                     "scheme": "https",
-                    "timestamp": START + (number * 100 + nth) * SECOND,
+                    "timestamp": START + (number * 100 + 2 * nth) * SECOND + pause * SECOND // 3,
                     "http_version": "HTTP/2.0",
                     "header_User-Agent": CHROME,
                     "host": "www.example.test" if one_host or not part else "parts.example.test",
