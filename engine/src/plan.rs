@@ -95,9 +95,10 @@ impl PlannedNode {
     }
 
     /// Takes what the node writes to; the error names the node and the path.
-    pub(crate) fn claim(&self) -> Result<Vec<Claim>, String> {
+    pub(crate) fn claim(&self, goes_on: bool) -> Result<Vec<Claim>, String> {
         let facts = self.node.facts();
-        Claim::take(facts.writes, facts.folders, facts.follows).map_err(|error| format!("{}: {error}", self.id))
+        Claim::take(facts.writes, facts.folders, (facts.follows, goes_on))
+            .map_err(|error| format!("{}: {error}", self.id))
     }
 }
 

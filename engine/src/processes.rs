@@ -59,8 +59,10 @@ impl Place {
 /// How far a process is with the end of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Stage {
-    /// It works.
+    /// It is not ready to begin.
     #[default]
+    Starting,
+    /// It works, or would if the others were ready.
     Running,
     /// What its sources received is through, as far as it can be.
     Through,
@@ -142,9 +144,25 @@ impl Heard {
         }
     }
 
-    /// Notes how far this process is; the others hear of it soon.
+    /// Notes how far this process is; the others hear of it soon. One that is not ready does not run.
     pub fn set_stage(&self, stage: Stage) {
-        *lock(&self.own) = stage;
+        if stage > Stage::Running || self.shared.start.is_ready() {
+            *lock(&self.own) = stage;
+        }
+    }
+
+    /// Begins the run once all processes are ready, unless it is to end.
+    fn begin(&self) {
+        let start = &self.shared.start;
+        if start.has_begun() || !start.is_ready() {
+            return;
+        }
+        let mut own = lock(&self.own);
+        *own = (*own).max(Stage::Running);
+        drop(own);
+        if self.have_reached(Stage::Running) && !self.shared.is_stopping() {
+            start.begin();
+        }
     }
 
     /// Whether all other processes are at this stage or behind it.
@@ -220,6 +238,7 @@ impl Telling {
 
 fn tell(heard: &Heard, monitor: &Monitor) {
     let shared = &heard.shared;
+    heard.begin();
     if shared.is_stopping() && !heard.stop_told.swap(true, SeqCst) {
         monitor.stop();
     }
@@ -243,6 +262,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::cluster::Peer;
+
+    #[test]
+    fn a_run_begins_when_every_process_is_ready() {
+        let shared = Arc::new(Shared::default());
+        shared.start.wait_for_others();
+        let heard = Heard::new(&shared, &Arc::default(), Place { process: 0, processes: 3, threads: 1 });
+        let ready = || Report { stage: Stage::Running, ..Report::default() };
+        heard.event(&told(1, &ready()));
+        heard.event(&told(2, &Report::default()));
+        shared.start.built(1, || false);
+        heard.begin();
+        assert!(!shared.start.has_begun(), "process 2 is not ready");
+        heard.event(&told(2, &ready()));
+        heard.begin();
+        assert!(shared.start.has_begun());
+    }
 
     fn told(process: usize, report: &Report) -> Event {
         let peer = Peer { process, address: String::new() };

@@ -105,7 +105,11 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
     if place.is_shared() {
         shared.references.fix();
     }
-    take_outputs(&plan, place, options.dataflows.as_deref(), shared)?;
+    if place.is_shared() {
+        shared.start.wait_for_others();
+    } else {
+        take_outputs(&plan, place, options.dataflows.as_deref(), shared)?;
+    }
     let outcome = execute_claimed((plan, place), shared, options);
     shared.claims.end(shared.start.has_begun());
     outcome
@@ -115,7 +119,7 @@ pub fn execute_with(plan: Arc<Plan>, shared: &Arc<Shared>, options: Options) -> 
 fn take_outputs(plan: &Plan, place: Place, dataflows: Option<&[Dataflow]>, shared: &Shared) -> Result<(), RunError> {
     let runs = |at: usize| dataflows.is_none_or(|all| all.iter().any(|one| one.island.nodes.contains(&at)));
     for (_, node) in plan.nodes.iter().enumerate().filter(|(at, node)| place.owns(node) && runs(*at)) {
-        let claims = node.claim().map_err(|message| {
+        let claims = node.claim(plan.is_spooled()).map_err(|message| {
             shared.claims.end(false);
             shared.fail(message.clone());
             RunError::Failed(Failure::from(message))
@@ -155,6 +159,10 @@ fn execute_claimed((plan, place): (Arc<Plan>, Place), shared: &Arc<Shared>, opti
         }
         None => (None, None, None),
     };
+    if place.is_shared() {
+        // The others hear of a failure from the run, which has still to be told to them. It does not begin.
+        let _ = take_outputs(&plan, place, None, shared);
+    }
     let workers = Workers::new((place, shared, &dataflows), options.observe, monitor.clone());
     let panicked = workers.panicked();
     let guards = workers.start(network).map_err(RunError::NotStarted)?;

@@ -117,7 +117,8 @@ impl Shared {
 
     /// Whether the start has failed: the run never begins, and nothing that it writes to is changed.
     pub fn is_called_off(&self) -> bool {
-        !self.start.has_begun() && self.failure.lock().is_some()
+        let is_over = || self.failure.lock().is_some() || self.start.has_others() && self.is_stopping();
+        !self.start.has_begun() && is_over()
     }
 
     /// Whether the workers are to drop the dataflow.

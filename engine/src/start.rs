@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 #[derive(Debug, Default)]
 pub struct Start {
     built: AtomicUsize,
+    /// Other processes have to be ready too.
+    has_others: AtomicBool,
+    /// This process is.
+    ready: AtomicBool,
     begun: AtomicBool,
 }
 
@@ -16,14 +20,36 @@ impl Start {
         self.begun.load(SeqCst)
     }
 
-    /// One of the process's `threads` has built all that it starts with. The last one begins the run, unless it `failed`:
-    /// then it never begins.
+    /// One of the process's `threads` has built all that it starts with. With the last one the process is ready, unless the run
+    /// has `failed`: then it never begins. Where there are no others, that begins it.
     pub(crate) fn built(&self, threads: usize, failed: impl Fn() -> bool) {
         let is_last = self.built.fetch_add(1, SeqCst) + 1 == threads;
         // What a thread could not build was noted before it came here.
         if is_last && !failed() {
-            self.begun.store(true, SeqCst);
+            self.ready.store(true, SeqCst);
+            if !self.has_others() {
+                self.begin();
+            }
         }
+    }
+
+    /// Other processes run the pipeline too: the run begins when all are ready.
+    pub(crate) fn wait_for_others(&self) {
+        self.has_others.store(true, SeqCst);
+    }
+
+    pub(crate) fn has_others(&self) -> bool {
+        self.has_others.load(SeqCst)
+    }
+
+    /// Whether this process has built all that it starts with, and nothing has failed.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(SeqCst)
+    }
+
+    /// All are ready.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, SeqCst);
     }
 }
 
@@ -41,5 +67,11 @@ mod tests {
         let failed = Start::default();
         failed.built(1, || true);
         assert!(!failed.has_begun());
+        let together = Start::default();
+        together.wait_for_others();
+        together.built(1, || false);
+        assert!(together.is_ready() && !together.has_begun());
+        together.begin();
+        assert!(together.has_begun());
     }
 }

@@ -21,11 +21,15 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Takes what a node writes to. `follows`: links may lead to it.
+    /// Takes what a node writes to. `follows`: links may lead to it. `goes_on`: the run goes on with what another one wrote.
     ///
     /// # Errors
     /// If something of it cannot be written to; the message has the path.
-    pub fn take(files: Vec<PathBuf>, folders: Vec<PathBuf>, follows: bool) -> Result<Vec<Self>, String> {
+    pub fn take(
+        files: Vec<PathBuf>,
+        folders: Vec<PathBuf>,
+        (follows, goes_on): (bool, bool),
+    ) -> Result<Vec<Self>, String> {
         let files = files.into_iter().map(|path| (path, false));
         let dirs = folders.into_iter().map(|path| (path, true));
         let take = |(path, is_dir): (PathBuf, bool)| {
@@ -35,7 +39,7 @@ impl Claim {
                 return Ok(Self { path, is_dir, _lock: None, made: Vec::new() });
             }
             let opened = if is_dir { open_dir(&path, follows) } else { open(&path, follows) };
-            let what = if there.is_ok() { "opened" } else { "created" };
+            let what = if goes_on { "opened" } else { "created" };
             let Opened { lock, made, .. } =
                 opened.map_err(|error| format!("{} cannot be {what}: {error}", path.display()))?;
             Ok(Self { path, is_dir, _lock: lock, made })

@@ -3,6 +3,8 @@
 mod continued;
 mod identity;
 mod log_file;
+mod recent;
+mod resume;
 mod through;
 
 use std::path::{Path, PathBuf};

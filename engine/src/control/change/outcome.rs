@@ -61,7 +61,7 @@ impl Control {
     pub(super) fn take_outputs(&self, plan: &Plan, wanted: &Wanted) -> Result<Vec<Claim>, String> {
         let mut claims = Vec::new();
         for node in wanted.iter().filter(|(kept, _)| kept.is_none()).flat_map(|(_, island)| &island.nodes) {
-            claims.extend(plan.nodes[*node].claim()?);
+            claims.extend(plan.nodes[*node].claim(true)?);
         }
         Ok(claims)
     }

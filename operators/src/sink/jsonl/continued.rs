@@ -2,9 +2,8 @@
 //! length. What stands behind that length after a crash is cut off and written again.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,17 +14,15 @@ use engine::contract::Shared;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::identity::Identity;
 use super::log_file::{LogFile, Place, Rotation};
+use super::recent::Recent;
+use super::resume::go_on;
 use crate::sink::standard_output;
 use crate::sink::written::Format;
 use engine::contract::sink::{CLOSED, Sink, Then, Written};
 
 /// Lines are made durable, and confirmed, at most this often.
 const CONFIRM: Duration = Duration::from_millis(200);
-
-/// Bytes that are kept until they are confirmed, so that they can be written again if somebody removes the file.
-const RECENT: usize = 8 << 20;
 
 /// The trouble of a file that cannot be written now is shown under this name.
 const PART: &str = "file";
@@ -64,36 +61,6 @@ struct State {
     /// It waits for a note before it goes on.
     waits: bool,
     is_over: bool,
-}
-
-/// The end of a file.
-#[derive(Default)]
-struct Recent {
-    /// The bytes before it.
-    base: u64,
-    text: Vec<u8>,
-}
-
-impl Recent {
-    /// The file begins to be written here.
-    fn begin(&mut self, base: u64) {
-        self.base = base;
-        self.text.clear();
-    }
-
-    fn add(&mut self, text: &[u8]) {
-        self.text.extend_from_slice(text);
-        if self.text.len() > RECENT {
-            self.begin(self.base + self.text.len() as u64);
-        }
-    }
-
-    /// The first so many bytes of the file are confirmed.
-    fn confirm(&mut self, bytes: u64) {
-        let confirmed = usize::try_from(bytes.saturating_sub(self.base)).unwrap_or(usize::MAX).min(self.text.len());
-        self.text.drain(..confirmed);
-        self.base += confirmed as u64;
-    }
 }
 
 /// What lines are written to.
@@ -367,64 +334,6 @@ impl State {
         (self.durable, self.synced) = ((self.written, detail), Instant::now());
         Ok(())
     }
-}
-
-/// Opens a file behind what was confirmed; a file that nothing was confirmed of is emptied, unless it is appended to. Nothing
-/// is cut of a file that is not the one that was written to.
-fn go_on(
-    place: &Place,
-    detail: &Value,
-    append: bool,
-    rotation: Rotation,
-    metrics: &NodeMetrics,
-) -> io::Result<LogFile> {
-    let path = &place.path;
-    let mut file = LogFile::open(place, rotation, metrics)?;
-    // By its name alone: the folder may have been moved together with the spool.
-    let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
-    if detail["path"].as_str().is_none_or(|other| name(Path::new(other)) != name(path)) {
-        if !append {
-            file.cut(0, None)?;
-        }
-        return Ok(file);
-    }
-    let (bytes, since) = (detail["bytes"].as_u64().unwrap_or(0), detail["since"].as_u64());
-    let known = Identity::read(detail);
-    if let Some(known) = known.as_ref().filter(|known| !file.has_number(known))
-        && let Some(moved) = moved(path, known)
-    {
-        // It was put aside since, by us or by another program: what follows goes into the file that has the name now.
-        let moved = Place { path: moved, follow_symlinks: false };
-        let mut moved = LogFile::open(&moved, Rotation::default(), &NodeMetrics::default())?;
-        if moved.is(known) {
-            moved.cut(bytes, since)?;
-            return Ok(file);
-        }
-    }
-    if known.is_some_and(|known| file.is(&known)) {
-        file.cut(bytes, since)?;
-    } else if file.is_regular()? && (bytes > 0 || file.bytes() > 0) {
-        let said = if file.bytes() < bytes {
-            "the file is shorter than what was written to it"
-        } else {
-            "the file is not the one that was written to, or was changed: nothing is cut, and what follows is appended"
-        };
-        tracing::warn!(path = %path.display(), length = file.bytes(), expected = bytes, "{said}");
-    }
-    Ok(file)
-}
-
-/// The file with this number beside `path`, if it has another name now: one that begins as its own does up to the first dot, as
-/// rotations give it.
-fn moved(path: &Path, known: &Identity) -> Option<PathBuf> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name()?.as_encoded_bytes();
-    let dot = name.iter().skip(1).position(|byte| *byte == b'.');
-    let own = &name[..dot.map_or(name.len(), |dot| dot + 1)];
-    let is_own = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(own);
-    let same = |metadata: fs::Metadata| metadata.is_file() && known.has_number(&metadata);
-    let is_it = |entry: &fs::DirEntry| is_own(entry) && entry.metadata().is_ok_and(same);
-    fs::read_dir(folder).ok()?.flatten().find(is_it).map(|entry| entry.path())
 }
 
 #[cfg(test)]

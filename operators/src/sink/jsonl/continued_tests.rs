@@ -1,5 +1,6 @@
-use std::fs::File;
+use std::fs::{self, File};
 
+use super::super::identity::Identity;
 use super::*;
 
 fn place(path: &Path) -> Place {
