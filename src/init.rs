@@ -31,6 +31,10 @@ enum Server {
     Nginx,
     /// HAProxy
     Haproxy,
+    /// Caddy
+    Caddy,
+    /// Envoy
+    Envoy,
 }
 
 /// The command, for [`command_line::main`].
@@ -51,15 +55,23 @@ fn block(server: Server) -> &'static str {
         Server::Apache => "```apache\n",
         Server::Nginx => "```nginx\n",
         Server::Haproxy => "```haproxy\n",
+        Server::Caddy => "```caddyfile\n",
+        Server::Envoy => "```yaml\n",
     };
     let rest = DOCUMENT.split_once(fence).map_or("", |(_, rest)| rest);
     rest.split_once("```\n").map_or("", |(block, _)| block)
 }
 
 fn pipeline(server: Server) -> String {
+    let reading = |log: &str, format: &str| {
+        let pipeline = FIRST_LOG.replace("/var/log/apache2/ja4.log", log);
+        pipeline.replace("format: reqin_log", &format!("format: {format}"))
+    };
     match server {
         Server::Apache => FIRST_LOG.to_owned(),
-        Server::Nginx => FIRST_LOG.replace("/var/log/apache2/ja4.log", "/var/log/nginx/ja4.log"),
+        Server::Nginx => reading("/var/log/nginx/ja4.log", "reqin_log"),
+        Server::Caddy => reading("/var/log/caddy/ja4.log", "caddy"),
+        Server::Envoy => reading("/var/log/envoy/ja4.log", "envoy_json"),
         Server::Haproxy => HAPROXY.to_owned(),
     }
 }
@@ -74,6 +86,8 @@ mod tests {
             (Server::Apache, "LogFormat '{", "/var/log/apache2/ja4.log"),
             (Server::Nginx, "log_format ja4 escape=json", "/var/log/nginx/ja4.log"),
             (Server::Haproxy, "log-format \"%ci:%cp", "format: haproxy"),
+            (Server::Caddy, "format json", "format: caddy"),
+            (Server::Envoy, "json_format:", "format: envoy_json"),
         ] {
             let block = text(&Options { server, pipeline: false });
             assert!(block.starts_with("# /etc/") && block.contains(in_block) && !block.contains("```"), "{block}");

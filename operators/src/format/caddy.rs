@@ -1,7 +1,7 @@
 //! `caddy`: Caddy's access log in JSON, its default (<https://caddyserver.com/docs/logging>).
 //!
 //! A line is written when the request is over: `ts` is its end, and `duration` says how long it took, in seconds.
-//! `remote_ip` and `remote_port` are those of the connection; `client_ip` may be what a header says, and is not taken.
+//! Values of the headers Cookie and Authorization it does not write, only that they were there. `remote_ip` and `remote_port` are those of the connection; `client_ip` may be what a header says, and is not taken.
 
 use std::sync::Arc;
 
@@ -27,7 +27,6 @@ impl Format {
             ("src_ip", of_request("remote_ip")),
             ("src_port", of_request("remote_port")),
             ("method", of_request("method")),
-            ("host", of_request("host")),
             ("http_version", of_request("proto")),
             ("status_code", Path::key("status")),
             ("response_size", Path::key("size")),
@@ -39,6 +38,7 @@ impl Format {
             extra(Path::key("ts"), Kind::Time(unit), Role::End),
             extra(Path::key("duration"), Kind::Duration(Unit::S), Role::Duration),
             extra(of_request("uri"), Kind::Text, Role::Target),
+            extra(of_request("host"), Kind::Text, Role::Authority),
             extra(Path::keys(&["request", "headers", "Cookie"], true), Kind::Texts, Role::Cookie),
         ];
         let header = |name: &str| Some(Path::keys(&["request", "headers", &canonical(name)], true));

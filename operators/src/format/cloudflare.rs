@@ -27,7 +27,6 @@ impl Format {
             ("src_port", "ClientSrcPort"),
             ("method", "ClientRequestMethod"),
             ("scheme", "ClientRequestScheme"),
-            ("host", "ClientRequestHost"),
             ("http_version", "ClientRequestProtocol"),
             ("status_code", "EdgeResponseStatus"),
             ("response_size", "EdgeResponseBytes"),
@@ -42,6 +41,7 @@ impl Format {
             extra(Path::key("EdgeStartTimestamp"), Kind::Time(unit), Role::Begin),
             extra(Path::key("EdgeEndTimestamp"), Kind::Time(unit), Role::End),
             extra(Path::key("ClientRequestURI"), Kind::Text, Role::Target),
+            extra(Path::key("ClientRequestHost"), Kind::Text, Role::Authority),
         ];
         // Further headers are custom fields, whose names are as the job spells them: in lower case, as the manual does.
         let header = |name: &str| match name {

@@ -1,27 +1,38 @@
-//! Addresses with their ports in one value, as proxies write them; and whether there was a cookie.
+//! What follows from values without a column: addresses and ports from one value, as proxies write them, the host without its
+//! port, and whether there was a cookie.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use super::cell::{Cell, Cells, address};
 use super::schema::Format;
+use super::text::transform;
 
-/// Fills in addresses and ports from values that have both, and whether a request had a cookie. `line` is the text that
-/// cells stand in.
+/// Fills in addresses and ports from values that have both, the host, and whether a request had a cookie. `line` is the text
+/// that cells stand in.
 pub(super) fn fill(format: &Format, cells: &mut Cells, line: &str) {
     for &(cell, [ip, port]) in &format.ends {
         if cells.values[ip] != Cell::Missing {
             continue;
         }
-        let text = match cells.values[cell] {
-            Cell::Line(at, len) => line.get(at..at + len),
-            Cell::Scratch(at, len) => cells.beside.scratch.get(at..at + len),
-            _ => None,
-        };
-        let Some((address, number)) = text.and_then(split) else { continue };
+        let Some((address, number)) = cells.beside.text(cells.values[cell], line).and_then(split) else { continue };
         // It is an address, which such a column takes.
         let _ = cells.at(ip).text(&address.to_string(), None);
         if let Some(number) = number {
             cells.values[port] = Cell::Unsigned(number.into());
+        }
+    }
+    if let Some((cell, column)) = format.authority
+        && cells.values[column] == Cell::Missing
+        && let Some(host) = cells.beside.text(cells.values[cell], line).and_then(transform::host)
+    {
+        match host {
+            // The beginning of the value.
+            Cow::Borrowed(host) => cells.values[column] = cells.values[cell].part((0, host.len())),
+            Cow::Owned(host) => {
+                // It is text, which such a column takes.
+                let _ = cells.at(column).text(&host, None);
+            }
         }
     }
     if let Some((cell, column)) = format.cookie {

@@ -22,7 +22,6 @@ impl Format {
     /// Requests as Envoy writes them, with times that are numbers in `unit`.
     pub fn envoy_json(unit: Unit) -> Arc<Self> {
         let keys = [
-            ("host", "authority"),
             // `path` has the query too.
             ("path", "path_without_query"),
             ("http_version", "protocol"),
@@ -45,6 +44,7 @@ impl Format {
             text("downstream_direct_local_address", Role::Destination),
             text("downstream_local_address", Role::Destination),
             text("path", Role::Target),
+            text("authority", Role::Authority),
         ];
         let header = |name: &str| match name {
             "User-Agent" => Some(Path::key("user_agent")),

@@ -12,6 +12,7 @@ use super::time::Unit;
 pub(super) const FORMAT: BuiltIn = BuiltIn {
     name: "ja4sentinel",
     summary: "hellos as ja4sentinel writes them; also the columns of `tls.client_hello`",
+    unit: Unit::Ns,
     format: Format::ja4sentinel,
 };
 

@@ -55,6 +55,10 @@ impl Syntax for Json {
         "a JSON object"
     }
 
+    fn finds_its_text(&self) -> bool {
+        true
+    }
+
     fn read<'l>(&mut self, line: &'l [u8], cells: &mut Cells) -> Result<Taken<'l>, Fault> {
         let line = unwrapped(line);
         match std::str::from_utf8(line) {
@@ -143,6 +147,9 @@ impl<'de> Walk<'de> for Object<'_, '_> {
                 None => list.next_element_seed(Skip::value())?,
             };
             if more.is_none() {
+                if index == 0 {
+                    self.keys.take_empty_list(self.level, self.cells);
+                }
                 break;
             }
         }

@@ -6,17 +6,18 @@ use proptest::test_runner::RngSeed;
 use super::super::{Format, LineParser, Rows, Unit};
 use super::*;
 
-type Found<'t> = (Option<(u16, &'t str, &'t str)>, &'t str);
+/// Priority, host and program of a header, and the text behind it.
+type Found = (Option<(u16, String, String)>, String);
 
-fn of(line: &str) -> Found<'_> {
-    let text = |bytes| std::str::from_utf8(bytes).expect("UTF-8");
+fn of(line: &str) -> Found {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    let known = |value: Option<&[u8]>| value.map(text).unwrap_or_default();
     let (header, rest) = split(line.as_bytes());
-    let known =
-        |value: Option<&'_ [u8]>| value.map_or("", |value| std::str::from_utf8(value).expect("UTF-8")).to_owned();
-    let header = header.map(|header| (header.priority, known(header.hostname), known(header.app)));
-    let header = header
-        .map(|(priority, host, app)| (priority, &*Box::leak(host.into_boxed_str()), &*Box::leak(app.into_boxed_str())));
-    (header, text(rest))
+    (header.map(|header| (header.priority, known(header.hostname), known(header.app))), text(rest))
+}
+
+fn headed(priority: u16, host: &str, app: &str, text: &str) -> Found {
+    (Some((priority, host.to_owned(), app.to_owned())), text.to_owned())
 }
 
 #[test]
@@ -40,19 +41,19 @@ fn headers_are_as_programs_write_them() {
         ("<190>1 - h a - - [x@1 k=\"]\\\"[\"][y] \u{feff}{\"a\":1}", "h", "a"),
         ("<190>1 - h a - - [x@1]{\"a\":1}", "h", "a"),
     ] {
-        assert_eq!(of(line), (Some((190, host, app)), object), "{line}");
+        assert_eq!(of(line), headed(190, host, app, object), "{line}");
     }
 }
 
 #[test]
 fn a_line_without_a_priority_is_text() {
     for line in ["", "<", "<>x", "<192>x", "<1x>x", "<0000>x", "x<13>", "192.0.2.1 - - [23/Nov/2026]", "{\"a\":1}"] {
-        assert_eq!(of(line), (None, line));
+        assert_eq!(of(line), (None, line.to_owned()));
     }
     // What is no header of RFC 5424 is text behind a priority.
-    assert_eq!(of("<13>1 x"), (Some((13, "", "")), "1 x"));
-    assert_eq!(of("<13>1 - h a - - [x"), (Some((13, "", "")), "1 - h a - - [x"));
-    assert_eq!(of("<13>Nov 23 15:35:2 x: y"), (Some((13, "", "")), "Nov 23 15:35:2 x: y"));
+    assert_eq!(of("<13>1 x"), headed(13, "", "", "1 x"));
+    assert_eq!(of("<13>1 - h a - - [x"), headed(13, "", "", "1 - h a - - [x"));
+    assert_eq!(of("<13>Nov 23 15:35:2 x: y"), headed(13, "", "", "Nov 23 15:35:2 x: y"));
 }
 
 #[test]
@@ -92,7 +93,7 @@ proptest! {
             format!("<{priority}>Nov 23 15:35:27 {host} {app}{process_id}: {text}"),
             format!("<{priority}>1 2026-11-23T15:35:27Z {host} {app} {} - [a@1 b=\"\\]\"] {text}", process.unwrap_or(0)),
         ] {
-            prop_assert_eq!(of(&line), (Some((priority, host.as_str(), app.as_str())), text.as_str()), "{}", line);
+            prop_assert_eq!(of(&line), headed(priority, &host, &app, &text), "{}", line);
         }
     }
 

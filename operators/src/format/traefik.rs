@@ -24,7 +24,6 @@ impl Format {
         let keys = [
             ("method", "RequestMethod"),
             ("scheme", "RequestScheme"),
-            ("host", "RequestHost"),
             ("http_version", "RequestProtocol"),
             ("status_code", "DownstreamStatus"),
             ("response_size", "DownstreamContentSize"),
@@ -38,6 +37,7 @@ impl Format {
             extra(Path::key("Duration"), Kind::Duration(Unit::Ns), Role::Duration),
             extra(Path::key("ClientAddr"), Kind::Text, Role::Source),
             extra(Path::key("RequestPath"), Kind::Text, Role::Target),
+            extra(Path::key("RequestHost"), Kind::Text, Role::Authority),
             extra(Path::key("request_Cookie"), Kind::Text, Role::Cookie),
         ];
         let header = |name: &str| Some(Path::key(format!("request_{}", canonical(name))));

@@ -3,7 +3,9 @@
 //! The header of a message is passed over, and the text behind it is a line for `format`. Whoever can send can write requests
 //! that nobody made; so by default only this machine can.
 
+mod connections;
 mod framing;
+mod kernel;
 mod listen;
 mod receive;
 

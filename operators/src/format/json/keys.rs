@@ -129,6 +129,14 @@ impl Keys {
         self.levels[level].elements.iter().find(|(at, _)| *at == index || *at == EACH).map(|(_, target)| *target)
     }
 
+    /// A list has come that is empty, all of whose elements lead to a cell: that of several texts, of which there are none.
+    pub(in crate::format) fn take_empty_list(&self, level: usize, cells: &mut Cells) {
+        if let Some(Target::Cell(cell)) = self.element(level, EACH) {
+            // A cell of texts takes any.
+            let _ = cells.at(cell).text("", None);
+        }
+    }
+
     /// Forgets what an object or list of the same key before this one had: the last of equal keys counts.
     pub(in crate::format) fn clear(&self, level: usize, cells: &mut Cells) {
         for cell in &self.levels[level].cells {

@@ -93,6 +93,9 @@ impl<'p> Reader<'p> {
     fn list(&mut self, level: Option<usize>, depth: usize) -> Result<(), Fault> {
         self.at += 1;
         if self.pass(b']') {
+            if let Some(level) = level {
+                self.keys.take_empty_list(level, self.cells);
+            }
             return Ok(());
         }
         for index in 0.. {

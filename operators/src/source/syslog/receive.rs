@@ -5,7 +5,6 @@
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -13,26 +12,24 @@ use std::time::Duration;
 
 use engine::contract::{NodeMetrics, wall_clock_ns};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UdpSocket, UnixDatagram, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::framing::Framing;
+use super::connections::{accept_tcp, accept_unix};
+use super::kernel::{dropped, inode};
 use super::listen::{Limits, Socket};
 use crate::source::received::{CHUNK, Handover};
 use crate::source::socket_file::SocketFile;
 
 /// How often the thread looks whether it is to stop, and says that there is nothing to read.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// How often the kernel is asked how many datagrams it has dropped, in [`LOOK`]s.
 const ASK: u32 = 20;
 
 /// The longest that connections are read at the end.
 const LAST: Duration = Duration::from_secs(1);
-
-/// Bytes of one read.
-const READ: usize = 64 << 10;
 
 /// The most of a datagram.
 const MAX_DATAGRAM: usize = 1 << 20;
@@ -81,30 +78,30 @@ pub(super) fn start(
 }
 
 /// What the tasks of the thread share.
-struct Shared {
-    limits: Limits,
+pub(super) struct Shared {
+    pub limits: Limits,
     /// Lines that were received and not handed over.
     chunk: Mutex<Vec<u8>>,
     handover: Handover,
     /// Tasks that have not yet seen that there is nothing more to read.
     busy: AtomicUsize,
     /// Connections.
-    open: AtomicUsize,
+    pub open: AtomicUsize,
     /// They read what has come, and end.
-    stopping: watch::Sender<bool>,
+    pub stopping: watch::Sender<bool>,
     messages: Arc<AtomicU64>,
     datagrams: Arc<AtomicU64>,
     truncated: Arc<AtomicU64>,
-    connections: Arc<AtomicU64>,
-    connections_refused: Arc<AtomicU64>,
-    connections_idle: Arc<AtomicU64>,
-    senders_refused: Arc<AtomicU64>,
+    pub connections: Arc<AtomicU64>,
+    pub connections_refused: Arc<AtomicU64>,
+    pub connections_idle: Arc<AtomicU64>,
+    pub senders_refused: Arc<AtomicU64>,
     kernel_dropped: Arc<AtomicU64>,
 }
 
 impl Shared {
     /// Takes a message as a line.
-    fn take(&self, message: &[u8]) {
+    pub fn take(&self, message: &[u8]) {
         let message = message.trim_ascii_end();
         let message = message.strip_suffix(b"\0").unwrap_or(message);
         if message.is_empty() {
@@ -284,10 +281,11 @@ async fn read_datagrams(socket: Datagrams, shared: Arc<Shared>) -> io::Result<()
 }
 
 /// Counts a task as busy for as long as it is there.
-struct Busy<'s>(&'s AtomicUsize);
+pub(super) struct Busy<'s>(&'s AtomicUsize);
 
 impl<'s> Busy<'s> {
-    fn new(shared: &'s Shared) -> Self {
+    /// Of one more task.
+    pub fn new(shared: &'s Shared) -> Self {
         shared.busy.fetch_add(1, Relaxed);
         Self(&shared.busy)
     }
@@ -296,161 +294,5 @@ impl<'s> Busy<'s> {
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-async fn accept_tcp(listener: TcpListener, shared: Arc<Shared>) -> io::Result<()> {
-    loop {
-        match listener.accept().await {
-            Ok((_, sender)) if !shared.limits.allows(sender.ip()) => {
-                shared.senders_refused.fetch_add(1, Relaxed);
-            }
-            Ok((stream, _)) => begin(Connection::Tcp(stream), &shared),
-            Err(error) => rest(&error).await?,
-        }
-    }
-}
-
-async fn accept_unix(listener: UnixListener, shared: Arc<Shared>) -> io::Result<()> {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => begin(Connection::Unix(stream), &shared),
-            Err(error) => rest(&error).await?,
-        }
-    }
-}
-
-/// After an error of one connection, or while there are too many open files: goes on a little later.
-async fn rest(error: &io::Error) -> io::Result<()> {
-    tracing::warn!(%error, "a connection is not accepted");
-    tokio::time::sleep(LOOK).await;
-    Ok(())
-}
-
-/// Reads a connection, unless there are too many.
-fn begin(connection: Connection, shared: &Arc<Shared>) {
-    if shared.open.load(Relaxed) >= shared.limits.max_connections {
-        shared.connections_refused.fetch_add(1, Relaxed);
-        return;
-    }
-    shared.open.fetch_add(1, Relaxed);
-    shared.connections.fetch_add(1, Relaxed);
-    tokio::spawn(read_connection(connection, Open(Arc::clone(shared)), Framing::new(shared.limits.max_message)));
-}
-
-/// A connection, which counts for as long as it is there.
-struct Open(Arc<Shared>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
-    }
-}
-
-enum Connection {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Connection {
-    async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.readable().await,
-            Self::Unix(stream) => stream.readable().await,
-        }
-    }
-
-    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_read(into),
-            Self::Unix(stream) => stream.try_read(into),
-        }
-    }
-}
-
-/// What a connection has sent and what no line feed has ended yet; it is a message when the connection ends, however it does.
-struct Rest(Framing, Arc<Shared>);
-
-impl Drop for Rest {
-    fn drop(&mut self) {
-        let Self(framing, shared) = self;
-        framing.finish(|message| shared.take(message));
-    }
-}
-
-async fn read_connection(connection: Connection, open: Open, framing: Framing) {
-    let shared = Arc::clone(&open.0);
-    let mut rest = Rest(framing, Arc::clone(&shared));
-    let mut bytes = vec![0; READ];
-    let mut stopping = shared.stopping.subscribe();
-    let mut is_last = false;
-    while !is_last {
-        let woken = async {
-            tokio::select! {
-                biased;
-                readable = connection.readable() => readable.map(|()| false),
-                _ = stopping.wait_for(|stops| *stops) => Ok(true),
-            }
-        };
-        match tokio::time::timeout(shared.limits.idle, woken).await {
-            Err(_) => {
-                shared.connections_idle.fetch_add(1, Relaxed);
-                return;
-            }
-            Ok(Err(_)) => return,
-            Ok(Ok(stops)) => is_last = stops,
-        }
-        let _busy = Busy::new(&shared);
-        loop {
-            match connection.try_read(&mut bytes) {
-                Ok(0) => return,
-                Ok(read) => rest.0.push(&bytes[..read], |message| shared.take(message)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Its sender has gone.
-                Err(_) => return,
-            }
-            tokio::task::coop::consume_budget().await;
-        }
-    }
-}
-
-/// The number by which the kernel lists a socket.
-fn inode(socket: &impl AsRawFd) -> Option<String> {
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).ok()?;
-    let link = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
-    Some(link.to_owned())
-}
-
-/// Datagrams that the kernel has dropped at these sockets, as `/proc/net/udp` has them; 0 where that cannot be read.
-fn dropped(inodes: &[String]) -> u64 {
-    let of_table = |path: &str| std::fs::read_to_string(path).map_or(0, |table| drops(&table, inodes));
-    of_table("/proc/self/net/udp") + of_table("/proc/self/net/udp6")
-}
-
-fn drops(table: &str, inodes: &[String]) -> u64 {
-    let of_line = |line: &str| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let is_own = fields.get(9).is_some_and(|inode| inodes.iter().any(|own| own == inode));
-        fields.get(12).filter(|_| is_own).and_then(|drops| drops.parse::<u64>().ok())
-    };
-    table.lines().filter_map(of_line).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_kernel_dropped_stands_in_the_last_column() {
-        let table = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
-            \x20 123: 0100007F:158A 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4242 2 0000000000000000 17\n\
-            \x20 124: 0100007F:158B 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4243 2 0000000000000000 5\n";
-        assert_eq!(drops(table, &["4242".to_owned()]), 17);
-        assert_eq!(drops(table, &["1".to_owned()]), 0);
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        let inode = inode(&socket).expect("Linux lists it");
-        let table = std::fs::read_to_string("/proc/self/net/udp").expect("Linux has it");
-        assert!(table.contains(&inode), "{inode} in {table}");
     }
 }
