@@ -33,6 +33,8 @@ pub(super) struct Process {
     known: HashMap<u64, Weak<Sealed>>,
     /// Whether the other end of the socket is closed.
     closed: bool,
+    /// What of its confinement this system does not have.
+    pub missing: Vec<String>,
 }
 
 impl Process {
@@ -53,7 +55,8 @@ impl Process {
         command.env("MIMALLOC_ARENA_RESERVE", "64MiB").env("MIMALLOC_ARENA_EAGER_COMMIT", "0");
         command.stdin(OwnedFd::from(other)).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(Fault::Rows)?;
-        let mut process = Self { child, socket, readable, connects, known: HashMap::new(), closed: false };
+        let mut process =
+            Self { child, socket, readable, connects, known: HashMap::new(), closed: false, missing: Vec::new() };
         let begin = Begin {
             limits: limits.clone(),
             memory: limits.process_memory,
@@ -67,9 +70,7 @@ impl Process {
         let Ok(Reply::Ready(missing)) = ready else {
             return Err(Fault::Start(process.end()));
         };
-        for what in missing {
-            tracing::debug!(what, "a query process is not confined by this");
-        }
+        process.missing = missing;
         Ok(process)
     }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
@@ -84,6 +84,8 @@ struct Shared {
     limits: Limits,
     program: Program,
     places: Places,
+    /// Whether it was said what a process is not confined by.
+    told: AtomicBool,
     /// Processes that were started.
     started: AtomicU64,
     /// Processes that were killed, or have ended by themselves.
@@ -104,7 +106,8 @@ impl Pool {
     ) -> io::Result<Self> {
         let places = Places::new(processes);
         let (started, ended) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Arc::new(Shared { catalog, limits, program, places, started, ended });
+        let told = AtomicBool::new(false);
+        let shared = Arc::new(Shared { catalog, limits, program, places, told, started, ended });
         for nth in 1..=processes.max(1) {
             let mut seat = Seat { shared: Arc::clone(&shared), process: None };
             std::thread::Builder::new().name(format!("{name}-{nth}")).spawn(move || seat.work())?;
@@ -279,6 +282,12 @@ impl Seat {
             self.end();
             self.shared.started.fetch_add(1, Relaxed);
             let process = Process::start(&self.shared.limits, &self.shared.program, directories, connects)?;
+            if !process.missing.is_empty() && !self.shared.told.swap(true, Relaxed) {
+                tracing::warn!(
+                    missing = process.missing.join("; "),
+                    "query processes are confined by less than they could be"
+                );
+            }
             return Ok(self.process.insert(process));
         }
         self.process.as_mut().ok_or_else(|| Fault::Process(ErrorKind::NotFound.into()))
