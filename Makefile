@@ -19,7 +19,8 @@ CLICKHOUSE_REQUIREMENTS := tests/clickhouse/requirements.txt
 TEST_SEED ?= $(or $(SEED),1)
 
 BUILD_PACKAGES := build-essential libpcap-dev python3
-TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux apache2 nginx ethtool logrotate nftables haproxy
+TEST_PACKAGES := python3-venv tshark iproute2 curl openssl util-linux apache2 nginx caddy ethtool logrotate nftables haproxy
+APACHE_PACKAGES := build-essential apache2 apache2-dev libclang-dev clang
 OPTIONAL_PACKAGES := chromium firefox-esr libnss3-tools golang-go nodejs tcpreplay
 # A Node that is there has its npm; Debian's would push it aside.
 NODE_PACKAGES := $(if $(shell command -v npm),,nodejs npm)
@@ -90,6 +91,11 @@ SOAK_SEED = $(if $(filter command environment,$(origin SEED)),$(SEED))
 soak: ## kills, changes, faults of the server and fuzzing for hours, with other seeds each time; KILLS, RELOADS, PLANS, STOPS, SEEDS
 	@$(MAKE) test-end-to-end TEST_SEED=$(SOAK_SEED) ONLY="$(addprefix tests.,$(SOAK))"
 	@$(MAKE) fuzz FUZZ_SECONDS=3600 SEED=$(or $(SOAK_SEED),$$RANDOM)
+
+.PHONY: attack
+attack: binary ## hostile SQL, requests, lines, captures, pipelines and files against engines of its own, 10 minutes at most; a table of what held; STATEMENTS=10000 SEED=1 ONLY=sql,http
+	$(call say,Attacks)
+	@JA4_ENGINE=$(ENGINE) python3 -m tests.attack.main --seed $(SEED) $(if $(STATEMENTS),--statements $(STATEMENTS) --seconds 3600) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: lint
 lint: ## formatting, clippy and rustdoc, without a warning; no circle of modules, no long function, no broken link
@@ -192,6 +198,23 @@ build: ## the binary and the tests, development profile
 	@scripts/toolchain.sh
 	$(call say,Building the binary and the tests (the first time takes a while))
 	@cargo build $(SELECTION) --bins --tests
+
+# Of its own: another workspace.
+APACHE := CARGO_TARGET_DIR=$(TARGET)/apache cargo
+
+.PHONY: apache
+apache: ## build the Apache module and test it in Debian's Apache; beside the engine too, if that is built (apache/README.md)
+	@scripts/packages.sh $(APACHE_PACKAGES) $(TEST_PACKAGES)
+	@scripts/toolchain.sh --components
+	$(call say,Building the Apache module)
+	@$(APACHE) build --locked --release --manifest-path apache/Cargo.toml
+	$(call say,Its tests)
+	@$(APACHE) fmt --check --manifest-path apache/Cargo.toml
+	@$(APACHE) clippy --locked --all-targets --manifest-path apache/Cargo.toml -- -D warnings
+	@python3 scripts/sizes.py apache/src
+	@$(APACHE) test --locked --manifest-path apache/Cargo.toml
+	@SEED=$(TEST_SEED) JA4_ENGINE=$(ENGINE) MOD_REQIN_LOG=$(TARGET)/apache/release/libmod_reqin_log.so \
+		python3 tests/run.py tests.apache.test_module tests.apache.test_live
 
 .PHONY: test-tools
 test-tools:
