@@ -54,13 +54,12 @@ fn main() -> Result<(), String> {
     let has = |text: &str| arguments.iter().any(|argument| argument == text);
     println!("{members} members, {links} links, {changes} changes a tick, {workers} workers");
     let all = [(Graph::Groups, "groups"), (Graph::One, "one"), (Graph::Chain, "chain")];
-    let named = all.iter().any(|(_, name)| has(name));
-    for (graph, name) in all {
-        if if named { has(name) } else { graph != Graph::Chain } {
-            let links = if graph == Graph::Chain { 2 * members } else { links };
-            let load = Load { members, links, changes, ticks, graph, is_unbounded: has("unbounded") };
-            measure(load, name, workers, has("joined"))?;
-        }
+    let is_any_named = all.iter().any(|(_, name)| has(name));
+    // The chain has to be named.
+    for (graph, name) in all.into_iter().filter(|(graph, name)| has(name) || !is_any_named && *graph != Graph::Chain) {
+        let links = if graph == Graph::Chain { 2 * members } else { links };
+        let load = Load { members, links, changes, ticks, graph, is_unbounded: has("unbounded") };
+        measure(load, name, workers, has("joined"))?;
     }
     Ok(())
 }
@@ -129,11 +128,14 @@ fn ticks(load: Load) -> impl Iterator<Item = Parts> + Send {
         (member, value)
     };
     let half = load.changes / 2;
+    // Of a chain, what went in the tick before comes back.
+    let delay = if load.graph == Graph::Chain { half.min(load.links) } else { 0 };
     std::iter::once([(-1, Vec::new()), (1, (0..load.links).map(link).collect())]).chain((0..load.ticks).map(
         move |tick| {
             // The first that came go.
             let going = (tick * half..(tick + 1) * half).map(link).collect();
-            let coming = (load.links + tick * half..load.links + (tick + 1) * half).map(link).collect();
+            let next = load.links + tick * half - delay;
+            let coming = (next..next + half).map(link).collect();
             [(-1, going), (1, coming)]
         },
     ))
