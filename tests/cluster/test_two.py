@@ -115,11 +115,13 @@ class Files(Case):
         hosts = self.write("hosts", "".join(f"{address}\n" for address in free_addresses(2)))
         arguments = ("run", "--hosts", hosts, self.pipeline, "--process")
         log = self.directory / "log-1"
+        kept = self.write("late.jsonl", "of an earlier run\n")
         with running(*arguments, 1, environment={"OUT": self.directory}, log=log) as second:
             first = self.engine(*arguments, 0, environment={"OUT": self.directory})
             self.assertEqual(second.wait(LIMIT_S), FAILED, log.read_text())
         self.assert_exit(first, FAILED, "process 1", "failed: rows: ", "cannot be created")
         self.assertIn("cannot be created", log.read_text())
+        self.assertEqual(kept.read_text(), "of an earlier run\n", "the other's output: the run has not begun")
 
     def test_the_same_rows_from_two_hosts(self):
         """Network namespaces stand for machines."""
