@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(logs.columns[at("time")].definition, "DateTime CODEC(DoubleDelta, ZSTD(1))");
         assert_eq!(logs.columns.last().map(|column| column.name.as_str()), Some("tick"));
         assert!(!logs.columns.iter().any(|column| column.name.contains("bloom") || column.name == "INDEX"));
-        assert_eq!(logs.statements.len(), 5, "made, three columns, a setting");
+        assert_eq!(logs.statements.len(), 6, "made, columns four times, a setting");
         let (features, detections) = (&tables["features"].columns, &tables["detections"].columns);
         assert_eq!(detections.len(), features.len() + 3);
         let first_seen = features.iter().find(|column| column.name == "first_seen").expect("there");

@@ -173,7 +173,8 @@ fn upper_bound(name: &str, row: &Row<'_>) -> usize {
             let (text, to) = (row.bytes(0), row.bytes(2));
             let is_global = row.args.len() > 3 && row.text(3).is_none_or(|flags| flags.contains('g'));
             let places = if is_global { text + 1 } else { 1 };
-            // Each `$1` or `\1` in the replacement can be the whole text.
+            // Each `$1` or `\1` in the replacement can be the whole text. One that stays is longer: `\1` is read as `${1}`.
+            let to = to.saturating_mul(2);
             let groups = row.text(2).map_or(0, |text| text.bytes().filter(|b| matches!(b, b'$' | b'\\')).count());
             text.saturating_add(places.saturating_mul(to)).saturating_add(text.saturating_mul(groups))
         }
