@@ -85,7 +85,7 @@ class Report:
         """Says how many held; the exit code."""
         broken = [line for line in self.lines if not line.held]
         for line in broken:
-            print(f"BROKEN {line.area}: {line.name}: {line.said[:300]}", file=self.out)
+            print(f"BROKEN {line.area}: {line.name}: {line.said[:3000]}", file=self.out)
         over = ", and time was over before the rest" if self.is_over() else ""
         print(f"{len(self.lines)} attacks, {len(self.lines) - len(broken)} held, {len(broken)} got through{over}", file=self.out)
         return 1 if broken else 0

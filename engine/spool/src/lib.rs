@@ -60,7 +60,7 @@ pub struct Settings {
     pub max_age: Option<Duration>,
     /// What happens when the log is full.
     pub when_full: WhenFull,
-    /// Bytes of the newest records that are kept in memory for readers.
+    /// Bytes of the newest records that are kept in memory for readers, as they are there or on disk, whichever is more.
     pub memory_bytes: u64,
 }
 
@@ -108,6 +108,17 @@ pub enum Entry {
     Note(Vec<u8>),
     /// No on-time row before this time, in ms, will follow.
     Watermark(Time),
+}
+
+impl Entry {
+    /// Bytes in memory. Of a few rows with many columns that is several times what is on disk.
+    pub(crate) fn memory(&self) -> u64 {
+        match self {
+            Self::Batch { rows, .. } => rows.get_array_memory_size() as u64,
+            Self::Note(words) => words.capacity() as u64,
+            Self::Watermark(_) => 0,
+        }
+    }
 }
 
 /// Why a log cannot be used.

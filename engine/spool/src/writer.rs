@@ -265,7 +265,7 @@ impl Writer {
                 add(&counters.rows, u64::from(item.frame.rows));
                 add(&counters.bytes, item.frame.bytes());
                 counters.queued_bytes.fetch_sub(item.queued, Relaxed);
-                tail.push(item.frame.position, item.frame.bytes(), item.entry);
+                tail.push(item.frame.position, item.frame.bytes().max(item.entry.memory()), item.entry);
             }
         }
         self.written = 0;

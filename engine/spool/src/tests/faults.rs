@@ -186,7 +186,7 @@ proptest! {
     ) {
         let dir = tempdir().expect("a directory");
         let commit = if slow { Duration::from_millis(2) } else { Duration::ZERO };
-        let settings = Settings { segment_bytes, commit, memory_bytes: 4000, ..Settings::new(dir.path()) };
+        let settings = Settings { segment_bytes, commit, memory_bytes: 16_000, ..Settings::new(dir.path()) };
         let disk = Faulty::default();
         *disk.0.syncs.lock() = syncs;
         *disk.0.writes.lock() = writes;

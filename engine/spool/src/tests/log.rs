@@ -106,7 +106,7 @@ fn watermarks_that_wait_together_are_merged() {
 #[test]
 fn readers_cross_from_files_to_memory_and_over_segments() {
     let dir = tempdir().expect("a directory");
-    let small = Settings { segment_bytes: 20_000, memory_bytes: 3_000, ..Settings::new(dir.path()) };
+    let small = Settings { segment_bytes: 20_000, memory_bytes: 12_000, ..Settings::new(dir.path()) };
     let log = open(small.clone());
     let mut early = log.reader(0);
     let mut found = Vec::new();
@@ -129,7 +129,7 @@ fn readers_cross_from_files_to_memory_and_over_segments() {
 #[test]
 fn many_readers_follow_a_writer() {
     let dir = tempdir().expect("a directory");
-    let log = open(Settings { segment_bytes: 50_000, memory_bytes: 5_000, ..Settings::new(dir.path()) });
+    let log = open(Settings { segment_bytes: 50_000, memory_bytes: 20_000, ..Settings::new(dir.path()) });
     std::thread::scope(|scope| {
         let follow = |from: u64| {
             let log = &log;
