@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 const AGAIN: (usize, Duration) = (100, Duration::from_millis(2));
 
 /// What this process has locked, by device and inode: a sink that takes another's place shares its lock.
-static HELD: Mutex<Option<HashMap<(u64, u64), Weak<File>>>> = Mutex::new(None);
+static HELD: Mutex<Option<Held>> = Mutex::new(None);
+
+/// Locked files by device and inode.
+type Held = HashMap<(u64, u64), Weak<File>>;
 
 /// Keeps other processes from writing to a file or folder. The system lets go of it when the process ends, in whatever way.
 #[derive(Clone, Debug)]

@@ -155,7 +155,9 @@ fn state(old: &Plan, was: &PlannedNode, new: &Plan, node: &PlannedNode, by_id: &
 /// What a running pipeline cannot change, if that is different: it must be stopped and started again.
 pub fn needs_restart(old: &Plan, new: &Plan) -> Option<String> {
     let spool = |plan: &Plan| format!("{:?}", plan.spool);
-    let listen = |plan: &Plan| plan.serve.as_ref().map(|serve| (serve.listen.clone(), serve.hosts.clone(), serve.queries.clone()));
+    let listen = |plan: &Plan| {
+        plan.serve.as_ref().map(|serve| (serve.listen.clone(), serve.hosts.clone(), serve.queries.clone()))
+    };
     if !old.is_spooled() || !new.is_spooled() {
         return Some("a pipeline without live sources or without a spool".to_owned());
     }

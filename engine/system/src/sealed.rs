@@ -165,9 +165,7 @@ mod tests {
         assert_eq!(came, written.iter().collect::<Vec<_>>());
         assert_eq!(sealed.rows(), 1900);
         let values = came[1].column(0).as_primitive::<Int64Type>().values();
-        let all: usize =
-            came.iter().map(|batch| batch.column(0).to_data().buffers()[0].as_ptr() as usize).max().unwrap_or(0);
-        assert!(values.as_ptr() as usize % 64 == 0 && all > 0, "aligned, so that nothing is copied");
+        assert!((values.as_ptr() as usize).is_multiple_of(64), "aligned, so that nothing is copied");
     }
 
     #[test]

@@ -78,8 +78,11 @@ pub(super) fn last_round(max_distance: u32) -> usize {
     CLASSES as usize * HEAD_START + 2 * (max_distance as usize).saturating_add(1)
 }
 
+/// Labels by member, and the members whose labels are not the last ones.
+type Labels<'s> = (Rows<'s, (Id, Id)>, Rows<'s, (Id, ())>);
+
 /// The label of each member and value after the last round, and the members that got another one in it.
-fn labels<'s>(links: Rows<'s, (Id, Id)>, last: usize) -> (Rows<'s, (Id, Id)>, Rows<'s, (Id, ())>) {
+fn labels<'s>(links: Rows<'s, (Id, Id)>, last: usize) -> Labels<'s> {
     let own = links.clone().map(|(_, member)| (member, member));
     let edges = links.clone().map(|(value, member)| (member, value)).concat(links).arrange_by_key_named("links");
     let outer = own.scope();

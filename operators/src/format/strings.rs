@@ -117,7 +117,7 @@ impl Strings<'_> {
         let captures = self.captures.map(|captures| captures.value.clone()).unwrap_or_default();
         let text = |default: &str| self.log_format.map_or_else(|| default.to_owned(), |text| text.value.clone());
         let fields = |default: &str| self.fields.map_or_else(|| default.to_owned(), |fields| fields.value.clone());
-        let (text, whose): (String, fn(&str, &Settings) -> Result<Arc<Format>, Wrong>) = match name {
+        let (text, whose): (String, Build) = match name {
             FormatName::Apache => (text(""), |text, settings| Format::apache(text, settings.zone)),
             FormatName::Nginx => (text(""), |text, settings| Format::nginx(text, settings.escape)),
             FormatName::Haproxy => (text(""), haproxy_by),
@@ -135,6 +135,9 @@ impl Strings<'_> {
         Some((text, built))
     }
 }
+
+/// Makes a format of its string.
+type Build = fn(&str, &Settings) -> Result<Arc<Format>, Wrong>;
 
 /// What is said beside a format string.
 struct Settings {
