@@ -148,8 +148,7 @@ impl From<DataFusionError> for Error {
                 message: cause.to_string(),
                 help: cause.downcast_ref::<BadArgument>().and_then(|bad| bad.help.clone()),
             },
-            DataFusionError::Internal(_)
-            | DataFusionError::IoError(_)
+            DataFusionError::IoError(_)
             | DataFusionError::ObjectStore(_)
             | DataFusionError::ParquetError(_)
             | DataFusionError::ExecutionJoin(_)
@@ -177,6 +176,8 @@ fn plain(message: &str) -> String {
     let mut rest = message.trim();
     for prefix in [
         "Error during planning: ",
+        // What the planner or a function did not expect of a statement, such as an unsigned column where it wants a signed one.
+        "Internal error: ",
         "SQL error: ",
         "Schema error: ",
         "Execution error: ",

@@ -198,3 +198,17 @@ async fn regular_expressions_are_constant_and_bounded() {
         assert!(body["error"].as_str().is_some_and(|error| error.contains("regular expression")), "{sql}: {body}");
     }
 }
+
+/// What DataFusion calls an internal error is a statement that it cannot evaluate.
+#[tokio::test]
+async fn what_cannot_be_evaluated_is_the_statements_fault() {
+    for sql in [
+        "SELECT substr(path, seq) FROM requests",
+        "SELECT log(false, -1)",
+        "SELECT count(*) FROM requests WHERE time BETWEEN 1.5 AND 'x'",
+    ] {
+        let (status, body) = refusal(sql).await;
+        assert!([StatusCode::OK, StatusCode::BAD_REQUEST].contains(&status), "{sql}: {status} {body}");
+        assert!(!body.to_string().contains("likely caused by a bug"), "{sql}: {body}");
+    }
+}
