@@ -1,7 +1,7 @@
 //! The command line: one file a command, and what all take in `args.rs`. The root binary calls [`main`] with its
 //! operators, its web service and commands of other crates ([`Extra`]).
 //!
-//! Whoever adds a command takes from here how a process ends ([`Exit`]), and how it says things ([`print`],
+//! Whoever adds a command takes from here how a process ends ([`Exit`]), and how it says things ([`print()`],
 //! [`complain`]). No node does: what a run says goes through counters, tables and log lines.
 
 mod args;
@@ -196,7 +196,7 @@ pub fn print(text: &str) -> Exit {
     write(&printable(text))
 }
 
-/// [`print`] for JSON, which stays the same in value.
+/// [`print()`] for JSON, which stays the same in value.
 pub fn print_json(text: &str) -> Exit {
     write(&json(text))
 }

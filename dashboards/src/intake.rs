@@ -46,7 +46,9 @@ async fn answer(shared: &Shared, name: &str, headers: &HeaderMap, body: Body) ->
     let body = body.map_err(|_| {
         refused(StatusCode::PAYLOAD_TOO_LARGE, format!("a document has at most {MAX_BYTES} bytes and a length"))
     })?;
-    let document = document(&body).map_err(|why| refused(StatusCode::BAD_REQUEST, why))?;
+    let document = document(&body).map_err(|why| {
+        refused(StatusCode::BAD_REQUEST, format!("the document is not JSON with each key once: {why}"))
+    })?;
     let Ok(place) = Arc::clone(shared.places()).try_acquire_owned() else {
         return Err(refused(StatusCode::TOO_MANY_REQUESTS, "other documents are being taken; try again in a moment"));
     };

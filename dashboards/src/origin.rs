@@ -45,11 +45,19 @@ fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
 }
 
 /// Whether a browser says that a page from elsewhere sends this. Over plain HTTP, but for loopback, it says so by Origin alone.
-pub(crate) fn is_of_another_site(headers: &HeaderMap) -> bool {
+fn is_of_another_site(headers: &HeaderMap) -> bool {
     let all = |name: &HeaderName| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
     let host = all(&HOST).next();
     let own = |origin: &str| origin.split_once("://").is_some_and(|(_, name)| Some(name) == host);
     all(&SEC_FETCH_SITE).any(|site| site != "same-origin" && site != "none") || all(&ORIGIN).any(|origin| !own(origin))
+}
+
+/// Refuses a query of another site's page by GET. The page could not read the answer; it would still be work.
+pub(crate) fn reads_from_own_page(headers: &HeaderMap) -> Result<(), Error> {
+    if is_of_another_site(headers) {
+        return Err(Error::Refused(StatusCode::FORBIDDEN, "requests from another site's page are refused"));
+    }
+    Ok(())
 }
 
 /// Whether the body is a statement in JSON; otherwise it is the statement itself. A page has to say which: what a form sends is

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
+
+use crate::process::Client;
 
 /// How long a request's head may take, and how long a connection may be idle.
 const HEAD: Duration = Duration::from_secs(15);
@@ -70,7 +72,7 @@ pub async fn listen(
                 continue;
             }
         };
-        let Some(counted) = OfOne::count(&of_one, peer.ip()) else { continue };
+        let Some(counted) = OfOne::count(&of_one, Client::of(Some(peer.ip()))) else { continue };
         let connection = graceful.watch(connection(stream, peer, app.clone()));
         tokio::spawn(async move {
             let _place = (place, counted);
@@ -104,36 +106,36 @@ fn connection(stream: TcpStream, peer: SocketAddr, app: Router) -> Connection {
 #[derive(Debug)]
 struct OfOne {
     most: usize,
-    open: Mutex<HashMap<IpAddr, usize>>,
+    open: Mutex<HashMap<Client, usize>>,
 }
 
 /// One of them.
 #[derive(Debug)]
 struct Counted {
     all: Arc<OfOne>,
-    address: IpAddr,
+    client: Client,
 }
 
 impl OfOne {
     /// Counts a connection until the value is dropped; `None` if the client has too many.
-    fn count(all: &Arc<Self>, address: IpAddr) -> Option<Counted> {
+    fn count(all: &Arc<Self>, client: Client) -> Option<Counted> {
         let mut open = all.open.lock();
-        let count = open.entry(address).or_default();
+        let count = open.entry(client).or_default();
         if *count >= all.most {
             return None;
         }
         *count += 1;
-        Some(Counted { all: Arc::clone(all), address })
+        Some(Counted { all: Arc::clone(all), client })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut open = self.all.open.lock();
-        if let Some(count) = open.get_mut(&self.address) {
+        if let Some(count) = open.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.address);
+                open.remove(&self.client);
             }
         }
     }

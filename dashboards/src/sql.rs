@@ -7,7 +7,6 @@ use std::{io, str};
 use axum::Extension;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, Query, RawQuery, State};
-use axum::http::StatusCode;
 use axum::http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
@@ -79,6 +78,7 @@ pub(crate) async fn panel(
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
+    origin::reads_from_own_page(&headers)?;
     let panel = shared.panels().find(&page, &name).ok_or(Error::NotFound)?;
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     // What says how the answer is written, the others are the query's.
@@ -128,10 +128,7 @@ pub(crate) async fn get(
     let started = Instant::now();
     let client = Client::of(peer.map(|Extension(Peer(address))| address.ip()));
     let answer = async {
-        // Another site's page can have a browser send this, and cannot read the answer; it would still be work.
-        if origin::is_of_another_site(&headers) {
-            return Err(Error::Refused(StatusCode::FORBIDDEN, "requests from another site's page are refused"));
-        }
+        origin::reads_from_own_page(&headers)?;
         let sql = parameters.remove("query").ok_or(Error::Method)?;
         let limit = shared.limits().max_sql_bytes;
         if sql.len() > limit {

@@ -268,7 +268,8 @@ impl Table {
         let older = old.lock().settled.before(before);
         let mut state = self.lock();
         let state = &mut *state;
-        let own = std::mem::take(&mut state.settled);
+        let none = Settled::after(&state.settled);
+        let own = std::mem::replace(&mut state.settled, none);
         for (time, rows) in older.into_iter().chain(own.before(Time::MAX)) {
             state.settled.push(time, rows);
         }

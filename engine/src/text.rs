@@ -19,7 +19,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_hidden)
 }
 
-/// [`line`] with at most `most` characters of the text; `…` says that there are more.
+/// [`line()`] with at most `most` characters of the text; `…` says that there are more.
 pub fn cell(text: &str, most: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most) {
         None => line(text),
@@ -27,7 +27,7 @@ pub fn cell(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// [`line`], but for line feeds: for text in lines whose values have been through [`line`], and for messages.
+/// [`line()`], but for line feeds: for text in lines whose values have been through [`line()`], and for messages.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c != '\n' && is_hidden(c))
 }

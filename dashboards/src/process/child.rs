@@ -48,7 +48,7 @@ impl Process {
         socket.set_read_timeout(Some(LOOK)).map_err(Fault::Rows)?;
         socket.set_write_timeout(Some(START)).map_err(Fault::Rows)?;
         let mut command = Command::new(&program.path);
-        command.args(&program.arguments).arg0("ja4-engine").env_clear().current_dir("/");
+        command.args(&program.arguments).arg0("ja4-engine").env_clear().current_dir("/").process_group(0);
         // The environment may hold passwords. These say where certificates are, and keep the allocator from reserving a GiB.
         let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter();
         command.envs(certificates.filter_map(|name| Some((name, std::env::var_os(name)?))));
@@ -81,12 +81,14 @@ impl Process {
     /// Kills it if it has not ended; the signal that has ended it.
     pub fn end(&mut self) -> Option<i32> {
         // A process that has closed its socket is ending by itself: how, is worth knowing.
-        let by_itself = self.closed && self.ends_within(Duration::from_secs(1));
+        let by_itself =
+            matches!(self.child.try_wait(), Ok(Some(_))) || self.closed && self.ends_within(Duration::from_secs(1));
         if !by_itself {
             // It may have ended just now.
             let _ = self.child.kill();
         }
-        self.child.wait().ok()?.signal()
+        let status = self.child.wait().ok()?;
+        if by_itself { status.signal() } else { None }
     }
 
     fn ends_within(&mut self, time: Duration) -> bool {
@@ -127,7 +129,7 @@ impl Process {
     pub fn reply(&mut self, go_on: impl Fn() -> Result<(), Fault>) -> Result<Reply, Fault> {
         let mut first = [0; 4];
         self.fill(&mut first, &go_on)?;
-        let mut bytes = vec![0; wire::length(first).map_err(Fault::Process)?];
+        let mut bytes = vec![0; wire::length(first, wire::MAX_REPLY).map_err(Fault::Process)?];
         self.fill(&mut bytes, &go_on)?;
         serde_json::from_slice(&bytes).map_err(|error| Fault::Process(error.into()))
     }
@@ -136,14 +138,16 @@ impl Process {
     pub fn fill(&mut self, bytes: &mut [u8], go_on: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
         let mut filled = 0;
         while filled < bytes.len() {
+            go_on()?;
             match (&self.socket).read(&mut bytes[filled..]) {
                 Ok(0) => {
                     self.closed = true;
                     return Err(Fault::Process(ErrorKind::UnexpectedEof.into()));
                 }
                 Ok(read) => filled += read,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => go_on()?,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                }
                 Err(error) => {
                     self.closed = true;
                     return Err(Fault::Process(error));

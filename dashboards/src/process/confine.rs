@@ -5,14 +5,15 @@
 //! | `setrlimit(2)` | bounded memory (`RLIMIT_DATA`), no files written (`RLIMIT_FSIZE`), no core files |
 //! | `prctl(2)`, capabilities | no rights, and none by running another program; it ends when the run ends |
 //! | Landlock | only files below the tables' directories are read; no connections, except to where stored rows are read from |
-//! | seccomp | no other program is run, no signals to others, no sockets, no mounts, no tracing |
+//! | seccomp | no other program or process is started, no signals to others, no sockets, no shared memory, no mounts, no tracing |
 //! | `oom_score_adj`, niceness | it goes first when the machine has no memory left, and last when it has no processor left |
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus,
+    RulesetStatus, Scope,
 };
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -25,8 +26,23 @@ use system::give_way;
 use super::wire::Begin;
 
 /// Where a client of HTTPS looks for names and certificates.
-const NETWORK_FILES: [&str; 6] =
-    ["/etc", "/lib", "/lib64", "/usr/lib", "/usr/share/ca-certificates", "/run/systemd/resolve"];
+const NETWORK_FILES: [&str; 15] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/ld.so.cache",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/share/ca-certificates",
+    "/run/systemd/resolve",
+];
 
 /// How far others go first, of 19.
 const NICENESS: u8 = 10;
@@ -41,6 +57,14 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_kill,
     libc::SYS_tkill,
     libc::SYS_pidfd_send_signal,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_process_madvise,
+    libc::SYS_setpriority,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_shmget,
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_pivot_root,
@@ -65,7 +89,7 @@ const DENIED: &[libc::c_long] = &[
 ];
 
 /// Those that it needs only to read from another place.
-const NETWORK: &[libc::c_long] = &[libc::SYS_socket, libc::SYS_connect];
+const NETWORK: &[libc::c_long] = &[libc::SYS_connect];
 
 /// Gives up all that a query does not need. Comes before any other thread is started: they inherit what is left.
 ///
@@ -101,12 +125,15 @@ fn files_and_network(begin: &Begin) -> Result<(), String> {
     let abi = ABI::V6;
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(abi)).map_err(text)?;
+    // Signals to others, and abstract sockets.
+    ruleset = ruleset.scope(Scope::from_all(abi)).map_err(text)?;
     if !begin.connects {
         ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(text)?;
     }
     let mut created = ruleset.create().map_err(text)?;
-    let network = NETWORK_FILES.iter().filter(|_| begin.connects).map(std::path::PathBuf::from);
-    for path in begin.readable.iter().cloned().chain(network) {
+    let network = NETWORK_FILES.iter().filter(|_| begin.connects).map(PathBuf::from);
+    let own = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    for path in begin.readable.iter().cloned().chain(network).chain(own) {
         // A directory that is not there has nothing to read.
         if let Ok(path) = PathFd::new(&path) {
             created = created.add_rule(PathBeneath::new(path, read)).map_err(text)?;
@@ -124,15 +151,47 @@ fn system_calls(begin: &Begin) -> Result<(), String> {
     let network = NETWORK.iter().filter(|_| !begin.connects);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         DENIED.iter().chain(network).map(|call| (*call, Vec::new())).collect();
-    // To abort, a process sends a signal to itself.
-    let own = u64::from(std::process::id());
-    let other =
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, own).map_err(|error| text(&error))?;
-    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![other]).map_err(|error| text(&error))?]);
+    for (call, when) in conditions(begin)? {
+        rules.entry(call).or_default().push(SeccompRule::new(when).map_err(|error| text(&error))?);
+    }
     let refused = SeccompAction::Errno(libc::EPERM as u32);
-    let architecture = std::env::consts::ARCH.try_into().map_err(|error| text(&error))?;
-    let filter =
-        SeccompFilter::new(rules, SeccompAction::Allow, refused, architecture).map_err(|error| text(&error))?;
-    let program: BpfProgram = filter.try_into().map_err(|error: seccompiler::BackendError| text(&error))?;
-    seccompiler::apply_filter(&program).map_err(|error| text(&error))
+    // The library falls back to `clone`, whose flags a filter can see, where this call is not there.
+    let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    for (rules, answer) in [(rules, refused), (unknown, SeccompAction::Errno(libc::ENOSYS as u32))] {
+        let architecture = std::env::consts::ARCH.try_into().map_err(|error| text(&error))?;
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, architecture);
+        let filter = filter.map_err(|error| text(&error))?;
+        let program: BpfProgram = filter.try_into().map_err(|error: seccompiler::BackendError| text(&error))?;
+        seccompiler::apply_filter(&program).map_err(|error| text(&error))?;
+    }
+    Ok(())
+}
+
+/// Calls that are refused with certain arguments: each with conditions that all hold.
+fn conditions(begin: &Begin) -> Result<Vec<(i64, Vec<SeccompCondition>)>, String> {
+    let argument = |nth: u8, how: SeccompCmpOp, value: u64| {
+        SeccompCondition::new(nth, SeccompCmpArgLen::Dword, how, value).map_err(|error| error.to_string())
+    };
+    let own = u64::from(std::process::id());
+    let (thread, shared) = (libc::CLONE_THREAD as u64, libc::MAP_SHARED as u64);
+    let mut all = vec![
+        // To abort, a process sends a signal to itself.
+        (libc::SYS_tgkill, vec![argument(0, SeccompCmpOp::Ne, own)?]),
+        (libc::SYS_prlimit64, vec![argument(0, SeccompCmpOp::Ne, 0)?]),
+        // Threads, and no processes: those would outlive it.
+        (libc::SYS_clone, vec![argument(0, SeccompCmpOp::MaskedEq(thread), 0)?]),
+        // Shared memory is not bounded. Rows in memory are mapped privately.
+        (libc::SYS_mmap, vec![argument(3, SeccompCmpOp::MaskedEq(shared), shared)?]),
+    ];
+    // Signals by way of a descriptor: F_SETOWN, F_SETSIG, F_SETOWN_EX.
+    for command in [8, 10, 15] {
+        all.push((libc::SYS_fcntl, vec![argument(1, SeccompCmpOp::Eq, command)?]));
+    }
+    let families = if begin.connects { &[libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK][..] } else { &[] };
+    let mut socket = vec![argument(0, SeccompCmpOp::Ge, 0)?];
+    for family in families {
+        socket.push(argument(0, SeccompCmpOp::Ne, *family as u64)?);
+    }
+    all.push((libc::SYS_socket, socket));
+    Ok(all)
 }

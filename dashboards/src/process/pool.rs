@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -24,7 +25,10 @@ use crate::error::Error;
 use crate::query::Statement;
 
 /// How often a query is asked at most: again when a file was removed while it was read, or its process was killed from outside.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 2;
+
+/// How long an answer may take to be read while others wait.
+const WITH_OTHERS: Duration = Duration::from_secs(5);
 
 /// Bytes of an answer that are in this process at a time.
 const PIECE: usize = 64 << 10;
@@ -146,6 +150,14 @@ impl Drop for Pool {
     }
 }
 
+impl Shared {
+    /// Whether a client may still take its time to read an answer.
+    fn is_patient(&self, begun: Instant, until: Instant) -> bool {
+        let now = Instant::now();
+        now < until && (now < begun + WITH_OTHERS || self.places.counts().1 == 0)
+    }
+}
+
 /// Why a process gave no answer.
 pub(super) enum Fault {
     /// Nobody waits for it any more.
@@ -178,7 +190,10 @@ impl Seat {
         let shared = Arc::clone(&self.shared);
         while let Some(job) = shared.places.next(|| self.forget()) {
             let (client, started) = (job.client, Instant::now());
-            self.answer(job);
+            // A fault of this thread is not one of the client's place.
+            if catch_unwind(AssertUnwindSafe(|| self.answer(job))).is_err() {
+                self.end();
+            }
             shared.places.done(client, started.elapsed());
         }
         self.end();
@@ -238,6 +253,10 @@ impl Seat {
             if Instant::now() >= until { Err(Fault::Late) } else { Ok(()) }
         })?;
         Ok(match reply {
+            // A row may be larger than what was left of the bound.
+            Reply::Rows { bytes, .. } if bytes > self.shared.limits.max_bytes.saturating_mul(4) => {
+                return Err(Fault::Process(ErrorKind::InvalidData.into()));
+            }
             Reply::Rows { rows, truncated, bytes } => Reached::Rows { rows, truncated, bytes },
             Reply::Gone => Reached::Gone,
             Reply::Ready(_) => return Err(Fault::Process(ErrorKind::InvalidData.into())),
@@ -245,7 +264,9 @@ impl Seat {
                 if let Some(cause) = &refused.cause {
                     tracing::error!(cause, "a query failed");
                 }
-                let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let status = StatusCode::from_u16(refused.status).ok();
+                let status = status.filter(|status| status.is_client_error() || status.is_server_error());
+                let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 Reached::Refused(Error::Answered { status, message: refused.message, help: refused.help })
             }
         })
@@ -256,12 +277,14 @@ impl Seat {
         let (pieces, body) = mpsc::channel(1);
         let is_taken = job.reply.send(Ok(Answer { rows, truncated, bytes, body })).is_ok();
         let Some(process) = self.process.as_mut().filter(|_| is_taken) else { return self.end() };
-        let until = Instant::now() + self.shared.limits.delivery;
+        let shared = Arc::clone(&self.shared);
+        let begun = Instant::now();
+        let until = begun + shared.limits.delivery;
         let mut left = bytes;
         while left > 0 {
             let mut piece = vec![0; left.min(PIECE)];
             let read = process.fill(&mut piece, || if Instant::now() >= until { Err(Fault::Late) } else { Ok(()) });
-            let sent = read.is_ok() && deliver(&pieces, piece.into(), until);
+            let sent = read.is_ok() && deliver(&pieces, piece.into(), || shared.is_patient(begun, until));
             if !sent {
                 // The client sees that something is missing: it was told the length.
                 let _ = pieces.try_send(Err(ErrorKind::TimedOut.into()));
@@ -315,17 +338,17 @@ impl Seat {
 }
 
 /// Passes a piece on when the one before is taken; whether it was in time.
-fn deliver(pieces: &mpsc::Sender<io::Result<Bytes>>, piece: Bytes, until: Instant) -> bool {
+fn deliver(pieces: &mpsc::Sender<io::Result<Bytes>>, piece: Bytes, is_patient: impl Fn() -> bool) -> bool {
     let mut piece = Ok(piece);
-    loop {
+    while is_patient() {
         match pieces.try_send(piece) {
             Ok(()) => return true,
             Err(TrySendError::Closed(_)) => return false,
-            Err(TrySendError::Full(_)) if Instant::now() >= until => return false,
             Err(TrySendError::Full(back)) => {
                 piece = back;
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
     }
+    false
 }

@@ -12,8 +12,11 @@ use serde_json::Value;
 use crate::Limits;
 use crate::query::Statement;
 
-/// Bytes of a message.
+/// Bytes of a message to a query process.
 const MAX_BYTES: usize = 256 << 20;
+
+/// Bytes of a message from one.
+pub(super) const MAX_REPLY: usize = 1 << 20;
 
 /// To a query process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,9 +108,9 @@ pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
 }
 
 /// The length that the first bytes of a message say.
-pub(super) fn length(bytes: [u8; 4]) -> io::Result<usize> {
+pub(super) fn length(bytes: [u8; 4], most: usize) -> io::Result<usize> {
     let length = u32::from_le_bytes(bytes) as usize;
-    if length > MAX_BYTES { Err(ErrorKind::InvalidData.into()) } else { Ok(length) }
+    if length > most { Err(ErrorKind::InvalidData.into()) } else { Ok(length) }
 }
 
 /// Sends a message with descriptors.
@@ -119,7 +122,7 @@ pub(super) fn send(socket: &UnixStream, message: &impl Serialize, descriptors: &
 pub(super) fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<(T, Vec<OwnedFd>)> {
     let mut first = [0; 4];
     let descriptors = system::receive(socket, &mut first)?;
-    let mut bytes = vec![0; length(first)?];
+    let mut bytes = vec![0; length(first, MAX_BYTES)?];
     (&mut &*socket).read_exact(&mut bytes)?;
     Ok((serde_json::from_slice(&bytes)?, descriptors))
 }

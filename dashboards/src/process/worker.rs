@@ -20,6 +20,9 @@ use crate::error::Error;
 use crate::given::Given;
 use crate::query::{Encoded, Executor, STACK_BYTES};
 
+/// Characters of what is said of an error.
+const MAX_TEXT: usize = 4096;
+
 /// Opens the place that a table's older rows are read from, of what [`History::describe`] said.
 /// The schema is that of the table.
 pub type OpenHistory = fn(&Value, &SchemaRef) -> Result<Arc<dyn History>, String>;
@@ -34,6 +37,8 @@ pub fn query_process(open_history: OpenHistory) -> ExitCode {
 }
 
 fn serve(open_history: OpenHistory) -> io::Result<()> {
+    system::close_inherited()?;
+    system::ignore_ends();
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let (order, _) = wire::receive(&socket)?;
     let Order::Begin(begin) = order else { return Err(io::ErrorKind::InvalidData.into()) };
@@ -77,6 +82,7 @@ impl Process {
     fn new(begin: Begin, open_history: OpenHistory) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
+            .max_blocking_threads(2)
             .thread_name("query")
             .thread_stack_size(STACK_BYTES)
             .enable_all()
@@ -130,7 +136,13 @@ impl Process {
 }
 
 fn refused(error: &Error, cause: Option<String>) -> Reply {
-    Reply::Refused(Refused { status: error.status().as_u16(), message: error.to_string(), help: error.help(), cause })
+    let cut = |text: String| text.chars().take(MAX_TEXT).collect();
+    Reply::Refused(Refused {
+        status: error.status().as_u16(),
+        message: cut(error.to_string()),
+        help: error.help().map(cut),
+        cause: cause.map(cut),
+    })
 }
 
 /// What a panic said.

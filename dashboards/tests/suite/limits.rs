@@ -22,7 +22,7 @@ async fn running(app: &Router) -> u32 {
 }
 
 /// Waits until `count` queries run, by asking again; fails after five seconds.
-async fn until_running(app: &Router, count: u32) {
+pub async fn until_running(app: &Router, count: u32) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while running(app).await != count {
         assert!(Instant::now() < deadline, "{} queries run, not {count}", running(app).await);

@@ -13,9 +13,14 @@ use system::Sealed;
 
 use super::settled::Part;
 use super::{Snapshot, Table, live_rows};
+use crate::batch::MAX_ROWS;
 
-/// Chunks in one file. Each file takes a descriptor in every process that reads it; it is kept as long as one of its chunks is.
+/// Chunks in one file at most, and rows: the file is kept as long as one of its chunks is.
 const CHUNKS: usize = 64;
+const ROWS: usize = 4 * MAX_ROWS;
+
+/// Rows of a file that is written anew together with its neighbours.
+const FEW: usize = MAX_ROWS / 8;
 
 /// A table at one moment, for another process.
 #[derive(Clone, Debug)]
@@ -73,14 +78,25 @@ impl Table {
         Ok(Handed { schema, parts: Vec::new(), snapshot })
     }
 
-    /// Copies those of the chunks that were never asked for.
+    /// Copies those of the chunks that were never asked for, and with them neighbours whose files have few rows: each file takes a
+    /// descriptor in every process.
     fn seal(&self, chunks: &[Part]) -> io::Result<Vec<(Arc<Sealed>, usize)>> {
+        let has_few = |chunk: &Part| chunk.sealed.as_ref().is_none_or(|(sealed, _)| sealed.rows() < FEW);
         let mut parts = Vec::with_capacity(chunks.len());
-        for run in chunks.chunk_by(|a, b| a.sealed.is_none() == b.sealed.is_none()) {
-            for group in run.chunks(CHUNKS) {
-                let known = group.iter().filter_map(|chunk| chunk.sealed.clone());
-                parts.extend(known);
-                let Some(first) = group.first().filter(|chunk| chunk.sealed.is_none()) else { continue };
+        for run in chunks.chunk_by(|a, b| has_few(a) && has_few(b) && a.rows.schema_ref() == b.rows.schema_ref()) {
+            let mut rest = run;
+            while let Some(first) = rest.first() {
+                let mut rows = 0;
+                let fits = |chunk: &&Part| {
+                    rows += chunk.rows.num_rows();
+                    rows <= ROWS
+                };
+                let (group, others) = rest.split_at(rest.iter().take(CHUNKS).take_while(fits).count().max(1));
+                rest = others;
+                if group.iter().all(|chunk| chunk.sealed.is_some()) {
+                    parts.extend(group.iter().filter_map(|chunk| chunk.sealed.clone()));
+                    continue;
+                }
                 let sealed = Arc::new(Sealed::write(&first.rows.schema(), group.iter().map(|chunk| &chunk.rows))?);
                 let ids: Vec<u64> = group.iter().map(|chunk| chunk.id).collect();
                 self.lock().settled.seal(&ids, &sealed);
@@ -139,7 +155,10 @@ impl Kept {
     }
 
     fn small(&mut self, parts: Vec<Part>) -> io::Result<Option<Arc<Sealed>>> {
-        let Some(first) = parts.first() else { return Ok(None) };
+        let Some(first) = parts.first() else {
+            self.small = None;
+            return Ok(None);
+        };
         let ids: Vec<u64> = parts.iter().map(|part| part.id).collect();
         if let Some((_, sealed)) = self.small.as_ref().filter(|(kept, _)| *kept == ids) {
             return Ok(Some(Arc::clone(sealed)));
@@ -151,7 +170,10 @@ impl Kept {
 
     fn live(&mut self, live: Live) -> io::Result<Option<Arc<Sealed>>> {
         let (changes, rows) = match live {
-            Live::None => return Ok(None),
+            Live::None => {
+                self.live = None;
+                return Ok(None);
+            }
             Live::AsBefore(sealed) => return Ok(Some(sealed)),
             Live::Changed(changes, rows) => (changes, rows),
         };
@@ -167,7 +189,7 @@ mod tests {
     use arrow::datatypes::{DataType, Field, UInt64Type};
 
     use super::*;
-    use crate::batch::{Batch, EdgeType, MAX_ROWS, stream_schema, time_array};
+    use crate::batch::{Batch, EdgeType, stream_schema, time_array};
 
     fn table() -> Table {
         Table::new("t", &EdgeType::stream(stream_schema([Field::new("n", DataType::UInt64, false)])), 1_000_000)
@@ -201,8 +223,20 @@ mod tests {
         // The table's own rows are those of the file now.
         let own = table.snapshot().hot[0].column(2).to_data().buffers()[0].as_ptr();
         assert_eq!(own, first.parts[0].0.batches()[0].column(2).to_data().buffers()[0].as_ptr());
+        // One row at a time, asked for each time: files with few rows become one.
+        for n in 0..3000 {
+            let at = large + 9 + n;
+            table.push(4 + n, &rows(&table, at, at + 1)).expect("pushed");
+            if n % 50 == 0 {
+                table.hand_out().expect("memory");
+            }
+        }
+        let third = table.hand_out().expect("memory");
+        assert_eq!(values(&third), (0..large + 3009).collect::<Vec<_>>());
+        let files: BTreeSet<u64> = third.parts.iter().map(|(sealed, _)| sealed.id()).collect();
+        assert!(files.len() <= 6, "{} files", files.len());
         table.commit([], 2);
-        assert_eq!(values(&table.hand_out().expect("memory")), (large..large + 9).collect::<Vec<_>>());
+        assert_eq!(values(&table.hand_out().expect("memory")), (large..large + 3009).collect::<Vec<_>>());
         assert_eq!(values(&first).len(), large as usize + 5, "an earlier moment stays as it was");
     }
 }

@@ -53,6 +53,11 @@ pub(super) struct Part {
 }
 
 impl Settled {
+    /// None yet, in the place of others: a chunk's number never comes again.
+    pub fn after(other: &Self) -> Self {
+        Self { made: other.made, ..Self::default() }
+    }
+
     /// Adds the rows of a message.
     pub fn push(&mut self, time: Time, rows: RecordBatch) {
         self.rows += rows.num_rows();

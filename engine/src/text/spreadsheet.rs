@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use super::{is_hidden, line};
 
-/// `text` as a cell that no spreadsheet evaluates: [`line`], with an apostrophe before what would be taken for a formula, also
+/// `text` as a cell that no spreadsheet evaluates: [`line()`], with an apostrophe before what would be taken for a formula, also
 /// behind blanks, quotes and hidden characters. A number stays a number.
 ///
 /// The signs are those of the OWASP page on CSV injection: `=`, `+`, `-`, `@` and their full-width forms, as which Excel takes them
-/// too, and the minus sign. Tabs and carriage returns, which stand there as well, [`line`] escapes.
+/// too, and the minus sign. Tabs and carriage returns, which stand there as well, [`line()`] escapes.
 pub fn spreadsheet(text: &str) -> Cow<'_, str> {
     let before = |c: char| c.is_whitespace() || is_hidden(c) || matches!(c, '"' | '\'' | '`' | '‘' | '’' | '“' | '”');
     let begins = text.trim_start_matches(before);

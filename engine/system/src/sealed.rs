@@ -17,6 +17,7 @@ use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -44,10 +45,13 @@ impl Sealed {
     /// # Errors
     /// If the system has no memory or no descriptor left, or a batch is not of the schema.
     pub fn write<'a>(schema: &SchemaRef, batches: impl IntoIterator<Item = &'a RecordBatch>) -> io::Result<Self> {
-        let file = File::from(memfd_create("rows", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+        let file = File::from(memory_file()?);
         let mut writer =
             StreamWriter::try_new(BufWriter::with_capacity(1 << 20, &file), schema).map_err(io::Error::other)?;
         for batch in batches {
+            if batch.schema_ref() != schema {
+                return Err(io::Error::new(ErrorKind::InvalidInput, "rows of another schema"));
+            }
             writer.write(batch).map_err(io::Error::other)?;
         }
         let written = writer.into_inner().map_err(io::Error::other)?;
@@ -108,6 +112,16 @@ impl Sealed {
 impl AsFd for Sealed {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+/// A memory file that is not sealed yet. Some systems want it said that it is no program (`vm.memfd_noexec`), others do not know
+/// the flag.
+fn memory_file() -> io::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    match memfd_create("rows", flags | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL)) {
+        Err(Errno::EINVAL) => Ok(memfd_create("rows", flags)?),
+        made => Ok(made?),
     }
 }
 

@@ -107,7 +107,8 @@ impl Format {
         let format =
             Wants { expected: "a line of W3C's extended format", items, is_open: false, zone: Zone::default() }
                 .format()?;
-        Ok(Arc::new(Self { syntax: W3c::syntax, ..Self::clone(&format) }))
+        let syntax = if whose == W3cUnit::Iis { W3c::of_iis } else { W3c::syntax };
+        Ok(Arc::new(Self { syntax, ..Self::clone(&format) }))
     }
 }
 
@@ -149,6 +150,8 @@ fn item(name: &str, at: usize, whose: W3cUnit) -> Result<Item, Wrong> {
 #[derive(Debug)]
 struct W3c {
     layout: Arc<Layout>,
+    /// Whether a value may be in quotes. IIS has none: a quote is one that the client sent.
+    has_quotes: bool,
     /// Names in lower case, and which value of the layout each is.
     values: HashMap<String, usize>,
     declared: Order,
@@ -167,11 +170,19 @@ struct Order {
 
 impl W3c {
     fn syntax(format: &Format) -> Box<dyn Syntax> {
+        Box::new(Self::new(format, true))
+    }
+
+    fn of_iis(format: &Format) -> Box<dyn Syntax> {
+        Box::new(Self::new(format, false))
+    }
+
+    fn new(format: &Format, has_quotes: bool) -> Self {
         let layout = format.layout.clone().unwrap_or_else(|| Arc::new(Layout::none()));
         let names: Vec<String> = layout.template.values().map(|value| value.name.to_ascii_lowercase()).collect();
         let declared = Order { names: names.join(" "), values: (0..names.len()).map(Some).collect() };
         let values = names.into_iter().enumerate().map(|(nth, name)| (name, nth)).collect();
-        Box::new(Self { layout, values, declared, files: HashMap::new(), now: 0 })
+        Self { layout, has_quotes, values, declared, files: HashMap::new(), now: 0 }
     }
 
     fn order(&self, names: &str) -> Option<Order> {
@@ -210,7 +221,7 @@ impl Syntax for W3c {
         }
         let order = self.files.get(&self.now).unwrap_or(&self.declared);
         let mut filler = Filler::new(line, cells);
-        let mut words = Words { line, at: 0 };
+        let mut words = Words { line, at: 0, has_quotes: self.has_quotes };
         let values: Vec<_> = self.layout.template.values().collect();
         for (nth, value) in order.values.iter().enumerate() {
             let Some(word) = words.next()? else {
@@ -253,6 +264,7 @@ impl Syntax for W3c {
 struct Words<'l> {
     line: &'l [u8],
     at: usize,
+    has_quotes: bool,
 }
 
 impl<'l> Words<'l> {
@@ -267,7 +279,7 @@ impl<'l> Words<'l> {
             return Ok(None);
         }
         let end = |from: usize| rest[from..].iter().position(is_blank).map_or(rest.len(), |at| from + at);
-        if rest[0] != b'"' {
+        if !self.has_quotes || rest[0] != b'"' {
             let end = end(0);
             self.at += end;
             return Ok(Some(std::borrow::Cow::Borrowed(&rest[..end])));

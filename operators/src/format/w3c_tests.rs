@@ -52,6 +52,11 @@ fn a_line_of_iis() {
             ("sc_substatus", "0"),
         ],
     );
+    // A quote is the client's own.
+    for agent in ["\"x", "\"x\"y", "a\"+b\""] {
+        let line = line.replace("Mozilla/5.0+(Windows+NT+10.0)", agent);
+        check(&iis(), &line, &[("header_user_agent", &agent.replace('+', " "))]);
+    }
     refused(&iis(), &line[..line.len() - 4], "it has 14 values, and `#Fields:` 15 names");
     refused(&iis(), &format!("{line} 5"), "it has more values");
     refused(&iis(), &line.replace("15:35:27", "25:35:27"), "`time` is no time");

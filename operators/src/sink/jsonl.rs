@@ -96,9 +96,10 @@ impl Operator for Jsonl {
         let rotation = match &options.rotate {
             None => Some(Rotation::default()),
             Some(rotate) => rotation(&rotate.value)
-                .and_then(|rotation| match standard_output {
-                    true => Err("standard output cannot be put aside: leave out `rotate`, or name a file"),
-                    false => Ok(rotation),
+                .and_then(|rotation| match (standard_output, options.follow_symlinks) {
+                    (true, _) => Err("standard output cannot be put aside: leave out `rotate`, or name a file"),
+                    (_, true) => Err("a file behind a link is not put aside: leave out `rotate` or `follow_symlinks`"),
+                    _ => Ok(rotation),
                 })
                 .map_err(|fault| context.error(rotate.span, fault))
                 .ok(),

@@ -71,8 +71,9 @@ impl Syntax for Lines {
         let Self { layout, found } = self;
         let mut line = line;
         if let Err(reason) = layout.template.find(line, found) {
-            // What syslog has put before it, if that is so.
-            line = without_header(line).ok_or(Fault::Syntax(reason))?;
+            // What syslog has put before it, if that is so. A line that can be read in two ways has been read.
+            let behind = without_header(line).filter(|_| reason != template::TWO_WAYS);
+            line = behind.ok_or(Fault::Syntax(reason))?;
             layout.template.find(line, found).map_err(Fault::Syntax)?;
         }
         let mut filler = Filler::new(line, cells);
@@ -149,17 +150,32 @@ fn shown(text: &str) -> String {
 }
 
 /// The line behind what a syslog daemon puts before it in a file: `Nov 23 15:35:27 host nginx: `, or
-/// `2026-11-23T15:35:27.123+00:00 host haproxy[12]: ` as rsyslog writes it. `None` if it does not begin so.
+/// `2026-11-23T15:35:27.123+00:00 host haproxy[12]: ` as rsyslog writes it. `None` if it does not begin so: a time, a host and a
+/// tag, each one word. A client must not be able to have its line begin so.
 fn without_header(line: &[u8]) -> Option<&[u8]> {
     const LONGEST: usize = 400;
     let head = &line[..line.len().min(LONGEST)];
-    let has_month = head.first().is_some_and(u8::is_ascii_uppercase) && head.get(3) == Some(&b' ');
-    let has_date = head.get(4) == Some(&b'-') && head.get(10) == Some(&b'T');
-    if !has_month && !has_date {
+    let like = |at: &[u8], form: &[u8]| {
+        at.len() >= form.len()
+            && at.iter().zip(form).all(|(byte, form)| match form {
+                b'A' => byte.is_ascii_uppercase(),
+                b'a' => byte.is_ascii_lowercase(),
+                b'0' => byte.is_ascii_digit() || *byte == b' ',
+                other => byte == other,
+            })
+    };
+    let behind_time = if like(head, b"Aaa 00 00:00:00 ") {
+        16
+    } else if like(head, b"0000-00-00T00:00:00") {
+        memchr::memchr(b' ', head)? + 1
+    } else {
         return None;
-    }
-    let end = memchr::memmem::find(head, b": ")?;
-    Some(&line[end + 2..])
+    };
+    let mut words = head[behind_time..].splitn(3, |byte| *byte == b' ');
+    let (host, tag) = (words.next()?, words.next()?);
+    words.next()?;
+    let is_tag = tag.len() > 1 && tag.ends_with(b":") && tag.first().is_some_and(u8::is_ascii_alphanumeric);
+    (!host.is_empty() && is_tag).then(|| &line[behind_time + host.len() + tag.len() + 2..])
 }
 
 #[cfg(test)]

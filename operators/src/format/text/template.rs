@@ -94,6 +94,10 @@ pub(in crate::format) struct Template {
     pub is_open: bool,
 }
 
+/// Why a line is refused that has two meanings.
+pub(super) const TWO_WAYS: &str =
+    "it can be read in two ways: a value has what ends it, because it is not in quotes or not escaped";
+
 impl Template {
     /// The values, in the order of the line.
     pub(in crate::format) fn values(&self) -> impl Iterator<Item = &Value> {
@@ -122,10 +126,7 @@ impl Template {
             1 if search.looks > 0 => Ok(()),
             0 | 1 if search.looks == 0 => Err("its values have too often what ends a value".to_owned()),
             0 => Err(self.fault(search.furthest)),
-            _ => {
-                Err("it can be read in two ways: a value has what ends it, because it is not in quotes or not escaped"
-                    .to_owned())
-            }
+            _ => Err(TWO_WAYS.to_owned()),
         }
     }
 
