@@ -5,6 +5,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
+# Data for the next build makes the first one longer, by more than it saves a fresh clone. `CARGO_INCREMENTAL=1 make ...` is for work
+# on the code; a build with the other value starts this project's own crates anew.
+export CARGO_INCREMENTAL ?= 0
+
 # A toolchain of rustup goes before an older one of the distribution.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
