@@ -173,10 +173,11 @@ fn upper_bound(name: &str, row: &Row<'_>) -> usize {
             let (text, to) = (row.bytes(0), row.bytes(2));
             let is_global = row.args.len() > 3 && row.text(3).is_none_or(|flags| flags.contains('g'));
             let places = if is_global { text + 1 } else { 1 };
-            // Each `$1` or `\1` in the replacement can be the whole text. One that stays is longer: `\1` is read as `${1}`.
-            let to = to.saturating_mul(2);
-            let groups = row.text(2).map_or(0, |text| text.bytes().filter(|b| matches!(b, b'$' | b'\\')).count());
-            text.saturating_add(places.saturating_mul(to)).saturating_add(text.saturating_mul(groups))
+            // `\1` is read as `${1}`, and stays so behind another `$`.
+            let count = |wanted: &[u8]| row.text(2).map_or(0, |to| to.bytes().filter(|b| wanted.contains(b)).count());
+            let to = to.saturating_add(2 * count(b"\\"));
+            // Each of them in the replacement can be the whole text.
+            text.saturating_add(places.saturating_mul(to)).saturating_add(text.saturating_mul(count(b"$\\")))
         }
         // The longest field of a date format, such as %c or %+, takes two bytes and makes fewer than 64.
         "to_char" => row.bytes(1).saturating_mul(32),
