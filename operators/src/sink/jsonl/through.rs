@@ -111,8 +111,9 @@ impl Through {
 }
 
 impl State {
+    /// Writes what is there, if it is known where.
     fn flush(&mut self) -> std::io::Result<()> {
-        if !self.buffer.is_empty() {
+        if self.is_open && !self.buffer.is_empty() {
             match &mut self.file {
                 Some(file) => file.write(self.tick, &self.buffer)?,
                 None => {
