@@ -18,7 +18,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// # Errors
 /// If the address cannot be bound or the threads cannot be started.
 pub fn start(context: WebContext) -> io::Result<Box<dyn WebService>> {
-    let status = Arc::new(Status::new());
+    let status = Arc::new(Status::of({
+        let begun = context.begun.clone();
+        Box::new(move || begun.is_so())
+    }));
     let limits = Limits {
         processes: context.queries.processes,
         process_memory: context.queries.memory,

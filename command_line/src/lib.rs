@@ -39,7 +39,7 @@ use args::{
 };
 
 pub use status::ask;
-pub use web::{RunState, Web, WebContext, WebService};
+pub use web::{Begun, RunState, Web, WebContext, WebService};
 
 /// A command of another crate.
 #[derive(Debug)]

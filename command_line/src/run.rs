@@ -23,7 +23,7 @@ use indicatif::ProgressBar;
 use crate::args::TogetherArgs;
 use crate::progress::Progress;
 use crate::watch::{Files, Watch};
-use crate::{Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
+use crate::{Begun, Exit, LogFormat, RunArgs, RunState, Web, WebContext, WebService};
 use crate::{complain, load_with, logging, progress, say, signals, summary};
 
 /// More workers than this are only used if asked for: a pipeline's sources are often what limits it.
@@ -214,7 +214,7 @@ pub(crate) fn exit_of(error: &RunError) -> Exit {
 /// Starts the web service before the dataflow, so that a port in use costs nothing.
 fn start_web(
     plan: &Plan,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     listen: Option<SocketAddr>,
     web: Web,
 ) -> Result<Option<Box<dyn WebService>>, String> {
@@ -234,6 +234,10 @@ fn start_web(
         metrics: Arc::clone(&shared.metrics),
         reloads: Arc::clone(&shared.reloads),
         intakes: Arc::clone(&shared.intakes),
+        begun: {
+            let shared = Arc::clone(shared);
+            Begun::new(move || shared.start.has_begun())
+        },
     };
     web(context).map(Some).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => format!("the address {listen} is in use: choose another with --listen"),

@@ -1,5 +1,6 @@
 //! The seam to the web service, which the engine does not know.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,28 @@ use engine::spec::QueryLimits;
 ///
 /// An error of kind `AddrInUse` or `PermissionDenied` gets a message of its own.
 pub type Web = fn(WebContext) -> io::Result<Box<dyn WebService>>;
+
+/// Tells whether a run has begun.
+#[derive(Clone)]
+pub struct Begun(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Begun {
+    /// Asks this function.
+    pub fn new(has_begun: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(has_begun))
+    }
+
+    /// Whether it has.
+    pub fn is_so(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Begun").field(&self.is_so()).finish()
+    }
+}
 
 /// What a web service shows.
 #[derive(Clone, Debug)]
@@ -34,6 +57,8 @@ pub struct WebContext {
     pub reloads: Arc<Reloads>,
     /// Where documents come in.
     pub intakes: Arc<Intakes>,
+    /// Whether the run has begun: its sources send, and its sinks are open.
+    pub begun: Begun,
 }
 
 /// A web service that runs. Dropping it stops it: requests under way are answered first, for a bounded time.

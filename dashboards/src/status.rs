@@ -1,5 +1,6 @@
 //! How far a run is.
 
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -30,23 +31,35 @@ impl State {
 }
 
 /// The state of a run, shared between the run and the service.
-#[derive(Debug)]
 pub struct Status {
     started: Instant,
     started_at: SystemTime,
     state: Mutex<State>,
+    has_begun: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Status").field("state", &self.state()).finish_non_exhaustive()
+    }
 }
 
 impl Default for Status {
     fn default() -> Self {
-        Self { started: Instant::now(), started_at: SystemTime::now(), state: Mutex::new(State::Starting) }
+        Self::of(Box::new(|| true))
     }
 }
 
 impl Status {
-    /// A run that starts now.
+    /// A run that starts now, and begins with its state.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A run that starts now, of which this says whether it has begun: its sources send, and its sinks are open.
+    pub fn of(has_begun: Box<dyn Fn() -> bool + Send + Sync>) -> Self {
+        let (started, started_at) = (Instant::now(), SystemTime::now());
+        Self { started, started_at, state: Mutex::new(State::Starting), has_begun }
     }
 
     /// Notes a new state.
@@ -61,7 +74,11 @@ impl Status {
 
     /// Whether the tables can be asked: the run goes on or has ended well.
     pub fn is_ready(&self) -> bool {
-        matches!(self.state(), State::Running | State::Finished)
+        match self.state() {
+            State::Running => (self.has_begun)(),
+            State::Finished => true,
+            State::Starting | State::Failed(_) => false,
+        }
     }
 
     /// When the run started.
